@@ -1,0 +1,86 @@
+"""The only place that knows the names of device types.
+
+Everything else passes `torch.device` objects about, or asks here.
+"""
+
+import torch
+
+from detecture.errors import ConfigError
+
+
+def available_device_type() -> str:
+    """Name of the best device type of this machine: `"cuda"`, `"mps"` or `"cpu"`."""
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn a config value into a device.
+
+    Args:
+        name: `"auto"` (the best one of this machine) or a torch device name such as `"cuda:1"`.
+
+    Raises:
+        ConfigError: the name is no device name, or this machine has no such device.
+    """
+    if name == "auto":
+        name = available_device_type()
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"MODEL.DEVICE {name!r} is no device name; use auto, cpu, cuda, cuda:N or mps"
+        ) from error
+    if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
+        raise ConfigError(
+            f"MODEL.DEVICE {name!r} does not exist here: {torch.cuda.device_count()} CUDA devices "
+            "are visible. Use MODEL.DEVICE cpu (or auto), or install a CUDA build of torch"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"MODEL.DEVICE {name!r} does not exist here; use MODEL.DEVICE cpu")
+    return device
+
+
+def accelerator_count() -> int:
+    """Number of CUDA devices that this process sees."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def has_accelerator() -> bool:
+    """Whether CUDA devices can be used."""
+    return torch.cuda.is_available()
+
+
+def is_accelerator(device: torch.device) -> bool:
+    """Whether `device` is a CUDA device."""
+    return device.type == "cuda"
+
+
+def collective_backend() -> str:
+    """Name of the `torch.distributed` backend that fits this machine."""
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+def bind_process(local_rank: int) -> None:
+    """Give this process the accelerator of its local rank; does nothing on a CPU machine."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+
+
+def synchronize() -> None:
+    """Wait for queued device work, so that wall-clock times are true."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_memory_bytes() -> int | None:
+    """Peak device memory of this process in bytes; None on a CPU machine."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+
+
+def set_cudnn_benchmark(enabled: bool) -> None:
+    """Let cuDNN search for the fastest convolution (worth it where shapes repeat)."""
+    torch.backends.cudnn.benchmark = enabled

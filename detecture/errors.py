@@ -1,0 +1,35 @@
+"""Errors that a user can mend. The command lines print their text without a traceback.
+
+Every message names the file, the key or the id, and the remedy.
+"""
+
+
+class DetectureError(Exception):
+    """Base of all errors that are about the user's input, not about a defect of the program."""
+
+
+class ConfigError(DetectureError):
+    """A config file, a key or an override is wrong."""
+
+
+class DatasetError(DetectureError):
+    """A data set is missing, incomplete or malformed."""
+
+
+class ImageError(DetectureError):
+    """An image or mask file cannot be read as one."""
+
+
+class CheckpointError(DetectureError):
+    """A checkpoint is missing, damaged or does not fit the model."""
+
+
+class EvaluationError(DetectureError):
+    """An evaluation cannot go on: too many failures in a row, a locked or full output folder."""
+
+
+EXIT_FAILED = 1
+"""Exit status of a command line whose work failed or whose check was missed."""
+
+EXIT_USAGE = 2
+"""Exit status of a command line that was given something it cannot work with."""

@@ -1,0 +1,61 @@
+"""Packaging of detecture. Imports nothing but setuptools, so that build isolation works."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (ROOT / "detecture/__init__.py").read_text(), re.MULTILINE
+).group(1)
+
+setup(
+    name="detecture",
+    version=VERSION,
+    description="Names every visually distinct texture region of a picture and segments it",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["detecture", "detecture.*"]),
+    package_data={"detecture": ["py.typed", "assets/*", "data/datasets/*.json"]},
+    install_requires=[
+        # 2.6: weights_only loading is safe from there on (CVE-2025-32434); 2.9: slow Conv3d.
+        "torch>=2.6,!=2.9.*",
+        "torchvision>=0.21",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "scikit-learn>=1.4",
+        "scikit-image>=0.22",
+        "threadpoolctl>=3.1",
+        # 12.2: a FITS bomb is fixed there (CVE-2026-40192); all our Pythons have it.
+        "pillow>=12.2",
+        "fvcore>=0.1.5.post20221221",
+        "iopath>=0.1.9",
+        "safetensors>=0.5",
+        "tensorboard>=2.15",
+        "tabulate>=0.9",
+        "termcolor>=2.3",
+        "tqdm>=4.66",
+        "filelock>=3.13",
+        "pyyaml>=6.0",
+    ],
+    extras_require={
+        # Meta's own SAM 3 package pins numpy < 2.4 and huggingface-hub < 2.
+        "meta-sam3": ["sam3>=0.1.4"],
+        "web": ["gradio>=5"],
+        "ray": ["ray>=2.40"],
+        "describe": ["transformers>=5.20", "peft>=0.20"],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "ruff==0.14.*",
+            "mypy>=1.11",
+            "types-PyYAML",
+            "types-tabulate",
+            "types-tqdm",
+        ],
+    },
+)
