@@ -1,0 +1,271 @@
+"""The project's config keys, and strict, safe loading of yaml files and overrides.
+
+Works on the config object of the active Detectron2 API (`detecture.d2`), whichever that is:
+Detectron2's own loader may run code from a yaml file, and says little about a misspelt key.
+"""
+
+import ast
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detecture.d2 import CfgNode, get_cfg
+from detecture.device import resolve_device
+from detecture.errors import ConfigError
+
+CN = CfgNode
+
+_BASE_KEY = "_BASE_"
+# Keys that take a word or a whole number; they are stored as text.
+_TEXT_OR_INTEGER = {"TEST.COUNT"}
+
+
+def add_detecture_config(cfg: CfgNode) -> None:
+    """Add every key of this project, with its default, to a Detectron2 config (in place)."""
+    # "auto": the best device of this machine; or cpu, mps, or an accelerator by its torch name.
+    cfg.MODEL.DEVICE = "auto"
+
+    # ---- pictures -------------------------------------------------------------------------
+    # A picture with more pixels than this is refused before it is decoded.
+    cfg.INPUT.MAX_PIXELS = 100_000_000
+    # Side in pixels of the square that training pictures are stretched to.
+    cfg.INPUT.TRAIN_SIZE = 1008
+    # Macro-to-micro crop: with PROB, train on a square crop instead of the whole picture.
+    cfg.INPUT.MICRO_CROP = CN()
+    cfg.INPUT.MICRO_CROP.PROB = 0.35
+    # Least and greatest side of the crop, as a share of the stretched picture (published: 300 and
+    # 600 of 1008 pixels).
+    cfg.INPUT.MICRO_CROP.SIDE = (300 / 1008, 600 / 1008)
+    # A crop in which fewer regions than this survive is not used; the whole picture is.
+    cfg.INPUT.MICRO_CROP.MIN_REGIONS = 2
+
+    # ---- TextureClusters (MODEL.META_ARCHITECTURE) -------------------------------------------
+    cfg.MODEL.TEXTURE_CLUSTERS = CN()
+    # Longer side in pixels that a picture is resized to before anything else.
+    cfg.MODEL.TEXTURE_CLUSTERS.WORKING_SIZE = 256
+    # Wavelengths of the Gabor filters, in pixels of the working size.
+    cfg.MODEL.TEXTURE_CLUSTERS.GABOR_WAVELENGTHS = (4.0, 8.0, 16.0)
+    # Number of evenly spread directions of the Gabor filters.
+    cfg.MODEL.TEXTURE_CLUSTERS.GABOR_ORIENTATIONS = 4
+    # Standard deviation of the Gaussian over every feature, in pixels of the working size.
+    cfg.MODEL.TEXTURE_CLUSTERS.SMOOTHING = 6.0
+    # Weights of the standardised features: Lab colour, its local deviation, Gabor energy, position.
+    cfg.MODEL.TEXTURE_CLUSTERS.COLOR_WEIGHT = 1.5
+    cfg.MODEL.TEXTURE_CLUSTERS.DEVIATION_WEIGHT = 1.0
+    cfg.MODEL.TEXTURE_CLUSTERS.GABOR_WEIGHT = 0.7
+    cfg.MODEL.TEXTURE_CLUSTERS.POSITION_WEIGHT = 0.7
+    # Least and greatest number of regions to choose from where it is unknown.
+    cfg.MODEL.TEXTURE_CLUSTERS.K_RANGE = (2, 6)
+    # K-means runs from other starts, of which the best counts; and the seed of the starts.
+    cfg.MODEL.TEXTURE_CLUSTERS.RESTARTS = 4
+    cfg.MODEL.TEXTURE_CLUSTERS.SEED = 0
+
+    # ---- evaluation ---------------------------------------------------------------------------
+    # What a method may know of K, the number of regions. regime: what the data set's regime
+    # grants | autonomous: nothing | per_image: the true number of each picture | an integer.
+    cfg.TEST.COUNT = "regime"
+    # Tell methods the true descriptions, to measure segmentation apart from describing; every record
+    # is marked as oracle.
+    cfg.TEST.ORACLE = False
+    # Constant score of the dustbin, for methods that have none of their own.
+    cfg.TEST.DUSTBIN_LOGIT = 0.0
+    # Resamples of the pictures behind every 95 % bootstrap interval.
+    cfg.TEST.BOOTSTRAP_SAMPLES = 2000
+    # Give up after this many pictures in a row on which the method failed.
+    cfg.TEST.MAX_FAILURES_IN_A_ROW = 10
+    # Write the label map of every picture beside the records, as a palette PNG.
+    cfg.TEST.SAVE_LABEL_MAPS = True
+
+
+def make_config(config_file: str | Path | None, overrides: Sequence[str] = ()) -> CfgNode:
+    """Defaults, then a yaml file, then overrides; the device resolved; frozen.
+
+    Args:
+        config_file: yaml file, or None for the defaults.
+        overrides: alternating keys and values, as given on a command line.
+
+    Raises:
+        ConfigError: names the file, the key and the remedy.
+    """
+    cfg = get_cfg()
+    add_detecture_config(cfg)
+    if config_file is not None:
+        merge_yaml_file(cfg, config_file)
+    merge_overrides(cfg, overrides)
+    cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE))
+    cfg.freeze()
+    return cfg
+
+
+def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:
+    """Merge a yaml file, and the files that it names under `_BASE_`, into `cfg` (in place).
+
+    Raises:
+        ConfigError: no such file, no valid yaml, yaml that would run code, a circle of bases, an
+            unknown key or a value of a wrong type; nothing is merged then.
+    """
+    path = Path(config_file).expanduser()
+    accepted = {
+        key: _coerce(key, value, _get(cfg, key, ""), f"{source}: ")
+        for source, values in _read_yaml_chain(path, ())
+        for key, value in _leaves(cfg, values, "", source)
+    }
+    for key, value in accepted.items():
+        _set(cfg, key, value)
+
+
+def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Merge alternating keys and values into `cfg` (in place).
+
+    A value is read as a Python literal where it is one (`3`, `1e-4`, `'("rwtd",)'`), else as text.
+
+    Raises:
+        ConfigError: an odd number of words, an unknown key or a value of a wrong type.
+    """
+    if len(overrides) % 2:
+        raise ConfigError(
+            f"overrides are pairs of KEY VALUE, got {len(overrides)} words: {' '.join(overrides)}"
+        )
+    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        default = _get(cfg, key, "command line: ")
+        value: Any = _literal(text)
+        if isinstance(default, str) and not isinstance(value, str):
+            value = text  # text is due: `OUTPUT_DIR 2024` is a folder's name
+        _set(cfg, key, _coerce(key, value, default, "command line: "))
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _read_yaml_chain(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The contents of `path`, those of its bases first."""
+    if path.resolve() in above:
+        chain = " -> ".join(str(p) for p in (*above, path.resolve()))
+        raise ConfigError(f"{path}: {_BASE_KEY} goes in a circle: {chain}")
+    values = _read_yaml(path)
+    bases = values.pop(_BASE_KEY, [])
+    for base in [bases] if isinstance(bases, str) else bases:
+        yield from _read_yaml_chain(path.parent / Path(base).expanduser(), (*above, path.resolve()))
+    yield path, values
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        siblings = sorted(str(p) for p in path.parent.glob("*.yaml"))
+        hint = _did_you_mean(str(path), siblings) or "; the shipped ones are under configs/"
+        raise ConfigError(f"{path}: no such config file{hint}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a yaml file ({error})") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.constructor.ConstructorError as error:
+        raise ConfigError(
+            f"{path}: refused, it asks for a Python object or call ({error.problem}, line "
+            f"{_line(error)}). Configs hold plain values only: remove the !! tag"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid yaml: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must hold keys and values, holds a {type(values).__name__}")
+    return values
+
+
+def _line(error: yaml.MarkedYAMLError) -> int | str:
+    return error.problem_mark.line + 1 if error.problem_mark else "unknown"
+
+
+def _leaves(
+    cfg: CfgNode, values: dict[str, Any], prefix: str, source: Path
+) -> Iterator[tuple[str, Any]]:
+    """Full key and value of every leaf; checks that sections stay sections."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        default = _get(cfg, key, f"{source}: ")
+        if isinstance(default, CfgNode):
+            if not isinstance(value, dict):
+                raise ConfigError(
+                    f"{source}: {key} is a section with the keys {', '.join(sorted(default))}; "
+                    f"it cannot be set to {value!r}"
+                )
+            yield from _leaves(cfg, value, f"{key}.", source)
+        else:
+            yield key, value
+
+
+def _get(cfg: CfgNode, key: str, source: str) -> Any:
+    node: Any = cfg
+    for name in key.split("."):
+        if not isinstance(node, CfgNode) or name not in node:
+            raise ConfigError(f"{source}unknown key {key}{_did_you_mean(key, list(_keys(cfg)))}")
+        node = node[name]
+    return node
+
+
+def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _did_you_mean(word: str, candidates: list[str]) -> str:
+    close = difflib.get_close_matches(word, candidates, n=1)
+    if not close:
+        # A right name in a wrong or missing section.
+        close = [c for c in candidates if c.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _set(cfg: CfgNode, key: str, value: Any) -> None:
+    section, _, name = key.rpartition(".")
+    setattr(_get(cfg, section, "") if section else cfg, name, value)
+
+
+def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
+    """`value` in the type of `default`, where that loses nothing.
+
+    Integers serve as floats, numbers written as text (yaml reads `1e-4` as text) as numbers, lists
+    and tuples as one another. A default of None takes anything.
+    """
+    if default is None or type(value) is type(default):
+        if default is not None and isinstance(value, (tuple, list)):
+            return _coerce_items(key, value, default, source)
+        return value
+    if isinstance(default, float) and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(default, (tuple, list)) and isinstance(value, (tuple, list)):
+        return _coerce_items(key, value, default, source)
+    # Detectron2's own yaml files write tuples as text: TEST: ("rwtd",)
+    if isinstance(default, (tuple, list)) and isinstance(_literal(str(value)), (tuple, list)):
+        return _coerce_items(key, _literal(str(value)), default, source)
+    if key in _TEXT_OR_INTEGER and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(default, CfgNode):
+        raise ConfigError(f"{source}{key} is a section; set one of {', '.join(_keys(default))}")
+    example = f"; write it as {type(default)([value])!r}" if isinstance(default, tuple) else ""
+    raise ConfigError(
+        f"{source}{key} must be of type {type(default).__name__}, got the "
+        f"{type(value).__name__} {value!r}{example}"
+    )
+
+
+def _coerce_items(key: str, value: Any, default: Any, source: str) -> Any:
+    """A sequence in the type of `default`, its items too where the default's are all of one."""
+    kinds = {type(item) for item in default}
+    if len(kinds) == 1 and kinds <= {int, float, str}:
+        value = [_coerce(f"{key}[{i}]", v, default[0], source) for i, v in enumerate(value)]
+    return type(default)(value)

@@ -1,0 +1,37 @@
+"""Data: pictures and masks, data sets by name, mappers and loaders.
+
+Importing this package registers the built-in data sets and mappers.
+"""
+
+from detecture.data.build import build_texture_test_loader, build_texture_train_loader
+from detecture.data.datasets.builtin import register_builtin_datasets
+from detecture.data.datasets.register import (
+    load_registered,
+    register_dataset_json,
+    register_texture_dataset,
+    require_registered,
+)
+from detecture.data.ground_truth import GroundTruth, load_ground_truth
+from detecture.data.image_io import image_size, read_image, read_mask
+from detecture.data.k_hint import KHint, resolve_k_hint
+from detecture.data.mapper import DATASET_MAPPER_REGISTRY, TextureMapper
+
+__all__ = [
+    "DATASET_MAPPER_REGISTRY",
+    "GroundTruth",
+    "KHint",
+    "TextureMapper",
+    "build_texture_test_loader",
+    "build_texture_train_loader",
+    "image_size",
+    "load_ground_truth",
+    "load_registered",
+    "read_image",
+    "read_mask",
+    "register_dataset_json",
+    "register_texture_dataset",
+    "require_registered",
+    "resolve_k_hint",
+]
+
+register_builtin_datasets()

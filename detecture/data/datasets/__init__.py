@@ -1,0 +1,1 @@
+"""Data sets by name: loading their metadata, and registering them in the catalogs."""

@@ -1,0 +1,67 @@
+"""The true regions of a picture, for scoring and for training; never for a method."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detecture.data.image_io import image_size, read_mask
+from detecture.errors import DatasetError, ImageError
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The M regions of one picture.
+
+    Attributes:
+        masks: bool (M,H,W), none of them empty; they may overlap.
+        descriptions: M texts, empty where the data set has none.
+        index_map: int32 (H,W): i + 1 where mask i is painted, later masks over earlier ones; 0 is
+            unlabelled. A mask that is painted over entirely has no pixel here.
+    """
+
+    masks: np.ndarray
+    descriptions: list[str]
+    index_map: np.ndarray
+
+
+def load_ground_truth(record: dict[str, Any], max_pixels: int) -> GroundTruth:
+    """Read the masks of a record; empty ones are left out together with their descriptions.
+
+    Args:
+        record: dataset dict (`file_name`, `image_id`, `textures`).
+        max_pixels: a mask with more pixels is refused before it is decoded.
+
+    Raises:
+        DatasetError: a mask is missing, unreadable, or of another size than the picture; the
+            picture itself cannot be opened; or no mask has any foreground.
+    """
+    where = f"picture {record['image_id']!r}"
+    try:
+        size = image_size(record["file_name"])
+    except ImageError as error:
+        raise DatasetError(f"{where}: {error}") from error
+    masks: list[np.ndarray] = []
+    descriptions: list[str] = []
+    for texture in record["textures"]:
+        try:
+            mask = read_mask(texture["mask_file"], max_pixels, expected_size=size)
+        except ImageError as error:
+            raise DatasetError(f"{where} ({record['file_name']}), mask {error}") from error
+        if mask.any():
+            masks.append(mask)
+            descriptions.append(texture["description"])
+    if not masks:
+        raise DatasetError(
+            f"{where} ({record['file_name']}): none of its {len(record['textures'])} masks has any "
+            "foreground (grey value 128 or more); redraw them or remove the record"
+        )
+    return GroundTruth(np.stack(masks), descriptions, paint(masks))
+
+
+def paint(masks: list[np.ndarray]) -> np.ndarray:
+    """Index map of bool (H,W) masks: int32 (H,W), i + 1 for mask i, later over earlier, else 0."""
+    index_map = np.zeros(masks[0].shape, np.int32)
+    for number, mask in enumerate(masks, start=1):
+        index_map[mask] = number
+    return index_map

@@ -1,0 +1,77 @@
+"""What a method may know of K, the number of texture regions of a picture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from detecture.errors import ConfigError
+
+K_OF_REGIME: dict[str, int | None] = {"single": 1, "pair": 2, "autonomous": None}
+"""The number of regions that each regime of a data set grants to every method."""
+
+HINT_KINDS = ("none", "regime", "per_image", "fixed")
+
+
+@dataclass(frozen=True)
+class KHint:
+    """All that a method learns about the number of regions of one picture.
+
+    Attributes:
+        kind: `none` (nothing is known), `regime` (the data set's regime grants `k`), `per_image`
+            (`k` is the true number of this picture; such a row is marked) or `fixed` (`k` was
+            given by the user).
+        k: the number; None exactly when `kind` is `none`.
+
+    Raises:
+        ConfigError: an unknown kind, or a number that does not go with it.
+    """
+
+    kind: str = "none"
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in HINT_KINDS:
+            raise ConfigError(f"K hint kind {self.kind!r}: use one of {', '.join(HINT_KINDS)}")
+        if (self.kind == "none") != (self.k is None) or (self.k is not None and self.k < 1):
+            raise ConfigError(
+                f"K hint {self.kind!r} with k = {self.k!r}: none goes with no number, the other "
+                "kinds with a positive one"
+            )
+
+
+def resolve_k_hint(
+    count: str | int, k_regime: str, true_k: Callable[[], int] | int | None = None
+) -> KHint:
+    """The hint for one picture.
+
+    Args:
+        count: `TEST.COUNT`: `regime`, `autonomous`, `per_image` or a positive integer (as a number
+            or as text).
+        k_regime: the data set's regime: `single`, `pair` or `autonomous`.
+        true_k: the picture's true number of regions, or a function that finds it; only used (and
+            called) when `count` is `per_image`.
+
+    Raises:
+        ConfigError: `count` or `k_regime` is none of the above, or `per_image` is asked for where
+            no true number is known.
+    """
+    if k_regime not in K_OF_REGIME:
+        raise ConfigError(f"k_regime {k_regime!r}: use one of {', '.join(K_OF_REGIME)}")
+    if count == "autonomous":
+        return KHint()
+    if count == "regime":
+        granted = K_OF_REGIME[k_regime]
+        return KHint() if granted is None else KHint("regime", granted)
+    if count == "per_image":
+        if true_k is None:
+            raise ConfigError(
+                "TEST.COUNT per_image needs pictures with ground truth; use regime, autonomous or "
+                "an integer here"
+            )
+        return KHint("per_image", true_k() if callable(true_k) else true_k)
+    if not isinstance(count, bool) and str(count).isascii() and str(count).isdigit():
+        number = int(count)
+        if number > 0:
+            return KHint("fixed", number)
+    raise ConfigError(
+        f"TEST.COUNT {count!r}: use regime, autonomous, per_image or a positive integer"
+    )

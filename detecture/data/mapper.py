@@ -1,0 +1,187 @@
+"""From a dataset dict to what a model gets."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from fvcore.common.config import CfgNode
+
+from detecture.d2 import MetadataCatalog, Registry, configurable
+from detecture.data.ground_truth import GroundTruth, load_ground_truth
+from detecture.data.image_io import read_image
+from detecture.data.k_hint import KHint, resolve_k_hint
+from detecture.data.transforms import MicroCrop, keep_survivors, resize_image, resize_labels
+from detecture.errors import ConfigError, DatasetError, DetectureError, ImageError
+
+logger = logging.getLogger(__name__)
+
+DATASET_MAPPER_REGISTRY = Registry("DATASET_MAPPER")
+DATASET_MAPPER_REGISTRY.__doc__ = """
+Registry of mappers. A data set's metadata names its mapper (`register_texture_dataset(mapper=)`).
+
+The registered object is called as `obj(cfg, is_train, dataset_name=name)` and returns a function
+from a dataset dict to the mapped dict that DESIGN.md describes. In training that function may
+return None: the record is unusable and another one takes its place. In evaluation it never may, and
+never lets anything of the ground truth into its result (but with TEST.ORACLE).
+"""
+
+
+def build_mapper(cfg: CfgNode, name: str, is_train: bool, dataset_name: str) -> Any:
+    """Build the mapper that a data set's metadata names.
+
+    Raises:
+        ConfigError: no mapper of this name is registered.
+    """
+    if name not in DATASET_MAPPER_REGISTRY:
+        known = ", ".join(sorted(key for key, _ in DATASET_MAPPER_REGISTRY))
+        raise ConfigError(
+            f"data set {dataset_name!r} wants the mapper {name!r}, which is not registered; known "
+            f"are {known}. Import the module that registers it"
+        )
+    return DATASET_MAPPER_REGISTRY.get(name)(cfg, is_train, dataset_name=dataset_name)
+
+
+@DATASET_MAPPER_REGISTRY.register()
+class TextureMapper:
+    """Maps records of texture data sets (`register_texture_dataset`).
+
+    In evaluation a record becomes `image` (uint8 RGB tensor (3,H,W), native size), `file_name`,
+    `image_id`, `height`, `width`, `k_hint`, and nothing of the ground truth. A picture that cannot
+    be read becomes a dict without `image`, with `height` and `width` 0, a `status`
+    (`image_unreadable`, or `ground_truth_unreadable` where the hint or the oracle needs the masks)
+    and an `error` text, so that the run goes on and the failure is on record.
+
+    In training the picture is stretched to a square of `train_size`, and `sem_seg` (int64
+    (train_size,train_size): 0 dustbin, i texture i, later masks over earlier) and `descriptions`
+    come with it; `height` and `width` are the picture's own. Textures without a visible pixel are
+    left out of both. A record that cannot be used is logged and becomes None.
+
+    Random numbers come from torch's generator of the process, which the loader seeds for every
+    worker; the mapper itself has no state, so a resumed run has none to restore.
+
+    Args:
+        is_train: which of the two.
+        max_pixels: larger pictures and masks are refused before they are decoded.
+        train_size: side in pixels of the training square.
+        micro_crop: the training crop.
+        count: `TEST.COUNT`, see `resolve_k_hint`.
+        k_regime: the data set's regime.
+        oracle: evaluation only: add the true `descriptions` and `oracle: True`.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        max_pixels: int,
+        train_size: int,
+        micro_crop: MicroCrop,
+        count: str | int = "regime",
+        k_regime: str = "autonomous",
+        oracle: bool = False,
+    ) -> None:
+        if train_size < 1:
+            raise ConfigError(f"INPUT.TRAIN_SIZE {train_size}: must be at least 1")
+        resolve_k_hint(count, k_regime, true_k=1)  # a wrong TEST.COUNT fails now, not in a worker
+        self.is_train = is_train
+        self.max_pixels = max_pixels
+        self.train_size = train_size
+        self.micro_crop = micro_crop
+        self.count = count
+        self.k_regime = k_regime
+        self.oracle = oracle
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, is_train: bool, dataset_name: str | None = None
+    ) -> dict[str, Any]:
+        """Arguments from a config; `dataset_name` gives the regime (none: `autonomous`)."""
+        crop = cfg.INPUT.MICRO_CROP
+        metadata = MetadataCatalog.get(dataset_name) if dataset_name else None
+        return {
+            "is_train": is_train,
+            "max_pixels": cfg.INPUT.MAX_PIXELS,
+            "train_size": cfg.INPUT.TRAIN_SIZE,
+            "micro_crop": MicroCrop(crop.PROB, tuple(crop.SIDE), crop.MIN_REGIONS),
+            "count": cfg.TEST.COUNT,
+            "k_regime": metadata.get("k_regime", "autonomous") if metadata else "autonomous",
+            "oracle": cfg.TEST.ORACLE,
+        }
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        """Map one dataset dict, which is left as it is; see the class for what comes out."""
+        return self._for_training(record) if self.is_train else self._for_evaluation(record)
+
+    def _for_evaluation(self, record: dict[str, Any]) -> dict[str, Any]:
+        mapped = {
+            "file_name": record["file_name"],
+            "image_id": record["image_id"],
+            "height": 0,
+            "width": 0,
+            "k_hint": KHint(),
+        }
+        try:
+            image = read_image(record["file_name"], self.max_pixels)
+            truth = None
+            if self.oracle or self.count == "per_image":
+                truth = load_ground_truth(record, self.max_pixels)
+        except ImageError as error:
+            return {**mapped, "status": "image_unreadable", "error": str(error)}
+        except DatasetError as error:
+            return {**mapped, "status": "ground_truth_unreadable", "error": str(error)}
+        true_k = None if truth is None else len(truth.masks)
+        mapped["k_hint"] = resolve_k_hint(self.count, self.k_regime, true_k)
+        mapped["height"], mapped["width"] = image.shape[:2]
+        mapped["image"] = _as_tensor(image)
+        if self.oracle and truth is not None:
+            mapped["descriptions"] = truth.descriptions
+            mapped["oracle"] = True
+        return mapped
+
+    def _for_training(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            image = read_image(record["file_name"], self.max_pixels)
+            truth = load_ground_truth(record, self.max_pixels)
+        except DetectureError as error:
+            logger.warning("Training record %r is left out: %s", record["image_id"], error)
+            return None
+        height, width = image.shape[:2]
+        image, labels, descriptions = self._augment(image, truth)
+        if not descriptions:
+            logger.warning(
+                "Training record %r is left out: at INPUT.TRAIN_SIZE %d no texture of %s has a "
+                "pixel left",
+                record["image_id"],
+                self.train_size,
+                record["file_name"],
+            )
+            return None
+        return {
+            "file_name": record["file_name"],
+            "image_id": record["image_id"],
+            "height": height,
+            "width": width,
+            "image": _as_tensor(image),
+            "sem_seg": torch.from_numpy(labels),
+            "descriptions": descriptions,
+        }
+
+    def _augment(
+        self, image: np.ndarray, truth: GroundTruth
+    ) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        square = (self.train_size, self.train_size)
+        labels, descriptions = keep_survivors(
+            resize_labels(truth.index_map, square), truth.descriptions
+        )
+        random = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
+        return self.micro_crop.apply(resize_image(image, square), labels, descriptions, random)
+
+
+def _as_tensor(image: np.ndarray) -> torch.Tensor:
+    """uint8 (H,W,3) to uint8 (3,H,W)."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,95 @@
+"""Paths written in data set files: always foreign, sometimes absolute, never to be trusted."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from detecture.errors import DatasetError
+
+DATASETS_ROOT = "DETECTURE_DATASETS_ROOT"
+"""Environment variable: the folder that holds the data sets; `~/datasets` where unset."""
+
+# Two names of the folder with one binary mask per texture; releases and their READMEs mix them.
+_MASK_FOLDERS = {"masks": "textures_mask", "textures_mask": "masks"}
+
+
+def expand_location(text: str | os.PathLike[str]) -> Path:
+    """Expand `~` and environment variables; `$DETECTURE_DATASETS_ROOT` has a default.
+
+    Called when a data set is loaded, so that the variable may be set after the import.
+    """
+    value = os.fspath(text)
+    default = os.environ.get(DATASETS_ROOT) or "~/datasets"
+    value = value.replace(f"${{{DATASETS_ROOT}}}", default).replace(f"${DATASETS_ROOT}", default)
+    return Path(os.path.expandvars(value)).expanduser()
+
+
+class RootedPaths:
+    """Finds the files that a data set's records name, below the data set's root and only there.
+
+    Args:
+        root: the data set's folder.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).absolute()
+        self._real_root = self.root.resolve()
+        # Thousands of files share a few folders: each folder is resolved once.
+        self._real_folders: dict[Path, Path] = {}
+
+    def find(self, text: str) -> str:
+        """Absolute path of the file meant by `text`.
+
+        A relative path counts from the root. A foreign absolute one is re-rooted: the part behind
+        the root folder's own name, else its longest ending that exists. `masks/` and
+        `textures_mask/` stand for each other. Where nothing exists the likeliest path is returned;
+        that the file is missing is found out when it is read.
+
+        Raises:
+            DatasetError: the path leaves the root, also by `..` or a symbolic link, or names an
+                existing file elsewhere.
+        """
+        given = expand_location(text)
+        found = next((path for path in self._candidates(given) if os.path.lexists(path)), None)
+        path = found or next(self._candidates(given))
+        real = self._real_path(path)
+        if not real.is_relative_to(self._real_root):
+            raise DatasetError(
+                f"path {text!r} leads out of the data set's folder {self.root}, to {real}; move "
+                "the file into the folder"
+            )
+        if found is None and given.is_absolute() and os.path.lexists(given):
+            raise DatasetError(
+                f"path {text!r} lies outside the data set's folder {self.root}; move the file into "
+                "the folder, or name a folder that holds all files as the root"
+            )
+        return str(path)
+
+    def _candidates(self, given: Path) -> Iterator[Path]:
+        """Paths below the root that `given` may stand for, the likeliest first."""
+        for ending in self._endings(given):
+            yield self.root.joinpath(*ending)
+            if ending and ending[0] in _MASK_FOLDERS:
+                yield self.root.joinpath(_MASK_FOLDERS[ending[0]], *ending[1:])
+
+    def _endings(self, given: Path) -> Iterator[tuple[str, ...]]:
+        if not given.is_absolute():
+            yield given.parts
+            return
+        for root in (self.root, self._real_root):
+            if given.is_relative_to(root):
+                yield given.relative_to(root).parts
+                return
+        steps = given.parts[1:]
+        for i, step in enumerate(steps):
+            if step == self.root.name:
+                yield steps[i + 1 :]
+        for i in range(max(1, len(steps))):  # "/" has no steps: it stands for the root itself
+            yield steps[i:]
+
+    def _real_path(self, path: Path) -> Path:
+        if path.name in ("", "..") or path.is_symlink():
+            return path.resolve()
+        if path.parent not in self._real_folders:
+            self._real_folders[path.parent] = path.parent.resolve()
+        return self._real_folders[path.parent] / path.name

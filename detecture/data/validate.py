@@ -1,0 +1,303 @@
+"""Checking a texture data set against its files: every defect of every record, not the first."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detecture.data.datasets.texture_json import locate_texture_json, parse_texture_json
+from detecture.data.image_io import FOREGROUND_LEVEL, read_image, read_mask_levels
+from detecture.errors import DatasetError, ImageError
+
+MAX_TEXTURES = 6
+"""Most textures of one picture that the published sets have and the models have slots for."""
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+"""Wraps an iterable of known length, to show how far it has come."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a data set that its owner should know.
+
+    Attributes:
+        severity: `error` (the record cannot be used as it is meant), `warning` (usable; see that it
+            is meant so) or `info`.
+        kind: one word to count by, such as `missing_mask`.
+        index: the record's position in the metadata, from 0; None: the whole set.
+        image_id: the record's id; empty where unknown.
+        text: what was found, with the file's name, and what to do.
+    """
+
+    severity: str
+    kind: str
+    index: int | None
+    image_id: str
+    text: str
+
+    def __str__(self) -> str:
+        record = "" if self.index is None else f"record {self.index} (id {self.image_id}): "
+        return f"{self.severity} {self.kind}: {record}{self.text}"
+
+
+@dataclass
+class DatasetReport:
+    """What a data set holds, and what is wrong with it.
+
+    Attributes:
+        name: the data set's name.
+        json_file: its metadata file.
+        root: its folder.
+        images: usable records.
+        textures: their textures, as listed (empty and unreadable masks included).
+        descriptions: textures with a description.
+        k_histogram: pictures by their number of non-empty masks.
+        sizes: pictures by `height x width`.
+        unlabelled_mean: share of the pixels in no mask, mean over the pictures; None without any.
+        unlabelled_max: the greatest such share.
+        findings: all of them, errors first, each severity in file order.
+    """
+
+    name: str
+    json_file: str
+    root: str
+    images: int = 0
+    textures: int = 0
+    descriptions: int = 0
+    k_histogram: dict[int, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    unlabelled_mean: float | None = None
+    unlabelled_max: float | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    def count(self, severity: str) -> int:
+        """Number of findings of one severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error; warnings are allowed."""
+        return self.count("error") == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values for JSON."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What the check of one record found."""
+
+    findings: list[Finding]
+    k: int | None = None
+    size: tuple[int, int] | None = None
+    unlabelled: float | None = None
+
+
+def check_dataset(
+    name: str,
+    json_file: str,
+    root: str,
+    *,
+    max_pixels: int,
+    workers: int = 1,
+    published: tuple[int | None, int | None] = (None, None),
+    progress: Progress | None = None,
+) -> DatasetReport:
+    """Read every file of a data set and report all that is wrong.
+
+    Args:
+        name: for the report.
+        json_file: metadata file (`load_texture_json`).
+        root: the data set's folder.
+        max_pixels: a picture or mask with more pixels is an error.
+        workers: threads that decode (Pillow decodes without Python's lock).
+        published: images and textures of the published set; other numbers are a warning, since a
+            part of a set is often what one has.
+        progress: wraps the records while they are checked.
+
+    Raises:
+        DatasetError: the folder or the metadata file does not exist.
+    """
+    path, folder = locate_texture_json(json_file, root)
+    report = DatasetReport(name, str(path), str(folder))
+    try:
+        records, problems = parse_texture_json(path, folder)
+    except DatasetError as error:
+        report.findings.append(Finding("error", "json", None, "", str(error)))
+        return report
+    report.findings += [Finding("error", p.kind, p.index, p.image_id, p.text) for p in problems]
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        checks: Iterable[_Record] = pool.map(
+            lambda item: _check_record(*item, max_pixels), records.items()
+        )
+        checked = list(progress(checks, len(records)) if progress else checks)
+    _summarise(report, list(records.values()), checked)
+    report.findings += _published_findings(report, published)
+    order = {"error": 0, "warning": 1, "info": 2}
+    report.findings.sort(key=lambda f: (order[f.severity], -1 if f.index is None else f.index))
+    return report
+
+
+def format_report(report: DatasetReport, shown: int = 10) -> str:
+    """The report as text: all errors, and the first `shown` of every other kind of finding."""
+    lines = [f"{report.name}: {report.json_file}"]
+    lines.append(
+        f"  {report.images} images, {report.textures} textures, {report.descriptions} descriptions"
+    )
+    if report.k_histogram:
+        counts = [f"K={k}: {n}" for k, n in sorted(report.k_histogram.items())]
+        lines.append(f"  images by number of textures: {', '.join(counts)}")
+    if report.sizes:
+        common = Counter(report.sizes).most_common(3)
+        more = len(report.sizes) - len(common)
+        listed = ", ".join(f"{size} ({n})" for size, n in common)
+        rest = f" and {more} more" if more else ""
+        lines.append(f"  sizes (height x width): {listed}{rest}")
+    if report.unlabelled_mean is not None and report.unlabelled_max is not None:
+        lines.append(
+            f"  unlabelled pixels: mean {report.unlabelled_mean:.2%}, "
+            f"most {report.unlabelled_max:.2%}"
+        )
+    listed_of_kind: Counter[str] = Counter()
+    for finding in report.findings:
+        listed_of_kind[finding.kind] += 1
+        if finding.severity == "error" or listed_of_kind[finding.kind] <= shown:
+            lines.append(f"  {finding}")
+    for kind, number in listed_of_kind.items():
+        severities = {f.severity for f in report.findings if f.kind == kind}
+        if number > shown and "error" not in severities:
+            lines.append(f"  ... {number - shown} more of {kind} (--json lists all)")
+    verdict = "ok" if report.ok else f"{report.count('error')} errors"
+    lines.append(f"  {verdict}, {report.count('warning')} warnings")
+    return "\n".join(lines)
+
+
+def _summarise(
+    report: DatasetReport, records: list[dict[str, Any]], checked: list[_Record]
+) -> None:
+    textures = [texture for record in records for texture in record["textures"]]
+    report.images = len(records)
+    report.textures = len(textures)
+    report.descriptions = sum(bool(texture["description"].strip()) for texture in textures)
+    report.k_histogram = dict(sorted(Counter(c.k for c in checked if c.k is not None).items()))
+    report.sizes = dict(Counter(f"{c.size[0]} x {c.size[1]}" for c in checked if c.size))
+    unlabelled = [c.unlabelled for c in checked if c.unlabelled is not None]
+    if unlabelled:
+        report.unlabelled_mean = float(np.mean(unlabelled))
+        report.unlabelled_max = max(unlabelled)
+    report.findings += [finding for check in checked for finding in check.findings]
+
+
+def _published_findings(
+    report: DatasetReport, published: tuple[int | None, int | None]
+) -> Iterator[Finding]:
+    for what, here, expected in zip(
+        ("images", "textures"), (report.images, report.textures), published, strict=True
+    ):
+        if expected is not None and here != expected:
+            yield Finding(
+                "warning",
+                "published_count",
+                None,
+                "",
+                f"{here} {what} where the published set has {expected}; numbers on this set are "
+                "not comparable with published ones",
+            )
+
+
+def _check_record(index: int, record: dict[str, Any], max_pixels: int) -> _Record:
+    """Read the picture and the masks of one record."""
+    findings: list[Finding] = []
+
+    def found(severity: str, kind: str, text: str) -> None:
+        findings.append(Finding(severity, kind, index, record["image_id"], text))
+
+    size = None
+    try:
+        size = read_image(record["file_name"], max_pixels).shape[:2]
+    except ImageError as error:
+        found("error", _read_failure("image", record["file_name"]), str(error))
+
+    empty = sum(not texture["description"].strip() for texture in record["textures"])
+    if empty:
+        found("info", "empty_description", f"{empty} textures have no description")
+
+    masks: list[np.ndarray] = []
+    for texture in record["textures"]:
+        path = texture["mask_file"]
+        try:
+            levels = read_mask_levels(path, max_pixels)
+        except ImageError as error:
+            found("error", _read_failure("mask", path), str(error))
+            continue
+        expected = size or (masks[0].shape if masks else levels.shape)
+        if levels.shape != expected:
+            found(
+                "error",
+                "mask_size",
+                f"{path}: is {levels.shape[0]} x {levels.shape[1]} pixels, {record['file_name']} "
+                f"is {expected[0]} x {expected[1]} (height x width); redraw the mask",
+            )
+            continue
+        for problem in _level_problems(path, levels):
+            found(*problem)
+        mask = levels >= FOREGROUND_LEVEL
+        if mask.any():
+            masks.append(mask)
+
+    if len(masks) > MAX_TEXTURES:
+        found(
+            "error",
+            "k_range",
+            f"has {len(masks)} textures; models have slots for {MAX_TEXTURES}: merge or drop some",
+        )
+    if not masks:
+        found("error", "k_range", "has no usable mask, so nothing to find; remove the record")
+        return _Record(findings, 0, size)
+    cover = np.sum(masks, axis=0, dtype=np.int32)
+    overlap = float(np.mean(cover > 1))
+    if overlap:
+        found(
+            "warning",
+            "overlap",
+            f"{overlap:.2%} of the pixels lie in more than one mask; where labels are painted the "
+            "later mask wins",
+        )
+    return _Record(findings, len(masks), size, float(np.mean(cover == 0)))
+
+
+def _read_failure(what: str, path: str) -> str:
+    return f"unreadable_{what}" if Path(path).exists() else f"missing_{what}"
+
+
+def _level_problems(path: str, levels: np.ndarray) -> Iterator[tuple[str, str, str]]:
+    """Severity, kind and text of what is odd about a mask's grey values."""
+    counts = np.bincount(levels.ravel(), minlength=256)
+    between = levels.size - int(counts[0] + counts[255])
+    if counts[FOREGROUND_LEVEL:].sum() == 0:
+        if counts[1] and counts[2:].sum() == 0:
+            yield (
+                "error",
+                "mask_values",
+                f"{path}: holds 0 and 1, so all of it counts as background; foreground must be "
+                "255: multiply by 255",
+            )
+        else:
+            yield (
+                "error",
+                "empty_mask",
+                f"{path}: no pixel reaches grey {FOREGROUND_LEVEL}; redraw the mask, or remove the "
+                "texture",
+            )
+    elif between:
+        yield (
+            "warning",
+            "mask_values",
+            f"{path}: {between} pixels are neither 0 nor 255; from {FOREGROUND_LEVEL} on they "
+            "count as foreground",
+        )

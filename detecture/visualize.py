@@ -1,0 +1,109 @@
+"""Drawing: label maps as palette pictures, overlays with a legend."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_GOLDEN_RATIO = 0.6180339887498949
+
+# Well apart for the colour-blind too (Okabe and Ito 2008); further ones are spread over the hues.
+_FIRST_COLORS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+
+
+def region_colors(count: int) -> np.ndarray:
+    """Colours of the label values: (count+1,3) uint8 RGB; row 0 is the dustbin, black."""
+    rows = [(0, 0, 0), *_FIRST_COLORS]
+    rows.extend(_spread_color(index) for index in range(len(rows), count + 1))
+    return np.array(rows[: count + 1], dtype=np.uint8)
+
+
+def _spread_color(index: int) -> tuple[int, int, int]:
+    hue = index * _GOLDEN_RATIO % 1.0
+    rgb = np.abs((hue * 6.0 + np.array([0.0, 4.0, 2.0])) % 6.0 - 3.0) - 1.0
+    red, green, blue = (255 * (0.25 + 0.65 * np.clip(rgb, 0.0, 1.0))).astype(int)
+    return int(red), int(green), int(blue)
+
+
+def label_map_image(label_map: np.ndarray) -> Image.Image:
+    """Label map as a picture whose pixel values are the labels.
+
+    Args:
+        label_map: (H,W) integer, 0 dustbin, i+1 texture i.
+
+    Returns:
+        A palette image up to 255 textures (it looks coloured in any viewer), 16-bit grey beyond.
+    """
+    highest = int(label_map.max(initial=0))
+    if highest > 255:
+        return Image.fromarray(label_map.astype(np.uint16))
+    image = Image.fromarray(label_map.astype(np.uint8)).convert("P")
+    image.putpalette(region_colors(255).tobytes())
+    return image
+
+
+def draw_overlay(
+    image: np.ndarray,
+    label_map: np.ndarray,
+    captions: Sequence[str] = (),
+    opacity: float = 0.45,
+) -> np.ndarray:
+    """Picture under coloured regions, with their outlines and a legend below.
+
+    Args:
+        image: (H,W,3) uint8 RGB.
+        label_map: (H,W) integer, 0 dustbin (stays as it is), i+1 texture i.
+        captions: one line of the legend for each texture; none draws no legend.
+        opacity: of the colours, 0..1.
+
+    Returns:
+        (H+legend,W,3) uint8 RGB.
+    """
+    colors = region_colors(max(int(label_map.max(initial=0)), len(captions)))
+    tint_HW3 = colors[label_map].astype(np.float32)
+    mixed = image * (1.0 - opacity) + tint_HW3 * opacity
+    drawn = np.where(label_map[..., None] > 0, mixed, image).round().astype(np.uint8)
+    drawn[_outline(label_map)] = 255
+    if not captions:
+        return drawn
+    return np.concatenate([drawn, _legend(captions, colors, image.shape[1])])
+
+
+def _outline(label_map: np.ndarray) -> np.ndarray:
+    """(H,W) bool: pixels whose right or lower neighbour has another label."""
+    edge = np.zeros(label_map.shape, dtype=bool)
+    edge[:, :-1] |= label_map[:, 1:] != label_map[:, :-1]
+    edge[:-1] |= label_map[1:] != label_map[:-1]
+    return edge
+
+
+def _legend(captions: Sequence[str], colors: np.ndarray, width: int) -> np.ndarray:
+    size = 14
+    font = ImageFont.load_default(size)
+    # Cut by the pixel, not the letter: a narrow picture gets short lines, not overlapping ones.
+    texts = [text or f"region {i + 1}" for i, text in enumerate(captions)]
+    lines = [_shorten(text, font, width - 24) for text in texts]
+    height = (size + 6) * len(lines) + 6
+    legend = Image.new("RGB", (width, height), (255, 255, 255))
+    draw = ImageDraw.Draw(legend)
+    for index, line in enumerate(lines):
+        top = 6 + index * (size + 6)
+        draw.rectangle((4, top, 4 + size, top + size), fill=tuple(colors[index + 1].tolist()))
+        draw.text((24, top - 1), line, fill=(0, 0, 0), font=font)
+    return np.asarray(legend)
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}..") > width:
+        text = text[:-1]
+    return f"{text}.."
