@@ -1,0 +1,15 @@
+"""Training and evaluation of whatever a config describes."""
+
+from detecture.engine.command_line import argument_parser, run, setup
+from detecture.engine.evaluate import evaluate, evaluate_dataset, load_model
+from detecture.engine.trainer import Trainer
+
+__all__ = [
+    "Trainer",
+    "argument_parser",
+    "evaluate",
+    "evaluate_dataset",
+    "load_model",
+    "run",
+    "setup",
+]

@@ -1,0 +1,119 @@
+"""What the command lines share: arguments, set-up of a run, processes, exit status."""
+
+import argparse
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from detecture.config import make_config
+from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, launch, setup_logger
+from detecture.data import register_dataset_json
+from detecture.device import bind_process, collective_backend
+from detecture.errors import EXIT_FAILED, EXIT_USAGE, DetectureError, EvaluationError
+
+logger = logging.getLogger("detecture")
+
+
+def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
+    """Detectron2's arguments (`--config-file --resume --eval-only --num-gpus ..`) and ours."""
+    parser = default_argument_parser(epilog)
+    parser.add_argument(
+        "--dataset-json",
+        metavar="FILE",
+        default=None,
+        help="metadata of your own data set; it is evaluated, or trained on without --eval-only, "
+        "in the place of DATASETS.TEST or DATASETS.TRAIN (layout: datasets/README.md)",
+    )
+    # Without a port of their own two runs on one machine would disturb each other.
+    parser.set_defaults(dist_url="auto")
+    return parser
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Config of a run from its command line; output folder, loggers and seeds are set up.
+
+    Raises:
+        ConfigError, DatasetError: the command line, the config file or `--dataset-json` is wrong.
+    """
+    overrides = list(args.opts or ())
+    if args.dataset_json:
+        name = register_dataset_json(args.dataset_json)
+        key = "DATASETS.TEST" if args.eval_only else "DATASETS.TRAIN"
+        overrides = [key, repr((name,)), *overrides]
+    cfg = make_config(args.config_file or None, overrides)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=comm.get_rank(), name="detecture")
+    return cfg
+
+
+def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:
+    """Run `main(args)` in as many processes as asked for, and turn errors into an exit status.
+
+    Under `torchrun` the processes are already there and are joined; otherwise `--num-gpus N`
+    starts N of them: one for each accelerator, or N CPU processes on a machine without any.
+
+    Args:
+        main: a module-level function, so that new processes can find it.
+        args: parsed command line.
+
+    Returns:
+        0; 1 if the work failed; 2 if it was given something it cannot work with.
+    """
+    if _under_torchrun():
+        return _in_torchrun(main, args)
+    try:
+        launch(
+            _exit_with_status,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(main, args),
+        )
+    except SystemExit as error:
+        return _status(error)
+    except mp.ProcessExitedException as error:
+        return error.exit_code
+    except DetectureError as error:
+        return _report(error)
+    return 0
+
+
+def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+    """In each process: a user's error ends it with a message and a status, not a traceback."""
+    try:
+        main(args)
+    except DetectureError as error:
+        raise SystemExit(_report(error)) from error
+    except KeyboardInterrupt as error:
+        logger.error("interrupted; the same command goes on from what is finished")
+        raise SystemExit(130) from error
+
+
+def _report(error: DetectureError) -> int:
+    logger.error("%s", error)
+    return EXIT_FAILED if isinstance(error, EvaluationError) else EXIT_USAGE
+
+
+def _status(error: SystemExit) -> int:
+    return error.code if isinstance(error.code, int) else EXIT_FAILED if error.code else 0
+
+
+def _under_torchrun() -> bool:
+    return {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"} <= os.environ.keys()
+
+
+def _in_torchrun(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:
+    bind_process(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group(collective_backend())
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    try:
+        _exit_with_status(main, args)
+    except SystemExit as error:
+        return _status(error)
+    dist.destroy_process_group()
+    return 0

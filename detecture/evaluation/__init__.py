@@ -1,0 +1,19 @@
+"""Scores to label map, metrics, evaluators, per-sample records."""
+
+from detecture.evaluation.evaluator import EVALUATOR_REGISTRY, TextureSegEvaluator
+from detecture.evaluation.guard import GuardedModel
+from detecture.evaluation.label_map import InvalidOutput, scores_to_label_map
+from detecture.evaluation.metrics import SampleScore, adjusted_rand_index, score_label_map
+from detecture.evaluation.summary import summarize
+
+__all__ = [
+    "EVALUATOR_REGISTRY",
+    "GuardedModel",
+    "InvalidOutput",
+    "SampleScore",
+    "TextureSegEvaluator",
+    "adjusted_rand_index",
+    "score_label_map",
+    "scores_to_label_map",
+    "summarize",
+]

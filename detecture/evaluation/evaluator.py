@@ -1,0 +1,283 @@
+"""The evaluator of texture segmentation: one scorer for every method and data set."""
+
+import json
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from PIL import Image
+
+from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.d2 import CfgNode, DatasetEvaluator, MetadataCatalog, Registry, comm
+from detecture.data import load_ground_truth, load_registered
+from detecture.errors import DatasetError, EvaluationError, ImageError
+from detecture.evaluation.fingerprint import evaluation_fingerprint
+from detecture.evaluation.label_map import InvalidOutput, scores_to_label_map
+from detecture.evaluation.metrics import SampleScore, score_label_map
+from detecture.evaluation.records import FINAL_STATUSES, Record, RecordFolder
+from detecture.evaluation.summary import summarize
+from detecture.visualize import label_map_image
+
+logger = logging.getLogger(__name__)
+
+EVALUATOR_REGISTRY = Registry("EVALUATOR")
+EVALUATOR_REGISTRY.__doc__ = """Evaluators by the `evaluator_type` of a data set's metadata.
+
+The registered object is called as `obj(cfg, dataset_name, folder, resume=bool)` and returns a
+`DatasetEvaluator` with a `finished_ids` set: samples that need not be run.
+"""
+
+
+class TextureSegEvaluator(DatasetEvaluator):
+    """Scores standard outputs against ground truth that it looks up by `image_id`.
+
+    Every sample ends as one record. A sample on which the method failed scores 0 and keeps its
+    status; a method that was told K and returns another number of regions gets its panoptic IoU
+    and Dice as the matched ones, since matched means do not charge a wrong number.
+    """
+
+    def __init__(
+        self, cfg: CfgNode, dataset_name: str, folder: str | Path, *, resume: bool = True
+    ) -> None:
+        """Read the data set and, where they are still valid, the records of an earlier run.
+
+        Args:
+            cfg: keys TEST.* and INPUT.MAX_PIXELS; all of MODEL goes into the fingerprint.
+            dataset_name: registered data set.
+            folder: gets `records.jsonl`, `summary.json` and `label_maps/`.
+            resume: keep finished samples of an earlier run with equal config, weights, data and
+                code. With False everything is evaluated anew.
+
+        Raises:
+            DatasetError: the data set is missing or malformed.
+            EvaluationError: another run is writing to `folder`.
+        """
+        self.dataset_name = dataset_name
+        self.folder = Path(folder)
+        self.max_pixels: int = cfg.INPUT.MAX_PIXELS
+        self.bootstrap_samples: int = cfg.TEST.BOOTSTRAP_SAMPLES
+        self.save_label_maps: bool = cfg.TEST.SAVE_LABEL_MAPS
+        self.oracle: bool = cfg.TEST.ORACLE
+        self.count = str(cfg.TEST.COUNT)
+        self.method: str = cfg.MODEL.META_ARCHITECTURE
+        dataset = load_registered(dataset_name)
+        self._dataset = {record["image_id"]: record for record in dataset}
+        self._records = RecordFolder(self.folder, evaluation_fingerprint(cfg, dataset))
+        self._new: list[Record] = []
+        self._old = self._open_records(resume)
+
+    @property
+    def finished_ids(self) -> frozenset[str]:
+        """Ids of samples whose records of an earlier run are valid and final."""
+        return frozenset(self._old)
+
+    def reset(self) -> None:
+        """Start over with the samples of this run (those of earlier runs stay)."""
+        self._new = []
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Score a batch and append its records.
+
+        Args:
+            inputs: mapped dicts (`image_id`, `k_hint`).
+            outputs: for each, the standard output (`sem_seg` (K+1,H,W), `descriptions`, `status`),
+                or, where the method could not run, just `status` and `error`.
+        """
+        for sample, output in zip(inputs, outputs, strict=True):
+            record = self._score(sample, output)
+            self._records.append(comm.get_rank(), record)
+            self._new.append(record)
+
+    def evaluate(self) -> OrderedDict[str, dict[str, float]]:
+        """Gather the records of all processes, write the summary.
+
+        Returns:
+            On the main process `{"texture": {metric: value}}`, elsewhere empty.
+        """
+        self._records.close()
+        gathered = comm.gather(self._new, dst=0)
+        if not comm.is_main_process():
+            return OrderedDict()
+        records = dict(self._old)
+        records.update((record["image_id"], record) for part in gathered for record in part)
+        ordered = [records[image_id] for image_id in self._dataset if image_id in records]
+        self._records.rewrite(ordered)
+        self._records.unlock()
+        summary = {
+            "dataset": self.dataset_name,
+            "method": self.method,
+            **self._count_columns(ordered),
+            **summarize(ordered, self.bootstrap_samples),
+            "fingerprint": self._records.fingerprint,
+        }
+        write_text_atomic(self._records.summary_path, json.dumps(summary, indent=1) + "\n")
+        self._report(ordered, summary)
+        numbers = {k: v for k, v in summary.items() if type(v) in (int, float)}
+        return OrderedDict(texture=numbers)
+
+    def _open_records(self, resume: bool) -> dict[str, Record]:
+        """Reserve the folder and bring earlier records together in one file; returns the final."""
+        if comm.is_main_process():
+            self._records.lock()
+            changed = self._records.differences()
+            if changed:
+                logger.warning(
+                    "%s: the records there are of another %s; they are kept as *.stale-N, and "
+                    "everything is evaluated anew",
+                    self.folder,
+                    " and ".join(changed),
+                )
+        old: dict[str, Record] = {}
+        if resume:
+            comm.synchronize()  # nobody reads before the main process holds the lock
+            records = self._records.read()
+            old = {k: records[k] for k in self._dataset if k in records}
+            old = {k: r for k, r in old.items() if r["status"] in FINAL_STATUSES}
+        comm.synchronize()  # nobody writes before all have read
+        if comm.is_main_process():
+            self._records.start(old.values())
+            if old:
+                logger.info("%s: %d finished samples are kept", self.folder, len(old))
+        comm.synchronize()
+        return old
+
+    def _score(self, sample: dict[str, Any], output: dict[str, Any]) -> Record:
+        image_id, hint = sample["image_id"], sample["k_hint"]
+        source = self._dataset[image_id]
+        record: Record = {
+            "image_id": image_id,
+            "status": output.get("status", "ok"),
+            **dict.fromkeys(("mIoU", "pIoU", "mDice", "pDice", "ARI"), 0.0),
+            "coverage": 1.0,
+            "k_pred": 0,
+            "k_gt": len(source["textures"]),
+            "k_hint": {"kind": hint.kind, "k": hint.k},
+            "oracle": self.oracle,
+        }
+        try:
+            truth = load_ground_truth(source, self.max_pixels)
+        except (DatasetError, ImageError) as error:
+            return record | {"status": "ground_truth_unreadable", "error": str(error)}
+        record["k_gt"] = len(truth.masks)
+        if "sem_seg" not in output:
+            return record | {"error": output.get("error", "the method returned no sem_seg")}
+        try:
+            label_map, descriptions = self._check(output, truth.masks.shape[1:])
+        except InvalidOutput as error:
+            return record | {"status": "invalid_output", "error": str(error)}
+        score = score_label_map(label_map, len(descriptions), truth.masks)
+        if self.save_label_maps:
+            self._save_label_map(image_id, label_map)
+        extra = {k: output[k] for k in ("generated_text",) if k in output}
+        record |= _score_fields(score) | {"descriptions": descriptions} | extra
+        if hint.k is not None and score.k_pred != hint.k:
+            record |= {
+                "status": "count_violated",
+                "mIoU": score.panoptic_iou,
+                "mDice": score.panoptic_dice,
+            }
+        return record
+
+    def _check(self, output: dict[str, Any], size: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
+        sem_seg, descriptions = output["sem_seg"], output.get("descriptions")
+        if not isinstance(sem_seg, torch.Tensor) or sem_seg.ndim != 3:
+            raise InvalidOutput(f"sem_seg must be a (K+1,H,W) tensor, got {_kind(sem_seg)}")
+        if tuple(sem_seg.shape[1:]) != tuple(size):
+            raise InvalidOutput(
+                f"sem_seg is {tuple(sem_seg.shape[1:])} (H,W), the ground truth is {tuple(size)}"
+            )
+        due = len(sem_seg) - 1
+        if not isinstance(descriptions, list) or len(descriptions) != due:
+            got = len(descriptions) if isinstance(descriptions, list) else _kind(descriptions)
+            raise InvalidOutput(
+                f"sem_seg has {due + 1} channels, so {due} descriptions are due, got {got}"
+            )
+        return scores_to_label_map(sem_seg), descriptions
+
+    def _save_label_map(self, image_id: str, label_map: np.ndarray) -> None:
+        path = self.folder / "label_maps" / f"{quote(image_id, safe=' ')}.png"
+        image: Image.Image = label_map_image(label_map)
+        try:
+            write_atomic(path, lambda file: image.save(file, format="PNG"))
+        except OSError as error:
+            raise EvaluationError(
+                f"{path}: cannot be written ({error.strerror or error}). Make room, or set "
+                "TEST.SAVE_LABEL_MAPS False, and run the same command again: it goes on from there"
+            ) from error
+
+    def _count_columns(self, records: list[Record]) -> dict[str, Any]:
+        """What the method knew of K, and which number is the headline then."""
+        regime = MetadataCatalog.get(self.dataset_name).k_regime
+        known = sorted({r["k_hint"]["kind"] for r in records})
+        blind = known == ["none"]
+        return {
+            "count": self.count,
+            "k_regime": regime,
+            "k_knowledge": known[0] if len(known) == 1 else known,
+            "oracle": self.oracle,
+            "headline": "pIoU" if blind else "mIoU",
+        }
+
+    def _report(self, records: list[Record], summary: dict[str, Any]) -> None:
+        failed = [r for r in records if r["status"] != "ok"]
+        for record in failed[:5]:
+            logger.warning(
+                "%s %s: %s %s",
+                self.dataset_name,
+                record["image_id"],
+                record["status"],
+                record.get("error", "")[:500],
+            )
+        if len(failed) > 5:
+            logger.warning(".. and %d more in %s", len(failed) - 5, self.folder / "records.jsonl")
+        if len(records) < len(self._dataset):
+            logger.warning("%d samples have no record", len(self._dataset) - len(records))
+        if records:
+            name = summary["headline"]
+            low, high = summary["ci95"][name]
+            logger.info(
+                "%s on %s: %s %.4f [%.4f, %.4f], ARI %.4f, K known: %s, %d of %d ok; %s",
+                self.method,
+                self.dataset_name,
+                name,
+                summary[name],
+                low,
+                high,
+                summary["ARI"],
+                summary["k_knowledge"],
+                summary["n_ok"],
+                summary["n_total"],
+                self._records.summary_path,
+            )
+
+
+@EVALUATOR_REGISTRY.register()
+def texture(
+    cfg: CfgNode, dataset_name: str, folder: str | Path, *, resume: bool = True
+) -> TextureSegEvaluator:
+    """The evaluator of data sets whose `evaluator_type` is `texture`."""
+    return TextureSegEvaluator(cfg, dataset_name, folder, resume=resume)
+
+
+def _score_fields(score: SampleScore) -> Record:
+    return {
+        "mIoU": score.matched_iou,
+        "pIoU": score.panoptic_iou,
+        "mDice": score.matched_dice,
+        "pDice": score.panoptic_dice,
+        "ARI": score.ari,
+        "coverage": score.dustbin_coverage,
+        "k_pred": score.k_pred,
+        "k_gt": score.k_gt,
+        "assignment": [list(pair) for pair in score.assignment],
+        "matched_ious": [float(score.iou_KM[pair]) for pair in score.assignment],
+    }
+
+
+def _kind(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__}{f' of shape {tuple(shape)}' if shape is not None else ''}"

@@ -1,0 +1,59 @@
+"""Runs a method so that one bad picture does not end an evaluation, and a broken method does."""
+
+import logging
+from typing import Any
+
+from torch import nn
+
+from detecture.errors import EvaluationError
+
+logger = logging.getLogger(__name__)
+
+
+class GuardedModel(nn.Module):
+    """Wraps a method: what it raises becomes a recorded status.
+
+    Pictures that the mapper could not read (`error` in the mapped dict) never reach the method.
+    """
+
+    def __init__(self, model: nn.Module, max_failures_in_a_row: int) -> None:
+        """Wrap `model`; after `max_failures_in_a_row` consecutive exceptions, give up."""
+        super().__init__()
+        self.model = model
+        self.max_failures_in_a_row = max_failures_in_a_row
+        self._failures_in_a_row = 0
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Mapped dicts to standard outputs, or to `{"status", "error"}` where there is none.
+
+        Raises:
+            EvaluationError: the method failed on too many pictures in a row; the last exception
+                is its cause.
+        """
+        outputs: dict[int, dict[str, Any]] = {}
+        readable = [i for i, sample in enumerate(batched_inputs) if "error" not in sample]
+        for i, sample in enumerate(batched_inputs):
+            if "error" in sample:
+                outputs[i] = {"status": sample["status"], "error": sample["error"]}
+        if readable:
+            try:
+                results = self.model([batched_inputs[i] for i in readable])
+                self._failures_in_a_row = 0
+            except Exception as error:  # noqa: BLE001 - any failure of any method is recorded
+                if len(readable) == 1:
+                    results = [self._failed(batched_inputs[readable[0]], error)]
+                else:  # find out which pictures of the batch it is
+                    results = [self([batched_inputs[i]])[0] for i in readable]
+            outputs.update(zip(readable, results, strict=True))
+        return [outputs[i] for i in range(len(batched_inputs))]
+
+    def _failed(self, sample: dict[str, Any], error: Exception) -> dict[str, Any]:
+        logger.warning("%s: the method failed", sample["file_name"], exc_info=error)
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= self.max_failures_in_a_row:
+            raise EvaluationError(
+                f"the method failed on {self._failures_in_a_row} pictures in a row, the last one "
+                f"{sample['file_name']} ({type(error).__name__}: {error}); see the log. Finished "
+                "samples are kept (TEST.MAX_FAILURES_IN_A_ROW sets the limit)"
+            ) from error
+        return {"status": "exception", "error": f"{type(error).__name__}: {error}"}

@@ -1,0 +1,192 @@
+"""K-means on classical colour and texture features: the method that needs no training at all.
+
+Every table carries its row (benchmark spec, section 10). Lab colour and its local deviation,
+energy of a bank of Gabor filters (3 wavelengths x 4 orientations) and position, each smoothed and
+standardised over the picture, weighted by family, clustered by scikit-learn's K-means.
+
+An unknown K is chosen by the mean silhouette (Rousseeuw 1987) over a range of K, 2 to 6 by default,
+on a coarse grid of pixels; so it never answers 1.
+
+Legend: H, W picture size; h, w working size; F features; N grid pixels.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage, signal
+from skimage.color import rgb2lab
+from skimage.filters import gabor_kernel
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.modeling.meta_arch.output import output_from_labels
+
+# Smoothed features hardly change between neighbours: K-means is fitted on every 4th pixel in each
+# direction and applied to all; the silhouette, quadratic in its pixels, is taken on every 8th.
+_FIT_STRIDE = 4
+_SILHOUETTE_STRIDE = 8
+
+
+@META_ARCH_REGISTRY.register()
+class TextureClusters(nn.Module):
+    """K-means on Lab colour, local deviation, Gabor energy and position."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        working_size: int = 256,
+        wavelengths: tuple[float, ...] = (4.0, 8.0, 16.0),
+        orientations: int = 4,
+        smoothing: float = 6.0,
+        color_weight: float = 1.5,
+        deviation_weight: float = 1.0,
+        gabor_weight: float = 0.7,
+        position_weight: float = 0.7,
+        k_range: tuple[int, int] = (2, 6),
+        restarts: int = 4,
+        seed: int = 0,
+        dustbin_logit: float = 0.0,
+    ) -> None:
+        """Keep the settings and make the filters.
+
+        Args:
+            working_size: longer side, in pixels, that pictures are resized to before anything.
+            wavelengths: of the Gabor filters, in pixels of the working size.
+            orientations: number of evenly spread directions of the Gabor filters.
+            smoothing: standard deviation of the Gaussian over every feature, in such pixels.
+            color_weight, deviation_weight, gabor_weight, position_weight: of each standardised
+                feature of that family.
+            k_range: least and greatest K to choose from where K is unknown.
+            restarts: K-means runs, of which the best counts.
+            seed: of K-means.
+            dustbin_logit: score of the dustbin; no pixel goes to it.
+        """
+        super().__init__()
+        self.working_size = working_size
+        self.smoothing = smoothing
+        self.color_weight = color_weight
+        self.deviation_weight = deviation_weight
+        self.gabor_weight = gabor_weight
+        self.position_weight = position_weight
+        self.k_range = k_range
+        self.restarts = restarts
+        self.seed = seed
+        self.dustbin_logit = dustbin_logit
+        angles = np.pi * np.arange(orientations) / orientations
+        self.kernels = [gabor_kernel(1 / w, theta=a) for w in wavelengths for a in angles]
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Constructor arguments from a config."""
+        return {
+            "working_size": cfg.MODEL.TEXTURE_CLUSTERS.WORKING_SIZE,
+            "wavelengths": cfg.MODEL.TEXTURE_CLUSTERS.GABOR_WAVELENGTHS,
+            "orientations": cfg.MODEL.TEXTURE_CLUSTERS.GABOR_ORIENTATIONS,
+            "smoothing": cfg.MODEL.TEXTURE_CLUSTERS.SMOOTHING,
+            "color_weight": cfg.MODEL.TEXTURE_CLUSTERS.COLOR_WEIGHT,
+            "deviation_weight": cfg.MODEL.TEXTURE_CLUSTERS.DEVIATION_WEIGHT,
+            "gabor_weight": cfg.MODEL.TEXTURE_CLUSTERS.GABOR_WEIGHT,
+            "position_weight": cfg.MODEL.TEXTURE_CLUSTERS.POSITION_WEIGHT,
+            "k_range": cfg.MODEL.TEXTURE_CLUSTERS.K_RANGE,
+            "restarts": cfg.MODEL.TEXTURE_CLUSTERS.RESTARTS,
+            "seed": cfg.MODEL.TEXTURE_CLUSTERS.SEED,
+            "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
+        }
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs."""
+        outputs = []
+        for sample in batched_inputs:
+            labels, num_textures = self.cluster(sample["image"], sample["k_hint"].k)
+            if labels.shape != (sample["height"], sample["width"]):
+                labels = _resize_labels(labels, sample["height"], sample["width"])
+            outputs.append(output_from_labels(labels, num_textures, self.dustbin_logit))
+        return outputs
+
+    def cluster(self, image: torch.Tensor, k: int | None) -> tuple[np.ndarray, int]:
+        """Cluster one picture.
+
+        Args:
+            image: uint8 (3,H,W) RGB.
+            k: number of clusters; None chooses it by silhouette.
+
+        Returns:
+            (H,W) labels 0..K-1, and K.
+        """
+        height, width = image.shape[1:]
+        # One thread: sums over threads differ in the last bit, and several processes share a CPU.
+        with threadpool_limits(limits=1):
+            features_hwF = self.features(image.permute(1, 2, 0).cpu().numpy())
+            fit_NF = features_hwF[::_FIT_STRIDE, ::_FIT_STRIDE].reshape(-1, features_hwF.shape[-1])
+            if k is None:
+                k, kmeans = self._choose_k(features_hwF, fit_NF)
+            else:
+                kmeans = self._fit(fit_NF, k)
+            labels = kmeans.predict(features_hwF.reshape(-1, features_hwF.shape[-1]))
+        return _resize_labels(labels.reshape(features_hwF.shape[:2]), height, width), k
+
+    def features(self, image: np.ndarray) -> np.ndarray:
+        """Standardised and weighted features: uint8 (H,W,3) to float64 (h,w,F)."""
+        height, width = image.shape[:2]
+        scale = self.working_size / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+        lab_hw3 = rgb2lab(np.asarray(resized))
+        color = [self._smooth(lab_hw3[..., i]) for i in range(3)]
+        variance = [self._smooth(lab_hw3[..., i] ** 2) - color[i] ** 2 for i in range(3)]
+        deviation = [np.sqrt(np.maximum(v, 0.0)) for v in variance]
+        families = [
+            (self.color_weight, color),
+            (self.deviation_weight, deviation),
+            (self.gabor_weight, self._gabor_energy(lab_hw3[..., 0])),
+            (self.position_weight, list(np.indices(lab_hw3.shape[:2], dtype=np.float64))),
+        ]
+        return np.stack([w * _standardise(f) for w, family in families for f in family], axis=-1)
+
+    def _smooth(self, plane: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(plane, self.smoothing)
+
+    def _gabor_energy(self, lightness: np.ndarray) -> list[np.ndarray]:
+        """Smoothed magnitude of every filter's response; list of (h,w)."""
+        centred = lightness - lightness.mean()
+        energies = []
+        for kernel in self.kernels:
+            pad_h, pad_w = kernel.shape[0] // 2, kernel.shape[1] // 2
+            padded = np.pad(centred, ((pad_h, pad_h), (pad_w, pad_w)), mode="symmetric")
+            energies.append(self._smooth(np.abs(signal.fftconvolve(padded, kernel, mode="valid"))))
+        return energies
+
+    def _fit(self, fit_NF: np.ndarray, k: int) -> KMeans:
+        return KMeans(k, n_init=self.restarts, random_state=self.seed).fit(fit_NF)
+
+    def _choose_k(self, features_hwF: np.ndarray, fit_NF: np.ndarray) -> tuple[int, KMeans]:
+        grid = features_hwF[::_SILHOUETTE_STRIDE, ::_SILHOUETTE_STRIDE]
+        grid_NF = grid.reshape(-1, features_hwF.shape[-1])
+        best_score, best_k, best = -np.inf, 0, None
+        for k in range(self.k_range[0], self.k_range[1] + 1):
+            kmeans = self._fit(fit_NF, k)
+            grid_labels = kmeans.predict(grid_NF)
+            # The silhouette is defined for 2 to N-1 clusters that are really there.
+            present = len(np.unique(grid_labels))
+            score = silhouette_score(grid_NF, grid_labels) if 1 < present < len(grid_NF) else -1.0
+            if score > best_score:
+                best_score, best_k, best = score, k, kmeans
+        return best_k, best
+
+
+def _standardise(plane: np.ndarray) -> np.ndarray:
+    # A feature that is constant over the picture says nothing, and must not divide by zero.
+    return (plane - plane.mean()) / (plane.std() + 1e-6)
+
+
+def _resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    resized = Image.fromarray(labels.astype(np.int32)).resize(
+        (width, height), Image.Resampling.NEAREST
+    )
+    return np.asarray(resized)
