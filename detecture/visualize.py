@@ -107,3 +107,22 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     while text and font.getlength(f"{text}..") > width:
         text = text[:-1]
     return f"{text}.."
+
+
+def side_by_side(panels: Sequence[np.ndarray], caption: str) -> Image.Image:
+    """Panels of one height next to each other, with a line of text below.
+
+    Args:
+        panels: (H,W,3) uint8 RGB each, all of the same H.
+        caption: is cut to the width.
+    """
+    gap = np.full((panels[0].shape[0], 4, 3), 255, dtype=np.uint8)
+    row = [part for panel in panels for part in (panel, gap)][:-1]
+    picture = np.concatenate(row, axis=1)
+    size = 14
+    font = ImageFont.load_default(size)
+    canvas = Image.new("RGB", (picture.shape[1], picture.shape[0] + size + 8), (255, 255, 255))
+    canvas.paste(Image.fromarray(picture), (0, 0))
+    text = _shorten(caption, font, canvas.width - 8)
+    ImageDraw.Draw(canvas).text((4, picture.shape[0] + 2), text, fill=(0, 0, 0), font=font)
+    return canvas

@@ -13,7 +13,6 @@ Exit status: 0 done, 1 failed (also when TEST.EXPECTED_RESULTS are missed), 2 wr
 import argparse
 import sys
 
-import detecture.modeling  # noqa: F401 - registers the methods
 from detecture.d2 import comm, verify_results
 from detecture.engine import Trainer, argument_parser, evaluate, load_model, run, setup
 

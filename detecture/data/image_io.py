@@ -166,7 +166,10 @@ def _identify(path: str | os.PathLike[str], stream: IO[bytes]) -> Image.Image:
         factory, accepts = Image.OPEN[name]
         if accepts is None or accepts(prefix) is True:
             stream.seek(0)
-            return factory(stream, os.fspath(path))
+            # Without a file name Pillow does not map the file into memory: a file that shrinks
+            # meanwhile would kill the process, and a mapped TIFF that lies on its side comes out
+            # garbled (Pillow 13).
+            return factory(stream, "")
     raise ImageError(
         f"{path}: is no picture in one of the formats {', '.join(FORMATS)}; convert it to PNG"
     )

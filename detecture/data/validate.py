@@ -131,10 +131,12 @@ def check_dataset(
         report.findings.append(Finding("error", "json", None, "", str(error)))
         return report
     report.findings += [Finding("error", p.kind, p.index, p.image_id, p.text) for p in problems]
+
+    def check(item: tuple[int, dict[str, Any]]) -> _Record:
+        return _check_record(*item, max_pixels)
+
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        checks: Iterable[_Record] = pool.map(
-            lambda item: _check_record(*item, max_pixels), records.items()
-        )
+        checks: Iterable[_Record] = pool.map(check, records.items())
         checked = list(progress(checks, len(records)) if progress else checks)
     _summarise(report, list(records.values()), checked)
     report.findings += _published_findings(report, published)
@@ -144,7 +146,7 @@ def check_dataset(
 
 
 def format_report(report: DatasetReport, shown: int = 10) -> str:
-    """The report as text: all errors, and the first `shown` of every other kind of finding."""
+    """The report as text: all errors, the first `shown` warnings of a kind, the rest counted."""
     lines = [f"{report.name}: {report.json_file}"]
     lines.append(
         f"  {report.images} images, {report.textures} textures, {report.descriptions} descriptions"
@@ -163,15 +165,16 @@ def format_report(report: DatasetReport, shown: int = 10) -> str:
             f"  unlabelled pixels: mean {report.unlabelled_mean:.2%}, "
             f"most {report.unlabelled_max:.2%}"
         )
+    unlisted: Counter[str] = Counter()
     listed_of_kind: Counter[str] = Counter()
     for finding in report.findings:
         listed_of_kind[finding.kind] += 1
-        if finding.severity == "error" or listed_of_kind[finding.kind] <= shown:
+        few = finding.severity == "warning" and listed_of_kind[finding.kind] <= shown
+        if finding.severity == "error" or few:
             lines.append(f"  {finding}")
-    for kind, number in listed_of_kind.items():
-        severities = {f.severity for f in report.findings if f.kind == kind}
-        if number > shown and "error" not in severities:
-            lines.append(f"  ... {number - shown} more of {kind} (--json lists all)")
+        else:
+            unlisted[f"{finding.severity} {finding.kind}"] += 1
+    lines += [f"  {kind}: {n} more (--json lists all)" for kind, n in unlisted.items()]
     verdict = "ok" if report.ok else f"{report.count('error')} errors"
     lines.append(f"  {verdict}, {report.count('warning')} warnings")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 
 from detecture.config import make_config
 from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, launch, setup_logger
-from detecture.data import register_dataset_json
+from detecture.data import register_dataset_json, require_registered
 from detecture.device import bind_process, collective_backend
 from detecture.errors import EXIT_FAILED, EXIT_USAGE, DetectureError, EvaluationError
 
@@ -45,6 +45,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         key = "DATASETS.TEST" if args.eval_only else "DATASETS.TRAIN"
         overrides = [key, repr((name,)), *overrides]
     cfg = make_config(args.config_file or None, overrides)
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        require_registered(name)  # before anything large is built
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=comm.get_rank(), name="detecture")
     return cfg

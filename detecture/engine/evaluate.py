@@ -13,7 +13,6 @@ from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.d2 import (
     CfgNode,
     MetadataCatalog,
-    build_model,
     comm,
     inference_on_dataset,
     print_csv_format,
@@ -21,6 +20,7 @@ from detecture.d2 import (
 from detecture.data import build_texture_test_loader
 from detecture.errors import ConfigError
 from detecture.evaluation import EVALUATOR_REGISTRY, GuardedModel
+from detecture.modeling import build_model
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,7 @@ def load_model(cfg: CfgNode) -> nn.Module:
         ConfigError: MODEL.META_ARCHITECTURE is not registered.
         CheckpointError: the weights are missing, damaged or do not fit.
     """
-    try:
-        model = build_model(cfg)
-    except KeyError as error:
-        raise ConfigError(f"MODEL.META_ARCHITECTURE: {error.args[0]}") from error
+    model = build_model(cfg)
     Checkpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
     return model.eval()
 

@@ -17,13 +17,13 @@ from detecture.d2 import (
     DefaultTrainer,
     SimpleTrainer,
     TrainerBase,
-    build_model,
     comm,
 )
 from detecture.data import build_texture_test_loader, build_texture_train_loader
 from detecture.device import is_accelerator
 from detecture.engine.evaluate import evaluate
 from detecture.errors import ConfigError
+from detecture.modeling import build_model
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +63,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """The model of the config, on its device."""
-        try:
-            return build_model(cfg)
-        except KeyError as error:
-            raise ConfigError(f"MODEL.META_ARCHITECTURE: {error.args[0]}") from error
+        return build_model(cfg)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
@@ -86,6 +83,9 @@ class Trainer(DefaultTrainer):
         evaluators: Sequence[DatasetEvaluator] | DatasetEvaluator | None = None,
     ) -> OrderedDict[str, Any]:
         """Evaluate the model as it is now; no record of an earlier state is kept."""
+        if not cfg.DATASETS.TEST:
+            logger.info("DATASETS.TEST is empty: nothing is evaluated")
+            return OrderedDict()
         return evaluate(cfg, model, resume=False)
 
 

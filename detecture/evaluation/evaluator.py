@@ -158,13 +158,13 @@ class TextureSegEvaluator(DatasetEvaluator):
             "k_hint": {"kind": hint.kind, "k": hint.k},
             "oracle": self.oracle,
         }
+        if "error" in output:  # the method never ran, or failed
+            return record | {"error": output["error"]}
         try:
             truth = load_ground_truth(source, self.max_pixels)
         except (DatasetError, ImageError) as error:
             return record | {"status": "ground_truth_unreadable", "error": str(error)}
         record["k_gt"] = len(truth.masks)
-        if "sem_seg" not in output:
-            return record | {"error": output.get("error", "the method returned no sem_seg")}
         try:
             label_map, descriptions = self._check(output, truth.masks.shape[1:])
         except InvalidOutput as error:
@@ -183,7 +183,7 @@ class TextureSegEvaluator(DatasetEvaluator):
         return record
 
     def _check(self, output: dict[str, Any], size: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
-        sem_seg, descriptions = output["sem_seg"], output.get("descriptions")
+        sem_seg, descriptions = output.get("sem_seg"), output.get("descriptions")
         if not isinstance(sem_seg, torch.Tensor) or sem_seg.ndim != 3:
             raise InvalidOutput(f"sem_seg must be a (K+1,H,W) tensor, got {_kind(sem_seg)}")
         if tuple(sem_seg.shape[1:]) != tuple(size):
@@ -199,7 +199,7 @@ class TextureSegEvaluator(DatasetEvaluator):
         return scores_to_label_map(sem_seg), descriptions
 
     def _save_label_map(self, image_id: str, label_map: np.ndarray) -> None:
-        path = self.folder / "label_maps" / f"{quote(image_id, safe=' ')}.png"
+        path = label_map_path(self.folder, image_id)
         image: Image.Image = label_map_image(label_map)
         try:
             write_atomic(path, lambda file: image.save(file, format="PNG"))
@@ -253,6 +253,12 @@ class TextureSegEvaluator(DatasetEvaluator):
                 summary["n_total"],
                 self._records.summary_path,
             )
+
+
+def label_map_path(folder: Path, image_id: str) -> Path:
+    """File of a sample's label map in the folder of an evaluation."""
+    # Ids are not file names: "a/b" must not become a folder, nor "..", a way out.
+    return folder / "label_maps" / f"{quote(image_id, safe=' ')}.png"
 
 
 @EVALUATOR_REGISTRY.register()

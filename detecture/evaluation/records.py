@@ -145,6 +145,11 @@ class RecordFolder:
         )
 
 
+def read_records(folder: Path) -> list[Record]:
+    """Records of a finished evaluation, in the order of the data set."""
+    return _read_lines(folder / "records.jsonl")[1]
+
+
 def _dump(line: Record) -> str:
     return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 

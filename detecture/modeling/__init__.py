@@ -1,5 +1,6 @@
 """Models: registered meta-archs and the parts they are built from."""
 
 from detecture.modeling import meta_arch
+from detecture.modeling.build import build_model
 
-__all__ = ["meta_arch"]
+__all__ = ["build_model", "meta_arch"]

@@ -167,17 +167,14 @@ def test_workers_draw_different_numbers(cfg):
 
 
 @pytest.mark.lite_only
-@pytest.mark.parametrize("workers", [0, 2])
-def test_seed_repeats_order_and_augmentation(cfg, workers):
+def test_seed_repeats_order_and_augmentation(cfg):
     def run(seed):
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        torch.manual_seed(0)
-        loader = build_detection_train_loader(cfg, mapper=mapper, seed=seed, num_workers=workers)
+        loader = build_detection_train_loader(cfg, mapper=mapper, seed=seed, num_workers=2)
         return [(r["image_id"], r["draws"]) for batch in take(loader, 4) for r in batch]
 
     assert run(5) == run(5)
     assert [image for image, _ in run(5)] != [image for image, _ in run(6)]
+    assert run(5)[0][1] != run(6)[0][1]
 
 
 @pytest.mark.lite_only
@@ -301,4 +298,4 @@ def test_list_is_held_as_one_block_of_bytes():
     assert [held[i]["index"] for i in range(len(held))] == [0, 1, 2, 3, 4]
     assert not any(isinstance(value, (list, dict)) for value in vars(held).values())
     with pytest.raises(IndexError):
-        held[5]
+        held[len(source)]

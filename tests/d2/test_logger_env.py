@@ -39,6 +39,11 @@ def test_other_ranks_write_to_their_own_file_only(tmp_path, capsys, name):
     assert "from three" in (tmp_path / "log.txt.rank3").read_text()
 
 
+def test_loggers_above_are_left_alone(caplog, name):
+    setup_logger(name=name).info("for this logger only")
+    assert caplog.records == []
+
+
 def test_file_name_of_ones_own(tmp_path, name):
     path = tmp_path / "sub" / "mine.log"
     setup_logger(str(path), name=name).info("hello")
@@ -110,9 +115,7 @@ def test_environment_table_of_lite(monkeypatch):
     assert rows["torchvision::nms"] == "works"
     assert rows["DETECTURE_DATASETS_ROOT"] == "/somewhere/else"
     assert rows["DETECTURE_D2"] == "not set"
-    assert rows["accelerators"].startswith(
-        str(torch.accelerator.device_count() if torch.accelerator.is_available() else 0)
-    )
+    assert rows["accelerators"].startswith(str(torch.cuda.device_count()))
 
 
 @pytest.mark.lite_only

@@ -173,9 +173,7 @@ def test_warm_up_ends_on_the_schedule():
 
 
 def test_rescaled_interval():
-    warm = schedule(
-        "WarmupCosineLR", WARMUP_ITERS=10, WARMUP_FACTOR=0.0, RESCALE_INTERVAL=True
-    )
+    warm = schedule("WarmupCosineLR", WARMUP_ITERS=10, WARMUP_FACTOR=0.0, RESCALE_INTERVAL=True)
     assert warm[:11] == pytest.approx([i / 10 for i in range(11)])
     assert warm[15] == pytest.approx(0.5)  # half of what the warm-up left
 

@@ -20,7 +20,7 @@ def output_from_labels(
         `sem_seg`: (K+1,H,W) float32 whose argmax is `labels`; `descriptions`: K empty strings
         (the method has no words); `status`: `"ok"`.
     """
-    index_1HW = torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))[None]
+    index_1HW = torch.from_numpy(np.array(labels, dtype=np.int64))[None]
     scores = torch.full((num_textures + 1, *labels.shape), dustbin_logit - 1.0)
     scores.scatter_(0, index_1HW, dustbin_logit + 1.0)
     scores[num_textures] = dustbin_logit

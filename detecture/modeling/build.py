@@ -1,0 +1,21 @@
+"""Build the model of a config."""
+
+from torch import nn
+
+from detecture.d2 import CfgNode
+from detecture.d2 import build_model as d2_build_model
+from detecture.errors import ConfigError
+
+
+def build_model(cfg: CfgNode) -> nn.Module:
+    """The registered meta-arch MODEL.META_ARCHITECTURE, on MODEL.DEVICE.
+
+    Raises:
+        ConfigError: no method of this name is registered.
+    """
+    try:
+        return d2_build_model(cfg)
+    except ConfigError:
+        raise
+    except KeyError as error:  # what Detectron2's registry raises
+        raise ConfigError(f"MODEL.META_ARCHITECTURE: {error.args[0]}") from error

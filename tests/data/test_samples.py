@@ -1,0 +1,76 @@
+"""The shipped samples: sound, small, and what their script makes."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detecture.data import load_ground_truth, load_registered, read_image
+from detecture.data.validate import check_dataset
+
+DATASETS = Path(__file__).resolve().parents[2] / "datasets"
+SAMPLES = DATASETS / "samples"
+LIMIT = 10**6
+
+
+def test_they_pass_the_check():
+    report = check_dataset(
+        "samples", str(SAMPLES / "metadata.json"), str(SAMPLES), max_pixels=LIMIT
+    )
+    assert report.ok and report.count("warning") == 0
+    assert report.images == 6 and report.descriptions == report.textures
+    assert report.k_histogram == {2: 3, 3: 2, 4: 1}
+
+
+def test_every_pixel_has_one_texture_and_no_texture_is_tiny():
+    for record in load_registered("samples"):
+        masks = load_ground_truth(record, LIMIT).masks
+        assert (masks.sum(axis=0) == 1).all(), record["image_id"]
+        assert masks.mean(axis=(1, 2)).min() > 0.1, record["image_id"]
+
+
+def test_paths_are_relative_and_files_small():
+    text = (SAMPLES / "metadata.json").read_text()
+    assert str(SAMPLES) not in text and '"/' not in text
+    files = [path for path in SAMPLES.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 1_000_000
+
+
+def test_every_picture_has_a_licence():
+    licences = (SAMPLES / "LICENSES.md").read_text()
+    pictures = [*SAMPLES.glob("images/*"), *SAMPLES.glob("photos/*")]
+    assert len(pictures) == 10
+    for path in pictures:
+        assert str(path.relative_to(SAMPLES)) in licences
+    assert "CC BY 2.0" in licences and "danielbuechele" in licences
+
+
+def test_photos_are_readable_and_not_in_the_metadata():
+    metadata = (SAMPLES / "metadata.json").read_text()
+    for path in SAMPLES.glob("photos/*"):
+        assert max(read_image(path, LIMIT).shape) <= 448 and path.name not in metadata
+
+
+def test_the_script_makes_them(tmp_path, capsys):
+    pytest.importorskip("skimage")
+    spec = importlib.util.spec_from_file_location(
+        "prepare_samples", DATASETS / "prepare_samples.py"
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.main(["--output", str(tmp_path)]) == 0
+    names = {p.relative_to(SAMPLES) for p in SAMPLES.rglob("*") if p.is_file()}
+    assert {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()} == names
+    for name in sorted(names):
+        if name.suffix in (".json", ".md"):
+            assert (tmp_path / name).read_text() == (SAMPLES / name).read_text()
+            continue
+        made, shipped = (
+            read_image(folder / name, LIMIT).astype(int) for folder in (tmp_path, SAMPLES)
+        )
+        # Another version of libjpeg may round differently; a mask may not differ at all.
+        tolerance = 0 if name.suffix == ".png" else 2
+        assert np.abs(made - shipped).mean() <= tolerance, name
+    assert json.loads((tmp_path / "metadata.json").read_text())

@@ -1,0 +1,149 @@
+"""Strict and safe config loading."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detecture.config import add_detecture_config, make_config
+from detecture.d2 import get_cfg
+from detecture.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_shipped_config_loads(path):
+    make_config(path)
+
+
+def test_bases_are_merged_first(tmp_path):
+    write(tmp_path / "root.yaml", "SEED: 1\nOUTPUT_DIR: root\n")
+    write(tmp_path / "base.yaml", "_BASE_: root.yaml\nSEED: 2\nTEST: {COUNT: 3}\n")
+    (tmp_path / "sub").mkdir()
+    leaf = write(tmp_path / "sub/leaf.yaml", "_BASE_: ../base.yaml\nTEST: {EVAL_PERIOD: 5}\n")
+    cfg = make_config(leaf, ["TEST.EVAL_PERIOD", "7"])
+    assert (cfg.SEED, cfg.OUTPUT_DIR, cfg.TEST.COUNT, cfg.TEST.EVAL_PERIOD) == (2, "root", "3", 7)
+    assert cfg.is_frozen()
+
+
+def test_several_bases_in_order(tmp_path):
+    write(tmp_path / "a.yaml", "SEED: 1\nVIS_PERIOD: 1\n")
+    write(tmp_path / "b.yaml", "SEED: 2\n")
+    leaf = write(tmp_path / "leaf.yaml", "_BASE_: [a.yaml, b.yaml]\n")
+    assert (make_config(leaf).SEED, make_config(leaf).VIS_PERIOD) == (2, 1)
+
+
+def test_a_dumped_config_loads_as_itself(tmp_path):
+    cfg = make_config(CONFIGS[0], ["DATASETS.TEST", '("rwtd",)', "SOLVER.BASE_LR", "1e-5"])
+    dumped = write(tmp_path / "config.yaml", cfg.dump())
+    assert make_config(dumped) == cfg
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SOLVR: {BASE_LR: 1}", r"unknown key SOLVR; did you mean SOLVER\?"),
+        ("SOLVER: {BASE_LRR: 1}", r"unknown key SOLVER.BASE_LRR; did you mean SOLVER.BASE_LR\?"),
+        ("COUNT: regime", r"unknown key COUNT; did you mean TEST.COUNT\?"),
+        ("SOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER must be of type int, got the str 'many'"),
+        ("SOLVER: {MAX_ITER: 1.5}", "must be of type int"),
+        ("SOLVER: {MAX_ITER: true}", "must be of type int"),
+        ("SOLVER: {BASE_LR: fast}", "must be of type float"),
+        ("CUDNN_BENCHMARK: 1", "must be of type bool"),
+        ("OUTPUT_DIR: 3", "must be of type str"),
+        ("DATASETS: {TEST: rwtd}", r"write it as \('rwtd',\)"),
+        ("INPUT: {MICRO_CROP: {SIDE: [a, b]}}", r"MICRO_CROP.SIDE\[0\] must be of type float"),
+        ("SOLVER: 3", "SOLVER is a section with the keys"),
+        ("SEED: {X: 1}", "SEED must be of type int"),
+        ("[1, 2]", "must hold keys and values"),
+        ("a: b: c", "not valid yaml"),
+        ("\x00", "not valid yaml"),
+    ],
+)
+def test_bad_yaml_is_refused_by_name(tmp_path, text, message):
+    path = write(tmp_path / "bad.yaml", text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        make_config(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SEED: !!python/object/apply:os.system ['touch {proof}']",
+        "_BASE_: !!python/object/apply:os.system ['touch {proof}']",
+        "!!python/object/new:subprocess.Popen [['touch', '{proof}']]",
+    ],
+)
+def test_yaml_that_runs_code_is_refused(tmp_path, text):
+    proof = tmp_path / "proof"
+    path = write(tmp_path / "evil.yaml", text.replace("{proof}", str(proof)))
+    with pytest.raises(ConfigError, match="refused, it asks for a Python object"):
+        make_config(path)
+    assert not proof.exists()
+    # The file would do it, if it were loaded the way that Detectron2 loads configs.
+    yaml.unsafe_load(path.read_text())
+
+
+def test_nothing_is_merged_from_a_bad_file(tmp_path):
+    from detecture.config import merge_yaml_file
+
+    cfg = get_cfg()
+    add_detecture_config(cfg)
+    before = cfg.dump()
+    for text in ("SEED: 5\nNOPE: 1\n", "SEED: 5\nSOLVER: {MAX_ITER: x}\n"):
+        with pytest.raises(ConfigError):
+            merge_yaml_file(cfg, write(tmp_path / "bad.yaml", text))
+    assert cfg.dump() == before
+
+
+def test_missing_and_circular_files(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"texture_cluster\.yaml: no such.*did you mean.*clusters"
+    ):
+        make_config(CONFIGS[0].parents[0] / "baselines/texture_cluster.yaml")
+    a = write(tmp_path / "a.yaml", "_BASE_: b.yaml\n")
+    write(tmp_path / "b.yaml", "_BASE_: a.yaml\n")
+    with pytest.raises(ConfigError, match="goes in a circle"):
+        make_config(a)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        make_config(tmp_path)
+    with pytest.raises(ConfigError, match=r"gone\.yaml: no such config file"):
+        make_config(write(tmp_path / "c.yaml", "_BASE_: gone.yaml\n"))
+    assert make_config(write(tmp_path / "empty.yaml", "")) == make_config(None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["SEED"], "pairs of KEY VALUE, got 1 words"),
+        (["SED", "1"], r"command line: unknown key SED; did you mean SEED\?"),
+        (["MODEL", "1"], "MODEL is a section"),
+        (["SEED", "x"], "SEED must be of type int"),
+        (["MODEL.DEVICE", "gpu"], "no device name"),
+        (["MODEL.DEVICE", "cuda:77"], "does not exist here"),
+    ],
+)
+def test_bad_overrides_are_refused_by_name(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        make_config(None, overrides)
+
+
+def test_coercion_loses_nothing(tmp_path):
+    path = write(
+        tmp_path / "c.yaml",
+        "SOLVER: {BASE_LR: 1, WEIGHT_DECAY: 1e-4}\n"
+        "DATASETS:\n  TEST: [a, b]\n  TRAIN: ('c',)\nTEST: {COUNT: 4}\n",
+    )
+    cfg = make_config(path, ["SOLVER.MOMENTUM", "1", "OUTPUT_DIR", "2024", "SOLVER.STEPS", "[3]"])
+    values = (cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.MOMENTUM)
+    assert values == (1.0, 1e-4, 1.0)
+    assert {type(v) for v in values} == {float}
+    assert (cfg.DATASETS.TEST, cfg.DATASETS.TRAIN) == (("a", "b"), ("c",))
+    assert (cfg.OUTPUT_DIR, cfg.SOLVER.STEPS, cfg.TEST.COUNT) == ("2024", (3,), "4")

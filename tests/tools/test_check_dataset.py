@@ -1,0 +1,112 @@
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+REPO = Path(__file__).resolve().parents[2]
+TOOL = REPO / "tools" / "check_dataset.py"
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("check_dataset_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def own(tmp_path):
+    root = tmp_path / "own"
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    Image.new("RGB", (8, 6)).save(root / "images/a.png")
+    Image.new("L", (8, 6), 255).save(root / "masks/a.png")
+    entry = {
+        "image_path": "images/a.png",
+        "textures": [{"description": "grey", "mask_path": "masks/a.png"}],
+    }
+    (root / "metadata.json").write_text(json.dumps([entry]))
+    return root / "metadata.json"
+
+
+def test_sound_set(tool, own, capsys):
+    assert tool.main(["--dataset-json", str(own)]) == 0
+    out = capsys.readouterr().out
+    assert "1 images, 1 textures, 1 descriptions" in out and "ok, 0 warnings" in out
+
+
+def test_defects_are_named_and_counted(tool, own, capsys):
+    (own.parent / "images/a.png").write_bytes(b"no picture")
+    assert tool.main(["--dataset-json", str(own), "--workers", "2"]) == 1
+    out = capsys.readouterr().out
+    assert f"error unreadable_image: record 0 (id a): {own.parent}/images/a.png: is no pic" in out
+    assert "1 errors" in out
+
+
+def test_json_output_is_all_of_stdout(tool, own, capsys):
+    (own.parent / "masks/a.png").unlink()
+    assert tool.main(["--dataset-json", str(own), "--json"]) == 1
+    (report,) = json.loads(capsys.readouterr().out)["datasets"]
+    kinds = [finding["kind"] for finding in report["findings"]]
+    assert kinds == ["missing_mask", "k_range"] and report["ok"] is False
+
+
+def test_root_may_lie_elsewhere(tool, own, tmp_path, capsys):
+    moved = tmp_path / "list.json"
+    own.rename(moved)
+    assert tool.main(["--dataset-json", str(moved)]) == 1
+    assert tool.main(["--dataset-json", str(moved), "--root", str(tmp_path / "own")]) == 0
+    capsys.readouterr()
+
+
+def test_limit_on_pixels(tool, own, capsys):
+    assert tool.main(["--dataset-json", str(own), "--max-pixels", "47"]) == 1
+    assert "more than the limit of 47" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["rwdt"], "error: data set 'rwdt' is unknown; did you mean rwtd?"),
+        (["stld"], "STLD does not exist"),
+        (["--dataset-json", "/nowhere/metadata.json"], "/nowhere does not exist"),
+    ],
+)
+def test_unusable_arguments(tool, arguments, says, capsys, monkeypatch):
+    monkeypatch.setenv("DETECTURE_DATASETS_ROOT", "/nowhere")
+    assert tool.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err and "Traceback" not in captured.err and captured.out == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["rwtd", "--root", "x"], ["--unknown"]])
+def test_contradictory_arguments(tool, arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        tool.main(arguments)
+    assert caught.value.code == 2
+    capsys.readouterr()
+
+
+def test_real_sets(tool, require_dataset, capsys):
+    """Both real sets pass; a part of RWTD is a warning."""
+    images = len(json.loads((require_dataset("RWTD") / "metadata.json").read_text()))
+    require_dataset("BSDS_coarse")
+    assert tool.main(["rwtd", "bsds_coarse"]) == 0
+    out = capsys.readouterr().out
+    assert f"K=2: {images}" in out
+    if images < 253:
+        assert f"{images} images where the published set has 253" in out
+
+
+def test_as_a_command():
+    """The samples that ship with the repository, in a process of its own."""
+    command = [sys.executable, str(TOOL), "samples", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["datasets"][0]["images"] == 6
+    assert "samples" in done.stderr  # the progress bar

@@ -1,0 +1,191 @@
+#!/usr/bin/env python
+"""Measure speed and memory, each claim beside what it is compared with, in one run.
+
+  python tools/benchmark_speed.py --task evaluation
+  python tools/benchmark_speed.py --task data --dataset rwtd
+
+evaluation: scoring one picture (1024x1024, 6 regions) against the plain way, boolean-mask IoU pair
+by pair and scikit-learn's ARI, on the same inputs.
+data: pictures per second of the evaluation loader with 0 and 2 workers, and the memory of all
+processes over 5 epochs of 2,000 records.
+"""
+
+import argparse
+import functools
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score
+
+from detecture.config import make_config
+from detecture.d2 import build_detection_test_loader
+from detecture.data import TextureMapper, load_registered
+from detecture.data.ground_truth import paint
+from detecture.device import resolve_device
+from detecture.errors import EXIT_USAGE, DetectureError
+from detecture.evaluation import score_label_map
+
+
+def timed(function: Callable[[], Any]) -> float:
+    """Seconds that one call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def environment() -> dict[str, str]:
+    """What a number depends on besides the code."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+    return {
+        "commit": commit.stdout.strip() or "unknown",
+        "device": str(resolve_device("auto")),
+        "machine": f"{platform.machine()}, {psutil.cpu_count(logical=False)} cores",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def mosaic(size: int, regions: int, seed: int) -> np.ndarray:
+    """(size,size) labels 1..regions: Voronoi cells."""
+    generator = np.random.default_rng(seed)
+    centres = generator.uniform(0, size, (regions, 2))
+    grid = np.indices((size, size)).transpose(1, 2, 0)
+    distance = ((grid[:, :, None] - centres) ** 2).sum(-1)
+    return (distance.argmin(-1) + 1).astype(np.int32)
+
+
+def plain_scores(label_map: np.ndarray, k_pred: int, masks: np.ndarray) -> tuple[float, float]:
+    """Matched mIoU and ARI the plain way."""
+    iou = np.zeros((k_pred, len(masks)))
+    for i in range(k_pred):
+        for j in range(len(masks)):
+            found = label_map == i + 1
+            iou[i, j] = (found & masks[j]).sum() / max((found | masks[j]).sum(), 1)
+    rows, columns = linear_sum_assignment(1 - iou)
+    ari = adjusted_rand_score(paint(list(masks)).ravel(), label_map.ravel())
+    return float(iou[rows, columns].mean()), float(ari)
+
+
+def benchmark_evaluation(size: int, regions: int, repeats: int) -> dict[str, Any]:
+    """Scoring of one picture, ours and the plain way in turns on the same inputs."""
+    label_map = mosaic(size, regions, seed=0)
+    truth = mosaic(size, regions, seed=1)
+    masks = np.stack([truth == i + 1 for i in range(regions)])
+    score = score_label_map(label_map, regions, masks)
+    plain = plain_scores(label_map, regions, masks)
+    if not np.allclose((score.matched_iou, score.ari), plain, atol=1e-9):
+        raise AssertionError(f"the two ways differ: {score.matched_iou, score.ari} and {plain}")
+    ours, theirs = [], []
+    for _ in range(repeats):
+        ours.append(timed(lambda: score_label_map(label_map, regions, masks)))
+        theirs.append(timed(lambda: plain_scores(label_map, regions, masks)))
+    return {
+        "inputs": f"{size}x{size}, {regions} regions, {repeats} repeats in turns",
+        "ours": _percentiles(ours),
+        "plain": _percentiles(theirs),
+        "ratio_p50": float(np.median(theirs) / np.median(ours)),
+    }
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
+    return {"p50_ms": float(p50), "p95_ms": float(p95)}
+
+
+def benchmark_data(dataset: str, records: int, epochs: int) -> dict[str, Any]:
+    """Speed of the evaluation loader, and memory over epochs."""
+    source = load_registered(dataset)
+    result: dict[str, Any] = {"dataset": dataset, "pictures": len(source)}
+    for workers in (0, 2):
+        loader = _loader(dataset, source, workers)
+        _exhaust(loader)  # files into the page cache
+        seconds = timed(functools.partial(_exhaust, loader))
+        result[f"images_per_second_{workers}_workers"] = len(source) / seconds
+    repeated = [dict(source[i % len(source)], image_id=str(i)) for i in range(records)]
+    loader = _loader(dataset, repeated, workers=2)
+    result["memory_mib_by_epoch"] = [_memory_of_epoch(loader) for _ in range(epochs)]
+    result["memory_of"] = f"all processes (shared pages once), 2 workers, {records} records"
+    return result
+
+
+def _loader(dataset: str, records: list[dict[str, Any]], workers: int) -> Any:
+    mapper = TextureMapper(make_config(None), is_train=False, dataset_name=dataset)
+    return build_detection_test_loader(
+        records, mapper=mapper, num_workers=workers, collate_fn=_as_list
+    )
+
+
+def _as_list(batch: list[Any]) -> list[Any]:
+    return batch
+
+
+def _exhaust(loader: Any) -> None:
+    for _ in loader:
+        pass
+
+
+def _memory_of_epoch(loader: Any) -> float:
+    """Memory just before the epoch's end, while the workers are still there."""
+    memory = 0.0
+    for index, _ in enumerate(loader):
+        if index == len(loader) - 2:
+            memory = _memory_mib()
+    return memory
+
+
+def _memory_mib() -> float:
+    process = psutil.Process()
+    total = 0
+    for each in (process, *process.children(recursive=True)):
+        try:
+            info = each.memory_full_info()
+        except psutil.NoSuchProcess:
+            continue
+        # Proportional: pages shared with the workers count once. Not every system knows it.
+        total += getattr(info, "pss", info.uss)
+    return total / 2**20
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", required=True, choices=("evaluation", "data"))
+    parser.add_argument("--size", type=int, default=1024, help="evaluation: side in pixels")
+    parser.add_argument("--regions", type=int, default=6, help="evaluation: number of regions")
+    parser.add_argument("--repeats", type=int, default=50, help="evaluation: timed calls")
+    parser.add_argument("--dataset", default="samples", help="data: a registered data set")
+    parser.add_argument("--records", type=int, default=2000, help="data: records of the memory run")
+    parser.add_argument("--epochs", type=int, default=5, help="data: epochs of the memory run")
+    args = parser.parse_args(argv)
+    try:
+        if args.task == "evaluation":
+            result = benchmark_evaluation(args.size, args.regions, args.repeats)
+        else:
+            result = benchmark_data(args.dataset, args.records, args.epochs)
+    except DetectureError as error:
+        print(f"benchmark_speed: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    print(json.dumps({"task": args.task, **environment(), **result}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,108 @@
+"""Check texture data sets: every file is read, every bad record is named.
+
+    python tools/check_dataset.py rwtd stld
+    python tools/check_dataset.py --dataset-json mine/metadata.json --json > report.json
+
+Exit status: 0 fine (warnings allowed), 1 at least one error in the data, 2 unusable arguments, such
+as an unknown name or a missing folder.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from detecture.config import add_detecture_config
+from detecture.d2 import MetadataCatalog, get_cfg
+from detecture.data import require_registered
+from detecture.data.validate import DatasetReport, check_dataset, format_report
+from detecture.errors import EXIT_FAILED, EXIT_USAGE, DatasetError, DetectureError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="registered data sets")
+    parser.add_argument("--dataset-json", metavar="PATH", help="metadata file of your own data set")
+    parser.add_argument(
+        "--root", metavar="DIR", help="its folder (default: the one that holds the metadata)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the whole report as JSON, every finding in it"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=min(8, os.cpu_count() or 1), help="threads that read files"
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", help="larger files are errors (INPUT.MAX_PIXELS)"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the checks; returns the exit status."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not args.names and not args.dataset_json:
+        parser.error("name a data set, or give --dataset-json")
+    if args.root and not args.dataset_json:
+        parser.error("--root goes with --dataset-json")
+    try:
+        reports = list(map(partial(_check, args), _sources(args)))
+    except DetectureError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    if args.json:
+        print(json.dumps({"datasets": [report.to_dict() for report in reports]}, indent=2))
+    else:
+        print("\n\n".join(map(format_report, reports)))
+    return 0 if all(report.ok for report in reports) else EXIT_FAILED
+
+
+def _sources(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Arguments of `check_dataset` that say what to check."""
+    sources = []
+    for name in args.names:
+        require_registered(name)
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("json_file") is None:
+            raise DatasetError(f"data set {name!r} is made on the fly: it has no files to check")
+        published = (metadata.get("published_images"), metadata.get("published_textures"))
+        sources.append(
+            {
+                "name": name,
+                "json_file": metadata.json_file,
+                "root": metadata.root,
+                "published": published,
+            }
+        )
+    if args.dataset_json:
+        root = args.root or Path(args.dataset_json).parent
+        sources.append(
+            {"name": args.dataset_json, "json_file": args.dataset_json, "root": str(root)}
+        )
+    return sources
+
+
+def _check(args: argparse.Namespace, source: dict[str, Any]) -> DatasetReport:
+    def bar(records: Iterable[Any], total: int) -> Iterable[Any]:
+        return tqdm(records, total=total, desc=source["name"], unit="image", file=sys.stderr)
+
+    max_pixels = args.max_pixels
+    if max_pixels is None:
+        cfg = get_cfg()
+        add_detecture_config(cfg)
+        max_pixels = cfg.INPUT.MAX_PIXELS
+    return check_dataset(**source, max_pixels=max_pixels, workers=args.workers, progress=bar)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
