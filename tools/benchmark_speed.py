@@ -120,7 +120,7 @@ def benchmark_data(dataset: str, records: int, epochs: int) -> dict[str, Any]:
     repeated = [dict(source[i % len(source)], image_id=str(i)) for i in range(records)]
     loader = _loader(dataset, repeated, workers=2)
     result["memory_mib_by_epoch"] = [_memory_of_epoch(loader) for _ in range(epochs)]
-    result["memory_of"] = f"all processes (shared pages once), 2 workers, {records} records"
+    result["memory_of"] = f"private pages of all processes, 2 workers, {records} records"
     return result
 
 
@@ -141,10 +141,10 @@ def _exhaust(loader: Any) -> None:
 
 
 def _memory_of_epoch(loader: Any) -> float:
-    """Memory just before the epoch's end, while the workers are still there."""
+    """Memory late in an epoch, but while all workers are still there."""
     memory = 0.0
     for index, _ in enumerate(loader):
-        if index == len(loader) - 2:
+        if index == len(loader) * 3 // 4:
             memory = _memory_mib()
     return memory
 
@@ -157,8 +157,9 @@ def _memory_mib() -> float:
             info = each.memory_full_info()
         except psutil.NoSuchProcess:
             continue
-        # Proportional: pages shared with the workers count once. Not every system knows it.
-        total += getattr(info, "pss", info.uss)
+        # Pages of each process alone: a worker's copies on write count, libraries that other
+        # programs share do not.
+        total += info.uss
     return total / 2**20
 
 

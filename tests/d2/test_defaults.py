@@ -451,13 +451,16 @@ def trained(tmp_path_factory):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with accelerators, launch uses those")
 class TestTwoProcesses:
     def test_same_parameters_in_both_and_as_in_one_process(self, trained, tmp_path):
-        _, (first, second) = trained
+        folder, (first, second) = trained
         assert all(map(torch.equal, first["parameters"], second["parameters"]))
-        # Both halves of a batch together are the whole data set: the mean gradient is the same.
+        # Both halves of a batch together are the whole data set: the mean of the gradients, and of
+        # the losses, is the same.
         alone = LineTrainer(make_cfg(tmp_path))
         alone.train()
         for one, other in zip(first["parameters"], parameters(alone), strict=True):
             torch.testing.assert_close(one, other)
+        for name in ("total_loss", "loss_line", "loss_size"):
+            assert metrics(folder)[0][name] == pytest.approx(metrics(tmp_path)[0][name]), name
 
     def test_finite_losses_written_once(self, trained):
         folder, _ = trained

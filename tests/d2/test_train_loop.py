@@ -228,8 +228,9 @@ def test_a_non_finite_loss_stops_before_the_update(bad):
 
 
 def test_model_must_be_in_training_mode():
-    trainer = make_trainer()
-    assert trainer.model.training
+    model = Line().eval()
+    trainer = SimpleTrainer(model, batches(), torch.optim.SGD(model.parameters(), lr=0.1))
+    assert model.training
     trainer.model.eval()
     with pytest.raises((RuntimeError, AssertionError), match="eval"):
         trainer.train(0, 1)

@@ -312,13 +312,13 @@ class DefaultTrainer(TrainerBase):
             raise ValueError(f"{len(evaluators)} evaluators for DATASETS.TEST {tuple(names)}")
         results: OrderedDict[str, Any] = OrderedDict()
         for index, name in enumerate(names):
+            loader = cls.build_test_loader(cfg, name)
             try:
                 evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
             except NotImplementedError as error:
                 logger.warning("%s is not evaluated. %s", name, error)
                 results[name] = {}
                 continue
-            loader = cls.build_test_loader(cfg, name)
             results[name] = inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
                 logger.info("Evaluation results for %s in csv format:", name)

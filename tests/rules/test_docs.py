@@ -1,0 +1,124 @@
+"""What the documents say is true: commands, paths, links, Python lines, tool help."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from detecture.config import make_config
+
+REPO = Path(__file__).parents[2]
+DOCS = [REPO / name for name in ("README.md", "INSTALL.md", "datasets/README.md")]
+TOOLS = sorted((REPO / "tools").glob("*.py"))
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Commands that only a network or another machine can run; they are not ours to check.
+FOREIGN = {
+    "git", "pip", "pip3", "python3", "hf", "huggingface-cli", "cd", "export", "source", "unzip",
+    "tar", "md5sum", "docker", "mkdir", "wget", "curl", "ln", "mv", "sudo",
+}  # fmt: skip
+
+
+def blocks(language):
+    for doc in DOCS:
+        for match in BLOCK.finditer(doc.read_text(encoding="utf-8")):
+            if match.group(1) == language:
+                yield doc, match.group(2)
+
+
+def commands():
+    found = []
+    for doc, text in blocks("bash"):
+        joined = text.replace("\\\n", " ")
+        for line in joined.splitlines():
+            line = line.strip()
+            if line and not line.startswith("#"):
+                found.append((doc.name, line))
+    return found
+
+
+@cache
+def help_of(tool):
+    done = subprocess.run(
+        [sys.executable, str(REPO / tool), "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda p: p.name)
+def test_help_of_every_tool(tool):
+    text = help_of(tool.relative_to(REPO))
+    assert "usage:" in text
+
+
+def test_documents_hold_commands():
+    assert len(commands()) > 10
+
+
+@pytest.mark.parametrize(("doc", "line"), commands(), ids=lambda value: str(value)[:70])
+def test_commands(doc, line, tmp_path):
+    words = shlex.split(line.split(" # ")[0])
+    env = dict(os.environ)
+    while words and re.fullmatch(r"[A-Z0-9_]+=.*", words[0]):
+        name, value = words.pop(0).split("=", 1)
+        env[name] = value
+    if words[0] in FOREIGN:
+        return
+    if words[0] == "make":
+        targets = re.findall(r"^(\w+):", (REPO / "Makefile").read_text(), re.MULTILINE)
+        assert set(words[1:]) <= set(targets)
+        return
+    if words[0] == "torchrun":
+        words = ["python", *words[next(i for i, w in enumerate(words) if w.endswith(".py")) :]]
+    assert words[0] == "python", f"{doc}: {line}: add {words[0]} to FOREIGN, or write it otherwise"
+    if words[1] == "-c":
+        subprocess.run([sys.executable, *words[1:]], check=True, env=env, cwd=tmp_path)
+        return
+    tool, arguments = words[1], words[2:]
+    text = help_of(tool)
+    overrides = []
+    for index, word in enumerate(arguments):
+        if word.startswith("--"):
+            assert word in text, f"{doc}: {tool} has no {word}"
+        elif re.fullmatch(r"[A-Z_]+(\.[A-Z_0-9]+)*", word) and index + 1 < len(arguments):
+            overrides += [word, arguments[index + 1]]
+        elif word.startswith("configs/"):
+            assert (REPO / word).is_file(), f"{doc}: {word} does not exist"
+    if "--config-file" in arguments:
+        make_config(REPO / arguments[arguments.index("--config-file") + 1], overrides)
+    if runs_on_samples(line):
+        done = subprocess.run(
+            [sys.executable, *words[1:]], cwd=REPO, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def runs_on_samples(line):
+    """Commands on the shipped pictures need nothing that is not here: they are run."""
+    return "samples" in line
+
+
+@pytest.mark.parametrize(
+    ("doc", "code"), [(d.name, c) for d, c in blocks("python")], ids=lambda value: str(value)[:40]
+)
+def test_python_lines(doc, code, tmp_path):
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, f"{doc}: {done.stderr}"
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda p: str(p.relative_to(REPO)))
+def test_links_and_paths(doc):
+    text = doc.read_text(encoding="utf-8")
+    prose = BLOCK.sub("", text)
+    targets = [t for t in re.findall(r"\]\(([^)#]+)\)", prose) if "://" not in t]
+    missing = [t for t in targets if not (doc.parent / t).exists()]
+    pattern = r"`((?:tools|configs|datasets|detecture|tests)/[\w./*-]+)`"
+    for name in re.findall(pattern, prose):
+        if not list(REPO.glob(name.rstrip("/"))):
+            missing.append(name)
+    assert not missing

@@ -1,0 +1,140 @@
+"""Rules of style that are tests: lint, format, types, length, devices, import directions."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+PACKAGE = REPO / "detecture"
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *(REPO / "tools").glob("*.py")])
+
+# From top to bottom: each may import what stands below it, and itself.
+LAYERS = (
+    "engine",
+    "benchmark",
+    "miner",
+    "evaluation",
+    "modeling",
+    "data",
+    "checkpoint",
+    "config",
+    "visualize",
+    "d2",
+    "device",
+    "errors",
+)
+
+
+def run(*command):
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("arguments", [("check", "."), ("format", "--check", ".")])
+def test_ruff(arguments):
+    done = run(sys.executable, "-m", "ruff", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_mypy():
+    done = run(sys.executable, "-m", "mypy")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(REPO)))
+def test_no_file_is_long_without_a_reason(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 400 or any("over 400 lines" in line for line in lines[:10])
+
+
+def test_public_functions_are_annotated_and_documented():
+    """Over what ruff checks: nested in no class that is private, and with its arguments named."""
+    bare = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                named = [a for a in arguments if a.arg not in ("self", "cls")]
+                if node.returns is None or any(a.annotation is None for a in named):
+                    bare.append(f"{path.relative_to(REPO)}:{node.lineno} {node.name}")
+    assert not bare
+
+
+def test_device_names_are_known_in_one_place_only():
+    found = [
+        f"{path.relative_to(REPO)}:{number}"
+        for path in SOURCES
+        if path != PACKAGE / "device.py"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if "cuda" in line.lower()
+    ]
+    assert not found
+
+
+def test_nothing_names_a_users_folder():
+    found = [
+        f"{path.relative_to(REPO)}: {match.group()}"
+        for path in SOURCES
+        for match in re.finditer(r"/(home|root|Users|work)/\w+", path.read_text(encoding="utf-8"))
+    ]
+    assert not found
+
+
+def imported_modules(path):
+    """Full names of the package's modules that a file imports, lazily too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = path.relative_to(REPO).with_suffix("").parts[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package[: len(package) - node.level + 1]
+                base = ".".join([*parents, base] if base else parents)
+            yield base
+            for alias in node.names:
+                yield f"{base}.{alias.name}"
+
+
+def test_imports_point_downwards():
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        here = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if here == "__init__":
+            continue
+        assert here in LAYERS, f"{path}: give {here} a place in LAYERS"
+        for module in imported_modules(path):
+            parts = module.split(".")
+            if parts[0] in ("tools", "tests"):
+                wrong.append(f"{path.relative_to(REPO)} imports {module}")
+            if parts[0] != "detecture" or len(parts) < 2 or parts[1] not in LAYERS:
+                continue
+            if LAYERS.index(parts[1]) < LAYERS.index(here):
+                wrong.append(f"{path.relative_to(REPO)} imports {module}")
+    assert not wrong
+
+
+def test_only_the_seam_imports_detectron2():
+    wrong = [
+        str(path.relative_to(REPO))
+        for path in SOURCES
+        if PACKAGE / "d2" not in path.parents
+        and any(m.split(".")[0] == "detectron2" for m in imported_modules(path))
+    ]
+    assert not wrong
+
+
+def test_lite_stands_alone():
+    allowed = ("detecture.d2.lite", "detecture.device", "detecture.errors")
+    wrong = [
+        f"{path.relative_to(REPO)} imports {module}"
+        for path in (PACKAGE / "d2/lite").glob("*.py")
+        for module in imported_modules(path)
+        if module.startswith("detecture.") and not module.startswith(allowed)
+    ]
+    assert not wrong
