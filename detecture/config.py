@@ -33,8 +33,9 @@ def add_detecture_config(cfg: CfgNode) -> None:
     cfg.INPUT.MAX_PIXELS = 100_000_000
     # Side in pixels of the square that training pictures are stretched to.
     cfg.INPUT.TRAIN_SIZE = 1008
-    # Macro-to-micro crop: with PROB, train on a square crop instead of the whole picture.
+    # Macro-to-micro crop: now and then, train on a square crop instead of the whole picture.
     cfg.INPUT.MICRO_CROP = CN()
+    # How often: a share of the samples.
     cfg.INPUT.MICRO_CROP.PROB = 0.35
     # Least and greatest side of the crop, as a share of the stretched picture (published: 300 and
     # 600 of 1008 pixels).
@@ -67,8 +68,8 @@ def add_detecture_config(cfg: CfgNode) -> None:
     # What a method may know of K, the number of regions. regime: what the data set's regime
     # grants | autonomous: nothing | per_image: the true number of each picture | an integer.
     cfg.TEST.COUNT = "regime"
-    # Tell methods the true descriptions, to measure segmentation apart from describing; every record
-    # is marked as oracle.
+    # Tell methods the true descriptions, to measure segmentation apart from describing; every
+    # record is marked as oracle.
     cfg.TEST.ORACLE = False
     # Constant score of the dustbin, for methods that have none of their own.
     cfg.TEST.DUSTBIN_LOGIT = 0.0

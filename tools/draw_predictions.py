@@ -34,12 +34,27 @@ def draw(record: dict[str, Any], source: dict[str, Any], folder: Path) -> Image.
     panels = [image, draw_overlay(image, truth.index_map)]
     path = label_map_path(folder, record["image_id"])
     if path.is_file():
-        panels.append(draw_overlay(image, np.asarray(Image.open(path)).astype(np.int32)))
+        label_map = np.asarray(Image.open(path)).astype(np.int32)
+        panels.append(draw_overlay(image, _in_colors_of_truth(label_map, record)))
     caption = (
         f"{record['image_id']}: {record['status']}, K {record['k_pred']} of {record['k_gt']}, "
         f"mIoU {record['mIoU']:.3f}, panoptic {record['pIoU']:.3f}, ARI {record['ARI']:.3f}"
     )
     return side_by_side(panels, caption)
+
+
+def _in_colors_of_truth(label_map: np.ndarray, record: dict[str, Any]) -> np.ndarray:
+    """Renumber predicted textures as the true ones that they were matched with."""
+    number = {predicted + 1: true + 1 for predicted, true in record["assignment"]}
+    spare = record["k_gt"]
+    for label in range(1, record["k_pred"] + 1):
+        if label not in number:
+            spare += 1
+            number[label] = spare
+    table = np.zeros(record["k_pred"] + 1, dtype=np.int32)
+    for label, new in number.items():
+        table[label] = new
+    return table[label_map]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -256,7 +256,7 @@ def test_a_full_disk_names_the_folder_and_loses_nothing(dataset, tmp_path):
     records = load_registered(dataset)
     evaluator.process([sample(records[0])], [outputs["toy_0"]])
     evaluator._records.close()
-    evaluator._records._file = Path("/dev/full").open("w")
+    evaluator._records._file = Path("/dev/full").open("w")  # noqa: SIM115
     with pytest.raises(EvaluationError, match=r"No space left.*Make room") as caught:
         evaluator.process([sample(records[1])], [outputs["toy_1"]])
     assert str(tmp_path / "out") in str(caught.value)

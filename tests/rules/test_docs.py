@@ -118,7 +118,6 @@ def test_links_and_paths(doc):
     targets = [t for t in re.findall(r"\]\(([^)#]+)\)", prose) if "://" not in t]
     missing = [t for t in targets if not (doc.parent / t).exists()]
     pattern = r"`((?:tools|configs|datasets|detecture|tests)/[\w./*-]+)`"
-    for name in re.findall(pattern, prose):
-        if not list(REPO.glob(name.rstrip("/"))):
-            missing.append(name)
+    named = re.findall(pattern, prose)
+    missing += [name for name in named if not list(REPO.glob(name.rstrip("/")))]
     assert not missing
