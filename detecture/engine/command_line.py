@@ -17,6 +17,8 @@ from detecture.errors import EXIT_FAILED, EXIT_USAGE, DetectureError, Evaluation
 
 logger = logging.getLogger("detecture")
 
+_EXIT_INTERRUPTED = 130
+
 
 def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """Detectron2's arguments (`--config-file --resume --eval-only --num-gpus ..`) and ours."""
@@ -82,6 +84,8 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
         return error.exit_code
     except DetectureError as error:
         return _report(error)
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
     return 0
 
 
@@ -93,7 +97,7 @@ def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.
         raise SystemExit(_report(error)) from error
     except KeyboardInterrupt as error:
         logger.error("interrupted; the same command goes on from what is finished")
-        raise SystemExit(130) from error
+        raise SystemExit(_EXIT_INTERRUPTED) from error
 
 
 def _report(error: DetectureError) -> int:

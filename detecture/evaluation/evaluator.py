@@ -1,6 +1,5 @@
 """The evaluator of texture segmentation: one scorer for every method and data set."""
 
-import json
 import logging
 from collections import OrderedDict
 from pathlib import Path
@@ -11,14 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.checkpoint.atomic import write_atomic
 from detecture.d2 import CfgNode, DatasetEvaluator, MetadataCatalog, Registry, comm
 from detecture.data import load_ground_truth, load_registered
 from detecture.errors import DatasetError, EvaluationError, ImageError
 from detecture.evaluation.fingerprint import evaluation_fingerprint
 from detecture.evaluation.label_map import InvalidOutput, scores_to_label_map
 from detecture.evaluation.metrics import SampleScore, score_label_map
-from detecture.evaluation.records import FINAL_STATUSES, Record, RecordFolder
+from detecture.evaluation.records import FAILED_STATUSES, Record, RecordFolder
 from detecture.evaluation.summary import summarize
 from detecture.visualize import label_map_image
 
@@ -106,7 +105,6 @@ class TextureSegEvaluator(DatasetEvaluator):
         records.update((record["image_id"], record) for part in gathered for record in part)
         ordered = [records[image_id] for image_id in self._dataset if image_id in records]
         self._records.rewrite(ordered)
-        self._records.unlock()
         summary = {
             "dataset": self.dataset_name,
             "method": self.method,
@@ -114,7 +112,8 @@ class TextureSegEvaluator(DatasetEvaluator):
             **summarize(ordered, self.bootstrap_samples),
             "fingerprint": self._records.fingerprint,
         }
-        write_text_atomic(self._records.summary_path, json.dumps(summary, indent=1) + "\n")
+        self._records.write_summary(summary)
+        self._records.unlock()
         self._report(ordered, summary)
         numbers = {k: v for k, v in summary.items() if type(v) in (int, float)}
         return OrderedDict(texture=numbers)
@@ -136,7 +135,7 @@ class TextureSegEvaluator(DatasetEvaluator):
             comm.synchronize()  # nobody reads before the main process holds the lock
             records = self._records.read()
             old = {k: records[k] for k in self._dataset if k in records}
-            old = {k: r for k, r in old.items() if r["status"] in FINAL_STATUSES}
+            old = {k: r for k, r in old.items() if r["status"] not in FAILED_STATUSES}
         comm.synchronize()  # nobody writes before all have read
         if comm.is_main_process():
             self._records.start(old.values())
@@ -175,11 +174,9 @@ class TextureSegEvaluator(DatasetEvaluator):
         extra = {k: output[k] for k in ("generated_text",) if k in output}
         record |= _score_fields(score) | {"descriptions": descriptions} | extra
         if hint.k is not None and score.k_pred != hint.k:
-            record |= {
-                "status": "count_violated",
-                "mIoU": score.panoptic_iou,
-                "mDice": score.panoptic_dice,
-            }
+            record |= {"mIoU": score.panoptic_iou, "mDice": score.panoptic_dice}
+            if record["status"] == "ok":
+                record["status"] = "count_violated"
         return record
 
     def _check(self, output: dict[str, Any], size: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
@@ -196,6 +193,8 @@ class TextureSegEvaluator(DatasetEvaluator):
             raise InvalidOutput(
                 f"sem_seg has {due + 1} channels, so {due} descriptions are due, got {got}"
             )
+        if not all(isinstance(text, str) for text in descriptions):
+            raise InvalidOutput(f"descriptions must be texts, got {descriptions!r:.200}")
         return scores_to_label_map(sem_seg), descriptions
 
     def _save_label_map(self, image_id: str, label_map: np.ndarray) -> None:

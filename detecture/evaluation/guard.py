@@ -37,7 +37,7 @@ class GuardedModel(nn.Module):
                 outputs[i] = {"status": sample["status"], "error": sample["error"]}
         if readable:
             try:
-                results = self.model([batched_inputs[i] for i in readable])
+                results = _checked(self.model([batched_inputs[i] for i in readable]), len(readable))
                 self._failures_in_a_row = 0
             except Exception as error:  # noqa: BLE001 - any failure of any method is recorded
                 if len(readable) == 1:
@@ -57,3 +57,11 @@ class GuardedModel(nn.Module):
                 "samples are kept (TEST.MAX_FAILURES_IN_A_ROW sets the limit)"
             ) from error
         return {"status": "exception", "error": f"{type(error).__name__}: {error}"}
+
+
+def _checked(results: Any, count: int) -> list[dict[str, Any]]:
+    if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
+        raise TypeError(f"a method must return a list of dicts, got {type(results).__name__}")
+    if len(results) != count:
+        raise ValueError(f"{len(results)} outputs for {count} pictures")
+    return results

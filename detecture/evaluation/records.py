@@ -17,8 +17,11 @@ from detecture.errors import EvaluationError
 
 Record = dict[str, Any]
 
-# A sample with one of these has its final score; any other is tried again by the next run.
-FINAL_STATUSES = frozenset({"ok", "count_violated"})
+# A sample with one of these was not scored; the next run tries it again. Any other status, those
+# of a method's own included, goes with a final score.
+FAILED_STATUSES = frozenset(
+    {"exception", "image_unreadable", "ground_truth_unreadable", "invalid_output"}
+)
 
 
 class RecordFolder:
@@ -104,6 +107,13 @@ class RecordFolder:
         for path in self._files():
             if path != self.path(0):
                 path.unlink()
+
+    def write_summary(self, summary: Record) -> None:
+        """Write `summary.json` (main process only)."""
+        try:
+            write_text_atomic(self.summary_path, json.dumps(summary, indent=1) + "\n")
+        except OSError as error:
+            raise self._write_error(error) from error
 
     def append(self, rank: int, record: Record) -> None:
         """Add one record to the file of process `rank`.

@@ -330,6 +330,43 @@ def test_guard_records_failures_picture_by_picture():
     ]
 
 
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (None, "TypeError: a method must return a list of dicts, got NoneType"),
+        ([1], "TypeError: a method must return a list of dicts, got list"),
+        ([], "ValueError: 0 outputs for 1 pictures"),
+        ([{}, {}], "ValueError: 2 outputs for 1 pictures"),
+    ],
+)
+def test_guard_records_what_is_no_output(answer, error):
+    class Odd(torch.nn.Module):
+        def forward(self, batch):
+            return answer
+
+    outputs = GuardedModel(Odd(), 3)([{"image_id": "a", "file_name": "a.png"}])
+    assert outputs == [{"status": "exception", "error": error}]
+
+
+def test_a_status_of_the_methods_own_is_final(dataset, tmp_path):
+    outputs = all_perfect(dataset)
+    outputs["toy_1"] = {
+        "sem_seg": torch.zeros(1, 32, 32),
+        "descriptions": [],
+        "status": "no_region",
+    }
+    _, summary = evaluate(dataset, tmp_path / "out", outputs, hint=KHint())
+    assert summary["statuses"] == {"no_region": 1, "ok": 5}
+    assert summary["mIoU"] == pytest.approx(5 / 6)
+    assert len(_finished(config(), dataset, tmp_path)) == 6
+
+
+@pytest.mark.parametrize("output", [{}, {"sem_seg": None}, {"sem_seg": np.zeros((3, 32, 32))}])
+def test_an_output_without_scores_is_recorded(dataset, tmp_path, output):
+    _, summary = evaluate(dataset, tmp_path / "out", {"toy_0": output})
+    assert summary["statuses"] == {"invalid_output": 1}
+
+
 def test_guard_gives_up_on_a_method_that_always_fails():
     guarded = GuardedModel(Failing({"a", "b"}), max_failures_in_a_row=2)
     guarded([{"image_id": "a", "file_name": "a.png"}])
