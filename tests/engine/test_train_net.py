@@ -115,7 +115,7 @@ def test_killed_and_started_again(tmp_path, processes):
     [
         (["--config-file", "nowhere.yaml"], 2, "nowhere.yaml: no such config file"),
         (["MODEL.WEIGHS", "x"], 2, "unknown key MODEL.WEIGHS; did you mean MODEL.WEIGHTS?"),
-        (["MODEL.META_ARCHITECTURE", "Nothing"], 2, "HalfSplit, OneRegion, TextureClusters"),
+        (["MODEL.META_ARCHITECTURE", "Nothing"], 2, "'Nothing'"),
         (["MODEL.WEIGHTS", "gone.pth"], 2, "gone.pth"),
         (["DATASETS.TEST", '("rwdt",)'], 2, "did you mean rwtd?"),
         (["DATASETS.TEST", "()"], 2, "DATASETS.TEST is empty"),

@@ -196,8 +196,8 @@ def _defaults() -> CfgNode:
     cfg.SOLVER.WARMUP_FACTOR = 0.001
     cfg.SOLVER.WARMUP_ITERS = 1000
     cfg.SOLVER.WARMUP_METHOD = "linear"
-    # Whether the schedule begins at the end of the warm-up, squeezed into what remains, rather
-    # than at iteration 0.
+    # Whether the schedule is squeezed into what the warm-up leaves, rather than running from
+    # iteration 0 under the warm-up.
     cfg.SOLVER.RESCALE_INTERVAL = False
     # A checkpoint is written after every so many iterations.
     cfg.SOLVER.CHECKPOINT_PERIOD = 5000
