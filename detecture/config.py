@@ -53,15 +53,19 @@ def add_detecture_config(cfg: CfgNode) -> None:
     cfg.MODEL.TEXTURE_CLUSTERS.GABOR_ORIENTATIONS = 4
     # Standard deviation of the Gaussian over every feature, in pixels of the working size.
     cfg.MODEL.TEXTURE_CLUSTERS.SMOOTHING = 6.0
-    # Weights of the standardised features: Lab colour, its local deviation, Gabor energy, position.
+    # Weight of each standardised feature: Lab colour,
     cfg.MODEL.TEXTURE_CLUSTERS.COLOR_WEIGHT = 1.5
+    # .. local deviation of the colour,
     cfg.MODEL.TEXTURE_CLUSTERS.DEVIATION_WEIGHT = 1.0
+    # .. energy of the Gabor filters,
     cfg.MODEL.TEXTURE_CLUSTERS.GABOR_WEIGHT = 0.7
+    # .. and position in the picture.
     cfg.MODEL.TEXTURE_CLUSTERS.POSITION_WEIGHT = 0.7
     # Least and greatest number of regions to choose from where it is unknown.
     cfg.MODEL.TEXTURE_CLUSTERS.K_RANGE = (2, 6)
-    # K-means runs from other starts, of which the best counts; and the seed of the starts.
+    # K-means runs from different starts; the best counts.
     cfg.MODEL.TEXTURE_CLUSTERS.RESTARTS = 4
+    # Seed of the starts.
     cfg.MODEL.TEXTURE_CLUSTERS.SEED = 0
 
     # ---- evaluation ---------------------------------------------------------------------------

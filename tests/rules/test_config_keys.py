@@ -102,11 +102,7 @@ def test_every_key_of_ours_has_a_comment():
     for node in function.body:
         if not isinstance(node, ast.Assign):
             continue
-        line = node.lineno - 2
-        # One comment may stand over a group of keys.
-        while lines[line].lstrip().startswith("cfg.") and not lines[line].rstrip().endswith("CN()"):
-            line -= 1
         is_section = lines[node.lineno - 1].rstrip().endswith("CN()")
-        if not is_section and not lines[line].lstrip().startswith("#"):
+        if not is_section and not lines[node.lineno - 2].lstrip().startswith("#"):
             bare.append(lines[node.lineno - 1].strip())
     assert bare == []
