@@ -40,12 +40,14 @@ setup(
         "tqdm>=4.66",
         "filelock>=3.13",
         "psutil>=5.9",
+        "pycocotools>=2.0.8",
         "pyyaml>=6.0",
     ],
     extras_require={
         # Meta's own SAM 3 package pins numpy < 2.4 and huggingface-hub < 2.
         "meta-sam3": ["sam3>=0.1.4"],
         "web": ["gradio>=5"],
+        "supervision": ["supervision>=0.25"],
         "ray": ["ray>=2.40"],
         "describe": ["transformers>=5.20", "peft>=0.20"],
         "dev": [

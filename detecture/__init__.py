@@ -1,3 +1,16 @@
 """detecture: name every visually distinct texture region of a picture and segment it."""
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+__all__ = ["TexturePredictor", "TextureResult"]
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that `python -m detecture.doctor` can say what is wrong with a broken torch.
+    if name in __all__:
+        from detecture import engine
+
+        return getattr(engine, name)
+    raise AttributeError(f"module 'detecture' has no attribute {name!r}")

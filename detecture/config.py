@@ -28,6 +28,9 @@ def add_detecture_config(cfg: CfgNode) -> None:
     # "auto": the best device of this machine; or cpu, mps, or an accelerator by its torch name.
     cfg.MODEL.DEVICE = "auto"
 
+    # The method, by its registered name; the default needs no weights.
+    cfg.MODEL.META_ARCHITECTURE = "TextureClusters"
+
     # ---- pictures -------------------------------------------------------------------------
     # A picture with more pixels than this is refused before it is decoded.
     cfg.INPUT.MAX_PIXELS = 100_000_000
@@ -81,6 +84,8 @@ def add_detecture_config(cfg: CfgNode) -> None:
     cfg.TEST.BOOTSTRAP_SAMPLES = 2000
     # Give up after this many pictures in a row on which the method failed.
     cfg.TEST.MAX_FAILURES_IN_A_ROW = 10
+    # The predictor asks for scores at no more than about this many pixels, and upsamples them.
+    cfg.TEST.MAX_SCORE_PIXELS = 4_000_000
     # Write the label map of every picture beside the records, as a palette PNG.
     cfg.TEST.SAVE_LABEL_MAPS = True
 

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import (  # the plugins register themselves in Image.OPEN when they are imported
@@ -74,6 +74,70 @@ def read_image(path: str | os.PathLike[str], max_pixels: int) -> np.ndarray:
         return np.array(_upright(_to_rgb(path, image), orientation))
 
 
+def as_image(picture: Any, max_pixels: int, name: str) -> np.ndarray:
+    """A picture of whatever kind as colours.
+
+    Args:
+        picture: path, PIL image, array (H,W), (H,W,1), (H,W,3) or (H,W,4), or torch tensor of the
+            same with channels first. Values: uint8, uint16, or float in 0..1. A fourth channel is
+            opacity; transparency is composited on white.
+        max_pixels: more are refused.
+        name: what to call it in errors.
+
+    Returns:
+        uint8 (H,W,3), RGB; a copy.
+
+    Raises:
+        ImageError: it cannot be read, or its shape or values are none of the above.
+    """
+    if isinstance(picture, (str, os.PathLike)):
+        return read_image(picture, max_pixels)
+    if isinstance(picture, Image.Image):
+        with _decoding(name):
+            _check_pixels(name, picture, max_pixels)
+            return np.array(_upright(_to_rgb(name, picture), _orientation(picture)))
+    layout = "(H,W), (H,W,1), (H,W,3) or (H,W,4)"
+    array = picture
+    if hasattr(picture, "detach"):  # a tensor; torch itself is not needed here
+        array = picture.detach().cpu().numpy()
+        array = array.transpose(1, 2, 0) if array.ndim == 3 else array
+        layout = "a tensor (H,W), (1,H,W), (3,H,W) or (4,H,W)"
+    if not isinstance(array, np.ndarray):
+        raise ImageError(
+            f"{name}: a {type(picture).__name__} is no picture; give a path, PIL image, array or "
+            "tensor"
+        )
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise ImageError(f"{name}: has the shape {tuple(picture.shape)}; give {layout}")
+    if array.shape[0] * array.shape[1] > max_pixels:
+        raise ImageError(
+            f"{name}: {array.shape[0]} x {array.shape[1]} pixels are more than the limit of "
+            f"{max_pixels:,}; shrink the picture, or raise INPUT.MAX_PIXELS"
+        )
+    levels = _eight_bit(array, name)
+    if levels.shape[2] == 4:
+        return np.array(_on_background(Image.fromarray(levels, "RGBA"), 255))
+    return np.repeat(levels, 3 // levels.shape[2], axis=2)
+
+
+def _eight_bit(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype == np.uint16:
+        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if np.issubdtype(array.dtype, np.floating):
+        # NaN fails both comparisons.
+        if not (array.min() >= 0.0 and array.max() <= 1.0):
+            raise ImageError(
+                f"{name}: float values must lie in 0..1, found {array.min()}..{array.max()}; "
+                "divide by 255, or convert to uint8"
+            )
+        return (array * 255.0).round().astype(np.uint8)
+    raise ImageError(f"{name}: values are {array.dtype}; give uint8, uint16 or float in 0..1")
+
+
 def read_mask_levels(
     path: str | os.PathLike[str], max_pixels: int, expected_size: tuple[int, int] | None = None
 ) -> np.ndarray:
@@ -125,13 +189,20 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, int]]:
     Everything that goes wrong inside the `with` block is turned into an `ImageError` too: Pillow's
     decoders run in there, and hostile files make them raise nearly anything.
     """
-    try:
+    with _decoding(path):
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):  # to open a FIFO could block for ever
             what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
             raise ImageError(f"{path}: is {what}; give the path of a picture")
         with Path(path).open("rb") as stream, _identify(path, stream) as image:
             yield image, _orientation(image)
+
+
+@contextmanager
+def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an `ImageError` that names the picture."""
+    try:
+        yield
     except ImageError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import torch
 from PIL import Image
 
 from detecture.checkpoint.atomic import write_atomic
@@ -15,7 +14,7 @@ from detecture.d2 import CfgNode, DatasetEvaluator, MetadataCatalog, Registry, c
 from detecture.data import load_ground_truth, load_registered
 from detecture.errors import DatasetError, EvaluationError, ImageError
 from detecture.evaluation.fingerprint import evaluation_fingerprint
-from detecture.evaluation.label_map import InvalidOutput, scores_to_label_map
+from detecture.evaluation.label_map import InvalidOutput, check_output, scores_to_label_map
 from detecture.evaluation.metrics import SampleScore, score_label_map
 from detecture.evaluation.records import FAILED_STATUSES, Record, RecordFolder
 from detecture.evaluation.summary import summarize
@@ -166,7 +165,8 @@ class TextureSegEvaluator(DatasetEvaluator):
             return record | {"status": "ground_truth_unreadable", "error": str(error)}
         record["k_gt"] = len(truth.masks)
         try:
-            label_map, descriptions = self._check(output, truth.masks.shape[1:])
+            scores, descriptions = check_output(output, truth.masks.shape[1:])
+            label_map = scores_to_label_map(scores)
         except InvalidOutput as error:
             return record | {"status": "invalid_output", "error": str(error)}
         score = score_label_map(label_map, len(descriptions), truth.masks)
@@ -179,24 +179,6 @@ class TextureSegEvaluator(DatasetEvaluator):
             if record["status"] == "ok":
                 record["status"] = "count_violated"
         return record
-
-    def _check(self, output: dict[str, Any], size: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
-        sem_seg, descriptions = output.get("sem_seg"), output.get("descriptions")
-        if not isinstance(sem_seg, torch.Tensor) or sem_seg.ndim != 3:
-            raise InvalidOutput(f"sem_seg must be a (K+1,H,W) tensor, got {_kind(sem_seg)}")
-        if tuple(sem_seg.shape[1:]) != tuple(size):
-            raise InvalidOutput(
-                f"sem_seg is {tuple(sem_seg.shape[1:])} (H,W), the ground truth is {tuple(size)}"
-            )
-        due = len(sem_seg) - 1
-        if not isinstance(descriptions, list) or len(descriptions) != due:
-            got = len(descriptions) if isinstance(descriptions, list) else _kind(descriptions)
-            raise InvalidOutput(
-                f"sem_seg has {due + 1} channels, so {due} descriptions are due, got {got}"
-            )
-        if not all(isinstance(text, str) for text in descriptions):
-            raise InvalidOutput(f"descriptions must be texts, got {descriptions!r:.200}")
-        return scores_to_label_map(sem_seg), descriptions
 
     def _save_label_map(self, image_id: str, label_map: np.ndarray) -> None:
         path = label_map_path(self.folder, image_id)
@@ -282,8 +264,3 @@ def _score_fields(score: SampleScore) -> Record:
         "assignment": [list(pair) for pair in score.assignment],
         "matched_ious": [float(score.iou_KM[pair]) for pair in score.assignment],
     }
-
-
-def _kind(value: Any) -> str:
-    shape = getattr(value, "shape", None)
-    return f"{type(value).__name__}{f' of shape {tuple(shape)}' if shape is not None else ''}"

@@ -1,5 +1,8 @@
 """From a model's scores to the one label map that every method is judged by."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -36,14 +39,37 @@ def scores_to_label_map(sem_seg: torch.Tensor) -> np.ndarray:
     return np.where(channel_HW == num_textures, 0, channel_HW + 1).astype(np.int32)
 
 
-def check_label_map(label_map: np.ndarray, num_textures: int) -> None:
-    """Refuse a label map with values outside 0..K.
+def check_output(output: dict[str, Any], size: Sequence[int]) -> tuple[torch.Tensor, list[str]]:
+    """Take the parts of a standard output, if it is one.
+
+    Args:
+        output: what a method returned for one picture.
+        size: the height and width that were asked for.
+
+    Returns:
+        `sem_seg`, (K+1,H,W), and its K descriptions.
 
     Raises:
-        InvalidOutput: names the offending range.
+        InvalidOutput: a part is missing, or shapes and counts do not go together.
     """
-    if label_map.size and not 0 <= label_map.min() <= label_map.max() <= num_textures:
+    sem_seg, descriptions = output.get("sem_seg"), output.get("descriptions")
+    if not isinstance(sem_seg, torch.Tensor) or sem_seg.ndim != 3:
+        raise InvalidOutput(f"sem_seg must be a (K+1,H,W) tensor, got {_kind(sem_seg)}")
+    if tuple(sem_seg.shape[1:]) != tuple(size):
         raise InvalidOutput(
-            f"label map holds values {label_map.min()}..{label_map.max()}, "
-            f"allowed are 0..{num_textures}"
+            f"sem_seg is {tuple(sem_seg.shape[1:])} (H,W), {tuple(size)} was asked for"
         )
+    due = len(sem_seg) - 1
+    if not isinstance(descriptions, list) or len(descriptions) != due:
+        got = len(descriptions) if isinstance(descriptions, list) else _kind(descriptions)
+        raise InvalidOutput(
+            f"sem_seg has {due + 1} channels, so {due} descriptions are due, got {got}"
+        )
+    if not all(isinstance(text, str) for text in descriptions):
+        raise InvalidOutput(f"descriptions must be texts, got {descriptions!r:.200}")
+    return sem_seg, descriptions
+
+
+def _kind(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__}{f' of shape {tuple(shape)}' if shape is not None else ''}"

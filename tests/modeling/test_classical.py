@@ -70,7 +70,7 @@ def test_clusters_choose_the_k_of_the_best_silhouette():
             k: silhouette_score(grid, KMeans(k, n_init=4, random_state=0).fit(fitted).predict(grid))
             for k in range(2, 6)
         }
-        _, k = method.cluster(torch.from_numpy(image), None)
+        _, k = method.cluster(features, None)
         assert k == max(scores, key=scores.get)
 
 

@@ -25,7 +25,7 @@ from .events import (
     TensorboardXWriter,
     get_event_storage,
 )
-from .launch import launch
+from .launching import launch
 from .loaders import build_detection_test_loader, build_detection_train_loader
 from .logger import setup_logger
 from .registry import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_model

@@ -21,7 +21,8 @@ def output_from_labels(
         (the method has no words); `status`: `"ok"`.
     """
     index_1HW = torch.from_numpy(np.array(labels, dtype=np.int64))[None]
-    scores = torch.full((num_textures + 1, *labels.shape), dustbin_logit - 1.0)
-    scores.scatter_(0, index_1HW, dustbin_logit + 1.0)
-    scores[num_textures] = dustbin_logit
+    # Textures that do not win are level with the dustbin, not below it: where several regions meet,
+    # resizing mixes their scores, and the mixture must not fall to the dustbin.
+    scores = torch.full((num_textures + 1, *labels.shape), float(dustbin_logit))
+    scores[:-1].scatter_(0, index_1HW, dustbin_logit + 1.0)
     return {"sem_seg": scores, "descriptions": [""] * num_textures, "status": "ok"}

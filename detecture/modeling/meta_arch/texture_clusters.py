@@ -13,7 +13,6 @@ Legend: H, W picture size; h, w working size; F features; N grid pixels.
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from scipy import ndimage, signal
 from skimage.color import rgb2lab
@@ -103,33 +102,38 @@ class TextureClusters(nn.Module):
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs."""
         outputs = []
         for sample in batched_inputs:
-            labels, num_textures = self.cluster(sample["image"], sample["k_hint"].k)
-            if labels.shape != (sample["height"], sample["width"]):
-                labels = _resize_labels(labels, sample["height"], sample["width"])
+            features_hwF = sample.get("encoding")
+            if features_hwF is None:
+                features_hwF = self.encode_image(sample)
+            labels, num_textures = self.cluster(features_hwF, sample["k_hint"].k)
+            labels = _resize_labels(labels, sample["height"], sample["width"])
             outputs.append(output_from_labels(labels, num_textures, self.dustbin_logit))
         return outputs
 
-    def cluster(self, image: torch.Tensor, k: int | None) -> tuple[np.ndarray, int]:
-        """Cluster one picture.
+    def encode_image(self, sample: dict[str, Any]) -> np.ndarray:
+        """What does not depend on K: the features (h,w,F) of a mapped dict's `image`."""
+        with threadpool_limits(limits=1):
+            return self.features(sample["image"].permute(1, 2, 0).cpu().numpy())
+
+    def cluster(self, features_hwF: np.ndarray, k: int | None) -> tuple[np.ndarray, int]:
+        """Cluster the features of one picture.
 
         Args:
-            image: uint8 (3,H,W) RGB.
+            features_hwF: see `features`.
             k: number of clusters; None chooses it by silhouette.
 
         Returns:
-            (H,W) labels 0..K-1, and K.
+            (h,w) labels 0..K-1, and K.
         """
-        height, width = image.shape[1:]
         # One thread: sums over threads differ in the last bit, and several processes share a CPU.
         with threadpool_limits(limits=1):
-            features_hwF = self.features(image.permute(1, 2, 0).cpu().numpy())
             fit_NF = features_hwF[::_FIT_STRIDE, ::_FIT_STRIDE].reshape(-1, features_hwF.shape[-1])
             if k is None:
                 k, kmeans = self._choose_k(features_hwF, fit_NF)
             else:
                 kmeans = self._fit(fit_NF, k)
             labels = kmeans.predict(features_hwF.reshape(-1, features_hwF.shape[-1]))
-        return _resize_labels(labels.reshape(features_hwF.shape[:2]), height, width), k
+        return labels.reshape(features_hwF.shape[:2]), k
 
     def features(self, image: np.ndarray) -> np.ndarray:
         """Standardised and weighted features: uint8 (H,W,3) to float64 (h,w,F)."""

@@ -1,0 +1,194 @@
+"""Pictures in, regions out: the Python interface.
+
+    predictor = TexturePredictor.from_config()
+    result = predictor("picture.jpg")            # or a PIL image, an array, a tensor, a list
+    result.save("output")
+
+Several questions about one picture share its encoding:
+
+    predictor.set_image("picture.jpg")
+    two, three = predictor.predict(count=2), predictor.predict(count=3)
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+
+from detecture.config import make_config
+from detecture.d2 import CfgNode
+from detecture.data import KHint
+from detecture.data.image_io import as_image
+from detecture.engine.evaluate import load_model
+from detecture.engine.result import TextureResult
+from detecture.errors import DetectureError
+from detecture.evaluation.label_map import check_output, scores_to_label_map
+
+Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
+
+_ROWS_IN_CHUNK = 256
+
+
+class TexturePredictor:
+    """Runs a registered method on pictures of any kind and size."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        max_pixels: int = 100_000_000,
+        max_score_pixels: int = 4_000_000,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            model: maps mapped dicts to standard outputs. If it has `encode_image(sample)`, that
+                runs once per picture, and its value is in the mapped dict under `encoding`.
+            max_pixels: larger pictures are refused before they are decoded.
+            max_score_pixels: larger pictures get their scores at about so many pixels, and these
+                are upsampled in strips: memory then grows with the label map, not with K of them.
+        """
+        self.model = model.eval()
+        self.max_pixels = max_pixels
+        self.max_score_pixels = max_score_pixels
+        self._sample: dict[str, Any] | None = None
+
+    @classmethod
+    def from_config(
+        cls, config: str | Path | CfgNode | None = None, overrides: Sequence[str] = ()
+    ) -> "TexturePredictor":
+        """Build the method of a config and load its weights.
+
+        Args:
+            config: yaml file, finished config, or None for the default method.
+            overrides: alternating keys and values, as on a command line.
+
+        Raises:
+            ConfigError, CheckpointError: see `make_config` and `load_model`.
+        """
+        cfg = config if isinstance(config, CfgNode) else make_config(config, overrides)
+        return cls(
+            load_model(cfg),
+            max_pixels=cfg.INPUT.MAX_PIXELS,
+            max_score_pixels=cfg.TEST.MAX_SCORE_PIXELS,
+        )
+
+    def __call__(
+        self, pictures: Picture | Iterable[Picture], count: int | None = None, batch_size: int = 8
+    ) -> Any:
+        """Predict.
+
+        Args:
+            pictures: one picture, or several: paths, PIL images, arrays ((H,W), (H,W,3) or
+                (H,W,4): uint8, uint16 or float in 0..1) or tensors (the same, channels first).
+            count: number of regions, if it is known.
+            batch_size: pictures that go through the model at a time.
+
+        Returns:
+            A `TextureResult`, or a list of them.
+
+        Raises:
+            ImageError: a picture cannot be read; the message names it.
+            DetectureError: `count` is not positive.
+        """
+        if isinstance(pictures, (str, Path, Image.Image, np.ndarray, torch.Tensor)):
+            return self._predict([self._load(pictures, 0)], count)[0]
+        results: list[TextureResult] = []
+        batch: list[dict[str, Any]] = []
+        for number, picture in enumerate(pictures):
+            batch.append(self._load(picture, number))
+            if len(batch) == max(batch_size, 1):
+                results += self._predict(batch, count)
+                batch = []
+        return results + (self._predict(batch, count) if batch else [])
+
+    def set_image(self, picture: Picture) -> None:
+        """Read and encode a picture; `predict` then answers any number of questions about it."""
+        self._sample = self._load(picture, 0)
+        encode = getattr(self.model, "encode_image", None)
+        if callable(encode):
+            with torch.inference_mode():
+                self._sample["encoding"] = encode(self._sample)
+
+    def predict(self, count: int | None = None) -> TextureResult:
+        """Predict the regions of the picture that was set.
+
+        Args:
+            count: number of regions, if it is known.
+
+        Raises:
+            DetectureError: no picture was set, or `count` is not positive.
+        """
+        if self._sample is None:
+            raise DetectureError("no picture is set; call set_image(picture) first")
+        return self._predict([self._sample], count)[0]
+
+    def _load(self, picture: Picture, number: int) -> dict[str, Any]:
+        name = str(picture) if isinstance(picture, (str, Path)) else f"picture_{number}"
+        image = as_image(picture, self.max_pixels, name)
+        height, width = image.shape[:2]
+        shrink = min(1.0, math.sqrt(self.max_score_pixels / (height * width)))
+        return {
+            "image": torch.from_numpy(image).permute(2, 0, 1),
+            "file_name": name,
+            "image_id": name,
+            "height": max(1, round(height * shrink)),
+            "width": max(1, round(width * shrink)),
+        }
+
+    def _predict(self, samples: list[dict[str, Any]], count: int | None) -> list[TextureResult]:
+        if count is not None and (isinstance(count, bool) or count < 1):
+            raise DetectureError(f"count is the number of regions, 1 or more, got {count!r}")
+        hint = KHint() if count is None else KHint("fixed", count)
+        batch = [dict(sample, k_hint=hint) for sample in samples]
+        with torch.inference_mode():
+            outputs = self.model(batch)
+            return [_result(*pair) for pair in zip(batch, outputs, strict=True)]
+
+
+def _result(sample: dict[str, Any], output: dict[str, Any]) -> TextureResult:
+    scores, descriptions = check_output(output, (sample["height"], sample["width"]))
+    image = sample["image"].permute(1, 2, 0).numpy()
+    return TextureResult(
+        image=image,
+        label_map=label_map_at(scores, image.shape[0], image.shape[1]),
+        descriptions=descriptions,
+        status=output.get("status", "ok"),
+        name=sample["file_name"],
+    )
+
+
+def label_map_at(scores: torch.Tensor, height: int, width: int) -> np.ndarray:
+    """Label map at another size: bilinear upsampling of the scores, then argmax, strip by strip.
+
+    Args:
+        scores: (K+1,h,w) float, the dustbin last.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+
+    Returns:
+        (height,width) int32 labels, as if the whole of `scores` had been upsampled at once
+        (half-pixel centres, edges repeated).
+    """
+    if tuple(scores.shape[1:]) == (height, width):
+        return scores_to_label_map(scores)
+    label_map = np.empty((height, width), dtype=np.int32)
+    scale = scores.shape[1] / height
+    for top in range(0, height, _ROWS_IN_CHUNK):
+        rows = torch.arange(top, min(top + _ROWS_IN_CHUNK, height), device=scores.device)
+        source = ((rows + 0.5) * scale - 0.5).clamp(min=0.0)
+        above = source.floor().long().clamp(max=scores.shape[1] - 1)
+        below = (above + 1).clamp(max=scores.shape[1] - 1)
+        weight = (source - above).to(scores.dtype)[None, :, None]
+        strip = scores[:, above] * (1 - weight) + scores[:, below] * weight
+        strip = functional.interpolate(
+            strip[None], size=(len(rows), width), mode="bilinear", align_corners=False
+        )[0]
+        label_map[top : top + len(rows)] = scores_to_label_map(strip)
+    return label_map

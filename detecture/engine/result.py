@@ -1,0 +1,159 @@
+"""What a prediction is: a label map with one description per region, and its exports."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.errors import DetectureError
+from detecture.visualize import draw_overlay, label_map_image
+
+
+@dataclass(frozen=True)
+class TextureResult:
+    """Regions of one picture of height H and width W; K of them, empty ones included.
+
+    Attributes:
+        image: uint8 (H,W,3) RGB, the picture itself.
+        label_map: int32 (H,W); 0 no texture (dustbin), i+1 region i.
+        descriptions: K texts, empty where the method has no words.
+        status: `ok`, or what the method has to say of itself.
+        name: of the picture, such as its path.
+    """
+
+    image: np.ndarray
+    label_map: np.ndarray
+    descriptions: list[str]
+    status: str = "ok"
+    name: str = ""
+
+    @property
+    def num_regions(self) -> int:
+        """K."""
+        return len(self.descriptions)
+
+    @property
+    def masks(self) -> np.ndarray:
+        """bool (K,H,W), all masks at once; K * H * W bytes, so prefer `mask` for large pictures."""
+        labels = np.arange(1, self.num_regions + 1)[:, None, None]
+        return self.label_map[None] == labels
+
+    def mask(self, region: int) -> np.ndarray:
+        """bool (H,W) mask of one region, counted from 0."""
+        if not 0 <= region < self.num_regions:
+            raise DetectureError(f"{self.name}: region {region} of {self.num_regions} (from 0)")
+        return self.label_map == region + 1
+
+    @property
+    def areas(self) -> np.ndarray:
+        """int64 (K,) pixels of each region."""
+        counts = np.bincount(self.label_map.ravel(), minlength=self.num_regions + 1)
+        return counts[1:]
+
+    def overlay(self, opacity: float = 0.45, legend: bool = True) -> np.ndarray:
+        """uint8 (H or more,W,3): picture under coloured regions, a legend line for each below."""
+        return draw_overlay(self.image, self.label_map, self.captions() if legend else (), opacity)
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """COCO annotations, one per region, with masks as compressed RLE.
+
+        Args:
+            image_id: goes into each annotation.
+
+        Returns:
+            Dicts with `id`, `image_id`, `category_id` (the label), `segmentation` (`size` [H,W],
+            `counts` text), `area` in pixels, `bbox` [x,y,width,height], `iscrowd` 0 and, beyond
+            COCO, `description`.
+        """
+        annotations = []
+        for region, description in enumerate(self.descriptions):
+            # One mask at a time: two hundred of them would not fit.
+            rle = coco_mask.encode(np.asfortranarray(self.mask(region), dtype=np.uint8))
+            annotations.append(
+                {
+                    "id": region + 1,
+                    "image_id": image_id,
+                    "category_id": region + 1,
+                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                    "area": int(coco_mask.area(rle)),
+                    "bbox": [float(v) for v in coco_mask.toBbox(rle)],
+                    "iscrowd": 0,
+                    "description": description,
+                }
+            )
+        return annotations
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections` of the regions that are not empty.
+
+        `xyxy`, `mask`, `class_id` (region from 0) and `data["description"]`.
+
+        Raises:
+            DetectureError: the package supervision is not installed.
+        """
+        try:
+            from supervision import Detections
+        except ImportError as error:
+            raise DetectureError("to_supervision needs: pip install supervision") from error
+        present = np.flatnonzero(self.areas).tolist()
+        if not len(present):
+            return Detections.empty()
+        boxes = np.array([annotation["bbox"] for annotation in self.to_coco()])[present]
+        return Detections(
+            xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
+            mask=np.stack([self.mask(region) for region in present]),
+            class_id=np.array(present),
+            data={"description": np.array([self.descriptions[region] for region in present])},
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the pixels, as plain values: what `save` writes as JSON."""
+        height, width = self.label_map.shape
+        return {
+            "name": self.name,
+            "height": height,
+            "width": width,
+            "status": self.status,
+            "num_regions": self.num_regions,
+            "regions": self.to_coco(),
+        }
+
+    def save(self, folder: str | Path, stem: str | None = None) -> dict[str, Path]:
+        """Write overlay, label map and JSON.
+
+        Args:
+            folder: is made where it does not exist.
+            stem: beginning of the file names; by default the name of the picture's file.
+
+        Returns:
+            `overlay` (JPEG), `labels` (palette PNG whose values are the labels) and `json`.
+
+        Raises:
+            OSError: as from the disk; each file is whole or not there.
+        """
+        stem = stem or Path(self.name).stem or "picture"
+        paths = {
+            "overlay": Path(folder) / f"{stem}_overlay.jpg",
+            "labels": Path(folder) / f"{stem}_labels.png",
+            "json": Path(folder) / f"{stem}.json",
+        }
+        overlay = Image.fromarray(self.overlay())
+        write_atomic(paths["overlay"], lambda f: overlay.save(f, format="JPEG", quality=92))
+        labels = label_map_image(self.label_map)
+        write_atomic(paths["labels"], lambda f: labels.save(f, format="PNG"))
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
+        write_text_atomic(paths["json"], text + "\n")
+        return paths
+
+    def captions(self) -> list[str]:
+        """A line for each region: its description, or a number, and its share of the picture."""
+        shares = 100.0 * self.areas / max(self.label_map.size, 1)
+        return [
+            f"{text or f'region {i + 1}'} ({share:.0f} %)"
+            for i, (text, share) in enumerate(zip(self.descriptions, shares, strict=True))
+        ]

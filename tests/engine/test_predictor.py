@@ -1,0 +1,218 @@
+"""Predictor and result: inputs of every kind, batches, large pictures, exports."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from detecture import TexturePredictor, TextureResult
+from detecture.engine.predictor import label_map_at
+from detecture.errors import ConfigError, DetectureError, ImageError
+from detecture.evaluation import scores_to_label_map
+from detecture.modeling.meta_arch import TextureClusters
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return TexturePredictor.from_config()
+
+
+def picture(height=90, width=120, seed=0):
+    noise = np.random.default_rng(seed).integers(-12, 13, (height, width, 3))
+    base = np.where(np.arange(width)[:, None] < width * 0.4, [200, 60, 40], [40, 90, 180])
+    return (base[None] + noise).clip(0, 255).astype(np.uint8)
+
+
+def test_every_kind_of_input_gives_the_same(predictor, tmp_path):
+    array = picture()
+    Image.fromarray(array).save(tmp_path / "a.png")
+    opaque = np.dstack([array, np.full(array.shape[:2], 255, np.uint8)])
+    kinds = [
+        array,
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        Image.fromarray(array),
+        Image.open(tmp_path / "a.png"),
+        opaque,
+        array.astype(np.uint16) * 257,
+        array.astype(np.float64) / 255,
+        torch.from_numpy(array.transpose(2, 0, 1).copy()),
+        torch.from_numpy(array.transpose(2, 0, 1).copy()).float() / 255,
+        np.asfortranarray(array),
+    ]
+    results = [predictor(kind, count=2) for kind in kinds]
+    for result in results:
+        np.testing.assert_array_equal(result.image, array)
+        np.testing.assert_array_equal(result.label_map, results[0].label_map)
+    left, right = results[0].label_map[:, :40], results[0].label_map[:, 60:]
+    assert len(np.unique(left)) == len(np.unique(right)) == 1
+    assert left[0, 0] != right[0, 0]
+
+
+def test_grey_pictures(predictor):
+    grey = picture()[..., 0]
+    expected = np.repeat(grey[..., None], 3, axis=2)
+    for kind in (grey, grey[..., None], torch.from_numpy(grey), torch.from_numpy(grey)[None]):
+        np.testing.assert_array_equal(predictor(kind, count=2).image, expected)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((3, 40, 50), np.uint8), r"shape \(3, 40, 50\)"),
+        (np.zeros((40, 50, 2), np.uint8), r"shape \(40, 50, 2\)"),
+        (torch.zeros(40, 50, 3, dtype=torch.uint8), r"\(3,H,W\)"),
+        (np.zeros((0, 50, 3), np.uint8), "shape"),
+        (np.full((4, 4, 3), 200.0), r"0\.\.1"),
+        (np.full((4, 4, 3), np.nan), r"0\.\.1"),
+        (np.zeros((4, 4, 3), np.int64), "int64"),
+        (np.zeros((4, 4), bool), "bool"),
+        ("gone.png", "gone.png: does not exist"),
+    ],
+)
+def test_what_is_no_picture_is_refused(predictor, bad, message):
+    with pytest.raises(ImageError, match=message):
+        predictor(bad)
+
+
+def test_pictures_beyond_the_limit_are_refused():
+    small = TexturePredictor(TextureClusters(), max_pixels=100)
+    for kind in (picture(), Image.fromarray(picture()), torch.zeros(3, 90, 120)):
+        with pytest.raises(ImageError, match="limit of 100"):
+            small(kind)
+
+
+def test_batch_equals_single(predictor):
+    pictures = [picture(seed=1), picture(50, 200, seed=2), picture(130, 64, seed=3)]
+    for count in (2, None):
+        together = predictor(pictures, count=count, batch_size=2)
+        for one, result in zip(pictures, together, strict=True):
+            np.testing.assert_array_equal(predictor(one, count=count).label_map, result.label_map)
+    assert predictor([]) == []
+    assert len(predictor(p for p in pictures)) == 3
+
+
+def test_an_image_is_encoded_once(monkeypatch):
+    method = TextureClusters()
+    calls = []
+    original = method.features
+    monkeypatch.setattr(method, "features", lambda image: calls.append(1) or original(image))
+    predictor = TexturePredictor(method)
+    predictor.set_image(picture())
+    results = {k: predictor.predict(count=k) for k in (2, 3, 4)}
+    unknown = predictor.predict()
+    assert calls == [1]
+    assert [r.num_regions for r in results.values()] == [2, 3, 4]
+    fresh = TexturePredictor(TextureClusters())
+    np.testing.assert_array_equal(fresh(picture(), count=3).label_map, results[3].label_map)
+    np.testing.assert_array_equal(fresh(picture()).label_map, unknown.label_map)
+
+
+def test_usage_errors(predictor):
+    with pytest.raises(DetectureError, match="call set_image"):
+        TexturePredictor(TextureClusters()).predict()
+    for count in (0, -1, True):
+        with pytest.raises(DetectureError, match="count is the number of regions"):
+            predictor(picture(), count=count)
+    with pytest.raises(ConfigError, match="no such config file"):
+        TexturePredictor.from_config("gone.yaml")
+
+
+def test_upsampling_in_strips_equals_upsampling_at_once():
+    scores = torch.randn(4, 37, 53, generator=torch.Generator().manual_seed(0))
+    for size in ((37, 53), (600, 701), (38, 54), (20, 30)):
+        whole = torch.nn.functional.interpolate(scores[None], size, mode="bilinear")[0]
+        expected = scores_to_label_map(whole)
+        found = label_map_at(scores, *size)
+        # Sums in another order: a score that is nearly tied may fall to either side.
+        assert (found != expected).mean() < 1e-4
+        assert found.dtype == np.int32
+
+
+def test_large_pictures_take_memory_for_the_label_map_only():
+    predictor = TexturePredictor(TextureClusters(), max_score_pixels=200_000)
+    large = np.repeat(np.repeat(picture(), 20, axis=0), 20, axis=1)  # 1800x2400
+    predictor(picture(), count=6)
+    tracemalloc.start()
+    result = predictor(large, count=6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert result.label_map.shape == (1800, 2400)
+    assert set(np.unique(result.label_map)) == set(range(1, 7))
+    # Label map, a copy of the picture and the work on 256 pixels; not K floats for each pixel.
+    assert peak < 60 * 2**20
+
+
+def result_with(label_map, descriptions):
+    image = np.zeros((*label_map.shape, 3), np.uint8)
+    return TextureResult(image, label_map.astype(np.int32), descriptions, name="x/y.jpg")
+
+
+LABELS = np.array([[0, 1, 1, 0], [0, 1, 1, 3], [0, 0, 3, 3]])
+
+
+def test_masks_and_areas():
+    result = result_with(LABELS, ["a", "b", "c"])
+    assert result.masks.dtype == bool
+    np.testing.assert_array_equal(result.masks, [LABELS == 1, LABELS == 2, LABELS == 3])
+    np.testing.assert_array_equal(result.mask(2), LABELS == 3)
+    assert result.areas.tolist() == [4, 0, 3]
+    with pytest.raises(DetectureError, match="region 3 of 3"):
+        result.mask(3)
+
+
+def test_coco_masks_decode_to_the_masks():
+    result = result_with(LABELS, ["a", "b", "c"])
+    annotations = result.to_coco(image_id=7)
+    json.dumps(annotations)
+    for region, annotation in enumerate(annotations):
+        decoded = coco_mask.decode(annotation["segmentation"]).astype(bool)
+        np.testing.assert_array_equal(decoded, result.mask(region))
+        assert annotation["area"] == result.areas[region]
+        assert annotation["image_id"] == 7
+    assert annotations[0]["bbox"] == [1, 0, 2, 2]
+    assert annotations[0]["description"] == "a"
+
+
+def test_two_hundred_masks_as_rle_in_little_memory():
+    label_map = (np.arange(1000)[:, None] // 5 + 1) * np.ones((1, 1000), int)
+    result = result_with(label_map, [""] * 200)
+    tracemalloc.start()
+    annotations = result.to_coco()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(annotations) == 200
+    assert peak < 20 * 2**20  # all masks at once would be 200 MB
+
+
+def test_supervision():
+    supervision = pytest.importorskip("supervision")
+    detections = result_with(LABELS, ["a", "b", "c"]).to_supervision()
+    assert isinstance(detections, supervision.Detections)
+    np.testing.assert_array_equal(detections.mask, [LABELS == 1, LABELS == 3])
+    assert detections.class_id.tolist() == [0, 2]
+    assert detections.xyxy.tolist() == [[1, 0, 3, 2], [2, 1, 4, 3]]
+    assert detections.data["description"].tolist() == ["a", "c"]
+    assert len(result_with(LABELS * 0, []).to_supervision()) == 0
+
+
+def test_save(tmp_path):
+    result = result_with(LABELS, ["a", "b", "c"])
+    paths = result.save(tmp_path / "new")
+    assert sorted(p.name for p in paths.values()) == ["y.json", "y_labels.png", "y_overlay.jpg"]
+    np.testing.assert_array_equal(np.asarray(Image.open(paths["labels"])), LABELS)
+    saved = json.loads(paths["json"].read_text())
+    assert (saved["height"], saved["width"], saved["num_regions"]) == (3, 4, 3)
+    assert Image.open(paths["overlay"]).width == 4
+
+
+def test_overlay_colours_the_regions_and_leaves_the_rest():
+    result = result_with(LABELS, ["a", "b", "c"])
+    plain = result.overlay(legend=False)
+    assert plain.shape == (3, 4, 3)
+    assert plain[2, 0].tolist() == [0, 0, 0]
+    assert result.overlay().shape[0] > 3
