@@ -13,9 +13,8 @@ $(VENV)/.installed: setup.py pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python tools/train_net.py --config-file configs/baselines/texture_clusters.yaml \
-	    --eval-only OUTPUT_DIR output/demo
-	$(BIN)/python tools/draw_predictions.py output/demo/inference/samples --output output/demo
+	$(BIN)/python tools/demo.py --input datasets/samples/photos datasets/samples/images \
+	    --output output/demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)

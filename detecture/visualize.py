@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _GOLDEN_RATIO = 0.6180339887498949
+_ROWS_IN_STRIP = 256
 
 # Well apart for the colour-blind too (Okabe and Ito 2008); further ones are spread over the hues.
 _FIRST_COLORS = (
@@ -68,9 +69,14 @@ def draw_overlay(
         (H+legend,W,3) uint8 RGB.
     """
     colors = region_colors(max(int(label_map.max(initial=0)), len(captions)))
-    tint_HW3 = colors[label_map].astype(np.float32)
-    mixed = image * (1.0 - opacity) + tint_HW3 * opacity
-    drawn = np.where(label_map[..., None] > 0, mixed, image).round().astype(np.uint8)
+    drawn = np.array(image)
+    for top in range(0, len(drawn), _ROWS_IN_STRIP):  # floats of a whole picture take gigabytes
+        rows = slice(top, top + _ROWS_IN_STRIP)
+        mixed = image[rows] * np.float32(1.0 - opacity) + colors[label_map[rows]] * np.float32(
+            opacity
+        )
+        inside = label_map[rows] > 0
+        drawn[rows][inside] = mixed.round().astype(np.uint8)[inside]
     drawn[_outline(label_map)] = 255
     if not captions:
         return drawn

@@ -52,7 +52,10 @@ class TextureResult:
     @property
     def areas(self) -> np.ndarray:
         """int64 (K,) pixels of each region."""
-        counts = np.bincount(self.label_map.ravel(), minlength=self.num_regions + 1)
+        # Row by row: counting widens the labels to eight bytes each.
+        counts = np.zeros(self.num_regions + 1, dtype=np.int64)
+        for row in self.label_map:
+            counts += np.bincount(row, minlength=self.num_regions + 1)
         return counts[1:]
 
     def overlay(self, opacity: float = 0.45, legend: bool = True) -> np.ndarray:
