@@ -21,6 +21,18 @@ CN = CfgNode
 _BASE_KEY = "_BASE_"
 # Keys that take a word or a whole number; they are stored as text.
 _TEXT_OR_INTEGER = {"TEST.COUNT"}
+# Least value that makes sense; below it, a run would fail late or do nothing.
+_LEAST = {
+    "DATALOADER.NUM_WORKERS": 0,
+    "INPUT.MAX_PIXELS": 1,
+    "INPUT.TRAIN_SIZE": 1,
+    "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.MAX_ITER": 0,
+    "TEST.BOOTSTRAP_SAMPLES": 1,
+    "TEST.EVAL_PERIOD": 0,
+    "TEST.MAX_FAILURES_IN_A_ROW": 1,
+    "TEST.MAX_SCORE_PIXELS": 1,
+}
 
 
 def add_detecture_config(cfg: CfgNode) -> None:
@@ -105,9 +117,28 @@ def make_config(config_file: str | Path | None, overrides: Sequence[str] = ()) -
     if config_file is not None:
         merge_yaml_file(cfg, config_file)
     merge_overrides(cfg, overrides)
+    check_values(cfg)
     cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE))
     cfg.freeze()
     return cfg
+
+
+def check_values(cfg: CfgNode) -> None:
+    """Refuse values that no part of the program can work with.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for key, least in _LEAST.items():
+        if (value := _get(cfg, key, "")) < least:
+            raise ConfigError(f"{key} is {value}; it must be at least {least}")
+    for row in cfg.TEST.EXPECTED_RESULTS:
+        kinds = [str, str, (int, float), (int, float)]
+        if len(row) != 4 or not all(map(isinstance, row, kinds)):
+            raise ConfigError(
+                f"TEST.EXPECTED_RESULTS holds {row!r}; each row is [task, metric, value, "
+                'tolerance], such as ["texture", "mIoU", 0.83, 0.01]'
+            )
 
 
 def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:

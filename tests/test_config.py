@@ -127,6 +127,10 @@ def test_missing_and_circular_files(tmp_path):
         (["MODEL", "1"], "MODEL is a section"),
         (["SEED", "x"], "SEED must be of type int"),
         (["MODEL.DEVICE", "gpu"], "no device name"),
+        (["TEST.BOOTSTRAP_SAMPLES", "0"], "TEST.BOOTSTRAP_SAMPLES is 0; it must be at least 1"),
+        (["DATALOADER.NUM_WORKERS", "-1"], "DATALOADER.NUM_WORKERS is -1"),
+        (["TEST.EXPECTED_RESULTS", '[["texture", "mIoU"]]'], "each row is"),
+        (["TEST.EXPECTED_RESULTS", '[["texture", "mIoU", "a", 1]]'], "each row is"),
         (["MODEL.DEVICE", "cuda:77"], "does not exist here"),
     ],
 )

@@ -13,7 +13,7 @@ from detecture.config import make_config
 from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, launch, setup_logger
 from detecture.data import register_dataset_json, require_registered
 from detecture.device import bind_process, collective_backend
-from detecture.errors import EXIT_FAILED, EXIT_USAGE, DetectureError, EvaluationError
+from detecture.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, DetectureError, EvaluationError
 
 logger = logging.getLogger("detecture")
 
@@ -49,7 +49,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = make_config(args.config_file or None, overrides)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         require_registered(name)  # before anything large is built
-    default_setup(cfg, args)
+    try:
+        default_setup(cfg, args)
+    except OSError as error:
+        raise ConfigError(
+            f"OUTPUT_DIR {cfg.OUTPUT_DIR}: cannot be written to ({error}); choose another folder"
+        ) from error
     setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=comm.get_rank(), name="detecture")
     return cfg
 
@@ -70,6 +75,10 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
     if _under_torchrun():
         return _in_torchrun(main, args)
     try:
+        for name in ("num_gpus", "num_machines"):
+            if getattr(args, name) < 1:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{option} {getattr(args, name)}: at least 1 process is needed")
         launch(
             _exit_with_status,
             args.num_gpus,

@@ -114,6 +114,12 @@ class TextureSegEvaluator(DatasetEvaluator):
         self._records.write_summary(summary)
         self._records.unlock()
         self._report(ordered, summary)
+        if ordered and all(record["status"] in FAILED_STATUSES for record in ordered):
+            raise EvaluationError(
+                f"{self.dataset_name}: none of the {len(ordered)} pictures could be scored; the "
+                f"first: {ordered[0]['status']}: {ordered[0].get('error', '')}. All are in "
+                f"{self.folder / 'records.jsonl'}"
+            )
         numbers = {k: v for k, v in summary.items() if type(v) in (int, float)}
         return OrderedDict(texture=numbers)
 

@@ -122,6 +122,9 @@ def test_killed_and_started_again(tmp_path, processes):
         (["TEST.COUNT", "many"], 2, "TEST.COUNT 'many': use regime"),
         (["DATASETS.TEST", '("rwtd",)'], 2, "DETECTURE_DATASETS_ROOT"),
         (["--dataset-json", "gone.json"], 2, "gone.json does not exist"),
+        (["OUTPUT_DIR", __file__], 2, "cannot be written to"),
+        (["--num-gpus", "0"], 2, "--num-gpus 0: at least 1 process"),
+        (["TEST.BOOTSTRAP_SAMPLES", "0"], 2, "TEST.BOOTSTRAP_SAMPLES is 0"),
     ],
 )
 def test_wrong_input_ends_with_a_message_and_a_status(
@@ -129,7 +132,9 @@ def test_wrong_input_ends_with_a_message_and_a_status(
 ):
     monkeypatch.setenv("DETECTURE_DATASETS_ROOT", str(tmp_path))
     given = args if "--config-file" in args else ["--config-file", HALVES, *args]
-    command = ["--eval-only", *given, "OUTPUT_DIR", str(tmp_path)]
+    command = ["--eval-only", *given]
+    if "OUTPUT_DIR" not in args:
+        command += ["OUTPUT_DIR", str(tmp_path)]
     assert engine.run(train_net().main, engine.argument_parser().parse_args(command)) == status
     captured = capfd.readouterr()
     output = captured.out + captured.err + caplog.text

@@ -363,8 +363,16 @@ def test_a_status_of_the_methods_own_is_final(dataset, tmp_path):
 
 @pytest.mark.parametrize("output", [{}, {"sem_seg": None}, {"sem_seg": np.zeros((3, 32, 32))}])
 def test_an_output_without_scores_is_recorded(dataset, tmp_path, output):
-    _, summary = evaluate(dataset, tmp_path / "out", {"toy_0": output})
-    assert summary["statuses"] == {"invalid_output": 1}
+    _, summary = evaluate(dataset, tmp_path / "out", all_perfect(dataset) | {"toy_0": output})
+    assert summary["statuses"] == {"invalid_output": 1, "ok": 5}
+
+
+def test_when_nothing_could_be_scored_the_run_has_failed(dataset, tmp_path):
+    outputs = {f"toy_{i}": {"status": "exception", "error": "boom"} for i in range(6)}
+    with pytest.raises(EvaluationError, match=r"none of the 6 pictures could be scored.*boom"):
+        evaluate(dataset, tmp_path / "out", outputs)
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["statuses"] == {"exception": 6}
 
 
 def test_guard_gives_up_on_a_method_that_always_fails():

@@ -11,6 +11,7 @@ from sklearn.metrics import silhouette_score
 from detecture.config import make_config
 from detecture.d2 import build_model
 from detecture.data import KHint
+from detecture.errors import ConfigError
 from detecture.evaluation import scores_to_label_map
 from detecture.modeling.meta_arch import HalfSplit, OneRegion, TextureClusters
 
@@ -103,6 +104,23 @@ def test_output_has_the_requested_size():
     sample = mapped(two_textures(), 2) | {"height": 60, "width": 81}
     labels, _ = label_map(TextureClusters(), sample)
     assert labels.shape == (60, 81)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"k_range": (6, 2)}, "K_RANGE"),
+        ({"k_range": (1, 3)}, "K_RANGE"),
+        ({"k_range": (2,)}, "K_RANGE"),
+        ({"working_size": 0}, "WORKING_SIZE"),
+        ({"restarts": 0}, "RESTARTS"),
+        ({"smoothing": -1.0}, "SMOOTHING"),
+        ({"wavelengths": (4.0, 0.0)}, "GABOR_WAVELENGTHS"),
+    ],
+)
+def test_settings_without_sense_are_refused_by_key(settings, key):
+    with pytest.raises(ConfigError, match=f"MODEL.TEXTURE_CLUSTERS.{key}"):
+        TextureClusters(**settings)
 
 
 def test_floors():

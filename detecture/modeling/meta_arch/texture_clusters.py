@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.errors import ConfigError
 from detecture.modeling.meta_arch.output import output_from_labels
 
 # Smoothed features hardly change between neighbours: K-means is fitted on every 4th pixel in each
@@ -67,6 +68,16 @@ class TextureClusters(nn.Module):
             dustbin_logit: score of the dustbin; no pixel goes to it.
         """
         super().__init__()
+        _check_k_range(k_range)
+        for name, value in (
+            ("WORKING_SIZE", working_size),
+            ("SMOOTHING", smoothing),
+            ("GABOR_ORIENTATIONS", orientations),
+            ("RESTARTS", restarts),
+            *(("GABOR_WAVELENGTHS", wavelength) for wavelength in wavelengths),
+        ):
+            if value <= 0:
+                raise ConfigError(f"MODEL.TEXTURE_CLUSTERS.{name}: {value} is not positive")
         self.working_size = working_size
         self.smoothing = smoothing
         self.color_weight = color_weight
@@ -182,6 +193,14 @@ class TextureClusters(nn.Module):
             if score > best_score:
                 best_score, best_k, best = score, k, kmeans
         return best_k, best
+
+
+def _check_k_range(k_range: tuple[int, int]) -> None:
+    if len(k_range) != 2 or not 2 <= k_range[0] <= k_range[1]:
+        raise ConfigError(
+            f"MODEL.TEXTURE_CLUSTERS.K_RANGE: {tuple(k_range)} is no range; give the least (2 or "
+            "more: one region has no silhouette) and the greatest number of regions"
+        )
 
 
 def _standardise(plane: np.ndarray) -> np.ndarray:
