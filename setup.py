@@ -40,6 +40,7 @@ setup(
         "tqdm>=4.66",
         "filelock>=3.13",
         "psutil>=5.9",
+        "packaging>=23",
         "pycocotools>=2.0.8",
         "pyyaml>=6.0",
     ],

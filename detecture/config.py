@@ -133,8 +133,8 @@ def check_values(cfg: CfgNode) -> None:
         if (value := _get(cfg, key, "")) < least:
             raise ConfigError(f"{key} is {value}; it must be at least {least}")
     for row in cfg.TEST.EXPECTED_RESULTS:
-        kinds = [str, str, (int, float), (int, float)]
-        if len(row) != 4 or not all(map(isinstance, row, kinds)):
+        kinds: tuple[Any, ...] = (str, str, (int, float), (int, float))
+        if len(row) != 4 or not all(isinstance(*pair) for pair in zip(row, kinds, strict=True)):
             raise ConfigError(
                 f"TEST.EXPECTED_RESULTS holds {row!r}; each row is [task, metric, value, "
                 'tolerance], such as ["texture", "mIoU", 0.83, 0.01]'

@@ -7,6 +7,9 @@ import torch
 
 from detecture.errors import ConfigError
 
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+"""Environment variable that hides devices from this process."""
+
 
 def available_device_type() -> str:
     """Name of the best device type of this machine: `"cuda"`, `"mps"` or `"cpu"`."""
@@ -47,6 +50,19 @@ def resolve_device(name: str) -> torch.device:
 def accelerator_count() -> int:
     """Number of CUDA devices that this process sees."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def accelerators() -> list[tuple[str, int]]:
+    """Name and memory in bytes of every CUDA device that this process sees."""
+    found = (torch.cuda.get_device_properties(index) for index in range(accelerator_count()))
+    return [(properties.name, properties.total_memory) for properties in found]
+
+
+def torch_build() -> str:
+    """What this torch was built for, such as `CUDA 13.2`, `ROCm 6.3` or `CPU`."""
+    if torch.version.cuda:
+        return f"CUDA {torch.version.cuda}"
+    return f"ROCm {torch.version.hip}" if torch.version.hip else "CPU"
 
 
 def has_accelerator() -> bool:

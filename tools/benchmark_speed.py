@@ -17,7 +17,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def benchmark_data(dataset: str, records: int, epochs: int) -> dict[str, Any]:
     return result
 
 
-def _loader(dataset: str, records: list[dict[str, Any]], workers: int) -> Any:
+def _loader(dataset: str, records: Sequence[dict[str, Any]], workers: int) -> Any:
     mapper = TextureMapper(make_config(None), is_train=False, dataset_name=dataset)
     return build_detection_test_loader(
         records, mapper=mapper, num_workers=workers, collate_fn=_as_list

@@ -11,15 +11,17 @@ from detecture.data.datasets.register import (
     register_texture_dataset,
     require_registered,
 )
+from detecture.data.datasets.synthetic import register_synthetic_datasets
 from detecture.data.ground_truth import GroundTruth, load_ground_truth
 from detecture.data.image_io import image_size, read_image, read_mask
 from detecture.data.k_hint import KHint, resolve_k_hint
-from detecture.data.mapper import DATASET_MAPPER_REGISTRY, TextureMapper
+from detecture.data.mapper import DATASET_MAPPER_REGISTRY, SyntheticMapper, TextureMapper
 
 __all__ = [
     "DATASET_MAPPER_REGISTRY",
     "GroundTruth",
     "KHint",
+    "SyntheticMapper",
     "TextureMapper",
     "build_texture_test_loader",
     "build_texture_train_loader",
@@ -29,9 +31,11 @@ __all__ = [
     "read_image",
     "read_mask",
     "register_dataset_json",
+    "register_synthetic_datasets",
     "register_texture_dataset",
     "require_registered",
     "resolve_k_hint",
 ]
 
 register_builtin_datasets()
+register_synthetic_datasets()

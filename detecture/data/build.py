@@ -1,10 +1,10 @@
 """Loaders of texture data sets: Detectron2's builders with each data set's own mapper."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from fvcore.common.config import CfgNode
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from detecture.d2 import (
     MetadataCatalog,
@@ -63,9 +63,8 @@ def build_texture_train_loader(
     names = tuple(cfg.DATASETS.TRAIN)
     if not names:
         raise ConfigError("DATASETS.TRAIN is empty; name at least one data set to train on")
-    tagged = [(name, record) for name in names for record in load_registered(name)]
     return build_detection_train_loader(
-        tagged,
+        _tag(names),
         mapper=_MapperByDataset({name: _mapper_of(cfg, name, is_train=True) for name in names}),
         sampler=sampler,
         total_batch_size=total_batch_size or cfg.SOLVER.IMS_PER_BATCH,
@@ -73,6 +72,32 @@ def build_texture_train_loader(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=_as_list,
     )
+
+
+def _tag(names: tuple[str, ...]) -> list[Any] | Dataset[Any]:
+    """(data set name, record) pairs of all data sets, joined.
+
+    A list, which the loader packs into shared memory; but where a data set makes its records on the
+    fly, nothing that would make them all.
+    """
+    parts = [(name, load_registered(name)) for name in names]
+    if all(isinstance(records, list) for _, records in parts):
+        return [(name, record) for name, records in parts for record in records]
+    return ConcatDataset([_Tagged(name, records) for name, records in parts])
+
+
+class _Tagged(Dataset[tuple[str, dict[str, Any]]]):
+    """(data set name, record) pairs of one data set, made when they are asked for."""
+
+    def __init__(self, name: str, records: Sequence[dict[str, Any]]) -> None:
+        self._name = name
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> tuple[str, dict[str, Any]]:
+        return self._name, self._records[index]
 
 
 class _MapperByDataset:

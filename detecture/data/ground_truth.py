@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from detecture.data.image_io import image_size, read_mask
+from detecture.data.image_io import image_size, read_image, read_mask
+from detecture.data.synthetic import DEFAULT_SIZE, render_scene
 from detecture.errors import DatasetError, ImageError
 
 
@@ -28,14 +29,18 @@ class GroundTruth:
 def load_ground_truth(record: dict[str, Any], max_pixels: int) -> GroundTruth:
     """Read the masks of a record; empty ones are left out together with their descriptions.
 
+    Those of a procedural record are drawn, at the size that evaluation uses.
+
     Args:
-        record: dataset dict (`file_name`, `image_id`, `textures`).
+        record: dataset dict (`file_name`, `image_id`, `textures`; or `image_id`, `seed`, `index`).
         max_pixels: a mask with more pixels is refused before it is decoded.
 
     Raises:
         DatasetError: a mask is missing, unreadable, or of another size than the picture; the
             picture itself cannot be opened; or no mask has any foreground.
     """
+    if _is_procedural(record):
+        return draw_procedural(record, DEFAULT_SIZE)[1]
     where = f"picture {record['image_id']!r}"
     try:
         size = image_size(record["file_name"])
@@ -57,6 +62,43 @@ def load_ground_truth(record: dict[str, Any], max_pixels: int) -> GroundTruth:
             "foreground (grey value 128 or more); redraw them or remove the record"
         )
     return GroundTruth(np.stack(masks), descriptions, paint(masks))
+
+
+def draw_procedural(record: dict[str, Any], size: int) -> tuple[np.ndarray, GroundTruth]:
+    """Draw the picture of a procedural record and its true regions.
+
+    Args:
+        record: dataset dict (`image_id`, `seed`, `index`).
+        size: side of the square picture in pixels.
+
+    Returns:
+        The picture, uint8 (size,size,3), and its regions.
+    """
+    scene = render_scene(record["seed"], record["index"], size)
+    return scene.image, GroundTruth(scene.masks, scene.descriptions, paint(list(scene.masks)))
+
+
+def load_image_and_truth(record: dict[str, Any], max_pixels: int) -> tuple[np.ndarray, GroundTruth]:
+    """Picture and true regions of a record of either kind, as evaluation has them.
+
+    Args:
+        record: dataset dict, see `load_ground_truth`.
+        max_pixels: a file with more pixels is refused before it is decoded.
+
+    Returns:
+        The picture, uint8 (H,W,3), and its regions, of the same size.
+
+    Raises:
+        ImageError: the picture cannot be read.
+        DatasetError: see `load_ground_truth`.
+    """
+    if _is_procedural(record):
+        return draw_procedural(record, DEFAULT_SIZE)
+    return read_image(record["file_name"], max_pixels), load_ground_truth(record, max_pixels)
+
+
+def _is_procedural(record: dict[str, Any]) -> bool:
+    return "textures" not in record and "seed" in record
 
 
 def paint(masks: list[np.ndarray]) -> np.ndarray:

@@ -182,6 +182,26 @@ def read_mask(
     return read_mask_levels(path, max_pixels, expected_size) >= FOREGROUND_LEVEL
 
 
+def read_label_map(path: str | os.PathLike[str], max_pixels: int) -> np.ndarray:
+    """Read a label map as the evaluator writes it: the pixel values are the labels.
+
+    Args:
+        path: a palette picture, or grey with 8 or 16 bits.
+        max_pixels: a picture with more pixels is refused before it is decoded.
+
+    Returns:
+        int32 (H,W).
+
+    Raises:
+        ImageError: as for `read_image`, or the picture has colours.
+    """
+    with _opened(path) as (image, _):
+        _check_pixels(path, image, max_pixels)
+        if image.mode not in ("P", "L", *_SIXTEEN_BIT):
+            raise ImageError(f"{path}: is no label map, its pixels are {image.mode}; evaluate anew")
+        return np.array(image).astype(np.int32)
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, int]]:
     """Open a picture without decoding it; yields it with its EXIF orientation (1 to 8).

@@ -8,9 +8,10 @@ import torch
 from fvcore.common.config import CfgNode
 
 from detecture.d2 import MetadataCatalog, Registry, configurable
-from detecture.data.ground_truth import GroundTruth, load_ground_truth
+from detecture.data.ground_truth import GroundTruth, draw_procedural, load_ground_truth
 from detecture.data.image_io import read_image
 from detecture.data.k_hint import KHint, resolve_k_hint
+from detecture.data.synthetic import DEFAULT_SIZE, LEAST_SIZE
 from detecture.data.transforms import MicroCrop, keep_survivors, resize_image, resize_labels
 from detecture.errors import ConfigError, DatasetError, DetectureError, ImageError
 
@@ -117,19 +118,28 @@ class TextureMapper:
         """Map one dataset dict, which is left as it is; see the class for what comes out."""
         return self._for_training(record) if self.is_train else self._for_evaluation(record)
 
+    def load(
+        self, record: dict[str, Any], with_truth: bool
+    ) -> tuple[np.ndarray, GroundTruth | None]:
+        """The picture of a record, uint8 (H,W,3), and, where asked, its true regions.
+
+        Raises:
+            ImageError: the picture cannot be read.
+            DatasetError: its ground truth cannot be read.
+        """
+        image = read_image(record["file_name"], self.max_pixels)
+        return image, load_ground_truth(record, self.max_pixels) if with_truth else None
+
     def _for_evaluation(self, record: dict[str, Any]) -> dict[str, Any]:
         mapped = {
-            "file_name": record["file_name"],
+            "file_name": _file_name(record),
             "image_id": record["image_id"],
             "height": 0,
             "width": 0,
             "k_hint": KHint(),
         }
         try:
-            image = read_image(record["file_name"], self.max_pixels)
-            truth = None
-            if self.oracle or self.count == "per_image":
-                truth = load_ground_truth(record, self.max_pixels)
+            image, truth = self.load(record, self.oracle or self.count == "per_image")
         except ImageError as error:
             return {**mapped, "status": "image_unreadable", "error": str(error)}
         except DatasetError as error:
@@ -145,11 +155,12 @@ class TextureMapper:
 
     def _for_training(self, record: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            image = read_image(record["file_name"], self.max_pixels)
-            truth = load_ground_truth(record, self.max_pixels)
+            image, truth = self.load(record, True)
         except DetectureError as error:
             logger.warning("Training record %r is left out: %s", record["image_id"], error)
             return None
+        if truth is None:
+            raise TypeError(f"{type(self).__name__}.load: gives no ground truth where it is asked")
         height, width = image.shape[:2]
         image, labels, descriptions = self._augment(image, truth)
         if not descriptions:
@@ -158,11 +169,11 @@ class TextureMapper:
                 "pixel left",
                 record["image_id"],
                 self.train_size,
-                record["file_name"],
+                _file_name(record),
             )
             return None
         return {
-            "file_name": record["file_name"],
+            "file_name": _file_name(record),
             "image_id": record["image_id"],
             "height": height,
             "width": width,
@@ -180,6 +191,35 @@ class TextureMapper:
         )
         random = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
         return self.micro_crop.apply(resize_image(image, square), labels, descriptions, random)
+
+
+@DATASET_MAPPER_REGISTRY.register()
+class SyntheticMapper(TextureMapper):
+    """Maps records of procedural data sets: draws their pictures instead of reading files.
+
+    As `TextureMapper`, but that `file_name` is the `image_id`. In evaluation pictures are
+    `DEFAULT_SIZE` pixels wide and high; in training they are drawn at `train_size`, or, where that
+    is more than `GREATEST_TRAIN_SIZE`, at that size and stretched.
+    """
+
+    GREATEST_TRAIN_SIZE = 512
+    """Drawing takes longer with the square of the side; more would starve the training."""
+
+    def load(
+        self, record: dict[str, Any], with_truth: bool
+    ) -> tuple[np.ndarray, GroundTruth | None]:
+        """Draw the picture of a record `{image_id, seed, index}`; the truth comes for free."""
+        size = DEFAULT_SIZE
+        if self.is_train:
+            size = min(max(self.train_size, LEAST_SIZE), self.GREATEST_TRAIN_SIZE)
+        image, truth = draw_procedural(record, size)
+        return image, truth if with_truth else None
+
+
+def _file_name(record: dict[str, Any]) -> str:
+    """What a record is called in messages; procedural ones have no file."""
+    name: str = record.get("file_name", record["image_id"])
+    return name
 
 
 def _as_tensor(image: np.ndarray) -> torch.Tensor:

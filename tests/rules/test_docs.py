@@ -79,6 +79,12 @@ def test_commands(doc, line, tmp_path):
     if words[1] == "-c":
         subprocess.run([sys.executable, *words[1:]], check=True, env=env, cwd=tmp_path)
         return
+    if words[1] == "-m":
+        options = [word for word in words[3:] if word.startswith("--")]
+        module = [sys.executable, "-m", words[2], "--help"]
+        done = subprocess.run(module, capture_output=True, text=True, check=True, cwd=REPO)
+        assert all(option in done.stdout for option in options)
+        return
     tool, arguments = words[1], words[2:]
     text = help_of(tool)
     overrides = []

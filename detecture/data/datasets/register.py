@@ -3,6 +3,7 @@
 import difflib
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,15 @@ def register_dataset_json(path: str | os.PathLike[str], *, k_regime: str = "auto
     return name
 
 
-def load_registered(name: str) -> list[dict[str, Any]]:
-    """Records of a registered data set.
+def load_registered(name: str) -> Sequence[dict[str, Any]]:
+    """Records of a registered data set: a list, or a sequence that makes them on the fly.
 
     Raises:
         DatasetError: no data set has this name (the text lists those that exist), or it cannot be
             loaded.
     """
     require_registered(name)
-    records: list[dict[str, Any]] = DatasetCatalog.get(name)
+    records: Sequence[dict[str, Any]] = DatasetCatalog.get(name)
     return records
 
 
