@@ -1,0 +1,85 @@
+"""Contact sheets: one picture that shows what the generator draws."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from detecture.data.synthetic.families import FAMILIES
+from detecture.data.synthetic.layouts import LAYOUTS
+from detecture.data.synthetic.scene import Scene, render_scene
+from detecture.errors import DatasetError
+from detecture.visualize import draw_overlay
+
+SHEETS = ("family", "layout")
+_CAPTION = 14  # pixels below every tile
+
+
+def contact_sheet(by: str, seed: int = 0, tile: int = 144, columns: int = 8) -> Image.Image:
+    """Pictures of every family, or pictures and their regions of every layout, with captions.
+
+    Args:
+        by: `family` or `layout`.
+        seed: of the pictures.
+        tile: side of each in pixels.
+        columns: tiles in a row.
+
+    Raises:
+        DatasetError: `by` is neither.
+    """
+    if by not in SHEETS:
+        raise DatasetError(f"contact sheet by {by!r}: use one of {', '.join(SHEETS)}")
+    tiles = list(_families(seed, tile) if by == "family" else _layouts(seed, tile))
+    rows = -(-len(tiles) // columns)
+    cell = (tile + 2, tile + _CAPTION)
+    sheet = Image.new("RGB", (columns * cell[0] - 2, rows * cell[1]), (255, 255, 255))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    for place, (caption, pixels) in enumerate(tiles):
+        left, top = place % columns * cell[0], place // columns * cell[1]
+        sheet.paste(Image.fromarray(pixels), (left, top))
+        draw.text((left + 2, top + tile), caption, fill=(0, 0, 0), font=font)
+    return sheet
+
+
+def _families(seed: int, tile: int) -> Iterator[tuple[str, np.ndarray]]:
+    def single(scene: Scene) -> bool:
+        return scene.layout == "single"
+
+    for number, name in enumerate(FAMILIES):
+        index = number * 1000
+        for _ in range(2):
+            scene, index = _next_scene(seed, index, tile, 1, single, family=name)
+            yield name, scene.image
+
+
+def _layouts(seed: int, tile: int) -> Iterator[tuple[str, np.ndarray]]:
+    for number, name in enumerate(LAYOUTS):
+        index = number * 1000
+        for count in (2, 3, 4, 5):
+
+            def of_this_layout(scene: Scene, name: str = name) -> bool:
+                return scene.layout == name
+
+            count = min(count, LAYOUTS[name][1])
+            scene, index = _next_scene(seed, index, tile, count, of_this_layout, layout=name)
+            labels = np.zeros((tile, tile), np.int64)
+            for region, mask in enumerate(scene.masks, start=1):
+                labels[mask] = region
+            yield f"{name}, K = {count}", scene.image
+            yield "its regions", draw_overlay(scene.image, labels, opacity=0.7)
+
+
+def _next_scene(
+    seed: int,
+    index: int,
+    size: int,
+    count: int,
+    accept: Callable[[Scene], bool],
+    **wanted: str,
+) -> tuple[Scene, int]:
+    """The first scene from `index` on that is acceptable, and the index behind it."""
+    for candidate in range(index, index + 100):
+        scene = render_scene(seed, candidate, size, count, **wanted)
+        if accept(scene):
+            return scene, candidate + 1
+    raise DatasetError(f"none of 100 pictures from seed {seed}, index {index} on has {wanted}")

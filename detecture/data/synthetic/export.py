@@ -1,0 +1,192 @@
+"""Writing procedural pictures as files, in the layout of the published data sets."""
+
+import functools
+import hashlib
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.data.synthetic.scene import GREATEST_SIZE, LEAST_SIZE, render_scene
+from detecture.errors import DatasetError
+
+FORMATS = ("png", "jpg")
+IMAGE_FOLDER, MASK_FOLDER = "images", "textures_mask"
+_RECORD_FOLDER = ".records"  # one file for each finished picture, until metadata.json is there
+_SETTINGS = "settings.json"
+
+Progress = Callable[[Iterable[Any], int, int], Iterable[Any]]
+"""Wraps an iterable, to show how far it has come: (items, number of all, number done before)."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """All that the content of a written data set depends on.
+
+    Attributes:
+        count: number of pictures, 1 or more.
+        seed: of the pictures, 0 or more.
+        size: their side in pixels.
+        image_format: `png` (exact) or `jpg` (a tenth of the size; masks are PNG all the same).
+
+    Raises:
+        DatasetError: a value is out of its range.
+    """
+
+    count: int
+    seed: int
+    size: int
+    image_format: str = "png"
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise DatasetError(f"count {self.count}: must be at least 1")
+        if self.seed < 0:
+            raise DatasetError(f"seed {self.seed}: must be 0 or more")
+        if not LEAST_SIZE <= self.size <= GREATEST_SIZE:
+            raise DatasetError(
+                f"size {self.size}: procedural pictures have {LEAST_SIZE} to {GREATEST_SIZE} pixels"
+            )
+        if self.image_format not in FORMATS:
+            raise DatasetError(f"format {self.image_format!r}: use one of {', '.join(FORMATS)}")
+
+
+def export_dataset(
+    folder: Path, settings: ExportSettings, workers: int = 1, progress: Progress | None = None
+) -> Path:
+    """Write pictures, masks and, at last, `metadata.json`.
+
+    A run that was killed is continued: finished pictures stay, and the folder ends exactly as that
+    of an unbroken run. One run at a time may write to a folder.
+
+    Args:
+        folder: made where it does not exist.
+        settings: what to write.
+        workers: processes; 1 works in this one.
+        progress: wraps the pictures while they are written.
+
+    Returns:
+        The path of `metadata.json`.
+
+    Raises:
+        DatasetError: the folder holds something else: files that are not of such a run, or a run
+            with other settings or by another version of the generator.
+        OSError: as from the disk.
+    """
+    _claim(folder, settings)
+    metadata = folder / "metadata.json"
+    if not metadata.is_file():
+        records = folder / _RECORD_FOLDER
+        records.mkdir(exist_ok=True)
+        for name in (IMAGE_FOLDER, MASK_FOLDER, _RECORD_FOLDER):
+            for left_over in (folder / name).glob("*.tmp-*"):  # of a run that was killed
+                left_over.unlink()
+        done = {path.name for path in records.glob("*.json")}
+        due = [i for i in range(settings.count) if f"{_image_id(i)}.json" not in done]
+        write = functools.partial(_write_picture, folder, settings)
+        wrap: Progress = progress or (lambda items, total, before: items)
+        if workers <= 1:
+            _exhaust(wrap(map(write, due), settings.count, len(done)))
+        else:
+            # spawn: a fork of a process with threads (torch has some) may lock up.
+            with multiprocessing.get_context("spawn").Pool(workers) as pool:
+                written = pool.imap_unordered(write, due, chunksize=4)
+                _exhaust(wrap(written, settings.count, len(done)))
+        texts = (
+            (records / f"{_image_id(i)}.json").read_text("utf-8") for i in range(settings.count)
+        )
+        write_text_atomic(metadata, "[\n" + ",\n".join(texts) + "\n]\n")
+    shutil.rmtree(folder / _RECORD_FOLDER, ignore_errors=True)
+    for left_over in folder.glob("*.tmp-*"):
+        left_over.unlink()
+    return metadata
+
+
+def _claim(folder: Path, settings: ExportSettings) -> None:
+    """See that the folder is new, or of a run with equal settings; note the settings in it."""
+    wanted = {**asdict(settings), "generator": _generator_hash()}
+    path = folder / _SETTINGS
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise DatasetError(f"{path}: cannot be read as JSON ({error}); delete it") from error
+        differences = [
+            f"{key} {found.get(key)!r} there, {value!r} now"
+            for key, value in wanted.items()
+            if found.get(key) != value
+        ]
+        if differences:
+            raise DatasetError(
+                f"{folder} was made with other settings ({'; '.join(differences)}); choose another "
+                "folder, the same settings, or delete it"
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DatasetError(
+            f"{folder} exists and is no data set of this tool (it has no {_SETTINGS}); choose "
+            "another folder"
+        )
+    write_text_atomic(path, json.dumps(wanted, indent=2) + "\n")
+
+
+def _write_picture(folder: Path, settings: ExportSettings, index: int) -> int:
+    """Write one picture, its masks and, last, its record; returns the index."""
+    scene = render_scene(settings.seed, index, settings.size)
+    image_id = _image_id(index)
+    image_path = f"{IMAGE_FOLDER}/{image_id}.{settings.image_format}"
+    _save(folder / image_path, scene.image)
+    textures = []
+    for number, mask in enumerate(scene.masks):
+        mask_path = f"{MASK_FOLDER}/{image_id}_mask_{number}.png"
+        _save(folder / mask_path, mask.astype(np.uint8) * 255)
+        textures.append(
+            {
+                "description": scene.descriptions[number],
+                "mask_path": mask_path,
+                "attributes": asdict(scene.attributes[number]),
+            }
+        )
+    record = {
+        "id": image_id,
+        "image_path": image_path,
+        "seed": settings.seed,
+        "index": index,
+        "layout": scene.layout,
+        "textures": textures,
+    }
+    write_text_atomic(folder / _RECORD_FOLDER / f"{image_id}.json", json.dumps(record))
+    return index
+
+
+def _image_id(index: int) -> str:
+    return f"{index:07d}"
+
+
+def _save(path: Path, pixels: np.ndarray) -> None:
+    image = Image.fromarray(pixels)
+    if path.suffix == ".jpg":
+        write_atomic(path, lambda file: image.save(file, format="JPEG", quality=95))
+    else:
+        write_atomic(path, lambda file: image.save(file, format="PNG"))
+
+
+def _exhaust(items: Iterable[Any]) -> None:
+    for _ in items:
+        pass
+
+
+def _generator_hash() -> str:
+    """Hash of the generator's source: another one may draw other pictures."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
