@@ -224,7 +224,7 @@ def test_published_defaults():
 def test_wrong_values_fail_when_the_mapper_is_built():
     with pytest.raises(ConfigError, match=r"TEST\.COUNT 'many'"):
         TextureMapper(make_config(None, ["TEST.COUNT", "many"]), False)
-    with pytest.raises(ConfigError, match=r"INPUT\.TRAIN_SIZE 0"):
+    with pytest.raises(ConfigError, match=r"INPUT\.TRAIN_SIZE is 0"):
         TextureMapper(make_config(None, ["INPUT.TRAIN_SIZE", "0"]), True)
 
 

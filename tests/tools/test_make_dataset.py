@@ -200,3 +200,23 @@ def test_contact_sheet(tool, tmp_path, by):
 def test_contact_sheet_of_an_unknown_format(tool, tmp_path, capsys):
     assert tool.main(["--contact-sheet", str(tmp_path / "sheet.xyz")]) == 1
     assert "xyz" in capsys.readouterr().err
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    from filelock import FileLock
+
+    from detecture.data.synthetic.export import ExportSettings, export_dataset
+    from detecture.errors import DatasetError
+
+    folder = tmp_path / "set"
+    settings = ExportSettings(seed=0, count=1, size=64)
+    export_dataset(folder, settings)
+    (folder / "metadata.json").unlink()
+    (folder / ".records").mkdir()
+    with (
+        FileLock(folder / ".records/.lock"),
+        pytest.raises(DatasetError, match="another run is writing"),
+    ):
+        export_dataset(folder, settings)
+    export_dataset(folder, settings)
+    assert (folder / "metadata.json").is_file()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from detecture.checkpoint.atomic import write_atomic, write_text_atomic
@@ -85,28 +86,39 @@ def export_dataset(
     if not metadata.is_file():
         records = folder / _RECORD_FOLDER
         records.mkdir(exist_ok=True)
-        for name in (IMAGE_FOLDER, MASK_FOLDER, _RECORD_FOLDER):
-            for left_over in (folder / name).glob("*.tmp-*"):  # of a run that was killed
-                left_over.unlink()
-        done = {path.name for path in records.glob("*.json")}
-        due = [i for i in range(settings.count) if f"{_image_id(i)}.json" not in done]
-        write = functools.partial(_write_picture, folder, settings)
-        wrap: Progress = progress or (lambda items, total, before: items)
-        if workers <= 1:
-            _exhaust(wrap(map(write, due), settings.count, len(done)))
-        else:
-            # spawn: a fork of a process with threads (torch has some) may lock up.
-            with multiprocessing.get_context("spawn").Pool(workers) as pool:
-                written = pool.imap_unordered(write, due, chunksize=4)
-                _exhaust(wrap(written, settings.count, len(done)))
-        texts = (
-            (records / f"{_image_id(i)}.json").read_text("utf-8") for i in range(settings.count)
-        )
-        write_text_atomic(metadata, "[\n" + ",\n".join(texts) + "\n]\n")
+        try:
+            with FileLock(records / ".lock", timeout=0):
+                _write_missing(folder, settings, workers, progress)
+        except Timeout as error:
+            raise DatasetError(
+                f"{folder}: another run is writing to it; wait for it, or choose another folder"
+            ) from error
     shutil.rmtree(folder / _RECORD_FOLDER, ignore_errors=True)
     for left_over in folder.glob("*.tmp-*"):
         left_over.unlink()
     return metadata
+
+
+def _write_missing(
+    folder: Path, settings: ExportSettings, workers: int, progress: Progress | None
+) -> None:
+    records = folder / _RECORD_FOLDER
+    for name in (IMAGE_FOLDER, MASK_FOLDER, _RECORD_FOLDER):
+        for left_over in (folder / name).glob("*.tmp-*"):  # of a run that was killed
+            left_over.unlink()
+    done = {path.name for path in records.glob("*.json")}
+    due = [i for i in range(settings.count) if f"{_image_id(i)}.json" not in done]
+    write = functools.partial(_write_picture, folder, settings)
+    wrap: Progress = progress or (lambda items, total, before: items)
+    if workers <= 1:
+        _exhaust(wrap(map(write, due), settings.count, len(done)))
+    else:
+        # spawn: a fork of a process with threads (torch has some) may lock up.
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            written = pool.imap_unordered(write, due, chunksize=4)
+            _exhaust(wrap(written, settings.count, len(done)))
+    texts = ((records / f"{_image_id(i)}.json").read_text("utf-8") for i in range(settings.count))
+    write_text_atomic(folder / "metadata.json", "[\n" + ",\n".join(texts) + "\n]\n")
 
 
 def _claim(folder: Path, settings: ExportSettings) -> None:
