@@ -14,7 +14,7 @@ $(VENV)/.installed: setup.py pyproject.toml
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --input datasets/samples/photos datasets/samples/images \
-	    --output output/demo
+	    datasets/samples/procedural/images --output output/demo
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
