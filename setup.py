@@ -56,6 +56,7 @@ setup(
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "ruff==0.17.*",
+            "supervision>=0.25",
             "mypy>=1.11",
             "types-PyYAML",
             "types-psutil",
