@@ -132,6 +132,13 @@ def check_values(cfg: CfgNode) -> None:
     for key, least in _LEAST.items():
         if (value := _get(cfg, key, "")) < least:
             raise ConfigError(f"{key} is {value}; it must be at least {least}")
+    count = cfg.TEST.COUNT
+    if count not in ("regime", "autonomous", "per_image") and not (
+        count.isascii() and count.isdigit() and int(count) > 0
+    ):
+        raise ConfigError(
+            f"TEST.COUNT {count!r}: use regime, autonomous, per_image or a positive integer"
+        )
     for row in cfg.TEST.EXPECTED_RESULTS:
         kinds: tuple[Any, ...] = (str, str, (int, float), (int, float))
         if len(row) != 4 or not all(isinstance(*pair) for pair in zip(row, kinds, strict=True)):

@@ -7,7 +7,8 @@
 
 For `a.jpg`: `a_overlay.jpg`, `a_labels.png` (palette PNG, the values are the labels) and `a.json`
 (a description, area, box and COCO RLE mask for each region).
-Exit status: 0 done, 1 some pictures could not be read, 2 wrong input.
+(Beyond 255 regions the label map is a 16-bit grey PNG.)
+Exit status: 0 done, 1 some pictures could not be read or written, 2 wrong input.
 """
 
 import argparse
@@ -49,12 +50,15 @@ def find_pictures(inputs: list[str]) -> list[Path]:
 
 
 def stems(pictures: list[Path]) -> Iterator[str]:
-    """A beginning of file names for each picture; equal names get a number, so none is lost."""
+    """A beginning of file names for each picture; equal names get a number, so none is lost.
+
+    Names that differ in case alone count as equal: some disks do not tell them apart.
+    """
     taken: set[str] = set()
     for path in pictures:
         candidates = (f"{path.stem}__{number}" for number in itertools.count(2))
-        stem = next(s for s in itertools.chain([path.stem], candidates) if s not in taken)
-        taken.add(stem)
+        stem = next(s for s in itertools.chain([path.stem], candidates) if s.lower() not in taken)
+        taken.add(stem.lower())
         yield stem
 
 
@@ -68,11 +72,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument("--count", type=int, help="number of regions, if you know it")
     parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="after `--`: config overrides, KEY VALUE ..."
+        "opts", nargs=argparse.REMAINDER, help="at the end: config overrides, KEY VALUE ..."
     )
     args = parser.parse_args(argv)
     overrides = [word for word in args.opts if word != "--"]
     try:
+        if args.output.exists() and not args.output.is_dir():
+            raise ConfigError(f"--output {args.output}: is a file; give the name of a folder")
         pictures = find_pictures(args.input)
         predictor = TexturePredictor.from_config(args.config_file, overrides)
         failed = segment(predictor, pictures, args.output, args.count)

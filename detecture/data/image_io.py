@@ -91,15 +91,21 @@ def as_image(picture: Any, max_pixels: int, name: str) -> np.ndarray:
         ImageError: it cannot be read, or its shape or values are none of the above.
     """
     if isinstance(picture, (str, os.PathLike)):
+        if not str(picture):
+            raise ImageError("the path of the picture is empty; give the path of a picture")
         return read_image(picture, max_pixels)
     if isinstance(picture, Image.Image):
+        if 0 in picture.size:
+            raise ImageError(f"{name}: is an empty picture, {picture.size[0]} x {picture.size[1]}")
         with _decoding(name):
             _check_pixels(name, picture, max_pixels)
             return np.array(_upright(_to_rgb(name, picture), _orientation(picture)))
     layout = "(H,W), (H,W,1), (H,W,3) or (H,W,4)"
     array = picture
     if hasattr(picture, "detach"):  # a tensor; torch itself is not needed here
-        array = picture.detach().cpu().numpy()
+        with _decoding(name):
+            array = picture.detach()
+            array = (array.float() if array.is_floating_point() else array).cpu().numpy()
         array = array.transpose(1, 2, 0) if array.ndim == 3 else array
         layout = "a tensor (H,W), (1,H,W), (3,H,W) or (4,H,W)"
     if not isinstance(array, np.ndarray):
@@ -132,7 +138,7 @@ def _eight_bit(array: np.ndarray, name: str) -> np.ndarray:
         if not (array.min() >= 0.0 and array.max() <= 1.0):
             raise ImageError(
                 f"{name}: float values must lie in 0..1, found {array.min()}..{array.max()}; "
-                "divide by 255, or convert to uint8"
+                "scale them to that, or convert to uint8"
             )
         return (array * 255.0).round().astype(np.uint8)
     raise ImageError(f"{name}: values are {array.dtype}; give uint8, uint16 or float in 0..1")

@@ -44,6 +44,7 @@ class TexturePredictor:
         *,
         max_pixels: int = 100_000_000,
         max_score_pixels: int = 4_000_000,
+        count: int | None = None,
     ) -> None:
         """Wrap a model.
 
@@ -53,10 +54,12 @@ class TexturePredictor:
             max_pixels: larger pictures are refused before they are decoded.
             max_score_pixels: larger pictures get their scores at about so many pixels, and these
                 are upsampled in strips: memory then grows with the label map, not with K of them.
+            count: number of regions where a call does not give one; None: unknown.
         """
         self.model = model.eval()
         self.max_pixels = max_pixels
         self.max_score_pixels = max_score_pixels
+        self.count = count
         self._sample: dict[str, Any] | None = None
 
     @classmethod
@@ -77,6 +80,8 @@ class TexturePredictor:
             load_model(cfg),
             max_pixels=cfg.INPUT.MAX_PIXELS,
             max_score_pixels=cfg.TEST.MAX_SCORE_PIXELS,
+            # A picture of one's own has no regime and no ground truth: only a number counts.
+            count=int(cfg.TEST.COUNT) if cfg.TEST.COUNT.isdigit() else None,
         )
 
     def __call__(
@@ -97,7 +102,8 @@ class TexturePredictor:
             ImageError: a picture cannot be read; the message names it.
             DetectureError: `count` is not positive.
         """
-        if isinstance(pictures, (str, Path, Image.Image, np.ndarray, torch.Tensor)):
+        several = not isinstance(pictures, (str, bytes, Image.Image, np.ndarray, torch.Tensor))
+        if not several or not isinstance(pictures, Iterable):
             return self._predict([self._load(pictures, 0)], count)[0]
         results: list[TextureResult] = []
         batch: list[dict[str, Any]] = []
@@ -129,7 +135,7 @@ class TexturePredictor:
             raise DetectureError("no picture is set; call set_image(picture) first")
         return self._predict([self._sample], count)[0]
 
-    def _load(self, picture: Picture, number: int) -> dict[str, Any]:
+    def _load(self, picture: Any, number: int) -> dict[str, Any]:
         name = str(picture) if isinstance(picture, (str, Path)) else f"picture_{number}"
         image = as_image(picture, self.max_pixels, name)
         height, width = image.shape[:2]
@@ -143,9 +149,11 @@ class TexturePredictor:
         }
 
     def _predict(self, samples: list[dict[str, Any]], count: int | None) -> list[TextureResult]:
-        if count is not None and (isinstance(count, bool) or count < 1):
+        count = self.count if count is None else count
+        whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
+        if count is not None and (not whole or count < 1):
             raise DetectureError(f"count is the number of regions, 1 or more, got {count!r}")
-        hint = KHint() if count is None else KHint("fixed", count)
+        hint = KHint() if count is None else KHint("fixed", int(count))
         batch = [dict(sample, k_hint=hint) for sample in samples]
         with torch.inference_mode():
             outputs = self.model(batch)

@@ -216,3 +216,50 @@ def test_overlay_colours_the_regions_and_leaves_the_rest():
     assert plain.shape == (3, 4, 3)
     assert plain[2, 0].tolist() == [0, 0, 0]
     assert result.overlay().shape[0] > 3
+
+
+@pytest.mark.parametrize("count", ["3", [2], 3.0, 2.5, float("nan")])
+def test_counts_that_are_no_whole_numbers(predictor, count):
+    with pytest.raises(DetectureError, match="count is the number of regions"):
+        predictor(picture(), count=count)
+
+
+def test_more_regions_than_there_can_be_are_empty(predictor):
+    result = predictor(picture(), count=5000)
+    assert result.num_regions == 5000
+    assert 0 < (result.areas > 0).sum() < 5000
+
+
+def test_a_single_pixel_is_one_region(predictor):
+    result = predictor(np.full((1, 1, 3), 9, np.uint8))
+    assert (result.num_regions, result.label_map.tolist()) == (1, [[1]])
+
+
+def test_the_count_of_a_config_holds_where_a_call_gives_none():
+    predictor = TexturePredictor.from_config(None, ["TEST.COUNT", "4"])
+    assert predictor(picture()).num_regions == 4
+    assert predictor(picture(), count=2).num_regions == 2
+    with pytest.raises(ConfigError, match=r"TEST\.COUNT 'foo'"):
+        TexturePredictor.from_config(None, ["TEST.COUNT", "foo"])
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (Image.new("RGB", (0, 5)), "empty picture"),
+        (None, "a NoneType is no picture"),
+        (5, "a int is no picture"),
+        (b"abc", "a bytes is no picture"),
+        ("", "path of the picture is empty"),
+        (torch.zeros(3, 4, 4).to_sparse(), "picture_0"),
+    ],
+)
+def test_odd_objects_are_refused_by_name(predictor, odd, message):
+    with pytest.raises(ImageError, match=message):
+        predictor(odd)
+
+
+def test_half_precision_tensors(predictor):
+    tensor = torch.full((3, 20, 30), 0.5)
+    for kind in (tensor.bfloat16(), tensor.half()):
+        assert predictor(kind, count=2).image[0, 0].tolist() == [128, 128, 128]

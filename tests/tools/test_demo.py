@@ -73,3 +73,5 @@ def test_an_output_that_is_a_file(demo, pictures, tmp_path, capfd):
     (tmp_path / "file").write_text("")
     assert run(demo, [str(pictures / "a.png")], str(tmp_path / "file/out")) == 1
     assert "cannot be written" in capfd.readouterr().err
+    assert run(demo, [str(pictures / "a.png")], str(tmp_path / "file")) == 2
+    assert "is a file" in capfd.readouterr().err

@@ -220,3 +220,34 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
         export_dataset(folder, settings)
     export_dataset(folder, settings)
     assert (folder / "metadata.json").is_file()
+
+
+def test_a_finished_folder_that_was_damaged_is_not_called_fine(tmp_path):
+    from detecture.data.synthetic.export import ExportSettings, export_dataset
+    from detecture.errors import DatasetError
+
+    folder = tmp_path / "set"
+    settings = ExportSettings(seed=0, count=2, size=64)
+    export_dataset(folder, settings)
+    victim = next((folder / "images").iterdir())
+    before = victim.read_bytes()
+    victim.write_bytes(b"")
+    with pytest.raises(DatasetError, match=f"1 files .*{victim.name}.*run this again"):
+        export_dataset(folder, settings)
+    (folder / "metadata.json").unlink()
+    export_dataset(folder, settings)
+    assert victim.read_bytes() == before
+
+
+def test_settings_that_are_none_and_a_kill_at_the_very_start(tmp_path):
+    from detecture.data.synthetic.export import ExportSettings, export_dataset
+    from detecture.errors import DatasetError
+
+    settings = ExportSettings(seed=0, count=1, size=64)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/settings.json").write_text("[]")
+    with pytest.raises(DatasetError, match="holds no settings"):
+        export_dataset(tmp_path / "a", settings)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/settings.json.tmp-123").write_text("{")
+    assert export_dataset(tmp_path / "b", settings).is_file()

@@ -93,6 +93,8 @@ def export_dataset(
             raise DatasetError(
                 f"{folder}: another run is writing to it; wait for it, or choose another folder"
             ) from error
+    else:
+        _see_that_all_is_there(folder)
     shutil.rmtree(folder / _RECORD_FOLDER, ignore_errors=True)
     for left_over in folder.glob("*.tmp-*"):
         left_over.unlink()
@@ -121,6 +123,21 @@ def _write_missing(
     write_text_atomic(folder / "metadata.json", "[\n" + ",\n".join(texts) + "\n]\n")
 
 
+def _see_that_all_is_there(folder: Path) -> None:
+    """A finished folder is not written again; files that have gone since must not pass unseen."""
+    gone = [
+        path
+        for record in json.loads((folder / "metadata.json").read_text("utf-8"))
+        for path in (record["image_path"], *(t["mask_path"] for t in record["textures"]))
+        if not (folder / path).is_file() or not (folder / path).stat().st_size
+    ]
+    if gone:
+        raise DatasetError(
+            f"{folder}: {len(gone)} files of this finished set are missing or empty ({gone[0]} ..);"
+            " delete its metadata.json and run this again"
+        )
+
+
 def _claim(folder: Path, settings: ExportSettings) -> None:
     """See that the folder is new, or of a run with equal settings; note the settings in it."""
     wanted = {**asdict(settings), "generator": _generator_hash()}
@@ -130,6 +147,8 @@ def _claim(folder: Path, settings: ExportSettings) -> None:
             found = json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise DatasetError(f"{path}: cannot be read as JSON ({error}); delete it") from error
+        if not isinstance(found, dict):
+            raise DatasetError(f"{path}: holds no settings; delete the folder, or choose another")
         differences = [
             f"{key} {found.get(key)!r} there, {value!r} now"
             for key, value in wanted.items()
@@ -141,7 +160,12 @@ def _claim(folder: Path, settings: ExportSettings) -> None:
                 "folder, the same settings, or delete it"
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # A kill while the settings were written leaves a temporary file, and nothing else.
+    foreign = folder.exists() and (
+        not folder.is_dir()
+        or any(not p.name.startswith(f"{_SETTINGS}.tmp-") for p in folder.iterdir())
+    )
+    if foreign:
         raise DatasetError(
             f"{folder} exists and is no data set of this tool (it has no {_SETTINGS}); choose "
             "another folder"

@@ -117,6 +117,11 @@ class TextureClusters(nn.Module):
             if features_hwF is None:
                 features_hwF = self.encode_image(sample)
             labels, num_textures = self.cluster(features_hwF, sample["k_hint"].k)
+            if sample["k_hint"].k is None:  # a picture of one pixel has no two regions
+                labels = _resize_labels(labels, sample["height"], sample["width"])
+                present, labels = np.unique(labels, return_inverse=True)
+                labels = labels.reshape(sample["height"], sample["width"])
+                num_textures = len(present)
             labels = _resize_labels(labels, sample["height"], sample["width"])
             outputs.append(output_from_labels(labels, num_textures, self.dustbin_logit))
         return outputs
@@ -178,7 +183,8 @@ class TextureClusters(nn.Module):
         return energies
 
     def _fit(self, fit_NF: np.ndarray, k: int) -> KMeans:
-        return KMeans(k, n_init=self.restarts, random_state=self.seed).fit(fit_NF)
+        # No more clusters than points: what is asked for beyond that stays empty.
+        return KMeans(min(k, len(fit_NF)), n_init=self.restarts, random_state=self.seed).fit(fit_NF)
 
     def _choose_k(self, features_hwF: np.ndarray, fit_NF: np.ndarray) -> tuple[int, KMeans]:
         grid = features_hwF[::_SILHOUETTE_STRIDE, ::_SILHOUETTE_STRIDE]
