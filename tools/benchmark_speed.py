@@ -74,8 +74,8 @@ def plain_scores(label_map: np.ndarray, k_pred: int, masks: np.ndarray) -> tuple
     """Matched mIoU and ARI the plain way."""
     iou = np.zeros((k_pred, len(masks)))
     for i in range(k_pred):
+        found = label_map == i + 1
         for j in range(len(masks)):
-            found = label_map == i + 1
             iou[i, j] = (found & masks[j]).sum() / max((found | masks[j]).sum(), 1)
     rows, columns = linear_sum_assignment(1 - iou)
     ari = adjusted_rand_score(paint(list(masks)).ravel(), label_map.ravel())
