@@ -6,6 +6,7 @@ Detectron2's own loader may run code from a yaml file, and says little about a m
 
 import ast
 import difflib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,13 @@ def check_values(cfg: CfgNode) -> None:
             f"TEST.COUNT {count!r}: use regime, autonomous, per_image or a positive integer"
         )
     for row in cfg.TEST.EXPECTED_RESULTS:
+        finite = all(math.isfinite(v) for v in row if isinstance(v, (int, float)))
         kinds: tuple[Any, ...] = (str, str, (int, float), (int, float))
-        if len(row) != 4 or not all(isinstance(*pair) for pair in zip(row, kinds, strict=True)):
+        if (
+            not finite
+            or len(row) != 4
+            or not all(isinstance(*pair) for pair in zip(row, kinds, strict=True))
+        ):
             raise ConfigError(
                 f"TEST.EXPECTED_RESULTS holds {row!r}; each row is [task, metric, value, "
                 'tolerance], such as ["texture", "mIoU", 0.83, 0.01]'
@@ -199,7 +205,10 @@ def _read_yaml_chain(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path
         raise ConfigError(f"{path}: {_BASE_KEY} goes in a circle: {chain}")
     values = _read_yaml(path)
     bases = values.pop(_BASE_KEY, [])
-    for base in [bases] if isinstance(bases, str) else bases:
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{path}: {_BASE_KEY} must name a file or a list of files, got {bases!r}")
+    for base in bases:
         yield from _read_yaml_chain(path.parent / Path(base).expanduser(), (*above, path.resolve()))
     yield path, values
 

@@ -113,7 +113,7 @@ class Checkpointer(DetectionCheckpointer):
     def _newest_first(self) -> list[Path]:
         last = Path(self.get_checkpoint_file())
         others = sorted(
-            (p for p in last.parent.glob("model_*.pth") if p.name != last.name),
+            (p for p in Path(self.save_dir).glob("model_*.pth") if p.name != last.name),
             key=lambda p: p.stat().st_mtime,
             reverse=True,
         )

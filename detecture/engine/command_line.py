@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
@@ -47,6 +48,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
         key = "DATASETS.TEST" if args.eval_only else "DATASETS.TRAIN"
         overrides = [key, repr((name,)), *overrides]
     cfg = make_config(args.config_file or None, overrides)
+    pointer = Path(cfg.OUTPUT_DIR) / "last_checkpoint"
+    if args.eval_only and args.resume and pointer.is_file():
+        weights = str(pointer.with_name(pointer.read_text(encoding="utf-8").strip()))
+        cfg = make_config(args.config_file or None, [*overrides, "MODEL.WEIGHTS", weights])
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         require_registered(name)  # before anything large is built
     try:
@@ -79,6 +84,11 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
             if getattr(args, name) < 1:
                 option = f"--{name.replace('_', '-')}"
                 raise ConfigError(f"{option} {getattr(args, name)}: at least 1 process is needed")
+        if not 0 <= args.machine_rank < args.num_machines:
+            raise ConfigError(
+                f"--machine-rank {args.machine_rank}: it must be 0 to {args.num_machines - 1}, "
+                "below --num-machines"
+            )
         launch(
             _exit_with_status,
             args.num_gpus,

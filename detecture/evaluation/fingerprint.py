@@ -63,8 +63,16 @@ def _hash_dataset(dataset: Iterable[dict[str, Any]]) -> str:
         digest.update(json.dumps(record, sort_keys=True, default=str).encode())
         for name in (record.get("file_name"), *(t["mask_file"] for t in textures)):
             path = Path(name) if name else None
-            digest.update((sha256_file(path) if path and path.is_file() else "absent").encode())
+            digest.update(_content(path).encode())
     return digest.hexdigest()
+
+
+def _content(path: Path | None) -> str:
+    """Hash of a file; a bad one is no reason to stop here: its sample gets a status."""
+    try:
+        return sha256_file(path) if path and path.is_file() else "absent"
+    except OSError:
+        return "unreadable"
 
 
 def _hash_code() -> str:

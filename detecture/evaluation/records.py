@@ -6,6 +6,7 @@ merged when the evaluation ends, or when it is started again.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -88,11 +89,12 @@ class RecordFolder:
         Files with another fingerprint are kept under the name `*.stale-N`.
         """
         records = list(records)
-        for path in self._files():
-            header, _ = _read_lines(path)
-            if header.get("fingerprint") != self.fingerprint:
-                path.rename(_free_name(path))
-        # A summary of other records must not look as if it belonged to this run.
+        stale = [p for p in self._files() if self._is_stale(p)]
+        # Neither a summary nor a label map of other records may look as if it were of this run.
+        if stale:
+            stale += [p for p in (self.summary_path, self.folder / "label_maps") if p.exists()]
+        for path in stale:
+            path.rename(_free_name(path))
         self.summary_path.unlink(missing_ok=True)
         self.rewrite(records)
 
@@ -144,8 +146,14 @@ class RecordFolder:
                 raise self._write_error(error) from error
 
     def _files(self) -> list[Path]:
-        ranks = sorted(self.folder.glob("records.rank*.jsonl"))
+        # Not the `records.rank1.stale-1.jsonl` of another fingerprint: those are kept.
+        found = sorted(self.folder.glob("records.rank*.jsonl"))
+        ranks = [p for p in found if re.fullmatch(r"records\.rank\d+\.jsonl", p.name)]
         return [p for p in (self.path(0), *ranks) if p.exists()]
+
+    def _is_stale(self, path: Path) -> bool:
+        header, _ = _read_lines(path)
+        return header.get("fingerprint") != self.fingerprint
 
     def _write_error(self, error: OSError) -> EvaluationError:
         return EvaluationError(
@@ -167,7 +175,7 @@ def _dump(line: Record) -> str:
 def _read_lines(path: Path) -> tuple[Record, list[Record]]:
     """Header and whole records of one file; a line that was left unfinished is dropped."""
     lines: list[Record] = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             line = json.loads(text)
         except ValueError:

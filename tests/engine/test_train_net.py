@@ -188,6 +188,13 @@ def test_training_lowers_the_loss_evaluates_and_resumes(toy, tmp_path):
     )
     assert "copypaste" in evaluated
     assert summary(tmp_path / "eval")["mIoU"] == pytest.approx(last)
+    resumed = run(
+        TRAIN_TOY,
+        *("--eval-only", "--resume", "--config-file", tmp_path / "out/config.yaml"),
+        *("--dataset-json", toy),
+    )
+    assert "model_final.pth" in resumed
+    assert summary(tmp_path / "out")["mIoU"] == pytest.approx(last)
 
 
 def test_training_in_two_processes_equals_one(toy, tmp_path):

@@ -15,6 +15,7 @@ from detecture.config import make_config
 from detecture.data import KHint, load_ground_truth, load_registered
 from detecture.errors import EvaluationError
 from detecture.evaluation import GuardedModel, TextureSegEvaluator
+from detecture.evaluation.evaluator import label_map_path
 from detecture.evaluation.records import RecordFolder
 from detecture.evaluation.summary import bootstrap_intervals
 
@@ -235,7 +236,8 @@ def test_two_runs_in_one_folder_are_refused(dataset, tmp_path):
     first = TextureSegEvaluator(config(), dataset, tmp_path / "out")
     code = (
         "import sys\n"
-        "from detecture.evaluation.records import RecordFolder\n"
+        "from detecture.evaluation.evaluator import label_map_path
+from detecture.evaluation.records import RecordFolder\n"
         "from detecture.errors import EvaluationError\n"
         "from pathlib import Path\n"
         "try: RecordFolder(Path(sys.argv[1]), {}).lock()\n"
@@ -382,3 +384,34 @@ def test_guard_gives_up_on_a_method_that_always_fails():
     guarded([{"image_id": "a", "file_name": "a.png"}])
     with pytest.raises(EvaluationError, match=r"2 pictures in a row.*b\.png.*boom"):
         guarded([{"image_id": "b", "file_name": "b.png"}])
+
+
+def test_stale_parts_of_all_processes_are_kept(tmp_path):
+    old = RecordFolder(tmp_path, {"config": "a"})
+    for rank in (0, 1):
+        old.append(rank, {"image_id": f"r{rank}", "status": "ok"})
+        old.close()
+    (tmp_path / "label_maps").mkdir()
+    (tmp_path / "summary.json").write_text("{}")
+    new = RecordFolder(tmp_path, {"config": "b"})
+    new.start([])
+    new.rewrite([])
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {
+        "records.jsonl",
+        "records.stale-1.jsonl",
+        "records.rank1.stale-1.jsonl",
+        "summary.stale-1.json",
+        "label_maps.stale-1",
+    }
+
+
+def test_ids_with_line_separators_and_long_ones(tmp_path):
+    folder = RecordFolder(tmp_path, {"config": "a"})
+    ids = ["a\u2028b", "c\u0085d", "e" * 300]
+    for image_id in ids:
+        folder.append(0, {"image_id": image_id, "status": "ok"})
+    folder.close()
+    assert list(folder.read()) == ids
+    assert len(label_map_path(tmp_path, ids[2]).name) < 200
+    assert label_map_path(tmp_path, "e" * 300) != label_map_path(tmp_path, "e" * 301)

@@ -23,6 +23,8 @@ def output_from_labels(
     index_1HW = torch.from_numpy(np.array(labels, dtype=np.int64))[None]
     # Textures that do not win are level with the dustbin, not below it: where several regions meet,
     # resizing mixes their scores, and the mixture must not fall to the dustbin.
+    # One, or what single precision can still tell apart.
+    step = max(1.0, abs(dustbin_logit) * 1e-3)
     scores = torch.full((num_textures + 1, *labels.shape), float(dustbin_logit))
-    scores[:-1].scatter_(0, index_1HW, dustbin_logit + 1.0)
+    scores[:-1].scatter_(0, index_1HW, dustbin_logit + step)
     return {"sem_seg": scores, "descriptions": [""] * num_textures, "status": "ok"}
