@@ -236,8 +236,7 @@ def test_two_runs_in_one_folder_are_refused(dataset, tmp_path):
     first = TextureSegEvaluator(config(), dataset, tmp_path / "out")
     code = (
         "import sys\n"
-        "from detecture.evaluation.evaluator import label_map_path
-from detecture.evaluation.records import RecordFolder\n"
+        "from detecture.evaluation.records import RecordFolder\n"
         "from detecture.errors import EvaluationError\n"
         "from pathlib import Path\n"
         "try: RecordFolder(Path(sys.argv[1]), {}).lock()\n"
