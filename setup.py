@@ -19,7 +19,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["detecture", "detecture.*"]),
-    package_data={"detecture": ["py.typed", "assets/*", "data/datasets/*.json"]},
+    package_data={"detecture": ["py.typed", "assets/*", "assets/*/*", "data/datasets/*.json", "modeling/*/configs/*.json"]},
     install_requires=[
         # 2.6: weights_only loading is safe from there on (CVE-2025-32434); 2.9: slow Conv3d.
         "torch>=2.6,!=2.9.*",
@@ -43,6 +43,9 @@ setup(
         "packaging>=23",
         "pycocotools>=2.0.8",
         "pyyaml>=6.0",
+        # The models themselves: Qwen3-VL, SAM 3 and CLIP, and low-rank adapters.
+        "transformers>=5.20",
+        "peft>=0.20",
     ],
     extras_require={
         # Meta's own SAM 3 package pins numpy < 2.4 and huggingface-hub < 2.
@@ -50,13 +53,15 @@ setup(
         "web": ["gradio>=5"],
         "supervision": ["supervision>=0.25"],
         "ray": ["ray>=2.40"],
-        "describe": ["transformers>=5.20", "peft>=0.20"],
+        # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
+        "quantized": ["bitsandbytes>=0.45", "accelerate>=1.0"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "ruff==0.17.*",
             "supervision>=0.25",
+            "sam3>=0.1.4",
             "mypy>=1.11",
             "types-PyYAML",
             "types-psutil",

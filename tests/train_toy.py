@@ -1,4 +1,4 @@
-"""`tools/train_net.py` with the toy model registered, as a user's own training script would be."""
+"""`tools/train_net.py` with the toy models registered, as a user's own training script would be."""
 
 import importlib.util
 import sys
@@ -6,6 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import staged_toy  # noqa: F401 - registers the toy model with stages
 import toy  # noqa: F401 - registers the toy model
 
 from detecture.engine import argument_parser, run

@@ -32,7 +32,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -49,7 +49,8 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut."""
     # Some systems (Windows) cannot open a folder; there the rename alone must do.
     if not hasattr(os, "O_DIRECTORY"):
         return

@@ -1,95 +1,266 @@
-"""Checkpoints that survive a kill, and that say so when they have not."""
+"""Checkpoints that survive a kill, and that say so when they have not.
 
-import json
+A checkpoint `NAME` is `NAME.safetensors`, what trains and a header, and `NAME.training.pth`, what
+is needed to go on: optimiser, hooks, iteration, seed. How it is written:
+
+1. both files under names of their own (`*.staged`), each flushed to the disk;
+2. their SHA-256 into `checkpoints.json`, beside those of the files that they replace;
+3. the weights renamed to their final name (from here on the checkpoint is the new one), then the
+   training state, and the folder flushed;
+4. the old hashes taken out of `checkpoints.json`;
+5. `last_checkpoint` pointed to it;
+6. older periodic checkpoints deleted.
+
+The training state holds the hash of its weights, so that a kill inside step 3 leaves no pair that
+does not belong together.
+"""
+
+import hashlib
+import io
 import logging
 import pickle
+import re
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from torch import nn
 
-from detecture.checkpoint.atomic import sha256_file, write_atomic, write_text_atomic
+from detecture.checkpoint.atomic import flush_folder, write_atomic, write_text_atomic
+from detecture.checkpoint.manifest import read_manifest, record_hashes, verify_checkpoint
+from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
 from detecture.d2 import DetectionCheckpointer
 from detecture.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-_MANIFEST = "checkpoints.json"
 _POINTER = "last_checkpoint"
+_WEIGHTS, _TRAINING, _STAGED, _OLD = ".safetensors", ".training.pth", ".staged", ".pth"
+_PERIODIC = re.compile(r"model_\d+\.safetensors")
+_BEST = "model_best"
+_LEFT_BY_A_KILL = re.compile(r"(model_.*|last_checkpoint|checkpoints\.json)\.(tmp-\d+|staged)")
 
 
 class Checkpointer(DetectionCheckpointer):
     """Writes checkpoints whole or not at all, verifies them by SHA-256, and loads strictly.
 
-    One flipped bit loads silently from a torch file, so every file's hash is kept in
-    `checkpoints.json` beside it. When the newest checkpoint is damaged, resuming falls back to the
-    one before.
+    A model may say what of it is kept, and how it is taken back, with `checkpoint_state()`,
+    `load_checkpoint_state(state)`, `checkpoint_header()` and `load_checkpoint_header(header)`;
+    without them it is the whole state dict.
+
+    Args:
+        model: `DistributedDataParallel` is looked through.
+        save_dir: folder of the checkpoints.
+        save_to_disk: whether to write; None: in the main process only.
+        config: of the training, as yaml text, for the header.
+        keep: so many of the newest periodic checkpoints (`model_<number>`) are kept.
+        checkpointables: what else has `state_dict()` and `load_state_dict()`.
     """
 
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool | None = None,
+        config: str = "",
+        keep: int = 2,
+        **checkpointables: Any,
+    ) -> None:
+        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self._config = config
+        self._keep = max(keep, 2)
+
+    # ---- saving --------------------------------------------------------------------------------
+
     def save(self, name: str, **kwargs: Any) -> None:
-        """Save model, optimiser and all else that was registered, as `<name>.pth`.
+        """Save weights and training state, and point `last_checkpoint` to them.
 
         Args:
-            name: file name without ending.
+            name: without ending.
             kwargs: further plain values to keep, such as the iteration.
+
+        Raises:
+            CheckpointError: it cannot be written (no space, no permission); the checkpoints that
+                were there are untouched.
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        state: dict[str, Any] = {"model": self.model.state_dict()}
-        state.update((key, part.state_dict()) for key, part in self.checkpointables.items())
-        state.update(kwargs)
-        path = Path(self.save_dir) / f"{name}.pth"
-        logger.info("saving checkpoint to %s", path)
-        before = read_manifest(path.parent).get(path.name, [])[-1:]
-        staged = path.with_name(f"{path.name}.staged")
-        write_atomic(staged, lambda file: torch.save(state, file))
-        # The manifest knows the new content before the name points to it, and the old one until
-        # then: a kill in between leaves a file that is in the manifest either way.
-        digest = sha256_file(staged)
-        _record_hashes(path, [*before, digest])
-        staged.replace(path)
-        _record_hashes(path, [digest])
-        self.tag_last_checkpoint(path.name)
+        training = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        self._write(name, training | kwargs, kwargs)
+        self.tag_last_checkpoint(f"{name}{_WEIGHTS}")
+        self._delete_old()
+
+    def save_weights(self, name: str, **kwargs: Any) -> None:
+        """Save weights alone, to be evaluated or shared; `last_checkpoint` stays as it is.
+
+        Args:
+            name: without ending.
+            kwargs: plain values for the header.
+
+        Raises:
+            CheckpointError: as `save`.
+        """
+        if self.save_dir and self.save_to_disk:
+            self._write(name, None, kwargs)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Point to the newest checkpoint."""
         write_text_atomic(Path(self.save_dir) / _POINTER, last_filename_basename)
 
+    def _write(self, name: str, training: dict[str, Any] | None, values: dict[str, Any]) -> None:
+        folder = Path(self.save_dir)
+        contents = {f"{name}{_WEIGHTS}": pack_weights(self._state(), self._header(values))}
+        logger.info("saving checkpoint to %s", folder / f"{name}{_WEIGHTS}")
+        if training is not None:
+            digest = hashlib.sha256(contents[f"{name}{_WEIGHTS}"]).hexdigest()
+            buffer = io.BytesIO()
+            torch.save({**training, "weights_sha256": digest}, buffer)
+            contents[f"{name}{_TRAINING}"] = buffer.getvalue()
+        try:
+            self._write_files(folder, contents)
+        except OSError as error:
+            raise CheckpointError(
+                f"{folder / name}: the checkpoint cannot be written ({error}). Those that were "
+                "there before are untouched; make room and start again with --resume"
+            ) from error
+
+    def _write_files(self, folder: Path, contents: dict[str, bytes]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if _LEFT_BY_A_KILL.fullmatch(path.name) and not self._is_needed(path):
+                path.unlink()
+        staged = {name: folder / f"{name}{_STAGED}" for name in contents}
+        try:
+            for name, content in contents.items():
+                write_atomic(staged[name], partial(_put_bytes, content))
+            hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+            known = read_manifest(folder)
+            record_hashes(folder, {n: [*known.get(n, [])[-1:], h] for n, h in hashes.items()})
+        except OSError:
+            for path in staged.values():
+                path.unlink(missing_ok=True)
+            raise
+        # The weights come first: with their new name the new checkpoint counts.
+        for name, path in staged.items():
+            path.replace(folder / name)
+            flush_folder(folder)
+        record_hashes(folder, {name: [digest] for name, digest in hashes.items()})
+
+    def _is_needed(self, staged: Path) -> bool:
+        """Whether it is the training state of weights that are in place already."""
+        if not staged.name.endswith(f"{_TRAINING}{_STAGED}"):
+            return False
+        weights = staged.with_name(staged.name.removesuffix(f"{_TRAINING}{_STAGED}") + _WEIGHTS)
+        if not weights.exists():
+            return False
+        try:
+            path, _ = _training_state(weights, verify_checkpoint(weights))
+        except CheckpointError:
+            return False
+        if path == staged:
+            staged.replace(staged.with_name(staged.name.removesuffix(_STAGED)))
+        return path == staged
+
+    def _delete_old(self) -> None:
+        folder, last = Path(self.save_dir), Path(self.get_checkpoint_file()).name
+        periodic = [name for name in read_manifest(folder) if _PERIODIC.fullmatch(name)]
+        for name in periodic[: -self._keep]:
+            if name != last:
+                (folder / name).unlink(missing_ok=True)
+                (folder / name.replace(_WEIGHTS, _TRAINING)).unlink(missing_ok=True)
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        model: Any = self.model
+        if hasattr(model, "checkpoint_state"):
+            state: dict[str, torch.Tensor] = model.checkpoint_state()
+            return state
+        return model.state_dict()
+
+    def _header(self, values: dict[str, Any]) -> dict[str, Any]:
+        model: Any = self.model
+        own = model.checkpoint_header() if hasattr(model, "checkpoint_header") else {}
+        return make_header(self._config, own, **values)
+
+    # ---- loading -------------------------------------------------------------------------------
+
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint after checking its hash; every weight must find its place.
 
         Args:
-            path: file; empty keeps the model as it was built.
+            path: a `.safetensors`, a `.pth` that `torch.save` wrote, or a folder that holds one
+                checkpoint (or a pointer to its last one); empty keeps the model as it was built.
             checkpointables: which registered parts to load beside the model; None for all.
+
+        Returns:
+            What else the file holds, such as `iteration`.
 
         Raises:
             CheckpointError: the file is missing or damaged, or its weights do not fit the model
                 (all names that are missing, left over or of another shape are listed).
         """
         if not path:
-            return super().load(path, checkpointables)
-        verify_checkpoint(Path(path))
-        try:
-            return super().load(path, checkpointables)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError) as error:
-            raise CheckpointError(
-                f"{path}: cannot be read as a checkpoint ({error}); it may be cut short. Copy it "
-                "again, or name another one"
-            ) from error
+            logger.info("No checkpoint is loaded: the model starts from the weights it was built")
+            return {}
+        file = _find(Path(path).expanduser())
+        digest = verify_checkpoint(file)
+        wanted = list(self.checkpointables) if checkpointables is None else checkpointables
+        if file.suffix == _WEIGHTS:
+            tensors, header = read_weights(file)
+            rest = {"iteration": header["iteration"]} if "iteration" in header else {}
+            found, state = _training_state(file, digest)
+            if found is not None:
+                rest = state
+            elif wanted:
+                raise CheckpointError(
+                    f"{file}: no training state goes with it ({file.stem}{_TRAINING}); training "
+                    "can start from it (MODEL.WEIGHTS), but not go on"
+                )
+        else:
+            rest = _read_torch(file)
+            header = {}
+            tensors = rest.pop("model", rest) if "model" in rest else rest
+            rest = {} if rest is tensors else rest
+        # Everything is read and checked before anything is changed.
+        self._put(tensors, header, file)
+        logger.info(
+            "Loaded %d tensors, %d parameters, from %s (SHA-256 %s)",
+            len(tensors),
+            sum(t.numel() for t in tensors.values()),
+            file,
+            digest,
+        )
+        for key in wanted:
+            if key in rest:
+                self.checkpointables[key].load_state_dict(rest.pop(key))
+        return rest
 
-    def _log_incompatible_keys(self, incompatible: Any) -> None:
-        """Refuse a checkpoint that does not fit; the base class would only log it."""
-        problems = [f"missing: {key}" for key in incompatible.missing_keys]
-        problems += [f"left over: {key}" for key in incompatible.unexpected_keys]
+    def _put(self, tensors: dict[str, Any], header: dict[str, Any], file: Path) -> None:
+        model: Any = self.model
+        if header and hasattr(model, "load_checkpoint_header"):
+            model.load_checkpoint_header(header["model"])
+        if hasattr(model, "load_checkpoint_state"):
+            model.load_checkpoint_state(tensors)
+            return
+        wrong = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
+        if wrong:
+            raise CheckpointError(f"{file}: holds no tensors under {', '.join(wrong[:10])}")
+        due = model.state_dict()
+        problems = [f"missing: {key}" for key in due if key not in tensors]
+        problems += [f"left over: {key}" for key in tensors if key not in due]
         problems += [
-            f"shape of {key}: {tuple(found)} in the file, {tuple(due)} in the model"
-            for key, found, due in incompatible.incorrect_shapes
+            f"shape of {key}: {tuple(tensors[key].shape)} in the file, {tuple(value.shape)} in "
+            "the model"
+            for key, value in due.items()
+            if key in tensors and tensors[key].shape != value.shape
         ]
         if problems:
             raise CheckpointError(
-                "the checkpoint does not fit the model: " + "; ".join(problems) + ". Use the "
+                f"{file}: the checkpoint does not fit the model: {'; '.join(problems)}. Use the "
                 "config that it was trained with"
             )
+        model.load_state_dict(tensors)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Continue from the newest sound checkpoint of `save_dir`, or load weights from `path`.
@@ -111,43 +282,77 @@ class Checkpointer(DetectionCheckpointer):
         )
 
     def _newest_first(self) -> list[Path]:
-        last = Path(self.get_checkpoint_file())
-        others = sorted(
-            (p for p in Path(self.save_dir).glob("model_*.pth") if p.name != last.name),
-            key=lambda p: p.stat().st_mtime,
-            reverse=True,
+        folder, last = Path(self.save_dir), Path(self.get_checkpoint_file())
+        listed = [folder / n for n in read_manifest(folder) if n.endswith((_WEIGHTS, _OLD))]
+        old = sorted(folder.glob(f"model_*{_OLD}"), key=lambda p: p.stat().st_mtime)
+        names = dict.fromkeys(p for p in [*old, *listed] if _is_resumable(p) and p != last)
+        return [*([last] if last != folder else []), *reversed(names)]
+
+
+def _put_bytes(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
+
+
+def _is_resumable(path: Path) -> bool:
+    return path.stem != _BEST and not path.name.endswith(_TRAINING)
+
+
+def _find(path: Path) -> Path:
+    """The file of a checkpoint; see `Checkpointer.load`."""
+    if not path.is_dir():
+        return path
+    pointer = path / _POINTER
+    if pointer.is_file() and (name := pointer.read_text(encoding="utf-8").strip()):
+        return path / name
+    found = sorted(path.glob(f"*{_WEIGHTS}"))
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        raise CheckpointError(
+            f"{path}: a folder must hold one {_WEIGHTS} file, found {names}; name the file itself"
         )
-        return [last, *others]
+    return found[0]
 
 
-def verify_checkpoint(path: Path) -> None:
-    """Compare a file with the manifest beside it; a file that no manifest lists passes.
+def _training_state(weights: Path, digest: str) -> tuple[Path | None, dict[str, Any]]:
+    """The training state that belongs to these weights, and where it lies; (None, {}) if nowhere.
 
     Raises:
-        CheckpointError: no such file, or its content is not what was written.
+        CheckpointError: there are such files, but none is sound and belongs to the weights.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; check MODEL.WEIGHTS or OUTPUT_DIR")
-    known = read_manifest(path.parent).get(path.name)
-    if known and sha256_file(path) not in known:
-        raise CheckpointError(
-            f"{path}: damaged, its SHA-256 is not the one that was written ({_MANIFEST} beside it)"
-        )
+    due = weights.with_name(f"{weights.stem}{_TRAINING}")
+    candidates = [p for p in (due, due.with_name(f"{due.name}{_STAGED}")) if p.is_file()]
+    problem: CheckpointError | None = None
+    for path in candidates:
+        try:
+            verify_checkpoint(path)
+            state = _read_torch(path)
+        except CheckpointError as error:
+            problem = error
+            continue
+        if state.pop("weights_sha256", None) == digest:
+            return path, state
+    if problem is not None:
+        raise problem
+    if candidates:
+        raise CheckpointError(f"{due}: belongs to other weights than those of {weights.name}")
+    return None, {}
 
 
-def read_manifest(folder: Path) -> dict[str, list[str]]:
-    """File name -> accepted SHA-256 hashes, of the checkpoints in a folder."""
+def _read_torch(path: Path) -> dict[str, Any]:
+    """A file that `torch.save` wrote, with no more than tensors and plain values."""
     try:
-        return json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise CheckpointError(f"{folder / _MANIFEST}: not valid JSON; delete it") from error
-
-
-def _record_hashes(path: Path, hashes: list[str]) -> None:
-    manifest = read_manifest(path.parent)
-    manifest[path.name] = hashes
-    # Files that were deleted since need no hash.
-    kept = {k: v for k, v in manifest.items() if k == path.name or (path.parent / k).exists()}
-    write_text_atomic(path.parent / _MANIFEST, json.dumps(kept, indent=1) + "\n")
+        # weights_only: a pickle can otherwise run any program, and checkpoints travel.
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint: it is no torch file, or holds more than "
+            f"tensors and plain values, which could run code. {error}"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({error}); it may be cut short. Copy it "
+            "again, or name another one"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds no table of tensors")
+    return content

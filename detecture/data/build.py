@@ -10,9 +10,11 @@ from detecture.d2 import (
     MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
+    comm,
 )
 from detecture.data.datasets.register import load_registered
 from detecture.data.mapper import build_mapper
+from detecture.data.training_stream import StreamDataset, StreamSampler
 from detecture.errors import ConfigError
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -50,31 +52,59 @@ def build_texture_train_loader(
 ) -> DataLoader[Any]:
     """Endless loader of lists of mapped dicts from all of `DATASETS.TRAIN`, joined in that order.
 
+    By default it reads the stream of `detecture.data.training_stream`: which samples come, and how
+    they are augmented, follows from the seed alone, whatever the number of processes and workers.
+    `stream_of(loader)` gives the sampler, to begin at another iteration.
+
     Args:
-        cfg: the config.
-        sampler: which records, in which order; by default Detectron2's `TrainingSampler`.
-        total_batch_size: records that one batch of all processes has; by default
-            `SOLVER.IMS_PER_BATCH`. With gradient accumulation it is that of one micro-batch.
+        cfg: the config. A negative SEED is drawn anew, and agreed on by all processes.
+        sampler: record indices in an order of one's own, in place of the stream; augmentation then
+            draws from torch's generator as it is.
+        total_batch_size: records that one batch of all processes has; by default that of one
+            micro-batch, `SOLVER.IMS_PER_BATCH / SOLVER.ACCUMULATION`.
 
     Raises:
-        ConfigError: `DATASETS.TRAIN` is empty, or a mapper is unknown.
+        ConfigError: `DATASETS.TRAIN` is empty, a mapper is unknown, or the batch cannot be split.
         DatasetError: a data set is unknown or cannot be loaded.
     """
     names = tuple(cfg.DATASETS.TRAIN)
     if not names:
         raise ConfigError("DATASETS.TRAIN is empty; name at least one data set to train on")
-    return build_detection_train_loader(
-        _tag(names),
-        mapper=_MapperByDataset({name: _mapper_of(cfg, name, is_train=True) for name in names}),
+    records = _tag(names)
+    mapper = _MapperByDataset({name: _mapper_of(cfg, name, is_train=True) for name in names})
+    accumulation, effective = cfg.SOLVER.ACCUMULATION, cfg.SOLVER.IMS_PER_BATCH
+    if total_batch_size is not None:
+        accumulation, effective = 1, total_batch_size
+    dataset: list[Any] | Dataset[Any] = records
+    if sampler is None:
+        size = len(records)
+        seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        world = (comm.get_rank(), comm.get_world_size())
+        sampler = StreamSampler(size, seed, effective, accumulation, *world)
+        # The stream maps by itself: Detectron2's own way to replace a broken record depends on
+        # what a worker has seen before.
+        dataset = StreamDataset(records, mapper, sampler)
+    loader = build_detection_train_loader(
+        dataset,
+        mapper=None if isinstance(dataset, StreamDataset) else mapper,
         sampler=sampler,
-        total_batch_size=total_batch_size or cfg.SOLVER.IMS_PER_BATCH,
+        total_batch_size=effective // accumulation,
         aspect_ratio_grouping=False,  # all training pictures have one size
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=_as_list,
     )
+    # Where a loader keeps its sampler differs between versions of Detectron2.
+    loader.stream = sampler
+    return loader
 
 
-def _tag(names: tuple[str, ...]) -> list[Any] | Dataset[Any]:
+def stream_of(loader: Any) -> StreamSampler | None:
+    """The stream that a training loader reads; None where it reads something else."""
+    sampler = getattr(loader, "stream", None)
+    return sampler if isinstance(sampler, StreamSampler) else None
+
+
+def _tag(names: tuple[str, ...]) -> list[Any] | ConcatDataset[Any]:
     """(data set name, record) pairs of all data sets, joined.
 
     A list, which the loader packs into shared memory; but where a data set makes its records on the

@@ -1,35 +1,63 @@
-"""The trainer: Detectron2's default one with this project's data, evaluation and checkpoints."""
+"""The trainer: Detectron2's default one with this project's data, steps and checkpoints."""
 
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.d2 import (
-    AMPTrainer,
     CfgNode,
+    CommonMetricPrinter,
     DatasetEvaluator,
     DefaultTrainer,
-    SimpleTrainer,
+    JSONWriter,
+    TensorboardXWriter,
     TrainerBase,
     comm,
+    hooks,
+    verify_results,
 )
 from detecture.data import build_texture_test_loader, build_texture_train_loader
-from detecture.device import is_accelerator
+from detecture.data.build import stream_of
+from detecture.engine.accumulation import AccumulatingTrainer
+from detecture.engine.curriculum import CurriculumHook, ScheduleHook, distribute, enter_stage
 from detecture.engine.evaluate import evaluate
-from detecture.errors import ConfigError
+from detecture.engine.optimizer import build_training_optimizer
+from detecture.engine.run_folder import (
+    METRICS,
+    RunWriters,
+    reserved,
+    set_metrics_aside,
+    trim_metrics,
+)
+from detecture.engine.schedule import CURRICULUM_COSINE, CurriculumCosine, resolve_epochs
+from detecture.engine.validation import EarlyStop, ValidationHook
+from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
 
 logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """Trains any registered meta-arch that returns a dict of losses in training mode."""
+    """Trains any registered meta-arch that returns a dict of losses in training mode.
+
+    A model may also have `loss_normalizers(batch)`, `parameter_groups()`, `set_stage(stage)` and
+    the checkpoint methods that `Checkpointer` names; see `AccumulatingTrainer`,
+    `build_training_optimizer` and `CurriculumHook` for what they do.
+
+    A run that is killed at any point and resumed has the losses of an unbroken one: they follow
+    from the seed, the iteration and what the last checkpoint holds.
+
+    Attributes:
+        cfg: the config, with every length in iterations.
+        seed: of data, augmentation and dropout; kept in the checkpoints.
+    """
 
     def __init__(self, cfg: CfgNode) -> None:
         """Build model, optimiser, loader, schedule, checkpointer and hooks from a config.
@@ -38,32 +66,183 @@ class Trainer(DefaultTrainer):
         that only accelerators can do, and its checkpointer writes files in place.
 
         Raises:
-            ConfigError: there is no training set, or the model has nothing to train.
+            ConfigError: there is no training set, the model has nothing to train, or a value of
+                SOLVER is one that cannot be trained with.
         """
         TrainerBase.__init__(self)
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty: name a data set, or use --eval-only")
         model = self.build_model(cfg)
+        enter_stage(model, 2)  # the optimiser has all that will ever train
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ConfigError(
                 f"{cfg.MODEL.META_ARCHITECTURE} has no parameters to train; use --eval-only"
             )
-        optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        wrapped = _distribute(model)
-        trainer_type = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = trainer_type(wrapped, data_loader, optimizer)
+        self._stream = stream_of(data_loader)
+        if self._stream is not None:
+            cfg = resolve_epochs(cfg, self._stream.size)
+            self.seed = self._stream.seed
+        else:
+            self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        optimizer = self.build_optimizer(cfg, model)
+        stages = CurriculumHook(cfg.SOLVER.CURRICULUM.STAGE2_ITER)
+        enter_stage(model, stages.stage_at(0), optimizer)
+        self._trainer = AccumulatingTrainer(
+            distribute(model),
+            data_loader,
+            optimizer,
+            cfg=cfg,
+            seed=self.seed,
+            precision=autocast_precision(cfg, next(model.parameters()).device),
+        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = Checkpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            config=cfg.dump(),
+            keep=cfg.SOLVER.KEEP_CHECKPOINTS,
+            trainer=weakref.proxy(self),
+        )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
-        self.register_hooks(self.build_hooks())
+        self._last_eval_results: Mapping[str, Any] | None = {}
+        self._resumes = False
+        self.register_hooks([stages, *self.build_hooks()])
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Load what training starts from.
+
+        Args:
+            resume: if OUTPUT_DIR has a checkpoint, take the newest sound one, all of it, and go on
+                after its iteration. Otherwise, or without one, only the weights of MODEL.WEIGHTS
+                are loaded and training starts at iteration 0.
+
+        Raises:
+            CheckpointError: nothing that is there can be used, or the processes read different
+                checkpoints.
+        """
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resume and self.checkpointer.has_checkpoint():
+            self.start_iter = self.iter + 1  # the checkpoint names the iteration that was finished
+        starts = comm.all_gather(self.start_iter)
+        if len(set(starts)) > 1:
+            raise CheckpointError(
+                f"OUTPUT_DIR {self.cfg.OUTPUT_DIR}: the processes found different checkpoints, and "
+                f"would start at the iterations {starts}; all machines must see the same folder"
+            )
+        self._resumes = resume
+
+    def train(self) -> Mapping[str, Any] | None:  # type: ignore[override]
+        """Train from `start_iter` to the end, or until TEST.EARLY_STOPPING_PATIENCE ends it.
+
+        Returns:
+            In the main process, if TEST.EXPECTED_RESULTS is set, the last evaluation's results;
+            otherwise None.
+
+        Raises:
+            ConfigError: another training runs in OUTPUT_DIR.
+            FloatingPointError: a loss or a gradient is not finite.
+            SystemExit: with status 1, if TEST.EXPECTED_RESULTS are missed.
+        """
+        if self._stream is not None:
+            self._stream.start_iteration = self.start_iter
+        with reserved(Path(self.cfg.OUTPUT_DIR)):
+            try:
+                TrainerBase.train(self, self.start_iter, self.max_iter)
+            except EarlyStop:
+                logger.info("Training is done at iteration %d", self.iter)
+        if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
+            return None
+        # Nothing was evaluated: every expected result is missing, and so missed.
+        results = self._last_eval_results or {}
+        verify_results(self.cfg, results)
+        return results
+
+    def build_hooks(self) -> list[hooks.HookBase | None]:
+        """Time, learning rate, then what `ValidationHook` does; the metrics close last."""
+        trainer = weakref.proxy(self)  # a hook must not keep the trainer alive
+
+        def test_and_save_results() -> Mapping[str, Any]:
+            trainer._last_eval_results = trainer.test(trainer.cfg, trainer.model)
+            return trainer._last_eval_results
+
+        writers = RunWriters(lambda: trainer.build_writers())
+        validation = ValidationHook(self.cfg, test_and_save_results, self.checkpointer, writers)
+
+        def open_metrics(_: Any) -> None:
+            if comm.is_main_process():
+                trainer._put_metrics_in_order(validation.owed_iteration())
+            writers.open()
+
+        schedule: hooks.HookBase = hooks.LRScheduler()
+        if isinstance(self.scheduler, CurriculumCosine):
+            schedule = ScheduleHook(self.scheduler)
+        return [
+            hooks.IterationTimer(),
+            schedule,
+            hooks.CallbackHook(before_train=open_metrics),
+            validation,
+            hooks.CallbackHook(after_train=lambda _: writers.close()),
+        ]
+
+    def _put_metrics_in_order(self, owed: int | None) -> None:
+        path = Path(self.cfg.OUTPUT_DIR) / METRICS
+        if self._resumes:
+            trim_metrics(path, self.start_iter if owed is None else owed)
+        else:
+            set_metrics_aside(path)
+
+    def build_writers(self) -> list[Any]:
+        """Writers to the log, to `metrics.json` and for tensorboard."""
+        folder = self.cfg.OUTPUT_DIR
+        return [
+            CommonMetricPrinter(self.max_iter),
+            JSONWriter(str(Path(folder) / METRICS)),
+            # What a killed run wrote from here on is hidden.
+            TensorboardXWriter(folder, purge_step=self.start_iter),
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Iteration, hooks, optimiser and seed."""
+        return {**super().state_dict(), "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; a SEED that the config names stays."""
+        super().load_state_dict(state_dict)
+        seed = state_dict.get("seed", self.seed)
+        if self.cfg.SEED >= 0 and seed != self.seed:
+            logger.warning("SEED is %d; the checkpoint was made with %d", self.seed, seed)
+            return
+        step: Any = self._trainer
+        self.seed = step.seed = seed
+        if self._stream is not None:
+            self._stream.seed = seed
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """The model of the config, on its device."""
         return build_model(cfg)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of the config."""
+        return build_training_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """The schedule of the config.
+
+        Raises:
+            ConfigError: its values do not go together.
+        """
+        if cfg.SOLVER.LR_SCHEDULER_NAME == CURRICULUM_COSINE:
+            return CurriculumCosine.from_config(cfg)
+        try:
+            return super().build_lr_scheduler(cfg, optimizer)
+        except (ValueError, AssertionError) as error:
+            raise ConfigError(f"SOLVER.LR_SCHEDULER_NAME: {error}") from error
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
@@ -89,9 +268,17 @@ class Trainer(DefaultTrainer):
         return evaluate(cfg, model, resume=False)
 
 
-def _distribute(model: nn.Module) -> nn.Module:
-    if comm.get_world_size() == 1:
-        return model
-    on_accelerator = is_accelerator(next(model.parameters()).device)
-    device_ids = [comm.get_local_rank()] if on_accelerator else None
-    return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
+def autocast_precision(cfg: CfgNode, device: torch.device) -> torch.dtype | None:
+    """Number format of SOLVER.AMP on a device; None: full precision."""
+    if not cfg.SOLVER.AMP.ENABLED:
+        return None
+    if cfg.SOLVER.AMP.PRECISION == "float16":
+        return torch.float16
+    check = getattr(torch.get_device_module(device), "is_bf16_supported", None)
+    # Emulated bfloat16 is slower than float32 and no more exact.
+    if check is not None and not check(including_emulation=False):
+        logger.warning(
+            "SOLVER.AMP.PRECISION bfloat16: %s has none, training goes on in float32", device
+        )
+        return None
+    return torch.bfloat16

@@ -86,7 +86,7 @@ def test_sound_machine_without_network(tmp_path):
         assert found[name]["level"] == "ok", found[name]
     assert "HF_HUB_OFFLINE is on" in found["hub cache"]["text"]
     assert "mIoU" in found["proof"]["text"]
-    assert {f"extra {name}" for name in ("meta-sam3", "web", "ray", "describe", "dev")} <= set(
+    assert {f"extra {name}" for name in ("meta-sam3", "web", "ray", "quantized", "dev")} <= set(
         found
     )
 

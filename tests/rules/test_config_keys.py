@@ -7,7 +7,7 @@ from detecture.config import add_detecture_config
 from detecture.d2 import CfgNode, get_cfg
 
 REPO = Path(__file__).parents[2]
-CONFIG = REPO / "detecture/config.py"
+CONFIG = sorted((REPO / "detecture/config").glob("*.py"))
 READERS = [p for folder in ("detecture", "tools") for p in sorted((REPO / folder).rglob("*.py"))]
 
 
@@ -71,9 +71,9 @@ def all_keys():
 
 
 def test_every_key_of_ours_has_a_reader():
-    read = {key for path in READERS if path != CONFIG for key in keys_read(path)}
-    # The one key that the config module itself is there to resolve.
-    read |= set(keys_read(CONFIG)) & {"MODEL.DEVICE"}
+    read = {key for path in READERS if path not in CONFIG for key in keys_read(path)}
+    # The one key that the config package itself is there to resolve.
+    read |= {key for path in CONFIG for key in keys_read(path)} & {"MODEL.DEVICE"}
     ours = all_keys() - set(leaves(get_cfg()))
     assert "TEST.COUNT" in ours
     assert sorted(ours - read) == []
@@ -92,17 +92,15 @@ def test_every_key_that_is_read_has_a_default():
 
 
 def test_every_key_of_ours_has_a_comment():
-    lines = CONFIG.read_text(encoding="utf-8").splitlines()
-    function = next(
-        node
-        for node in ast.parse("\n".join(lines)).body
-        if isinstance(node, ast.FunctionDef) and node.name == "add_detecture_config"
-    )
-    bare = []
-    for node in function.body:
-        if not isinstance(node, ast.Assign):
-            continue
-        is_section = lines[node.lineno - 1].rstrip().endswith("CN()")
-        if not is_section and not lines[node.lineno - 2].lstrip().startswith("#"):
-            bare.append(lines[node.lineno - 1].strip())
+    bare, seen = [], 0
+    for path in [path for path in CONFIG if path.stem.endswith("keys")]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if not isinstance(node, ast.Assign) or (chain(node.targets[0]) or ("",))[0] != "cfg":
+                continue
+            seen += 1
+            is_section = lines[node.lineno - 1].rstrip().endswith("CN()")
+            if not is_section and not lines[node.lineno - 2].lstrip().startswith("#"):
+                bare.append(lines[node.lineno - 1].strip())
     assert bare == []
+    assert seen > 20

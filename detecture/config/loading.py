@@ -1,4 +1,4 @@
-"""The project's config keys, and strict, safe loading of yaml files and overrides.
+"""Strict, safe loading of yaml files and overrides.
 
 Works on the config object of the active Detectron2 API (`detecture.d2`), whichever that is:
 Detectron2's own loader may run code from a yaml file, and says little about a misspelt key.
@@ -13,11 +13,10 @@ from typing import Any
 
 import yaml
 
+from detecture.config.keys import add_detecture_config
 from detecture.d2 import CfgNode, get_cfg
 from detecture.device import resolve_device
 from detecture.errors import ConfigError
-
-CN = CfgNode
 
 _BASE_KEY = "_BASE_"
 # Keys that take a word or a whole number; they are stored as text.
@@ -27,80 +26,46 @@ _LEAST = {
     "DATALOADER.NUM_WORKERS": 0,
     "INPUT.MAX_PIXELS": 1,
     "INPUT.TRAIN_SIZE": 1,
+    "SOLVER.ACCUMULATION": 1,
+    "SOLVER.BASE_LR": 0,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 0,
+    "SOLVER.CURRICULUM.STAGE2_EPOCH": 0,
+    "SOLVER.CURRICULUM.STAGE2_ITER": 0,
     "SOLVER.IMS_PER_BATCH": 1,
-    "SOLVER.MAX_ITER": 0,
+    "SOLVER.KEEP_CHECKPOINTS": 2,
+    "SOLVER.LOG_PERIOD": 1,
+    "SOLVER.MAX_EPOCHS": 0,
+    "SOLVER.MAX_ITER": 1,
+    "SOLVER.MIN_LR": 0,
+    "SOLVER.RESTART.EPOCH": 0,
+    "SOLVER.RESTART.FACTOR": 0,
+    "SOLVER.RESTART.ITER": 0,
+    "SOLVER.RESTART.WARMUP_EPOCHS": 0,
+    "SOLVER.RESTART.WARMUP_ITERS": 0,
+    "SOLVER.WARMUP_EPOCHS": 0,
+    "SOLVER.WARMUP_ITERS": 0,
+    "SOLVER.WEIGHT_DECAY": 0,
     "TEST.BOOTSTRAP_SAMPLES": 1,
+    "TEST.EARLY_STOPPING_PATIENCE": 0,
     "TEST.EVAL_PERIOD": 0,
     "TEST.MAX_FAILURES_IN_A_ROW": 1,
     "TEST.MAX_SCORE_PIXELS": 1,
+    "TEST.VALIDATION_PICTURES": 0,
 }
-
-
-def add_detecture_config(cfg: CfgNode) -> None:
-    """Add every key of this project, with its default, to a Detectron2 config (in place)."""
-    # "auto": the best device of this machine; or cpu, mps, or an accelerator by its torch name.
-    cfg.MODEL.DEVICE = "auto"
-
-    # The method, by its registered name; the default needs no weights.
-    cfg.MODEL.META_ARCHITECTURE = "TextureClusters"
-
-    # ---- pictures -------------------------------------------------------------------------
-    # A picture with more pixels than this is refused before it is decoded.
-    cfg.INPUT.MAX_PIXELS = 100_000_000
-    # Side in pixels of the square that training pictures are stretched to.
-    cfg.INPUT.TRAIN_SIZE = 1008
-    # Macro-to-micro crop: now and then, train on a square crop instead of the whole picture.
-    cfg.INPUT.MICRO_CROP = CN()
-    # How often: a share of the samples.
-    cfg.INPUT.MICRO_CROP.PROB = 0.35
-    # Least and greatest side of the crop, as a share of the stretched picture (published: 300 and
-    # 600 of 1008 pixels).
-    cfg.INPUT.MICRO_CROP.SIDE = (300 / 1008, 600 / 1008)
-    # A crop in which fewer regions than this survive is not used; the whole picture is.
-    cfg.INPUT.MICRO_CROP.MIN_REGIONS = 2
-
-    # ---- TextureClusters (MODEL.META_ARCHITECTURE) -------------------------------------------
-    cfg.MODEL.TEXTURE_CLUSTERS = CN()
-    # Longer side in pixels that a picture is resized to before anything else.
-    cfg.MODEL.TEXTURE_CLUSTERS.WORKING_SIZE = 256
-    # Wavelengths of the Gabor filters, in pixels of the working size.
-    cfg.MODEL.TEXTURE_CLUSTERS.GABOR_WAVELENGTHS = (4.0, 8.0, 16.0)
-    # Number of evenly spread directions of the Gabor filters.
-    cfg.MODEL.TEXTURE_CLUSTERS.GABOR_ORIENTATIONS = 4
-    # Standard deviation of the Gaussian over every feature, in pixels of the working size.
-    cfg.MODEL.TEXTURE_CLUSTERS.SMOOTHING = 6.0
-    # Weight of each standardised feature: Lab colour,
-    cfg.MODEL.TEXTURE_CLUSTERS.COLOR_WEIGHT = 1.5
-    # .. local deviation of the colour,
-    cfg.MODEL.TEXTURE_CLUSTERS.DEVIATION_WEIGHT = 1.0
-    # .. energy of the Gabor filters,
-    cfg.MODEL.TEXTURE_CLUSTERS.GABOR_WEIGHT = 0.7
-    # .. and position in the picture.
-    cfg.MODEL.TEXTURE_CLUSTERS.POSITION_WEIGHT = 0.7
-    # Least and greatest number of regions to choose from where it is unknown.
-    cfg.MODEL.TEXTURE_CLUSTERS.K_RANGE = (2, 6)
-    # K-means runs from different starts; the best counts.
-    cfg.MODEL.TEXTURE_CLUSTERS.RESTARTS = 4
-    # Seed of the starts.
-    cfg.MODEL.TEXTURE_CLUSTERS.SEED = 0
-
-    # ---- evaluation ---------------------------------------------------------------------------
-    # What a method may know of K, the number of regions. regime: what the data set's regime
-    # grants | autonomous: nothing | per_image: the true number of each picture | an integer.
-    cfg.TEST.COUNT = "regime"
-    # Tell methods the true descriptions, to measure segmentation apart from describing; every
-    # record is marked as oracle.
-    cfg.TEST.ORACLE = False
-    # Constant score of the dustbin, for methods that have none of their own.
-    cfg.TEST.DUSTBIN_LOGIT = 0.0
-    # Resamples of the pictures behind every 95 % bootstrap interval.
-    cfg.TEST.BOOTSTRAP_SAMPLES = 2000
-    # Give up after this many pictures in a row on which the method failed.
-    cfg.TEST.MAX_FAILURES_IN_A_ROW = 10
-    # The predictor asks for scores at no more than about this many pixels, and upsamples them.
-    cfg.TEST.MAX_SCORE_PIXELS = 4_000_000
-    # Write the label map of every picture beside the records, as a palette PNG.
-    cfg.TEST.SAVE_LABEL_MAPS = True
+# The words that a key knows.
+_CHOICES = {
+    "SOLVER.AMP.PRECISION": ("bfloat16", "float16"),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("full_model", "norm", "value"),
+    "SOLVER.LR_SCHEDULER_NAME": (
+        "CurriculumCosine",
+        "WarmupCosineLR",
+        "WarmupMultiStepLR",
+        "WarmupStepWithFixedGammaLR",
+    ),
+    "SOLVER.OPTIMIZER": ("AdamW", "SGD"),
+    "SOLVER.WARMUP_METHOD": ("constant", "linear"),
+}
 
 
 def make_config(config_file: str | Path | None, overrides: Sequence[str] = ()) -> CfgNode:
@@ -131,8 +96,12 @@ def check_values(cfg: CfgNode) -> None:
         ConfigError: names the key.
     """
     for key, least in _LEAST.items():
-        if (value := _get(cfg, key, "")) < least:
+        if not (value := _get(cfg, key, "")) >= least:  # NaN is refused too
             raise ConfigError(f"{key} is {value}; it must be at least {least}")
+    for key, words in _CHOICES.items():
+        if (value := _get(cfg, key, "")) not in words:
+            hint = _did_you_mean(value, list(words))
+            raise ConfigError(f"{key} is {value!r}; use one of {', '.join(words)}{hint}")
     count = cfg.TEST.COUNT
     if count not in ("regime", "autonomous", "per_image") and not (
         count.isascii() and count.isdigit() and int(count) > 0

@@ -1,0 +1,100 @@
+"""Weights as safetensors, with a JSON header and a hash that travel with the file."""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from detecture import __version__
+from detecture.errors import CheckpointError
+
+FORMAT_VERSION = 1
+"""Of the header; a file with a higher one is refused."""
+
+_HEADER, _DIGEST = "detecture", "sha256"
+_LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "peft", "sam3")
+
+
+def make_header(config: str, model: Mapping[str, str], **values: Any) -> dict[str, Any]:
+    """Header of a checkpoint: versions, the config as yaml text, what the model adds, and values.
+
+    Args:
+        config: of the training; empty where there was none.
+        model: what the model tells of itself (prompts, ids of its base models).
+        values: plain values, such as the iteration.
+    """
+    return {
+        **values,
+        "format": FORMAT_VERSION,
+        "detecture": __version__,
+        "libraries": {name: v for name in _LIBRARIES if (v := _version(name))},
+        "config": config,
+        "model": dict(model),
+    }
+
+
+def pack_weights(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> bytes:
+    """The content of a weights file.
+
+    Args:
+        tensors: by name, of any shapes and devices.
+        header: plain values.
+    """
+    # Copies: safetensors refuses tensors that share memory, as tied weights do.
+    copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    text = json.dumps(header, sort_keys=True)
+    metadata = {"format": "pt", _HEADER: text, _DIGEST: _digest(copies, text)}
+    return save(copies, metadata)
+
+
+def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and header of a weights file; one that others made has an empty header.
+
+    Raises:
+        CheckpointError: it cannot be read, its content is not what was written, or a newer
+            version of this project wrote it.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({error}); it may be cut short. Copy it "
+            "again, or name another one"
+        ) from error
+    if _HEADER not in metadata:
+        return tensors, {}
+    if metadata.get(_DIGEST) != _digest(tensors, metadata[_HEADER]):
+        raise CheckpointError(
+            f"{path}: damaged, its content is not what was written; copy it again, or name another"
+        )
+    header: dict[str, Any] = json.loads(metadata[_HEADER])
+    if header["format"] > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: written by detecture {header['detecture']}, in format {header['format']}; "
+            f"this is {__version__}, which reads up to {FORMAT_VERSION}. Update detecture"
+        )
+    return tensors, header
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], header: str) -> str:
+    digest = hashlib.sha256(header.encode("utf-8"))
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,84 @@
+"""The optimiser of a config, over the parts that a model names."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from detecture.d2 import CfgNode, build_optimizer
+
+
+def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser over all parts of a model, those that still are frozen too.
+
+    A model with `parameter_groups()` gets one group for each of its parts, with the learning rate
+    `SOLVER.BASE_LR * SOLVER.LR_FACTOR.<NAME>` and `SOLVER.WEIGHT_DECAY`. Without it SGD is built
+    as Detectron2 does, and AdamW over all parameters that train. Either skips a parameter that has
+    no gradient, so frozen ones get no state. Gradients are clipped by the training step, not here.
+
+    Every group has `peak_lr`, its learning rate before any schedule.
+
+    Args:
+        cfg: the whole config.
+        model: not wrapped; everything that will ever train requires a gradient.
+
+    Raises:
+        ValueError: the model names a part that SOLVER.LR_FACTOR does not have.
+    """
+    solver = cfg.SOLVER
+    groups = _groups(cfg, model)
+    optimizer: torch.optim.Optimizer
+    if cfg.SOLVER.OPTIMIZER == "AdamW":
+        # On the CPU torch takes the plain loop (no foreach, no fused kernel) by itself: bitwise
+        # repeatable.
+        optimizer = torch.optim.AdamW(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+    elif hasattr(model, "parameter_groups"):
+        optimizer = torch.optim.SGD(
+            groups,
+            lr=solver.BASE_LR,
+            momentum=solver.MOMENTUM,
+            nesterov=solver.NESTEROV,
+            weight_decay=solver.WEIGHT_DECAY,
+        )
+    else:
+        optimizer = build_optimizer(without_clipping(cfg), model)
+    for group in optimizer.param_groups:
+        group["peak_lr"] = group["lr"]
+    return optimizer
+
+
+def without_clipping(cfg: CfgNode) -> CfgNode:
+    """A copy of the config under which Detectron2's optimiser does not clip."""
+    changed = cfg.clone()
+    changed.defrost()
+    changed.SOLVER.CLIP_GRADIENTS.ENABLED = False
+    return changed
+
+
+def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
+    if not hasattr(model, "parameter_groups"):
+        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    factors = cfg.SOLVER.LR_FACTOR
+    by_name = {
+        "bridge": factors.BRIDGE,
+        "mask_head": factors.MASK_HEAD,
+        "dustbin": factors.DUSTBIN,
+        "vlm": factors.VLM,
+        "seg_rows": factors.SEG_ROWS,
+        "segmenter": factors.SEGMENTER,
+    }
+    groups = []
+    named: Any = model
+    for group in named.parameter_groups():
+        if group["name"] not in by_name:
+            raise ValueError(
+                f"{type(model).__name__} names the part {group['name']!r}; SOLVER.LR_FACTOR knows "
+                f"{', '.join(by_name)}"
+            )
+        parameters = list(group["params"])
+        if parameters:
+            factor = by_name[group["name"]]
+            groups.append(
+                {"name": group["name"], "params": parameters, "lr": cfg.SOLVER.BASE_LR * factor}
+            )
+    return groups

@@ -1,0 +1,105 @@
+"""The folder of a training run: one run at a time, and metrics without a line twice."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from detecture.checkpoint.atomic import write_text_atomic
+from detecture.d2 import comm
+from detecture.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+METRICS = "metrics.json"
+"""Name of the file with the scalars of a run, one JSON object per line."""
+
+
+@contextmanager
+def reserved(folder: Path) -> Iterator[None]:
+    """Reserve OUTPUT_DIR for this training; a kill gives it free.
+
+    Raises:
+        ConfigError: another training runs in it, or it cannot be written to. In all processes.
+    """
+    lock, problem = FileLock(folder / ".training.lock"), ""
+    if comm.is_main_process():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            problem = "another training is running in it; wait for it, or choose another folder"
+        except OSError as error:
+            problem = f"it cannot be written to ({error})"
+    # A process that went on alone would wait for the others for ever.
+    problem = comm.all_gather(problem)[0]
+    if problem:
+        raise ConfigError(f"OUTPUT_DIR {folder}: {problem}")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def trim_metrics(path: Path, start: int) -> None:
+    """Drop what a killed run wrote at or after the iteration that training goes on from.
+
+    A last line that was cut short goes too. The file is replaced as a whole.
+    """
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if _iteration(line) < start]
+    if len(kept) < len(lines):
+        logger.info("%s: %d lines from iteration %d on", path, len(lines) - len(kept), start)
+        write_text_atomic(path, "".join(kept))
+
+
+def set_metrics_aside(path: Path) -> None:
+    """Give the metrics of an earlier run another name, so that a new run's stand alone."""
+    if path.is_file() and path.stat().st_size:
+        number = 1
+        while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+            number += 1
+        path.rename(aside)
+        logger.warning("%s of an earlier run is now %s", path, aside.name)
+
+
+def _iteration(line: str) -> float:
+    try:
+        return int(json.loads(line)["iteration"]) if line.endswith("\n") else float("inf")
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+class RunWriters:
+    """The writers of a run, in its main process; they open their files when training begins.
+
+    Args:
+        build: makes the writers.
+    """
+
+    def __init__(self, build: Callable[[], Sequence[Any]]) -> None:
+        self._build = build
+        self._writers: Sequence[Any] = ()
+
+    def open(self) -> None:
+        """Make the writers (what they append to must be in order by then)."""
+        if comm.is_main_process():
+            self._writers = self._build()
+
+    def write(self) -> None:
+        """Write what was put since the last call."""
+        for writer in self._writers:
+            writer.write()
+
+    def close(self) -> None:
+        """Write the rest and close the files."""
+        for writer in self._writers:
+            writer.write()
+            writer.close()
+        self._writers = ()

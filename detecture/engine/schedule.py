@@ -1,0 +1,124 @@
+"""Learning rates as a pure function of the iteration, and epochs converted to iterations."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from detecture.d2 import CfgNode
+
+CURRICULUM_COSINE = "CurriculumCosine"
+"""SOLVER.LR_SCHEDULER_NAME of this project's own schedule."""
+
+_BRIDGE = "bridge"
+
+
+def resolve_epochs(cfg: CfgNode, records: int) -> CfgNode:
+    """A copy of the config with every length in iterations, and no length in epochs.
+
+    One epoch is `records / SOLVER.IMS_PER_BATCH` iterations; the result is rounded to the nearest.
+
+    Args:
+        cfg: the whole config.
+        records: number of training records.
+    """
+    resolved = cfg.clone()
+    resolved.defrost()
+    solver = resolved.SOLVER
+
+    def iterations(epochs: float, otherwise: int) -> int:
+        return math.floor(epochs * records / solver.IMS_PER_BATCH + 0.5) if epochs else otherwise
+
+    solver.MAX_ITER = iterations(cfg.SOLVER.MAX_EPOCHS, solver.MAX_ITER)
+    solver.WARMUP_ITERS = iterations(cfg.SOLVER.WARMUP_EPOCHS, solver.WARMUP_ITERS)
+    stages, restart = cfg.SOLVER.CURRICULUM, cfg.SOLVER.RESTART
+    solver.CURRICULUM.STAGE2_ITER = iterations(stages.STAGE2_EPOCH, stages.STAGE2_ITER)
+    solver.RESTART.ITER = iterations(restart.EPOCH, restart.ITER)
+    solver.RESTART.WARMUP_ITERS = iterations(restart.WARMUP_EPOCHS, restart.WARMUP_ITERS)
+    solver.MAX_EPOCHS = solver.WARMUP_EPOCHS = solver.CURRICULUM.STAGE2_EPOCH = 0.0
+    solver.RESTART.EPOCH = solver.RESTART.WARMUP_EPOCHS = 0.0
+    if cfg.is_frozen():
+        resolved.freeze()
+    return resolved
+
+
+@dataclass(frozen=True)
+class CurriculumCosine:
+    """Linear warm-up, cosine decay, a lower bridge from stage 2 on, and a restart.
+
+    There is no state: a resumed run has the learning rates of an unbroken one, and the restart
+    comes when the config says so, never by resuming.
+
+    Attributes:
+        max_iter: iterations of the run; the cosine ends at `max_iter - 1`.
+        warmup: iteration at which the first warm-up reaches the peak.
+        warmup_factor: a warm-up begins at this share of the peak.
+        min_lr: learning rate at the end of the cosine; absolute. A peak that is not above it stays.
+        stage2: iteration from which the bridge's peak is `bridge_factor` lower; 0: never (stage 2
+            from the start is no switch).
+        bridge_factor: see there.
+        restart: iteration of the restart; 0: none. From there on the peak of every part is its
+            original one times `restart_factor`, the bridge's too.
+        restart_factor: see there.
+        restart_warmup: iterations of the restart's warm-up.
+    """
+
+    max_iter: int
+    warmup: int
+    warmup_factor: float
+    min_lr: float
+    stage2: int = 0
+    bridge_factor: float = 0.1
+    restart: int = 0
+    restart_factor: float = 0.15
+    restart_warmup: int = 0
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "CurriculumCosine":
+        """The schedule of a config that `resolve_epochs` returned."""
+        solver = cfg.SOLVER
+        return cls(
+            max_iter=solver.MAX_ITER,
+            warmup=solver.WARMUP_ITERS,
+            warmup_factor=solver.WARMUP_FACTOR,
+            min_lr=cfg.SOLVER.MIN_LR,
+            stage2=solver.CURRICULUM.STAGE2_ITER,
+            bridge_factor=cfg.SOLVER.CURRICULUM.BRIDGE_FACTOR,
+            restart=solver.RESTART.ITER,
+            restart_factor=cfg.SOLVER.RESTART.FACTOR,
+            restart_warmup=solver.RESTART.WARMUP_ITERS,
+        )
+
+    def learning_rate(self, iteration: int, peak: float, part: str = "") -> float:
+        """Learning rate of one part in one iteration.
+
+        Args:
+            iteration: from 0 to `max_iter - 1`.
+            peak: the part's original peak.
+            part: name of the parameter group; only "bridge" has a meaning here.
+        """
+        start, warmup = 0, self.warmup
+        if 0 < self.restart <= iteration:
+            start, warmup = self.restart, self.restart_warmup
+            peak *= self.restart_factor
+        elif part == _BRIDGE and 0 < self.stage2 <= iteration:
+            peak *= self.bridge_factor
+        step, last = iteration - start, self.max_iter - 1 - start
+        if step < warmup:
+            return peak * (self.warmup_factor + (1.0 - self.warmup_factor) * step / warmup)
+        if peak <= self.min_lr or last <= warmup:
+            return peak
+        progress = min((step - warmup) / (last - warmup), 1.0)
+        return self.min_lr + (peak - self.min_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def apply(self, optimizer: Any, iteration: int) -> dict[str, float]:
+        """Set every group's learning rate (its `peak_lr` is the peak).
+
+        Returns:
+            Learning rates by the names of the groups.
+        """
+        rates = {}
+        for group in optimizer.param_groups:
+            part = group.get("name", "model")
+            rate = self.learning_rate(iteration, group["peak_lr"], part)
+            group["lr"] = rates[part] = rate
+        return rates

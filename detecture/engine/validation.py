@@ -1,0 +1,249 @@
+"""What happens between iterations: log, evaluate, keep the best, stop early, save."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from detecture.checkpoint.checkpointer import Checkpointer
+from detecture.d2 import CfgNode, comm, hooks
+from detecture.data import build_texture_test_loader, load_ground_truth, load_registered
+from detecture.engine.run_folder import RunWriters
+from detecture.errors import ConfigError, DetectureError
+from detecture.evaluation import GuardedModel
+from detecture.evaluation.label_map import check_output, scores_to_label_map
+from detecture.visualize import draw_overlay
+
+logger = logging.getLogger(__name__)
+
+_GREATEST_PICTURE = 512
+_BEST, _FINAL = "model_best", "model_final"
+
+
+class EarlyStop(BaseException):
+    """Ends the training loop in good order; not an error, so not an `Exception`."""
+
+
+class ValidationHook(hooks.HookBase):
+    """Logs, evaluates, keeps the best model, stops early and saves, in this order.
+
+    A checkpoint holds all of that, so that a killed run goes on as if nothing had happened. Where
+    a checkpoint and an evaluation are due in one iteration, the checkpoint is written before the
+    evaluation, as still owing it, and again after: a long evaluation that fails costs no training.
+
+    Args:
+        cfg: SOLVER.CHECKPOINT_PERIOD, SOLVER.LOG_PERIOD, TEST.EVAL_PERIOD, TEST.BEST_METRIC,
+            TEST.EARLY_STOPPING_PATIENCE and TEST.VALIDATION_PICTURES.
+        evaluate: returns a nested dict of metrics in the main process, nothing in the others.
+        checkpointer: what saves.
+        writers: what logs.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        evaluate: Callable[[], Mapping[str, Any] | None],
+        checkpointer: Checkpointer,
+        writers: RunWriters,
+    ) -> None:
+        self._cfg = cfg
+        self._evaluate = evaluate
+        self._checkpointer = checkpointer
+        self._writers = writers
+        self._metric, self._patience = cfg.TEST.BEST_METRIC, cfg.TEST.EARLY_STOPPING_PATIENCE
+        self._log_period = cfg.SOLVER.LOG_PERIOD
+        if self._patience and not self._metric:
+            raise ConfigError(
+                "TEST.EARLY_STOPPING_PATIENCE needs TEST.BEST_METRIC, such as texture/mIoU"
+            )
+        self.best: float | None = None
+        self.best_iteration: int | None = None
+        self.without_progress = 0
+        self._owed: dict[str, Any] | None = None
+
+    def owed_iteration(self) -> int | None:
+        """The iteration whose evaluation was cut off, if any."""
+        return self._owed["iteration"] if self._owed else None
+
+    def before_train(self) -> None:
+        """Evaluate what a killed run owed; end at once if it had stopped early."""
+        if self._owed is not None:
+            logger.info("Evaluating iteration %d, which was cut off", self._owed["iteration"])
+            storage = self.trainer.storage
+            storage.iter = self._owed["iteration"]
+            for name, value in self._owed["scalars"].items():
+                storage.put_scalar(name, value, smoothing_hint=False)
+            self._validate()
+            self._writers.write()
+            storage.iter = self.trainer.start_iter
+        if self._is_exhausted():
+            self.trainer.iter = self.trainer.start_iter - 1  # nothing is trained any more
+            self._stop_early()
+
+    def after_step(self) -> None:
+        """Do what is due after this iteration."""
+        done = self.trainer.iter + 1
+        last = done >= self.trainer.max_iter
+        evaluates = not last and _is_due(done, self._cfg.TEST.EVAL_PERIOD)
+        saves = not last and _is_due(done, self._cfg.SOLVER.CHECKPOINT_PERIOD)
+        if evaluates:
+            if saves:
+                self._owed = {"iteration": done - 1, "scalars": self._scalars()}
+                self._save(f"model_{done - 1:07d}")
+            self._validate()
+        if evaluates or last or _is_due(done, self._log_period):
+            self._writers.write()
+        if saves or last:
+            self._save(_FINAL if last else f"model_{done - 1:07d}")
+        if evaluates and self._is_exhausted():
+            self._stop_early()
+
+    def after_train(self) -> None:
+        """Evaluate, if training came to its end and not if an exception ended it."""
+        if self.trainer.iter >= self.trainer.max_iter:
+            self._validate()
+
+    def _save(self, name: str) -> None:
+        self._checkpointer.save(name, iteration=self.trainer.iter)
+
+    def _scalars(self) -> dict[str, float]:
+        """The losses of this iteration, for the line of metrics.json that is still to come."""
+        hints = self.trainer.storage.smoothing_hints()
+        latest = self.trainer.storage.latest()
+        return {
+            name: value
+            for name, (value, iteration) in latest.items()
+            if iteration == self.trainer.iter and not hints[name]
+        }
+
+    def _validate(self) -> None:
+        storage = self.trainer.storage
+        model = self.trainer.model
+        try:
+            results = self._evaluate()
+            for name, value in _flat(results or {}).items():
+                storage.put_scalar(name, value, smoothing_hint=False)
+            if comm.is_main_process() and self._cfg.TEST.VALIDATION_PICTURES:
+                for name, picture in validation_pictures(self._cfg, model):
+                    storage.put_image(name, picture)
+        finally:
+            model.train()
+        if self._metric:
+            self._compare()
+        self._owed = None
+        comm.synchronize()  # processes finish evaluating at different times
+
+    def _compare(self) -> None:
+        storage = self.trainer.storage
+        latest = storage.latest() if comm.is_main_process() else {}
+        value, iteration = latest.get(self._metric, (None, None))
+        # Only the main process knows the results; all must decide alike.
+        (value, iteration, known), *_ = comm.all_gather((value, iteration, sorted(latest)))
+        if value is None:
+            raise ConfigError(
+                f"TEST.BEST_METRIC {self._metric!r} was not measured; measured are "
+                f"{', '.join(known)}"
+            )
+        sign = -1.0 if "loss" in self._metric else 1.0
+        if math.isfinite(value) and (self.best is None or sign * value > sign * self.best):
+            logger.info("%s is %.5f, before: %s; saved as %s", *self._told(value), _BEST)
+            self.best, self.best_iteration, self.without_progress = value, iteration, 0
+            self._checkpointer.save_weights(
+                _BEST, iteration=iteration, metric=self._metric, value=value
+            )
+        else:
+            self.without_progress += 1
+            logger.info("%s is %.5f, not better than %s", *self._told(value))
+
+    def _told(self, value: float) -> tuple[str, float, float | None]:
+        return self._metric, value, self.best
+
+    def _is_exhausted(self) -> bool:
+        return 0 < self._patience <= self.without_progress
+
+    def _stop_early(self) -> None:
+        logger.info(
+            "Training ends early: %d evaluations in a row without a better %s than %s",
+            self.without_progress,
+            *(self._metric, self.best),
+        )
+        self._save(_FINAL)
+        raise EarlyStop
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best value, evaluations without progress, and an evaluation that is owed."""
+        return {
+            "best": self.best,
+            "best_iteration": self.best_iteration,
+            "without_progress": self.without_progress,
+            "owed": self._owed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.best = state_dict["best"]
+        self.best_iteration = state_dict["best_iteration"]
+        self.without_progress = state_dict["without_progress"]
+        self._owed = state_dict["owed"]
+
+
+def _is_due(done: int, period: int) -> bool:
+    return period > 0 and done % period == 0
+
+
+def _flat(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """`{"texture": {"mIoU": 0.8}}` to `{"texture/mIoU": 0.8}`."""
+    flat: dict[str, float] = {}
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}/"))
+        else:
+            flat[f"{prefix}{name}"] = float(value)
+    return flat
+
+
+def validation_pictures(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.ndarray]]:
+    """Prediction beside truth for the first samples of the first test set.
+
+    Args:
+        cfg: DATASETS.TEST and TEST.VALIDATION_PICTURES.
+        model: set to evaluation mode here.
+
+    Returns:
+        Names for tensorboard and pictures, uint8 RGB (3,H,2W). A sample that fails is left out.
+    """
+    if not cfg.DATASETS.TEST:
+        return []
+    name, count = cfg.DATASETS.TEST[0], cfg.TEST.VALIDATION_PICTURES
+    small = cfg.clone()
+    small.defrost()
+    small.DATALOADER.NUM_WORKERS = 0
+    records = {r["image_id"]: r for r in islice(load_registered(name), count)}
+    guarded = GuardedModel(model, count + 1).eval()
+    drawn = []
+    with torch.no_grad():
+        for (sample,) in islice(build_texture_test_loader(small, name), count):
+            record = records.get(sample["image_id"])
+            (output,) = guarded([sample])
+            if record is None or "sem_seg" not in output:
+                continue
+            try:
+                scores, _ = check_output(output, (sample["height"], sample["width"]))
+                truth = load_ground_truth(record, cfg.INPUT.MAX_PIXELS).index_map
+            except DetectureError as error:
+                logger.warning("no picture of %s: %s", sample["image_id"], error)
+                continue
+            step = -(-max(truth.shape) // _GREATEST_PICTURE)
+            image = sample["image"].permute(1, 2, 0).numpy()[::step, ::step]
+            sides = [
+                draw_overlay(image, labels[::step, ::step])
+                for labels in (scores_to_label_map(scores), truth)
+            ]
+            picture = np.concatenate(sides, axis=1).transpose(2, 0, 1)
+            drawn.append((f"{name}/{sample['image_id']}", np.ascontiguousarray(picture)))
+    return drawn

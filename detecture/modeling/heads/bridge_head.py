@@ -1,0 +1,171 @@
+"""The Bridge head: from region states of a VLM to slot logits of a segmenter.
+
+Legend: B pictures, K regions, Q slots of one picture (the dustbin first), N active slots of all
+pictures, C hidden size of the VLM, D width of the segmenter, h, w size of its pixel embeddings.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detecture.d2 import SEM_SEG_HEADS_REGISTRY, CfgNode, configurable
+from detecture.errors import ConfigError
+from detecture.modeling.segmenter import ImageFeatures, Segmenter
+from detecture.modeling.vlm.build import build_registered
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """Widths that a head connects.
+
+    Attributes:
+        hidden_size: of the VLM's states.
+        text_width: of the segmenter's text encoder, in front of its text projection.
+        width: of the segmenter's prompts and pixel embeddings.
+    """
+
+    hidden_size: int
+    text_width: int
+    width: int
+
+
+@dataclass(frozen=True)
+class SlotLogits:
+    """Logits of all active slots of a batch.
+
+    Attributes:
+        logits_Nhw: float.
+        image_index_N: int64, the picture that a slot belongs to; ascending.
+        slot_index_N: int64, 0 the dustbin, i texture i.
+    """
+
+    logits_Nhw: Tensor
+    image_index_N: Tensor
+    slot_index_N: Tensor
+
+
+def build_head(cfg: CfgNode, shape: HeadShape) -> nn.Module:
+    """The head of MODEL.SEM_SEG_HEAD.NAME.
+
+    Raises:
+        ConfigError: none of this name is registered.
+    """
+    name = cfg.MODEL.SEM_SEG_HEAD.NAME
+    return build_registered(SEM_SEG_HEADS_REGISTRY, name, "MODEL.SEM_SEG_HEAD.NAME", cfg, shape)
+
+
+class MaskHead(nn.Module):
+    """Scores of pixels against a query: a dot product behind an MLP and a 1x1 convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query_mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.pixel_head = nn.Conv2d(width, width, 1)
+
+    def forward(self, queries_ND: Tensor, pixels_MDhw: Tensor, pixels_of_N: Tensor) -> Tensor:
+        """Logits (N,h,w) of N queries, query n on the pixel embeddings `pixels_of_N[n]`."""
+        queries_ND = self.query_mlp(queries_ND)
+        pixels_MDhw = self.pixel_head(pixels_MDhw)
+        if len(pixels_MDhw) == len(queries_ND):  # each has its own: no copy of them
+            return torch.einsum("nd,ndhw->nhw", queries_ND, pixels_MDhw)
+        return torch.einsum("nd,ndhw->nhw", queries_ND, pixels_MDhw[pixels_of_N])
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class BridgeHead(nn.Module):
+    """Bridge, dustbin and mask head (specification of the model, section 2)."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        shape: HeadShape,
+        kind: str = "native",
+        dropout: float = 0.4,
+        decoding: str = "multiplexed",
+    ) -> None:
+        """Build it.
+
+        Args:
+            shape: widths on both sides.
+            kind: `native`: into the segmenter's native text width, then through its own text
+                projection; `bottleneck`: through an eighth of the hidden size straight to the
+                segmenter's width.
+            dropout: behind the bridge.
+            decoding: `multiplexed`: each slot is a prompt of its own; `multi_slot`: all slots of a
+                picture are the tokens of one prompt.
+
+        Raises:
+            ConfigError: a word is none of those.
+        """
+        super().__init__()
+        for key, value, known in (
+            ("MODEL.BRIDGE.KIND", kind, ("native", "bottleneck")),
+            ("MODEL.BRIDGE.DECODING", decoding, ("multiplexed", "multi_slot")),
+        ):
+            if value not in known:
+                raise ConfigError(f"{key} is {value!r}; use one of {', '.join(known)}")
+        self.kind = kind
+        self.decoding = decoding
+        inner = shape.text_width if kind == "native" else max(shape.hidden_size // 8, 1)
+        layers = [
+            nn.Linear(shape.hidden_size, inner),
+            nn.LayerNorm(inner),
+            nn.GELU(),
+            nn.Dropout(dropout),
+        ]
+        if kind == "bottleneck":
+            layers.append(nn.Linear(inner, shape.width))
+        self.bridge = nn.Sequential(*layers)
+        self.mask_head = MaskHead(shape.width)
+        self.dustbin = nn.Parameter(torch.empty(shape.hidden_size))
+        nn.init.normal_(self.dustbin, std=0.02)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, shape: HeadShape) -> dict[str, Any]:
+        """Constructor arguments from a config."""
+        return {
+            "shape": shape,
+            "kind": cfg.MODEL.BRIDGE.KIND,
+            "dropout": cfg.MODEL.BRIDGE.DROPOUT,
+            "decoding": cfg.MODEL.BRIDGE.DECODING,
+        }
+
+    def named_parts(self) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
+        """What trains with a learning rate of its own."""
+        yield "bridge", self.bridge
+        yield "mask_head", self.mask_head
+        yield "dustbin", self.dustbin
+
+    def forward(
+        self, segmenter: Segmenter, features: ImageFeatures, states_BKC: Tensor, count_B: Tensor
+    ) -> SlotLogits:
+        """Logits of the active slots: of each picture the dustbin and its first `count_B` states.
+
+        Args:
+            segmenter: gives the pixel embeddings.
+            features: its image features of the B pictures.
+            states_BKC: region states; rows past the count are not looked at.
+            count_B: int64, 0..K.
+        """
+        states_BKC = states_BKC.to(self.dustbin.dtype)
+        dustbin_B1C = self.dustbin.expand(len(states_BKC), 1, -1)
+        states_BQC = torch.cat([dustbin_B1C, states_BKC], dim=1)
+        slot_Q = torch.arange(states_BQC.shape[1], device=count_B.device)
+        active_BQ = slot_Q <= count_B[:, None]
+        image_index_N, slot_index_N = active_BQ.nonzero(as_tuple=True)
+        queries_ND = self.bridge(states_BQC[active_BQ])
+        if self.kind == "native":
+            queries_ND = segmenter.project_text(queries_ND)
+        if self.decoding == "multiplexed":
+            pixels = segmenter.pixel_embeddings(features, image_index_N, queries_ND[:, None])
+        else:
+            prompt_BQD = queries_ND.new_zeros(*active_BQ.shape, queries_ND.shape[-1])
+            prompt_BQD = prompt_BQD.index_put((image_index_N, slot_index_N), queries_ND)
+            every_B = torch.arange(len(count_B), device=count_B.device)
+            pixels = segmenter.pixel_embeddings(features, every_B, prompt_BQD, active_BQ)
+        logits_Nhw = self.mask_head(queries_ND, pixels.to(queries_ND.dtype), image_index_N)
+        return SlotLogits(logits_Nhw, image_index_N, slot_index_N)

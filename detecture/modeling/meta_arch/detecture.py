@@ -1,0 +1,439 @@
+"""Detecture (arXiv 2606.14754): a VLM names the regions, and its states there select their masks.
+
+Legend: B pictures, K regions, A answer tokens, N active slots, H, W size of a picture.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.data.prompts import count_phrase
+from detecture.errors import CheckpointError, ConfigError
+from detecture.modeling.feature_cache import FeatureCache, content_key
+from detecture.modeling.heads import BridgeHead, HeadShape, build_head
+from detecture.modeling.losses import (
+    lm_token_weights,
+    mask_loss_sums,
+    partition_scores,
+    weighted_cross_entropy,
+)
+from detecture.modeling.segmenter import ImageFeatures, Segmenter, build_segmenter
+from detecture.modeling.vlm import Qwen3VL, build_vlm
+from detecture.modeling.vlm.backbone import DTYPES
+from detecture.modeling.vlm.types import TeacherForced, VisionFeatures
+
+TRAIN_COUNTS = ("open", "exact", "mixed")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the losses, and the cliff of the language-model loss; see the LOSS keys."""
+
+    mask: float = 1.0
+    dice: float = 3.0
+    lm: float = 0.1
+    lm_cliff: str = "shifted_zero"
+    lm_alpha: float = 2.0
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Pictures as both halves of the model take them; what does not depend on the question."""
+
+    vision: VisionFeatures
+    features: ImageFeatures
+
+
+@META_ARCH_REGISTRY.register()
+class Detecture(nn.Module):
+    """VLM, Bridge head and segmenter."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        vlm: Qwen3VL,
+        segmenter: Segmenter,
+        head: BridgeHead,
+        train_segmenter: bool = False,
+        segmenter_source: str = "",
+        loss_weights: LossWeights | None = None,
+        train_count: str = "open",
+        cache: FeatureCache | None = None,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            vlm: writes the lines, and gives the states at `<|seg|>`.
+            segmenter: gives pixel embeddings.
+            head: connects them.
+            train_segmenter: train it too; otherwise it is frozen and stays in evaluation mode.
+            segmenter_source: what its weights are, for checkpoints and the cache.
+            loss_weights: of the losses.
+            train_count: what prompts say of the number of regions in training: `open` (between 1
+                and 6, as published), `exact`, or `mixed` (half of the pictures each).
+            cache: keeps what frozen parts compute; None: nothing is kept.
+
+        Raises:
+            ConfigError: an unknown `train_count`.
+        """
+        super().__init__()
+        if train_count not in TRAIN_COUNTS:
+            raise ConfigError(
+                f"MODEL.VLM.TRAIN_COUNT is {train_count!r}; use one of {', '.join(TRAIN_COUNTS)}"
+            )
+        self.vlm = vlm
+        self.segmenter = segmenter.requires_grad_(False)
+        self.head = head
+        self.train_segmenter = train_segmenter
+        self.segmenter_source = segmenter_source
+        self.loss_weights = loss_weights or LossWeights()
+        self.train_count = train_count
+        self.cache = cache
+        self.set_stage(2)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Constructor arguments from a config."""
+        vlm = build_vlm(cfg)
+        # Frozen random weights are in no checkpoint: the seed alone must give them again.
+        seed = cfg.MODEL.RANDOM_WEIGHTS_SEED
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            segmenter = build_segmenter(cfg)
+        shape = HeadShape(vlm.hidden_size, segmenter.text_width, segmenter.width)
+        head = build_head(cfg, shape)
+        dtype = DTYPES[cfg.MODEL.DTYPE]
+        if not cfg.MODEL.SEGMENTER.TRAIN or dtype == torch.float64:
+            segmenter.to(dtype)
+        name, weights = cfg.MODEL.SEGMENTER.NAME, cfg.MODEL.SEGMENTER.BASE
+        weights = weights or f"random weights, {cfg.MODEL.SEGMENTER.CONFIG}, seed {seed}"
+        loss = cfg.LOSS
+        return {
+            "vlm": vlm,
+            "segmenter": segmenter,
+            "segmenter_source": f"{name}: {weights}",
+            "head": head.double() if dtype == torch.float64 else head,
+            "train_segmenter": cfg.MODEL.SEGMENTER.TRAIN,
+            "loss_weights": LossWeights(
+                loss.MASK_WEIGHT, loss.DICE_WEIGHT, loss.LM_WEIGHT, loss.LM_CLIFF, loss.LM_ALPHA
+            ),
+            "train_count": cfg.MODEL.VLM.TRAIN_COUNT,
+            "cache": FeatureCache(cfg.MODEL.FEATURE_CACHE) if cfg.MODEL.FEATURE_CACHE else None,
+        }
+
+    # ---- what trains ------------------------------------------------------------------------
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters with a learning rate of their own: `name`, `params`, `names`."""
+        groups = []
+        for name, named in self._trained_by_group().items():
+            if named:
+                groups.append({"name": name, "params": list(named.values()), "names": list(named)})
+        return groups
+
+    def _trained_by_group(self) -> dict[str, dict[str, nn.Parameter]]:
+        groups: dict[str, dict[str, nn.Parameter]] = {}
+        for name, part in self.head.named_parts():
+            prefix = f"head.{name}"
+            if isinstance(part, nn.Parameter):
+                groups[name] = {prefix: part}
+            else:
+                groups[name] = {f"{prefix}.{key}": p for key, p in part.named_parameters()}
+        groups["vlm"] = _prefixed("vlm", self.vlm.backbone_parameters())
+        groups["seg_rows"] = _prefixed("vlm", self.vlm.seg_row_parameters())
+        trained = self.segmenter.path_parameters() if self.train_segmenter else iter(())
+        groups["segmenter"] = _prefixed("segmenter", trained)
+        return groups
+
+    def set_stage(self, stage: int) -> None:
+        """Stage 1 trains the head (and a segmenter that trains at all), stage 2 the VLM too."""
+        self.stage = stage
+        for name, named in self._trained_by_group().items():
+            for parameter in named.values():
+                parameter.requires_grad_(stage > 1 or name not in ("vlm", "seg_rows"))
+        self.vlm_trains = stage > 1 and any(True for _ in self.vlm.trained_parameters())
+
+    def train(self, mode: bool = True) -> "Detecture":
+        """As torch's; a frozen segmenter stays in evaluation mode: it has dropout."""
+        super().train(mode)
+        if not self.train_segmenter:
+            self.segmenter.eval()
+        return self
+
+    # ---- checkpoints ------------------------------------------------------------------------
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """All that trains in some stage, by name."""
+        groups = self._trained_by_group().values()
+        return {key: value.detach() for named in groups for key, value in named.items()}
+
+    def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `checkpoint_state` gave.
+
+        Raises:
+            CheckpointError: tensors are missing, left over or of another shape; all are named.
+        """
+        own = self.checkpoint_state()
+        problems = [f"missing: {name}" for name in own if name not in state]
+        problems += [f"left over: {name}" for name in state if name not in own]
+        problems += [
+            f"shape of {name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} "
+            "in the model"
+            for name in own
+            if name in state and state[name].shape != own[name].shape
+        ]
+        if problems:
+            raise CheckpointError(
+                "the checkpoint does not fit the model: " + "; ".join(problems) + ". Use the "
+                "config that it was trained with"
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+    def checkpoint_header(self) -> dict[str, Any]:
+        """What a checkpoint must say of the parts that it does not hold."""
+        return {**self.vlm.header(), "segmenter": self.segmenter_source}
+
+    def load_checkpoint_header(self, header: dict[str, Any]) -> None:
+        """Take over prompts and answer format that a checkpoint was trained with.
+
+        Raises:
+            CheckpointError: it was trained with another vocabulary or other adapters.
+        """
+        self.vlm.take_header(header)
+
+    # ---- training ---------------------------------------------------------------------------
+
+    def forward(
+        self, batched_inputs: list[dict[str, Any]], normalizers: dict[str, float] | None = None
+    ) -> Any:
+        """In training mapped dicts to losses, otherwise to standard outputs.
+
+        Args:
+            batched_inputs: mapped dicts (DESIGN.md).
+            normalizers: training only: sums of `loss_normalizers` over the whole effective batch;
+                None: those of this batch.
+
+        Returns:
+            `{"loss_ce", "loss_dice", "loss_lm"}` (scalars, weighted; without `loss_lm` where
+            nothing of the VLM trains), or a list of standard outputs with `generated_text`.
+        """
+        if not self.training:
+            return self.predict(batched_inputs)
+        if normalizers is None:
+            normalizers = self.loss_normalizers(batched_inputs)
+        images = [sample["image"] for sample in batched_inputs]
+        with torch.set_grad_enabled(self.train_segmenter):
+            features = self._image_features(images)
+        forced = self._teacher_forced(batched_inputs, images)
+        slots = self.head(self.segmenter, features, forced.states_BKD, forced.count_B)
+        sums = mask_loss_sums(
+            slots.logits_Nhw,
+            slots.image_index_N,
+            slots.slot_index_N,
+            self._labels(batched_inputs, slots.logits_Nhw.device),
+        )
+        weights = self.loss_weights
+        losses = {
+            "loss_ce": weights.mask * sums.ce_sum / normalizers["pictures"],
+            "loss_dice": weights.mask * weights.dice * sums.dice_sum / normalizers["slots"],
+        }
+        if forced.predictions_BAD is not None:
+            # An answer without <|seg|> weighs nothing, and a batch of them must not divide by 0.
+            lm_sum = self._lm_loss_sum(forced, forced.predictions_BAD)
+            lm_sum = lm_sum / max(normalizers["lm_weights"], 1e-8)
+            losses["loss_lm"] = weights.lm * lm_sum
+        return losses
+
+    def loss_normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, float]:
+        """What the sums of the losses of this batch are to be divided by, from the data alone.
+
+        Returns:
+            `pictures`, `slots` (active ones, dustbins included) and `lm_weights` (sum of the token
+            weights).
+        """
+        weights = 0.0
+        for sample in batched_inputs:
+            ids_1A = torch.tensor([self._answer(sample)])
+            valid_1A = torch.ones_like(ids_1A, dtype=torch.bool)
+            weights += float(self._token_weights(ids_1A, valid_1A).double().sum())
+        return {
+            "pictures": float(len(batched_inputs)),
+            "slots": float(sum(1 + len(self._descriptions(s)) for s in batched_inputs)),
+            "lm_weights": weights,
+        }
+
+    def _teacher_forced(
+        self, samples: Sequence[dict[str, Any]], images: Sequence[Tensor]
+    ) -> TeacherForced:
+        answers = [self._answer(sample) for sample in samples]
+        counts = [self._count_phrase(sample) for sample in samples]
+        supervise = self.vlm_trains and self.vlm.supervise_lm
+        if not self.vlm_trains and self.cache is not None:
+            return self._cached_states(self.cache, images, counts, answers)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.vlm_trains):
+            prefix = self.vlm.prefix(self._vision_features(images), counts)
+            return self.vlm.teacher_forced(prefix, answers, predictions=supervise)
+
+    def _token_weights(self, ids_BA: Tensor, valid_BA: Tensor) -> Tensor:
+        return lm_token_weights(
+            ids_BA,
+            valid_BA,
+            self.vlm.seg_id,
+            self.loss_weights.lm_cliff,
+            self.vlm.stop_supervision,
+            self.loss_weights.lm_alpha,
+        )
+
+    def _lm_loss_sum(self, forced: TeacherForced, predictions_BAD: Tensor) -> Tensor:
+        weights_BA = self._token_weights(forced.ids_BA, forced.valid_BA)
+        counted_BA = weights_BA > 0  # the projection onto the vocabulary is run for these alone
+        logits_MV = self.vlm.logits(predictions_BAD[counted_BA])
+        total, _ = weighted_cross_entropy(
+            logits_MV, forced.ids_BA[counted_BA], weights_BA[counted_BA]
+        )
+        return total
+
+    def _descriptions(self, sample: dict[str, Any]) -> list[str]:
+        return list(sample["descriptions"][: self.vlm.max_regions])
+
+    def _answer(self, sample: dict[str, Any]) -> list[int]:
+        """Token ids of the true answer; kept in the sample, because they are asked for twice."""
+        if "answer_ids" not in sample:
+            sample["answer_ids"] = self.vlm.answer_ids(self._descriptions(sample))
+        ids: list[int] = sample["answer_ids"]
+        return ids
+
+    def _count_phrase(self, sample: dict[str, Any]) -> str:
+        if not self.training:
+            return count_phrase(sample["k_hint"].k)
+        exact = self.train_count == "exact" or (
+            # By the picture's name: the same in every process and after every restart.
+            self.train_count == "mixed" and zlib.crc32(sample["image_id"].encode()) % 2
+        )
+        return count_phrase(len(self._descriptions(sample)) if exact else None)
+
+    def _labels(self, samples: Sequence[dict[str, Any]], device: torch.device) -> Tensor:
+        labels_BHW = torch.stack([sample["sem_seg"] for sample in samples]).to(device)
+        # Regions beyond those that have a line are dustbin.
+        return labels_BHW.masked_fill(labels_BHW > self.vlm.max_regions, 0)
+
+    # ---- inference --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode_image(self, sample: dict[str, Any]) -> Encoding:
+        """What does not depend on the question, of a mapped dict's `image`."""
+        images = [sample["image"]]
+        return Encoding(self._vision_features(images), self._image_features(images))
+
+    @torch.no_grad()
+    def predict(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Mapped dicts to standard outputs.
+
+        A dict with `descriptions` (TEST.ORACLE) is answered with these, teacher-forced; otherwise
+        the model writes its own.
+        """
+        oracle = ["descriptions" in sample for sample in batched_inputs]
+        descriptions: Sequence[list[str]]
+        if any(oracle) and not all(oracle):  # two kinds of passes
+            return [self.predict([sample])[0] for sample in batched_inputs]
+        encoding = self._encode(batched_inputs)
+        counts = [self._count_phrase(sample) for sample in batched_inputs]
+        prefix = self.vlm.prefix(encoding.vision, counts)
+        if all(oracle):
+            answers = [self._answer(sample) for sample in batched_inputs]
+            forced = self.vlm.teacher_forced(prefix, answers, predictions=False)
+            states_BKD, count_B = forced.states_BKD, forced.count_B
+            descriptions = [self._descriptions(sample) for sample in batched_inputs]
+            texts = [self.vlm.tokenizer.decode(answer) for answer in answers]
+        else:
+            generated = self.vlm.generate(prefix)
+            states_BKD, count_B = generated.states_BKD, generated.count_B
+            descriptions, texts = generated.descriptions, generated.texts
+        slots = self.head(self.segmenter, encoding.features, states_BKD, count_B)
+        per_picture = slots.logits_Nhw.split((count_B + 1).tolist())
+        return [
+            {
+                "sem_seg": partition_scores(logits, (sample["height"], sample["width"])),
+                "descriptions": found,
+                "generated_text": text,
+                "status": "ok" if found else "no_region",
+            }
+            for sample, logits, found, text in zip(
+                batched_inputs, per_picture, descriptions, texts, strict=True
+            )
+        ]
+
+    def _encode(self, samples: Sequence[dict[str, Any]]) -> Encoding:
+        ready = [sample.get("encoding") for sample in samples]
+        if len(ready) == 1 and ready[0] is not None:
+            encoding: Encoding = ready[0]
+            return encoding
+        images = [sample["image"] for sample in samples]
+        return Encoding(self._vision_features(images), self._image_features(images))
+
+    # ---- frozen parts and their cache -------------------------------------------------------
+
+    def _image_features(self, images: Sequence[Tensor]) -> ImageFeatures:
+        def compute(missing: Sequence[Tensor]) -> dict[str, Tensor]:
+            features = self.segmenter.encode_image(self.segmenter.preprocess(missing))
+            positions = features.positions.expand(len(features), -1, -1, -1)
+            return {**features.state(), "positions": positions}
+
+        if self.cache is None or self.train_segmenter:
+            return self.segmenter.encode_image(self.segmenter.preprocess(images))
+        made_by = f"{self.segmenter_source} {self.segmenter.image_size} {self.segmenter.dtype}"
+        keys = [content_key(image, made_by) for image in images]
+        rows = _to(self.cache.rows(keys, images, compute), self.segmenter.device)
+        return ImageFeatures.from_state({**rows, "positions": rows["positions"][:1]})
+
+    def _vision_features(self, images: Sequence[Tensor]) -> VisionFeatures:
+        if self.cache is None or self.vlm.train_kind == "full":
+            return self.vlm.encode_images(images)
+        keys = [content_key(image, self.vlm.fingerprint()) for image in images]
+        rows = self.cache.rows(
+            keys, images, lambda missing: self.vlm.encode_images(missing).state()
+        )
+        return VisionFeatures.from_state(_to(rows, self.vlm.device))
+
+    def _cached_states(
+        self,
+        cache: FeatureCache,
+        images: Sequence[Tensor],
+        counts: Sequence[str],
+        answers: Sequence[list[int]],
+    ) -> TeacherForced:
+        """Region states of stage 1, in which nothing of the VLM changes."""
+        fingerprint = self.vlm.fingerprint(with_trained=True)
+        keys = [
+            content_key(image, f"{fingerprint} {count} {answer}")
+            for image, count, answer in zip(images, counts, answers, strict=True)
+        ]
+
+        def compute(indices: Sequence[int]) -> dict[str, Tensor]:
+            vision = self._vision_features([images[i] for i in indices])
+            prefix = self.vlm.prefix(vision, [counts[i] for i in indices])
+            forced = self.vlm.teacher_forced(
+                prefix, [answers[i] for i in indices], predictions=False
+            )
+            return {"states": forced.states_BKD, "count": forced.count_B}
+
+        with torch.no_grad():
+            rows = _to(cache.rows(keys, range(len(keys)), compute), self.vlm.device)
+        nothing = torch.zeros(len(keys), 0, device=self.vlm.device)
+        return TeacherForced(nothing.long(), nothing.bool(), rows["states"], rows["count"], None)
+
+
+def _to(rows: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: rows[name].to(device) for name in rows}
+
+
+def _prefixed(prefix: str, named: Iterator[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+    return {f"{prefix}.{name}": parameter for name, parameter in named}

@@ -1,0 +1,232 @@
+"""Everything that imports transformers' SAM 3; imported only when one is built.
+
+Of transformers' `Sam3Model` it takes the parts that a segmenter needs: of 840 M parameters at full
+size, 465 M without the text encoder.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, Sam3Config
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.models.sam3.modeling_sam3 import (
+    Sam3DetrEncoder,
+    Sam3MaskDecoder,
+    Sam3PreTrainedModel,
+    Sam3VisionModel,
+    Sam3ViTLayer,
+    Sam3ViTRotaryEmbedding,
+)
+
+from detecture.errors import CheckpointError, ConfigError
+from detecture.modeling.segmenter.build import Tokenizer
+
+LICENCE_PAGE = "https://huggingface.co/facebook/sam3"
+
+# What Meta trained with; transformers' default is 1e-6.
+_VIT_LAYER_NORM_EPS = 1e-5
+
+# What transformers raises for a folder or hub id that it cannot load, network errors included.
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    HfHubHTTPError,
+    SafetensorError,
+    StrictDataclassError,
+)
+
+# The letters alone of a byte-level vocabulary are 512.
+_LEAST_VOCABULARY = 256
+
+
+class Sam3Parts(Sam3PreTrainedModel):
+    """The parts of `Sam3Model` behind a segmenter, under the names they have there."""
+
+    config: Sam3Config
+    base_model_prefix = "detector_model"
+    _keys_to_ignore_on_load_unexpected = (
+        r"^tracker_(model|neck)\.",
+        r"(^|\.)(text_encoder|geometry_encoder|detr_decoder|dot_product_scoring)\.",
+        r"(^|\.)mask_decoder\.(mask_embedder|instance_projection)\.",
+        r"(^|\.)neck\.fpn_layers\.3\.",
+        r"(^|\.)pixel_decoder\.(conv_layers|norms)\.2\.",
+    )
+
+    def __init__(self, config: Sam3Config, with_text: bool = False) -> None:
+        super().__init__(config)
+        for part in (config.detr_encoder_config, config.mask_decoder_config):
+            part._attn_implementation = config._attn_implementation
+        self.vision_encoder = Sam3VisionModel(config.vision_config)
+        # SAM 3 makes one level more than it uses: the last, coarsest.
+        neck = self.vision_encoder.neck
+        neck.fpn_layers = nn.ModuleList(list(neck.fpn_layers)[:-1])
+        self.text_projection = nn.Linear(
+            config.text_config.hidden_size, config.detr_encoder_config.hidden_size
+        )
+        self.detr_encoder = Sam3DetrEncoder(config.detr_encoder_config)
+        self.mask_decoder = Sam3MaskDecoder(config.mask_decoder_config)
+        del self.mask_decoder.mask_embedder, self.mask_decoder.instance_projection
+        # Likewise a stage of the pixel decoder more than there are levels to go up.
+        decoder, stages = self.mask_decoder.pixel_decoder, len(neck.fpn_layers) - 1
+        decoder.conv_layers = nn.ModuleList(list(decoder.conv_layers)[:stages])
+        decoder.norms = nn.ModuleList(list(decoder.norms)[:stages])
+        if with_text:
+            self.text_encoder = CLIPTextModelWithProjection(config.text_config)
+        self.post_init()
+
+
+def make_structure(structure: Mapping[str, Any]) -> Sam3Config:
+    """A checked `Sam3Config`.
+
+    Raises:
+        ConfigError: the dict is no SAM 3, or its sizes do not fit together.
+    """
+    try:
+        config = Sam3Config(**structure)
+    except (TypeError, ValueError, AttributeError, StrictDataclassError) as error:
+        raise ConfigError(f"MODEL.SEGMENTER.CONFIG is no structure of SAM 3: {error}") from error
+    vit = config.vision_config.backbone_config
+    if vit.image_size % vit.patch_size:
+        raise ConfigError(
+            f"MODEL.SEGMENTER.CONFIG: image_size {vit.image_size} is no multiple of patch_size "
+            f"{vit.patch_size}"
+        )
+    if (
+        len(config.vision_config.scale_factors)
+        != config.mask_decoder_config.num_upsampling_stages + 1
+    ):
+        raise ConfigError(
+            "MODEL.SEGMENTER.CONFIG: vision_config.scale_factors must be one more than "
+            "mask_decoder_config.num_upsampling_stages"
+        )
+    widths = {
+        config.vision_config.fpn_hidden_size,
+        config.detr_encoder_config.hidden_size,
+        config.mask_decoder_config.hidden_size,
+    }
+    if len(widths) != 1:
+        raise ConfigError(
+            "MODEL.SEGMENTER.CONFIG: fpn_hidden_size and the hidden_size of detr_encoder_config "
+            f"and mask_decoder_config must be equal, not {sorted(widths)}"
+        )
+    return config
+
+
+def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
+    """The weights of a hub id or of a folder in transformers' layout, in float32.
+
+    Raises:
+        CheckpointError: it cannot be reached or read, or is not a SAM 3.
+    """
+    try:
+        config = AutoConfig.from_pretrained(base)
+        config = getattr(config, "detector_config", None) or config
+        if not isinstance(config, Sam3Config):
+            raise CheckpointError(
+                f"{base} holds a model of type {config.model_type}, not SAM 3 "
+                "(MODEL.SEGMENTER.BASE)"
+            )
+        config.vision_config.backbone_config.layer_norm_eps = _VIT_LAYER_NORM_EPS
+        parts, info = Sam3Parts.from_pretrained(
+            base,
+            config=config,
+            with_text=with_text,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except _LOAD_ERRORS as error:
+        raise CheckpointError(_remedy(base, error)) from error
+    faults = [
+        f"{kind.split('_')[0]}: {', '.join(sorted(map(str, info[kind])))}"
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if info.get(kind)
+    ]
+    if faults:
+        raise CheckpointError(f"the weights in {base} are not those of SAM 3 ({'; '.join(faults)})")
+    return parts
+
+
+def load_tokenizer(base: str, context_length: int) -> Tokenizer:
+    """The tokenizer of a hub id or folder; phrases are padded or cut to `context_length`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+    except _LOAD_ERRORS as error:
+        raise CheckpointError(_remedy(base, error)) from error
+    # Without its files transformers makes an empty one, which turns every phrase into nothing.
+    if len(tokenizer) < _LEAST_VOCABULARY:
+        raise CheckpointError(
+            f"MODEL.SEGMENTER.BASE {base!r} holds no tokenizer; put SAM 3's tokenizer.json and "
+            f"tokenizer_config.json there, from {LICENCE_PAGE}"
+        )
+
+    def tokenize(phrases: list[str]) -> tuple[Tensor, Tensor]:
+        encoded = tokenizer(
+            phrases,
+            padding="max_length",
+            truncation=True,
+            max_length=context_length,
+            return_tensors="pt",
+        )
+        return encoded["input_ids"], encoded["attention_mask"].bool()
+
+    return tokenize
+
+
+def attention_mask(
+    config: Any, query_NLD: Tensor, prompt_NTD: Tensor, prompt_mask_NT: Tensor | None
+) -> Tensor | None:
+    """The mask of a cross-attention to prompts, in the form this attention backend takes."""
+    if prompt_mask_NT is None:
+        return None
+    mask: Tensor | None = create_bidirectional_mask(
+        config=config,
+        inputs_embeds=query_NLD,
+        encoder_hidden_states=prompt_NTD,
+        attention_mask=prompt_mask_NT,
+    )
+    return mask
+
+
+def restore_buffers(module: nn.Module, device: torch.device) -> None:
+    """Compute the buffers that no checkpoint holds, in full precision, on `device`."""
+    for part in module.modules():
+        if isinstance(part, Sam3ViTLayer):
+            with torch.device("cpu"):
+                positions = part.precompute_positions(part.config, part.window_size)
+            part.position_ids = positions.to(device)
+        elif isinstance(part, Sam3ViTRotaryEmbedding):
+            with torch.device("cpu"):
+                frequencies, _ = part.compute_axial_rope_parameters(part.config)
+            part.inv_freq = frequencies.to(device)
+            part.original_inv_freq = frequencies.clone().to(device)
+        elif "position_ids" in part._buffers:  # of the text encoder: 0, 1, 2, ...
+            length = part._buffers["position_ids"]
+            if length is not None:
+                part.position_ids = torch.arange(length.shape[-1], device=device).expand((1, -1))
+
+
+def _remedy(base: str, error: BaseException) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if Path(base).is_dir():
+        return (
+            f"folder {base} (MODEL.SEGMENTER.BASE) cannot be loaded as SAM 3: {reason} It must "
+            "hold config.json and model.safetensors, as transformers' save_pretrained writes them"
+        )
+    return (
+        f"MODEL.SEGMENTER.BASE {base!r} cannot be loaded: {reason} It is neither a folder nor a "
+        f"file here, and as a hub id it could not be fetched. The weights of SAM 3 are gated: "
+        f"accept the licence on {LICENCE_PAGE} and log in (hf auth login). Without a network, "
+        "download them elsewhere and give the local folder as MODEL.SEGMENTER.BASE, or set "
+        "HF_HUB_OFFLINE=1 where they are in the cache already"
+    )

@@ -1,0 +1,41 @@
+"""Read a checkpoint file of Meta's SAM 3, safely."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from detecture.errors import CheckpointError
+
+
+def read_meta_file(path: str) -> dict[str, Tensor]:
+    """The weights of a `.pt` or `.safetensors` file, on the CPU, under the names they have there.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds something else than tensors.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"MODEL.SEGMENTER.BASE {path} does not exist; it must be a file with Meta's weights "
+            "(sam3.pt, from https://huggingface.co/facebook/sam3 after accepting the licence)"
+        )
+    try:
+        if path.endswith(".safetensors"):
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {error}") from error
+    except (pickle.UnpicklingError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} is no checkpoint that can be loaded safely: {str(error).splitlines()[0]}"
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
+        raise CheckpointError(f"{path} holds something else than a dict of named tensors")
+    return content

@@ -1,0 +1,158 @@
+"""SAM 3 by transformers: the default segmenter.
+
+Legend as in build.py; L = h*w tokens of the coarsest level.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from detecture.d2 import CfgNode, configurable
+from detecture.errors import DetectureError
+from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY, Segmenter, Tokenizer
+from detecture.modeling.segmenter.features import ImageFeatures
+from detecture.modeling.segmenter.meta_file import read_meta_file
+from detecture.modeling.segmenter.name_map import meta_to_transformers
+from detecture.modeling.segmenter.structure import read_structure
+
+
+@SEGMENTER_REGISTRY.register()
+class Sam3Transformers(Segmenter):
+    """The parts of transformers' `Sam3Model` on the path, under the names they have there."""
+
+    OFF_PATH: ClassVar[tuple[str, ...]] = ("text_encoder.", "mask_decoder.semantic_projection.")
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        base: str = "",
+        structure: str | Mapping[str, Any] = "sam3",
+        with_text: bool = False,
+        gradient_checkpointing: bool = False,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        """Build it, with the weights of `base` or random ones.
+
+        Args:
+            base: hub id or folder in transformers' layout (its own config.json is the structure),
+                or a file with Meta's weights (the structure is `structure`); empty: random.
+            structure: name of a shipped structure, path of a json file, or the dict itself.
+            with_text: bring the text encoder too.
+            gradient_checkpointing: see `Segmenter`.
+            tokenizer: instead of the one of `base`.
+
+        Raises:
+            ConfigError: the structure cannot be read or does not fit together.
+            CheckpointError: the weights cannot be had or do not fit.
+        """
+        hf = _import_parts()
+        is_pretrained = bool(base) and not Path(base).is_file()
+        if is_pretrained:
+            parts = hf.load_pretrained(base, with_text=with_text)
+        else:
+            if isinstance(structure, str):
+                structure = read_structure(structure)
+            parts = hf.Sam3Parts(hf.make_structure(structure), with_text)
+        text = parts.config.text_config
+        if is_pretrained and with_text and tokenizer is None:
+            tokenizer = hf.load_tokenizer(base, text.max_position_embeddings)
+        super().__init__(
+            image_size=parts.config.image_size,
+            text_width=text.hidden_size,
+            width=parts.config.detr_encoder_config.hidden_size,
+            gradient_checkpointing=gradient_checkpointing,
+            tokenizer=tokenizer,
+        )
+        self.vision_encoder = parts.vision_encoder
+        self.text_projection = parts.text_projection
+        self.detr_encoder = parts.detr_encoder
+        self.mask_decoder = parts.mask_decoder
+        self.text_encoder = parts.text_encoder if with_text else None
+        self.train()  # from_pretrained leaves evaluation mode; a new module is in training mode
+        if base and not is_pretrained:
+            self.load_weights(meta_to_transformers(read_meta_file(base)), base)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, with_text: bool = False) -> dict[str, Any]:
+        """Constructor arguments from a config."""
+        return {
+            "base": cfg.MODEL.SEGMENTER.BASE,
+            "structure": cfg.MODEL.SEGMENTER.CONFIG,
+            "gradient_checkpointing": cfg.MODEL.SEGMENTER.GRADIENT_CHECKPOINTING,
+            "with_text": with_text,
+        }
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the text encoder is there."""
+        return self.text_encoder is not None
+
+    def _encode(self, pixels_B3SS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        encoder = self.vision_encoder
+        hidden_BLC = encoder.backbone(pixels_B3SS).last_hidden_state
+        side = pixels_B3SS.shape[-1] // encoder.config.backbone_config.patch_size
+        hidden_BChw = hidden_BLC.transpose(1, 2).unflatten(2, (side, side))
+        # Not neck(): it also computes positions for every level and image, in the features' type.
+        levels = tuple(layer(hidden_BChw) for layer in encoder.neck.fpn_layers)
+        coarsest = levels[-1]
+        shape = torch.Size((1, *coarsest.shape[1:]))
+        positions = encoder.neck.position_encoding(shape, coarsest.device, torch.float32)
+        # A copy: transformers keeps its result, which may have been made in inference mode.
+        return levels, positions.to(coarsest.dtype, copy=True)
+
+    def _decode(
+        self,
+        features: ImageFeatures,
+        index_N: Tensor,
+        prompt_NTD: Tensor,
+        prompt_mask_NT: Tensor | None,
+    ) -> Tensor:
+        *finer, coarsest = features.gather(index_N)
+        memory_NLD = self.detr_encoder(
+            vision_features=[coarsest],
+            text_features=prompt_NTD,
+            vision_pos_embeds=[features.positions],
+            text_mask=prompt_mask_NT,
+        ).last_hidden_state
+        decoder = self.mask_decoder
+        query_NLD = decoder.prompt_cross_attn_norm(memory_NLD)
+        mask = _import_parts().attention_mask(decoder.config, query_NLD, prompt_NTD, prompt_mask_NT)
+        attended_NLD, _ = decoder.prompt_cross_attn(
+            query=query_NLD, key=prompt_NTD, value=prompt_NTD, attention_mask=mask
+        )
+        memory_NLD = memory_NLD + decoder.prompt_cross_attn_dropout(attended_NLD)
+        memory_NDhw = memory_NLD.transpose(1, 2).unflatten(2, coarsest.shape[-2:])
+        pixel_NDhw: Tensor = decoder.pixel_decoder([*finer, memory_NDhw])
+        return pixel_NDhw
+
+    def _encode_text(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        if self.text_encoder is None:
+            raise DetectureError("the text encoder is missing; build with with_text=True")
+        encoded = self.text_encoder(input_ids=ids_NT, attention_mask=mask_NT.long())
+        states_NTC: Tensor = encoded.last_hidden_state
+        return states_NTC
+
+    def _text_projection(self) -> nn.Linear:
+        return self.text_projection
+
+    def _semantic_head(self) -> nn.Conv2d:
+        return self.mask_decoder.semantic_projection
+
+    def _restore_buffers(self, device: torch.device) -> None:
+        _import_parts().restore_buffers(self, device)
+
+
+def _import_parts() -> Any:
+    # Only when one is built: importing transformers' SAM 3 takes seconds, and not every method
+    # of this package needs it.
+    try:
+        from detecture.modeling.segmenter import hf_parts
+    except ModuleNotFoundError as error:
+        raise DetectureError(
+            f"SAM 3 needs transformers ({error}); install it: pip install 'transformers>=5.20'"
+        ) from error
+    return hf_parts

@@ -1,0 +1,73 @@
+"""The two rows of `<|seg|>`, as parameters of their own beside the frozen tables.
+
+Freeing whole tables behind a gradient mask, as published, keeps gigabytes of gradients and moments
+for two rows, and weight decay still shrinks all others. peft's `trainable_token_indices` copies the
+tables at every call. Both wrappers here give the results of tables that hold the rows.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class SegEmbedding(nn.Module):
+    """An embedding whose row `seg_id` is a parameter of its own."""
+
+    def __init__(self, base: nn.Embedding, seg_id: int) -> None:
+        super().__init__()
+        self.base = base
+        self.seg_id = seg_id
+        self.row = nn.Parameter(_row(base, seg_id))
+
+    @property
+    def weight(self) -> Tensor:
+        """The base table (V,D); its row `seg_id` is not used."""
+        return self.base.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Token ids (...) to vectors (...,D)."""
+        vectors: Tensor = self.base(ids)
+        return torch.where((ids == self.seg_id)[..., None], self.row.to(vectors.dtype), vectors)
+
+
+class SegHead(nn.Module):
+    """An output projection whose row `seg_id` is a parameter of its own."""
+
+    def __init__(self, base: nn.Linear, seg_id: int) -> None:
+        super().__init__()
+        self.base = base
+        self.seg_id = seg_id
+        self.row = nn.Parameter(_row(base, seg_id))
+
+    @property
+    def weight(self) -> Tensor:
+        """The base table (V,D); its row `seg_id` is not used."""
+        return self.base.weight
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States (...,D) to logits (...,V)."""
+        logits: Tensor = self.base(states)
+        own = states @ self.row.to(states.dtype)
+        index = torch.full((1,), self.seg_id, device=logits.device)
+        return logits.index_copy(-1, index, own[..., None].to(logits.dtype))
+
+
+def warm_start(wrapper: SegEmbedding | SegHead, kind: str, end_id: int) -> None:
+    """Set the row, by `kind`: `im_end` (the row of `end_id`), `mean` (of all rows) or `random`."""
+    table = wrapper.weight
+    if table.is_meta:
+        return
+    with torch.no_grad():
+        if kind == "im_end":
+            wrapper.row.copy_(table[end_id])
+        elif kind == "mean":
+            # In parts: the table in single precision may be gigabytes.
+            total = torch.stack([part.float().sum(0) for part in table.split(4096)]).sum(0)
+            wrapper.row.copy_(total / len(table))
+        else:
+            wrapper.row.normal_(std=0.02)
+
+
+def _row(base: nn.Embedding | nn.Linear, seg_id: int) -> Tensor:
+    # Trained parameters are in single precision at least, whatever the frozen table is.
+    row = base.weight.detach()[seg_id]
+    return row.to(torch.promote_types(row.dtype, torch.float32)).clone()

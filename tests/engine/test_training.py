@@ -1,0 +1,357 @@
+"""The training loop with a toy model that has stages, parts, dropout and losses that depend on K."""
+
+import json
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from staged_toy import StagedToy
+from toy import register_toy_dataset, write_toy_dataset
+
+from detecture.config import make_config
+from detecture.d2 import DatasetCatalog, hooks
+from detecture.engine import Trainer
+from detecture.engine.run_folder import reserved, trim_metrics
+from detecture.errors import ConfigError, EvaluationError
+
+BASE = [
+    *("MODEL.META_ARCHITECTURE", "StagedToy", "MODEL.DEVICE", "cpu", "SEED", "3"),
+    *("MODEL.BRIDGE.DROPOUT", "0.3", "INPUT.TRAIN_SIZE", "24", "INPUT.MICRO_CROP.PROB", "0.5"),
+    *("INPUT.MICRO_CROP.MIN_REGIONS", "1", "DATALOADER.NUM_WORKERS", "0"),
+    *("SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION", "2", "SOLVER.BASE_LR", "0.05"),
+    *("SOLVER.OPTIMIZER", "AdamW", "SOLVER.LR_FACTOR.VLM", "0.5", "SOLVER.WARMUP_ITERS", "2"),
+    *("SOLVER.LR_SCHEDULER_NAME", "CurriculumCosine", "SOLVER.CURRICULUM.STAGE2_ITER", "5"),
+    *("SOLVER.MAX_ITER", "10", "SOLVER.CHECKPOINT_PERIOD", "3", "SOLVER.LOG_PERIOD", "1"),
+    *("SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model"),
+    *("TEST.BOOTSTRAP_SAMPLES", "5", "TEST.SAVE_LABEL_MAPS", "False"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two data sets, with two and three regions in each picture."""
+    root = tmp_path_factory.mktemp("toys")
+    names = [
+        register_toy_dataset(write_toy_dataset(root / f"k{k}", count=5, k=k)) for k in (2, 3)
+    ]
+    yield tuple(names)
+    for name in names:
+        DatasetCatalog.remove(name)
+
+
+def config(data, folder, *overrides):
+    where = ("DATASETS.TRAIN", repr(data), "OUTPUT_DIR", str(folder), "DATASETS.TEST", "()")
+    return make_config(None, [*BASE, *where, *map(str, overrides)])
+
+
+class Stop(hooks.HookBase):
+    """Ends a training as a kill would, before the iteration."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def before_step(self):
+        if self.trainer.iter == self.iteration:
+            raise KeyboardInterrupt
+
+
+def train(cfg, *, resume=False, stop=None):
+    torch.manual_seed(cfg.SEED)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume)
+    if stop is None:
+        trainer.train()
+    else:
+        trainer.register_hooks([Stop(stop)])
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+    return trainer
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def losses(folder):
+    """(iteration, losses) of every line that has any."""
+    found = [
+        (one["iteration"], {k: v for k, v in one.items() if "loss" in k or k == "grad_norm"})
+        for one in lines(folder)
+    ]
+    return [one for one in found if one[1]]
+
+
+def weights(folder, name="model_final"):
+    return load_file(folder / f"{name}.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    train(config(data, folder))
+    return folder
+
+
+def test_an_unbroken_run(unbroken):
+    found = losses(unbroken)
+    assert [iteration for iteration, _ in found] == list(range(10))
+    assert set(found[4][1]) == {"total_loss", "loss_mask", "grad_norm"}
+    assert set(found[5][1]) == {"total_loss", "loss_mask", "loss_lm", "grad_norm"}
+    assert found[9][1]["total_loss"] == found[9][1]["loss_mask"] + found[9][1]["loss_lm"]
+    assert {"lr", "lr/bridge", "lr/vlm"} <= set(lines(unbroken)[0])
+    assert lines(unbroken)[5]["lr/bridge"] < 0.2 * lines(unbroken)[4]["lr/bridge"]
+    files = sorted(p.name for p in unbroken.glob("model_*"))
+    assert files == [
+        f"{name}.{ending}"
+        for name in ("model_0000005", "model_0000008", "model_final")
+        for ending in ("safetensors", "training.pth")
+    ]
+
+
+@pytest.mark.parametrize(("stop", "workers"), [(4, 0), (2, 0), (8, 2)])
+def test_resumed_equals_uninterrupted_bit_by_bit(unbroken, data, tmp_path, stop, workers):
+    cfg = config(data, tmp_path, "DATALOADER.NUM_WORKERS", workers)
+    train(cfg, stop=stop)
+    resumed = train(cfg, resume=True)
+    assert resumed.start_iter == stop // 3 * 3
+    assert losses(tmp_path) == losses(unbroken)
+    assert same(weights(tmp_path), weights(unbroken))
+
+
+def test_a_seed_of_its_own_is_kept(data, tmp_path):
+    """With SEED -1, another process resumes with the seed of the first one."""
+    cfg = config(data, tmp_path, "SEED", -1)
+    cut, whole = cfg.clone(), cfg.clone()
+    for one, name in ((cut, "cut"), (whole, "whole")):
+        one.defrost()
+        one.OUTPUT_DIR = str(tmp_path / name)
+    first = Trainer(cut)
+    first.resume_or_load(False)
+    first.register_hooks([Stop(5)])
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    trainer = Trainer(cut)
+    assert trainer.seed != first.seed
+    trainer.resume_or_load(True)
+    assert trainer.seed == first.seed
+    trainer.train()
+    again = Trainer(whole)
+    again.seed = again._trainer.seed = again._stream.seed = first.seed
+    again.train()
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_micro_batches_are_one_batch(data, tmp_path):
+    """With a different number of regions in each, in double precision."""
+    exact = ["MODEL.DTYPE", "float64", "MODEL.BRIDGE.DROPOUT", "0.0", "SOLVER.IMS_PER_BATCH", 4]
+    exact += ["SOLVER.CURRICULUM.STAGE2_ITER", 2, "SOLVER.MAX_ITER", 4, "SOLVER.OPTIMIZER", "SGD"]
+    runs = {}
+    for parts in (1, 2, 4):
+        folder = tmp_path / str(parts)
+        train(config(data, folder, *exact, "SOLVER.ACCUMULATION", parts))
+        runs[parts] = (losses(folder), weights(folder))
+    for parts in (2, 4):
+        for (_, one), (_, other) in zip(runs[1][0], runs[parts][0], strict=True):
+            assert one == pytest.approx(other, rel=1e-9)
+        for name, tensor in runs[1][1].items():
+            assert torch.allclose(tensor, runs[parts][1][name], rtol=1e-9, atol=1e-12)
+    folder = tmp_path / "published"
+    train(config(data, folder, *exact, "SOLVER.ACCUMULATION", 4, "LOSS.NORMALIZER", "published"))
+    published = [one["total_loss"] for _, one in losses(folder)]
+    assert published != pytest.approx([one["total_loss"] for _, one in runs[4][0]], rel=1e-9)
+
+
+def test_frozen_parts_have_no_gradient_and_no_state(data, tmp_path):
+    class Look(hooks.HookBase):
+        seen = ()
+
+        def after_step(self):
+            trainer = self.trainer
+            model, state = trainer._trainer.model, trainer.optimizer.state
+            for name, parameter in model.named_parameters():
+                trains = name.startswith("bridge") or (
+                    name.startswith("vlm") and trainer.iter >= 5
+                )
+                assert (parameter.grad is not None) == trains, (name, trainer.iter)
+                assert (parameter in state) == trains, (name, trainer.iter)
+            self.seen = (*self.seen, trainer.iter)
+
+    trainer = Trainer(config(data, tmp_path))
+    look = Look()
+    trainer.register_hooks([look])
+    trainer.train()
+    assert look.seen == tuple(range(10))
+
+
+def test_a_nan_stops_before_the_update_and_names_the_file(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(StagedToy, "poisoned", "toy_3")
+    trainer = Trainer(config(data, tmp_path))
+    before = []
+
+    class Keep(hooks.HookBase):
+        def before_step(self):
+            before.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
+
+    trainer.register_hooks([Keep()])
+    with pytest.raises(FloatingPointError) as error:
+        trainer.train()
+    assert f"in iteration {len(before) - 1}, before the update: loss_mask is nan for" in str(
+        error.value
+    )
+    assert "toy_3.png" in str(error.value)
+    assert same(before[-1], trainer.model.state_dict())
+
+
+def test_evaluation_disturbs_nothing(unbroken, data, tmp_path):
+    test = ("DATASETS.TEST", repr(data[:1]), "TEST.EVAL_PERIOD", "2")
+    cfg = config(data, tmp_path, *test, "TEST.VALIDATION_PICTURES", "2")
+    trainer = train(cfg)
+    assert losses(tmp_path) == losses(unbroken)
+    assert trainer.model.training
+    evaluated = [one["iteration"] for one in lines(tmp_path) if "texture/mIoU" in one]
+    assert evaluated == [1, 3, 5, 7, 10]
+    events = list(tmp_path.glob("events.out.tfevents.*"))
+    assert events and events[0].stat().st_size > 1000
+
+
+def test_best_and_early_stopping_survive_a_resume(data, tmp_path, monkeypatch):
+    values = {1: 0.5, 3: 0.9, 5: 0.7, 7: 0.9, 9: 0.1}
+
+    def fake(cfg, model):
+        return {"texture": {"mIoU": values[running[-1].iter]}}
+
+    monkeypatch.setattr(Trainer, "test", staticmethod(fake))
+    running = []
+    cfg = config(
+        *(data, tmp_path, "TEST.EVAL_PERIOD", "2", "TEST.BEST_METRIC", "texture/mIoU"),
+        *("TEST.EARLY_STOPPING_PATIENCE", "2", "SOLVER.MAX_ITER", "20"),
+    )
+    running.append(Trainer(cfg))
+    running[-1].register_hooks([Stop(6)])
+    with pytest.raises(KeyboardInterrupt):
+        running[-1].train()
+    best = weights(tmp_path, "model_best")
+    running.append(Trainer(cfg))
+    running[-1].resume_or_load(True)
+    running[-1].train()  # stops after iteration 7: neither 0.7 nor 0.9 is better than 0.9
+    assert lines(tmp_path)[-1]["iteration"] == 7
+    assert (tmp_path / "last_checkpoint").read_text() == "model_final.safetensors"
+    assert same(best, weights(tmp_path, "model_best"))
+    running.append(Trainer(cfg))
+    running[-1].resume_or_load(True)
+    running[-1].train()  # it stays stopped
+    assert [one["iteration"] for one in lines(tmp_path)][-1] == 7
+
+
+def test_an_evaluation_that_was_cut_off_is_made_up_for(unbroken, data, tmp_path, monkeypatch):
+    test = ("DATASETS.TEST", repr(data[:1]), "TEST.EVAL_PERIOD", "3")
+    cfg = config(data, tmp_path, *test, "TEST.BEST_METRIC", "texture/mIoU")
+    original = Trainer.test
+
+    def fail(cfg, model):
+        raise EvaluationError("the method fails")
+
+    monkeypatch.setattr(Trainer, "test", staticmethod(fail))
+    trainer = Trainer(cfg)
+    with pytest.raises(EvaluationError):
+        trainer.train()
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000002.safetensors"
+    monkeypatch.setattr(Trainer, "test", original)
+    resumed = train(cfg, resume=True)
+    assert resumed.start_iter == 3
+    assert losses(tmp_path) == losses(unbroken)
+    evaluated = [one["iteration"] for one in lines(tmp_path) if "texture/mIoU" in one]
+    assert evaluated == [2, 5, 8, 10]
+
+
+def test_metrics_are_trimmed(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text('{"iteration": 1}\n{"iteration": 3}\nnonsense\n{"iteration": 2}\n{"itera')
+    trim_metrics(path, 3)
+    assert path.read_text() == '{"iteration": 1}\n{"iteration": 2}\n'
+    trim_metrics(tmp_path / "none.json", 3)
+
+
+def test_a_new_run_sets_the_old_metrics_aside(data, tmp_path):
+    (tmp_path / "metrics.json").write_text('{"iteration": 100}\n')
+    train(config(data, tmp_path, "SOLVER.MAX_ITER", 2))
+    assert [one["iteration"] for one in lines(tmp_path)] == [0, 1]
+    assert (tmp_path / "metrics.1.json").read_text() == '{"iteration": 100}\n'
+
+
+def test_one_training_at_a_time(data, tmp_path):
+    trainer = Trainer(config(data, tmp_path))
+    with (
+        reserved(tmp_path),
+        pytest.raises(ConfigError, match="another training is running"),
+    ):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["SOLVER.IMS_PER_BATCH", "5"], "SOLVER.IMS_PER_BATCH 5 cannot be split evenly"),
+        (["TEST.EARLY_STOPPING_PATIENCE", "2"], "needs TEST.BEST_METRIC"),
+        (
+            ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.BASE_LR_END", "9.0"],
+            "BASE_LR_END",
+        ),
+        (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
+    ],
+)
+def test_what_cannot_be_trained_with(data, tmp_path, overrides, told):
+    with pytest.raises(ConfigError, match=told.replace(".", r"\.")):
+        Trainer(config(data, tmp_path, *overrides))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision(data, tmp_path, precision):
+    amp = ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", precision)
+    train(config(data, tmp_path, *amp), stop=5)
+    train(config(data, tmp_path, *amp), resume=True)
+    assert [iteration for iteration, _ in losses(tmp_path)] == list(range(10))
+
+
+@pytest.mark.parametrize("kind", ["full_model", "norm", "value"])
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_clipping(data, tmp_path, kind, optimizer):
+    limit = 1e-3
+    cfg = config(
+        *(data, tmp_path, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", kind, "SOLVER.MAX_ITER", 1),
+        *("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", limit, "SOLVER.OPTIMIZER", optimizer),
+        *("SOLVER.CURRICULUM.STAGE2_ITER", 0),
+    )
+    trainer = train(cfg)
+    gradients = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+    assert lines(tmp_path)[0]["grad_norm"] > limit
+    whole = torch.nn.utils.get_total_norm(gradients)
+    if kind == "full_model":
+        assert whole == pytest.approx(limit, rel=1e-3)
+    elif kind == "norm":
+        assert all(g.norm() <= limit * 1.001 for g in gradients) and whole > limit
+    else:
+        assert all(g.abs().max() <= limit * 1.001 for g in gradients)
+
+
+def test_only_the_trained_weights_are_kept(unbroken):
+    assert set(weights(unbroken)) == {"bridge.weight", "bridge.bias", "vlm.weight", "vlm.bias"}
+
+
+def test_a_model_without_any_of_this_still_trains(data, tmp_path):
+    import toy  # noqa: F401 - registers it
+
+    plain = ["MODEL.META_ARCHITECTURE", "ToySegmenter", "SOLVER.CURRICULUM.STAGE2_ITER", 0]
+    for optimizer in ("SGD", "AdamW"):
+        folder = tmp_path / optimizer
+        plain += ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.OPTIMIZER", optimizer]
+        train(config(data, folder, *plain), stop=5)
+        train(config(data, folder, *plain), resume=True)
+        train(config(data, tmp_path / f"{optimizer}2", *plain))
+        assert losses(folder) == losses(tmp_path / f"{optimizer}2")
+    assert os.listdir(tmp_path)
