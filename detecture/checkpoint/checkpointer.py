@@ -20,6 +20,8 @@ import io
 import logging
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -88,9 +90,10 @@ class Checkpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         training = {key: part.state_dict() for key, part in self.checkpointables.items()}
-        self._write(name, training | kwargs, kwargs)
-        self.tag_last_checkpoint(f"{name}{_WEIGHTS}")
-        self._delete_old()
+        with _told_if_full(Path(self.save_dir) / name):
+            self._write(name, training | kwargs, kwargs)
+            self.tag_last_checkpoint(f"{name}{_WEIGHTS}")
+            self._delete_old()
 
     def save_weights(self, name: str, **kwargs: Any) -> None:
         """Save weights alone, to be evaluated or shared; `last_checkpoint` stays as it is.
@@ -103,7 +106,8 @@ class Checkpointer(DetectionCheckpointer):
             CheckpointError: as `save`.
         """
         if self.save_dir and self.save_to_disk:
-            self._write(name, None, kwargs)
+            with _told_if_full(Path(self.save_dir) / name):
+                self._write(name, None, kwargs)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Point to the newest checkpoint."""
@@ -118,13 +122,7 @@ class Checkpointer(DetectionCheckpointer):
             buffer = io.BytesIO()
             torch.save({**training, "weights_sha256": digest}, buffer)
             contents[f"{name}{_TRAINING}"] = buffer.getvalue()
-        try:
-            self._write_files(folder, contents)
-        except OSError as error:
-            raise CheckpointError(
-                f"{folder / name}: the checkpoint cannot be written ({error}). Those that were "
-                "there before are untouched; make room and start again with --resume"
-            ) from error
+        self._write_files(folder, contents)
 
     def _write_files(self, folder: Path, contents: dict[str, bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -218,10 +216,9 @@ class Checkpointer(DetectionCheckpointer):
                     "can start from it (MODEL.WEIGHTS), but not go on"
                 )
         else:
-            rest = _read_torch(file)
-            header = {}
-            tensors = rest.pop("model", rest) if "model" in rest else rest
-            rest = {} if rest is tensors else rest
+            content, header = _read_torch(file), {}
+            tensors = content.pop("model", content)
+            rest = content if content is not tensors else {}
         # Everything is read and checked before anything is changed.
         self._put(tensors, header, file)
         logger.info(
@@ -287,6 +284,17 @@ class Checkpointer(DetectionCheckpointer):
         old = sorted(folder.glob(f"model_*{_OLD}"), key=lambda p: p.stat().st_mtime)
         names = dict.fromkeys(p for p in [*old, *listed] if _is_resumable(p) and p != last)
         return [*([last] if last != folder else []), *reversed(names)]
+
+
+@contextmanager
+def _told_if_full(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: the checkpoint cannot be written ({error}). Those that were there before can "
+            "be used; make room and start again with --resume"
+        ) from error
 
 
 def _put_bytes(content: bytes, file: BinaryIO) -> None:

@@ -91,13 +91,12 @@ class AccumulatingTrainer(SimpleTrainer):
             )
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        if comm.is_main_process():
-            storage = get_event_storage()
-            storage.put_scalar("data_time", data_time)
-            # Exact values, not smoothed ones: two runs can be compared line by line.
-            scalars = {"total_loss": sum(losses.values()), "grad_norm": norm}
-            for name, value in (scalars | losses).items():
-                storage.put_scalar(name, value, smoothing_hint=False)
+        storage = get_event_storage()
+        storage.put_scalar("data_time", data_time)
+        # Exact values, not smoothed ones: two runs can be compared line by line.
+        scalars = {"total_loss": sum(losses.values()), "grad_norm": norm}
+        for name, value in (scalars | losses).items():
+            storage.put_scalar(name, value, smoothing_hint=False)
 
     def _sum_normalizers(self, batches: Sequence[Batch]) -> dict[str, float] | None:
         model: Any = unwrap(self.model)

@@ -18,6 +18,15 @@ logger = logging.getLogger(__name__)
 METRICS = "metrics.json"
 """Name of the file with the scalars of a run, one JSON object per line."""
 
+_OF_A_RUN = (
+    "last_checkpoint",
+    "checkpoints.json",
+    "model_*.safetensors",
+    "model_*.pth",
+    METRICS,
+    "events.out.tfevents.*",
+)
+
 
 @contextmanager
 def reserved(folder: Path) -> Iterator[None]:
@@ -59,14 +68,25 @@ def trim_metrics(path: Path, start: int) -> None:
         write_text_atomic(path, "".join(kept))
 
 
-def set_metrics_aside(path: Path) -> None:
-    """Give the metrics of an earlier run another name, so that a new run's stand alone."""
-    if path.is_file() and path.stat().st_size:
-        number = 1
-        while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-            number += 1
-        path.rename(aside)
-        logger.warning("%s of an earlier run is now %s", path, aside.name)
+def set_run_aside(folder: Path) -> None:
+    """Move the metrics and checkpoints of an earlier run into a folder of their own.
+
+    A new run's metrics then stand alone, it deletes nobody else's checkpoints, and after a kill it
+    is the one that is resumed.
+    """
+    if not folder.is_dir():
+        return
+    # The pointer first: a kill in between leaves none that points to what has moved.
+    found = [path for pattern in _OF_A_RUN for path in sorted(folder.glob(pattern))]
+    if not found:
+        return
+    number = 1
+    while (aside := folder / f"earlier_run_{number}").exists():
+        number += 1
+    aside.mkdir()
+    for path in found:
+        path.rename(aside / path.name)
+    logger.warning("%s: what an earlier run left here is now in %s", folder, aside.name)
 
 
 def _iteration(line: str) -> float:

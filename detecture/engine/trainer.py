@@ -33,7 +33,7 @@ from detecture.engine.run_folder import (
     METRICS,
     RunWriters,
     reserved,
-    set_metrics_aside,
+    set_run_aside,
     trim_metrics,
 )
 from detecture.engine.schedule import CURRICULUM_COSINE, CurriculumCosine, resolve_epochs
@@ -85,6 +85,7 @@ class Trainer(DefaultTrainer):
             self.seed = self._stream.seed
         else:
             self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        _check_plan(cfg, model, in_epochs=self._stream is None)
         optimizer = self.build_optimizer(cfg, model)
         stages = CurriculumHook(cfg.SOLVER.CURRICULUM.STAGE2_ITER)
         enter_stage(model, stages.stage_at(0), optimizer)
@@ -148,7 +149,10 @@ class Trainer(DefaultTrainer):
         """
         if self._stream is not None:
             self._stream.start_iteration = self.start_iter
-        with reserved(Path(self.cfg.OUTPUT_DIR)):
+        folder = Path(self.cfg.OUTPUT_DIR)
+        with reserved(folder):
+            if comm.is_main_process() and not self._resumes:
+                set_run_aside(folder)
             try:
                 TrainerBase.train(self, self.start_iter, self.max_iter)
             except EarlyStop:
@@ -173,7 +177,9 @@ class Trainer(DefaultTrainer):
 
         def open_metrics(_: Any) -> None:
             if comm.is_main_process():
-                trainer._put_metrics_in_order(validation.owed_iteration())
+                owed = validation.owed_iteration()
+                start = trainer.start_iter if owed is None else owed
+                trim_metrics(Path(trainer.cfg.OUTPUT_DIR) / METRICS, start)
             writers.open()
 
         schedule: hooks.HookBase = hooks.LRScheduler()
@@ -186,13 +192,6 @@ class Trainer(DefaultTrainer):
             validation,
             hooks.CallbackHook(after_train=lambda _: writers.close()),
         ]
-
-    def _put_metrics_in_order(self, owed: int | None) -> None:
-        path = Path(self.cfg.OUTPUT_DIR) / METRICS
-        if self._resumes:
-            trim_metrics(path, self.start_iter if owed is None else owed)
-        else:
-            set_metrics_aside(path)
 
     def build_writers(self) -> list[Any]:
         """Writers to the log, to `metrics.json` and for tensorboard."""
@@ -266,6 +265,29 @@ class Trainer(DefaultTrainer):
             logger.info("DATASETS.TEST is empty: nothing is evaluated")
             return OrderedDict()
         return evaluate(cfg, model, resume=False)
+
+
+def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
+    """Refuse settings that would have no effect, or another one than was meant.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    solver = cfg.SOLVER
+    lengths = (solver.MAX_EPOCHS, solver.WARMUP_EPOCHS, solver.CURRICULUM.STAGE2_EPOCH)
+    if in_epochs and any((*lengths, solver.RESTART.EPOCH)):
+        raise ConfigError(
+            "SOLVER.*EPOCH*: this training loader does not tell how long an epoch is; give the "
+            "lengths in iterations"
+        )
+    if cfg.LOSS.NORMALIZER not in ("global", "published"):
+        raise ConfigError(f"LOSS.NORMALIZER is {cfg.LOSS.NORMALIZER!r}; use global or published")
+    if solver.RESTART.ITER and solver.LR_SCHEDULER_NAME != CURRICULUM_COSINE:
+        raise ConfigError(f"SOLVER.RESTART needs SOLVER.LR_SCHEDULER_NAME {CURRICULUM_COSINE}")
+    if solver.CURRICULUM.STAGE2_ITER and not hasattr(model, "set_stage"):
+        raise ConfigError(
+            f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"
+        )
 
 
 def autocast_precision(cfg: CfgNode, device: torch.device) -> torch.dtype | None:

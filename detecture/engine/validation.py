@@ -13,6 +13,7 @@ from torch import nn
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.d2 import CfgNode, comm, hooks
 from detecture.data import build_texture_test_loader, load_ground_truth, load_registered
+from detecture.engine.curriculum import unwrap
 from detecture.engine.run_folder import RunWriters
 from detecture.errors import ConfigError, DetectureError
 from detecture.evaluation import GuardedModel
@@ -224,7 +225,7 @@ def validation_pictures(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.nd
     small.defrost()
     small.DATALOADER.NUM_WORKERS = 0
     records = {r["image_id"]: r for r in islice(load_registered(name), count)}
-    guarded = GuardedModel(model, count + 1).eval()
+    guarded = GuardedModel(unwrap(model), count + 1).eval()
     drawn = []
     with torch.no_grad():
         for (sample,) in islice(build_texture_test_loader(small, name), count):

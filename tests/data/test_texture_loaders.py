@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Sampler
 
 from detecture.config import make_config
-from detecture.d2 import DatasetCatalog, MetadataCatalog
+from detecture.d2 import DatasetCatalog, MetadataCatalog, comm
 from detecture.data import (
     DATASET_MAPPER_REGISTRY,
     build_texture_test_loader,
@@ -14,6 +14,8 @@ from detecture.data import (
     register_dataset_json,
     register_texture_dataset,
 )
+from detecture.data.build import stream_of
+from detecture.data.training_stream import StreamSampler, mix_seeds
 from detecture.errors import ConfigError, DatasetError
 
 
@@ -164,3 +166,106 @@ def test_augmentation_follows_the_seed_and_differs_between_workers(make_dataset,
 def test_nothing_to_train_on():
     with pytest.raises(ConfigError, match=r"DATASETS\.TRAIN is empty; name at least one"):
         build_texture_train_loader(config("DATASETS.TRAIN", "()"))
+
+
+# ---- the stream ----------------------------------------------------------------------------------
+
+
+def flat(batches):
+    return [(mapped["image_id"], mapped["image"]) for batch in batches for mapped in batch]
+
+
+def equal(one, other):
+    return [a for a, _ in one] == [b for b, _ in other] and all(
+        torch.equal(a, b) for (_, a), (_, b) in zip(one, other, strict=True)
+    )
+
+
+@pytest.fixture
+def streamed(make_dataset):
+    name = register_dataset_json(make_dataset(count=3))
+
+    def stream(count, *overrides, start=0, seed="5"):
+        cfg = config("DATASETS.TRAIN", f"('{name}',)", "SEED", seed, *CROPPING, *overrides)
+        loader = build_texture_train_loader(cfg)
+        stream_of(loader).start_iteration = start
+        batches = iter(loader)
+        return flat([next(batches) for _ in range(count)])
+
+    return stream
+
+
+def test_the_stream_follows_from_the_seed_and_the_position(streamed):
+    torch.manual_seed(1)
+    whole = streamed(6)
+    torch.manual_seed(2)
+    assert equal(streamed(6), whole)  # whatever torch's own generator is at
+    assert equal(streamed(4, start=2), whole[4:])  # resumed
+    assert equal(streamed(6, "DATALOADER.NUM_WORKERS", "2"), whole)
+    assert equal(streamed(2, "DATALOADER.NUM_WORKERS", "2", start=4), whole[8:])
+    assert equal(streamed(12, "SOLVER.ACCUMULATION", "2"), whole)
+    assert not equal(streamed(6, seed="6"), whole)
+    # The same picture comes again in the next epoch, with another crop.
+    again = [image for image_id, image in whole if image_id == whole[0][0]]
+    assert len(again) == 4 and not torch.equal(again[0], again[1])
+
+
+def test_processes_share_the_stream(streamed, monkeypatch):
+    whole = streamed(4, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION", "2")
+    shares = []
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        shares.append(streamed(4, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.ACCUMULATION", "2"))
+    dealt = [sample for pair in zip(*shares, strict=True) for sample in pair]
+    assert equal(dealt, whole)
+
+
+def test_every_epoch_is_a_permutation():
+    sampler = StreamSampler(7, seed=0, batch_size=4)
+    codes = iter(sampler)
+    epochs = [[next(codes) for _ in range(7)] for _ in range(3)]
+    assert [code // 7 for epoch in epochs for code in epoch] == list(range(21))
+    orders = [[code % 7 for code in epoch] for epoch in epochs]
+    assert all(sorted(order) == list(range(7)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_a_broken_record_is_replaced_alike_after_resuming(make_dataset):
+    path = make_dataset(count=4)
+    (path.parent / "textures_mask/p1_mask_0.png").write_bytes(b"oops")
+    cfg = config("DATASETS.TRAIN", f"('{register_dataset_json(path)}',)", "SEED", "1")
+    whole = flat(take(cfg, 8))
+    loader = build_texture_train_loader(cfg)
+    stream_of(loader).start_iteration = 4
+    batches = iter(loader)
+    assert equal(flat([next(batches) for _ in range(4)]), whole[8:])
+    assert "p1" not in {image_id for image_id, _ in whole}
+
+
+def test_all_records_broken(make_dataset):
+    path = make_dataset(count=2)
+    for mask in path.parent.glob("textures_mask/*"):
+        mask.write_bytes(b"oops")
+    cfg = config("DATASETS.TRAIN", f"('{register_dataset_json(path)}',)", "SEED", "1")
+    with pytest.raises(DatasetError, match="100 training records in a row"):
+        take(cfg, 1)
+
+
+@pytest.mark.parametrize(("batch", "parts"), [("2", "4"), ("6", "4")])
+def test_batches_that_cannot_be_split(streamed, batch, parts):
+    with pytest.raises(ConfigError, match=rf"IMS_PER_BATCH {batch} .* multiple of {parts}"):
+        streamed(1, "SOLVER.IMS_PER_BATCH", batch, "SOLVER.ACCUMULATION", parts)
+
+
+def test_a_million_records_are_not_made():
+    cfg = config("DATASETS.TRAIN", "('synthetic_train',)", "SEED", "0")
+    loader = build_texture_train_loader(cfg)
+    assert stream_of(loader).size == 1_000_000
+    (batch,) = [next(iter(loader))]
+    assert len(batch) == 2 and batch[0]["image"].shape == (3, 32, 32)
+
+
+def test_mixed_seeds_differ():
+    seeds = {mix_seeds(a, b) for a in range(50) for b in range(50)}
+    assert len(seeds) == 2500 and all(0 <= seed < 2**63 for seed in seeds)

@@ -1,7 +1,6 @@
-"""The training loop with a toy model that has stages, parts, dropout and losses that depend on K."""
+"""The training loop, with a toy model that has stages, parts and losses that depend on K."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from detecture.config import make_config
 from detecture.d2 import DatasetCatalog, hooks
 from detecture.engine import Trainer
 from detecture.engine.run_folder import reserved, trim_metrics
+from detecture.engine.trainer import autocast_precision
 from detecture.errors import ConfigError, EvaluationError
 
 BASE = [
@@ -32,9 +32,7 @@ BASE = [
 def data(tmp_path_factory):
     """Two data sets, with two and three regions in each picture."""
     root = tmp_path_factory.mktemp("toys")
-    names = [
-        register_toy_dataset(write_toy_dataset(root / f"k{k}", count=5, k=k)) for k in (2, 3)
-    ]
+    names = [register_toy_dataset(write_toy_dataset(root / f"k{k}", count=5, k=k)) for k in (2, 3)]
     yield tuple(names)
     for name in names:
         DatasetCatalog.remove(name)
@@ -174,9 +172,7 @@ def test_frozen_parts_have_no_gradient_and_no_state(data, tmp_path):
             trainer = self.trainer
             model, state = trainer._trainer.model, trainer.optimizer.state
             for name, parameter in model.named_parameters():
-                trains = name.startswith("bridge") or (
-                    name.startswith("vlm") and trainer.iter >= 5
-                )
+                trains = name.startswith("bridge") or (name.startswith("vlm") and trainer.iter >= 5)
                 assert (parameter.grad is not None) == trains, (name, trainer.iter)
                 assert (parameter in state) == trains, (name, trainer.iter)
             self.seen = (*self.seen, trainer.iter)
@@ -277,11 +273,16 @@ def test_metrics_are_trimmed(tmp_path):
     trim_metrics(tmp_path / "none.json", 3)
 
 
-def test_a_new_run_sets_the_old_metrics_aside(data, tmp_path):
-    (tmp_path / "metrics.json").write_text('{"iteration": 100}\n')
+def test_a_new_run_sets_an_earlier_one_aside(data, tmp_path):
+    train(config(data, tmp_path))
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     train(config(data, tmp_path, "SOLVER.MAX_ITER", 2))
     assert [one["iteration"] for one in lines(tmp_path)] == [0, 1]
-    assert (tmp_path / "metrics.1.json").read_text() == '{"iteration": 100}\n'
+    aside = {p.name: p.read_bytes() for p in (tmp_path / "earlier_run_1").iterdir()}
+    before.pop(".training.lock")
+    assert aside == before
+    names = sorted(p.name for p in tmp_path.glob("model_*"))
+    assert names == ["model_final.safetensors", "model_final.training.pth"]
 
 
 def test_one_training_at_a_time(data, tmp_path):
@@ -303,6 +304,12 @@ def test_one_training_at_a_time(data, tmp_path):
             "BASE_LR_END",
         ),
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
+        (["LOSS.NORMALIZER", "globl"], "LOSS.NORMALIZER is 'globl'"),
+        (
+            ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.RESTART.ITER", "5"],
+            "SOLVER.RESTART needs",
+        ),
+        (["MODEL.META_ARCHITECTURE", "ToySegmenter"], "ToySegmenter has no stages"),
     ],
 )
 def test_what_cannot_be_trained_with(data, tmp_path, overrides, told):
@@ -316,6 +323,20 @@ def test_mixed_precision(data, tmp_path, precision):
     train(config(data, tmp_path, *amp), stop=5)
     train(config(data, tmp_path, *amp), resume=True)
     assert [iteration for iteration, _ in losses(tmp_path)] == list(range(10))
+
+
+def test_a_device_without_bfloat16_trains_in_full_precision(data, tmp_path, monkeypatch, caplog):
+    class Old:
+        @staticmethod
+        def is_bf16_supported(including_emulation=True):
+            return including_emulation
+
+    cfg = config(data, tmp_path, "SOLVER.AMP.ENABLED", "True")
+    device = torch.device("cpu")
+    assert autocast_precision(cfg, device) == torch.bfloat16
+    monkeypatch.setattr(torch, "get_device_module", lambda device: Old)
+    assert autocast_precision(cfg, device) is None
+    assert "training goes on in float32" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["full_model", "norm", "value"])
@@ -344,8 +365,6 @@ def test_only_the_trained_weights_are_kept(unbroken):
 
 
 def test_a_model_without_any_of_this_still_trains(data, tmp_path):
-    import toy  # noqa: F401 - registers it
-
     plain = ["MODEL.META_ARCHITECTURE", "ToySegmenter", "SOLVER.CURRICULUM.STAGE2_ITER", 0]
     for optimizer in ("SGD", "AdamW"):
         folder = tmp_path / optimizer
@@ -354,4 +373,3 @@ def test_a_model_without_any_of_this_still_trains(data, tmp_path):
         train(config(data, folder, *plain), resume=True)
         train(config(data, tmp_path / f"{optimizer}2", *plain))
         assert losses(folder) == losses(tmp_path / f"{optimizer}2")
-    assert os.listdir(tmp_path)

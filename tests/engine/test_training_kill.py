@@ -32,7 +32,7 @@ def train(root, output, resume):
             *("SOLVER.CURRICULUM.STAGE2_ITER", "9", "SOLVER.WARMUP_ITERS", "3"),
             *("SOLVER.MAX_ITER", str(ITERATIONS), "SOLVER.CHECKPOINT_PERIOD", "2"),
             *("SOLVER.LOG_PERIOD", "1", "DATASETS.TRAIN", "('killed',)"),
-            *("DATASETS.TEST", "('killed',)", "TEST.EVAL_PERIOD", "4"),
+            *("DATASETS.TEST", "('killed',)", "TEST.EVAL_PERIOD", "8"),
             *("TEST.BEST_METRIC", "texture/mIoU", "TEST.BOOTSTRAP_SAMPLES", "5"),
             *("OUTPUT_DIR", str(root / output)),
         ],
@@ -70,7 +70,7 @@ def main(root, kills):
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import staged_toy  # noqa: F401 - registers the model
     import torch
-    import torch.utils.tensorboard  # noqa: F401 - imported once, before the forks
+    import torch.utils.tensorboard  # imported once, before the forks
     from toy import write_toy_dataset
 
     from detecture import engine  # noqa: F401
@@ -87,7 +87,7 @@ def main(root, kills):
     while True:
         attempts += 1
         # Short enough that a run of this many kills lasts, long enough that it gets on.
-        seconds = generator.uniform(0.02, 0.35) * duration if killed < kills else None
+        seconds = generator.uniform(0.05, 0.5) * duration if killed < kills else None
         status = forked(root, "cut", attempts > 1, seconds)
         if status is None:
             killed += 1

@@ -18,7 +18,7 @@ FULL_SIZE = ["MODEL.DEVICE", "cpu", "MODEL.VLM.BASE", "", "MODEL.SEGMENTER.BASE"
 
 def write_answers(model, descriptions):
     """Make generation write these descriptions, whatever the weights are."""
-    answers = [model.vlm.answer_ids(d) for d in descriptions]
+    answers = [model.vlm.chat.answer_ids(d) for d in descriptions]
 
     def write(prefix, cache):
         # The real prefill, so that the cache holds what a written answer would leave there.

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import count_phrase
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.feature_cache import FeatureCache, content_key
+from detecture.modeling.encoders import Encoders, Encoding
+from detecture.modeling.feature_cache import FeatureCache
 from detecture.modeling.heads import BridgeHead, HeadShape, build_head
 from detecture.modeling.losses import (
     lm_token_weights,
@@ -22,10 +23,10 @@ from detecture.modeling.losses import (
     partition_scores,
     weighted_cross_entropy,
 )
-from detecture.modeling.segmenter import ImageFeatures, Segmenter, build_segmenter
+from detecture.modeling.segmenter import Segmenter, build_segmenter
 from detecture.modeling.vlm import Qwen3VL, build_vlm
 from detecture.modeling.vlm.backbone import DTYPES
-from detecture.modeling.vlm.types import TeacherForced, VisionFeatures
+from detecture.modeling.vlm.types import TeacherForced
 
 TRAIN_COUNTS = ("open", "exact", "mixed")
 
@@ -39,14 +40,6 @@ class LossWeights:
     lm: float = 0.1
     lm_cliff: str = "shifted_zero"
     lm_alpha: float = 2.0
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """Pictures as both halves of the model take them; what does not depend on the question."""
-
-    vision: VisionFeatures
-    features: ImageFeatures
 
 
 @META_ARCH_REGISTRY.register()
@@ -91,10 +84,9 @@ class Detecture(nn.Module):
         self.segmenter = segmenter.requires_grad_(False)
         self.head = head
         self.train_segmenter = train_segmenter
-        self.segmenter_source = segmenter_source
         self.loss_weights = loss_weights or LossWeights()
         self.train_count = train_count
-        self.cache = cache
+        self.encoders = Encoders(vlm, segmenter, segmenter_source, train_segmenter, cache)
         self.set_stage(2)
 
     @classmethod
@@ -199,7 +191,7 @@ class Detecture(nn.Module):
 
     def checkpoint_header(self) -> dict[str, Any]:
         """What a checkpoint must say of the parts that it does not hold."""
-        return {**self.vlm.header(), "segmenter": self.segmenter_source}
+        return {**self.vlm.header(), "segmenter": self.encoders.segmenter_source}
 
     def load_checkpoint_header(self, header: dict[str, Any]) -> None:
         """Take over prompts and answer format that a checkpoint was trained with.
@@ -230,8 +222,7 @@ class Detecture(nn.Module):
         if normalizers is None:
             normalizers = self.loss_normalizers(batched_inputs)
         images = [sample["image"] for sample in batched_inputs]
-        with torch.set_grad_enabled(self.train_segmenter):
-            features = self._image_features(images)
+        features = self.encoders.image_features(images)
         forced = self._teacher_forced(batched_inputs, images)
         slots = self.head(self.segmenter, features, forced.states_BKD, forced.count_B)
         sums = mask_loss_sums(
@@ -276,19 +267,19 @@ class Detecture(nn.Module):
         answers = [self._answer(sample) for sample in samples]
         counts = [self._count_phrase(sample) for sample in samples]
         supervise = self.vlm_trains and self.vlm.supervise_lm
-        if not self.vlm_trains and self.cache is not None:
-            return self._cached_states(self.cache, images, counts, answers)
+        if not self.vlm_trains and self.encoders.cache is not None:
+            return self.encoders.region_states(self.encoders.cache, images, counts, answers)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.vlm_trains):
-            prefix = self.vlm.prefix(self._vision_features(images), counts)
+            prefix = self.vlm.prefix(self.encoders.vision_features(images), counts)
             return self.vlm.teacher_forced(prefix, answers, predictions=supervise)
 
     def _token_weights(self, ids_BA: Tensor, valid_BA: Tensor) -> Tensor:
         return lm_token_weights(
             ids_BA,
             valid_BA,
-            self.vlm.seg_id,
+            self.vlm.chat.seg_id,
             self.loss_weights.lm_cliff,
-            self.vlm.stop_supervision,
+            self.vlm.chat.stop_supervision,
             self.loss_weights.lm_alpha,
         )
 
@@ -307,7 +298,7 @@ class Detecture(nn.Module):
     def _answer(self, sample: dict[str, Any]) -> list[int]:
         """Token ids of the true answer; kept in the sample, because they are asked for twice."""
         if "answer_ids" not in sample:
-            sample["answer_ids"] = self.vlm.answer_ids(self._descriptions(sample))
+            sample["answer_ids"] = self.vlm.chat.answer_ids(self._descriptions(sample))
         ids: list[int] = sample["answer_ids"]
         return ids
 
@@ -330,8 +321,7 @@ class Detecture(nn.Module):
     @torch.no_grad()
     def encode_image(self, sample: dict[str, Any]) -> Encoding:
         """What does not depend on the question, of a mapped dict's `image`."""
-        images = [sample["image"]]
-        return Encoding(self._vision_features(images), self._image_features(images))
+        return self.encoders.encode([sample["image"]])
 
     @torch.no_grad()
     def predict(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -352,7 +342,7 @@ class Detecture(nn.Module):
             forced = self.vlm.teacher_forced(prefix, answers, predictions=False)
             states_BKD, count_B = forced.states_BKD, forced.count_B
             descriptions = [self._descriptions(sample) for sample in batched_inputs]
-            texts = [self.vlm.tokenizer.decode(answer) for answer in answers]
+            texts = [self.vlm.chat.tokenizer.decode(answer) for answer in answers]
         else:
             generated = self.vlm.generate(prefix)
             states_BKD, count_B = generated.states_BKD, generated.count_B
@@ -376,63 +366,7 @@ class Detecture(nn.Module):
         if len(ready) == 1 and ready[0] is not None:
             encoding: Encoding = ready[0]
             return encoding
-        images = [sample["image"] for sample in samples]
-        return Encoding(self._vision_features(images), self._image_features(images))
-
-    # ---- frozen parts and their cache -------------------------------------------------------
-
-    def _image_features(self, images: Sequence[Tensor]) -> ImageFeatures:
-        def compute(missing: Sequence[Tensor]) -> dict[str, Tensor]:
-            features = self.segmenter.encode_image(self.segmenter.preprocess(missing))
-            positions = features.positions.expand(len(features), -1, -1, -1)
-            return {**features.state(), "positions": positions}
-
-        if self.cache is None or self.train_segmenter:
-            return self.segmenter.encode_image(self.segmenter.preprocess(images))
-        made_by = f"{self.segmenter_source} {self.segmenter.image_size} {self.segmenter.dtype}"
-        keys = [content_key(image, made_by) for image in images]
-        rows = _to(self.cache.rows(keys, images, compute), self.segmenter.device)
-        return ImageFeatures.from_state({**rows, "positions": rows["positions"][:1]})
-
-    def _vision_features(self, images: Sequence[Tensor]) -> VisionFeatures:
-        if self.cache is None or self.vlm.train_kind == "full":
-            return self.vlm.encode_images(images)
-        keys = [content_key(image, self.vlm.fingerprint()) for image in images]
-        rows = self.cache.rows(
-            keys, images, lambda missing: self.vlm.encode_images(missing).state()
-        )
-        return VisionFeatures.from_state(_to(rows, self.vlm.device))
-
-    def _cached_states(
-        self,
-        cache: FeatureCache,
-        images: Sequence[Tensor],
-        counts: Sequence[str],
-        answers: Sequence[list[int]],
-    ) -> TeacherForced:
-        """Region states of stage 1, in which nothing of the VLM changes."""
-        fingerprint = self.vlm.fingerprint(with_trained=True)
-        keys = [
-            content_key(image, f"{fingerprint} {count} {answer}")
-            for image, count, answer in zip(images, counts, answers, strict=True)
-        ]
-
-        def compute(indices: Sequence[int]) -> dict[str, Tensor]:
-            vision = self._vision_features([images[i] for i in indices])
-            prefix = self.vlm.prefix(vision, [counts[i] for i in indices])
-            forced = self.vlm.teacher_forced(
-                prefix, [answers[i] for i in indices], predictions=False
-            )
-            return {"states": forced.states_BKD, "count": forced.count_B}
-
-        with torch.no_grad():
-            rows = _to(cache.rows(keys, range(len(keys)), compute), self.vlm.device)
-        nothing = torch.zeros(len(keys), 0, device=self.vlm.device)
-        return TeacherForced(nothing.long(), nothing.bool(), rows["states"], rows["count"], None)
-
-
-def _to(rows: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: rows[name].to(device) for name in rows}
+        return self.encoders.encode([sample["image"] for sample in samples])
 
 
 def _prefixed(prefix: str, named: Iterator[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:

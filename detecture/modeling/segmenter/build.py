@@ -158,6 +158,8 @@ class Segmenter(nn.Module, ABC):
             (N,D,h,w) at the size of the finest level.
         """
         levels = tuple(self._cast(level) for level in features.levels)
+        if len(prompt_NTD) == 0:  # an image without a phrase; attention cannot reshape nothing
+            return levels[0].new_zeros((0, *levels[0].shape[1:]))
         features = ImageFeatures(levels, self._cast(features.positions))
         index_N = image_index_N.to(self.device)
         prompt_NTD = self._cast(prompt_NTD)

@@ -4,28 +4,17 @@ Legend: B pictures, V visual tokens, P prompt tokens (padded on the left), A ans
 on the right), K regions, D hidden size.
 """
 
-import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision_functional
 from transformers import DynamicCache
-from transformers.models.qwen3_vl.modeling_qwen3_vl import (
-    BaseModelOutputWithDeepstackFeatures,
-)
 
 from detecture.d2 import CfgNode, configurable
-from detecture.data.prompts import (
-    DEFAULT_PROMPTS,
-    TINY_PROMPTS,
-    PromptTemplate,
-    answer_text,
-    parse_lines,
-)
+from detecture.data.prompts import PromptTemplate
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.region_attention import (
     RegionBlocks,
@@ -33,13 +22,12 @@ from detecture.modeling.region_attention import (
     answer_attention,
     region_blocks,
 )
-from detecture.modeling.vlm import tokenizer as markup
 from detecture.modeling.vlm.backbone import Backbone, load_backbone, random_backbone
 from detecture.modeling.vlm.build import VLM_REGISTRY
-from detecture.modeling.vlm.seg_rows import SegEmbedding, SegHead, warm_start
-from detecture.modeling.vlm.types import Generated, Prefix, TeacherForced, VisionFeatures
-
-NAMED_PROMPTS = {"default": DEFAULT_PROMPTS, "tiny": TINY_PROMPTS}
+from detecture.modeling.vlm.chat import Chat, load_prompts
+from detecture.modeling.vlm.greedy import write_greedily
+from detecture.modeling.vlm.trained_parts import add_lora, add_seg_rows
+from detecture.modeling.vlm.types import Generated, Prefix, TeacherForced, VisionFeatures, pad
 
 
 @VLM_REGISTRY.register()
@@ -100,29 +88,26 @@ class Qwen3VL(nn.Module):
         _one_of("MODEL.VLM.STOP_SUPERVISION", stop_supervision, ("newline", "released"))
         self.source = backbone.source
         self.dispatched = backbone.dispatched
-        self.tokenizer = backbone.tokenizer
         self.image_processor = backbone.image_processor
         self.image_size = image_size
         self.train_kind = train
         self.attention = attention
         self.lm_attention = lm_attention
-        self.stop_supervision = stop_supervision
         self.max_regions = max_regions
         self.max_new_tokens = max_new_tokens
         self.supervise_lm = supervise_lm
         self.train_seg_rows = seg_rows == "trained"
         self.lora = {"rank": lora_rank, "alpha": lora_alpha} if train == "lora" else {}
-        self.prompts = prompts
-        self.seg_id = markup.add_seg_token(self.tokenizer, prompts.seg_token)
-        self.end_id: int = self.tokenizer.convert_tokens_to_ids(prompts.end_token)
-        self.image_id: int = self.tokenizer.convert_tokens_to_ids(markup.IMAGE)
-        self.newline_id: int = self.tokenizer("\n", add_special_tokens=False)["input_ids"][-1]
-        self.pad_id: int = self.tokenizer.convert_tokens_to_ids(markup.END_OF_TEXT)
+        self.chat = Chat(backbone.tokenizer, prompts, stop_supervision)
 
-        self.model = backbone.model.requires_grad_(False)
+        self.model = backbone.model
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self._add_trained_parts(train, lora_dropout, warm_start_kind)
+            if train == "lora":
+                add_lora(self.model, lora_rank, lora_alpha, lora_dropout)
+            start_id = self.chat.token_id(prompts.warm_start_token)
+            add_seg_rows(self.model, self.chat.seg_id, start_id, warm_start_kind)
+        self.model.requires_grad_(False)
         for _, parameter in self.trained_parameters():
             parameter.requires_grad_(True)
         if gradient_checkpointing:
@@ -145,7 +130,7 @@ class Qwen3VL(nn.Module):
             backbone = random_backbone(vlm.CONFIG, cfg.MODEL.RANDOM_WEIGHTS_SEED, cfg.MODEL.DTYPE)
         return {
             "backbone": backbone,
-            "prompts": NAMED_PROMPTS.get(vlm.PROMPTS) or PromptTemplate.from_yaml(vlm.PROMPTS),
+            "prompts": load_prompts(vlm.PROMPTS),
             "image_size": vlm.IMAGE_SIZE,
             "train": vlm.TRAIN,
             "lora_rank": vlm.LORA.RANK,
@@ -163,51 +148,23 @@ class Qwen3VL(nn.Module):
             "gradient_checkpointing": vlm.GRADIENT_CHECKPOINTING,
         }
 
-    def _add_trained_parts(self, train: str, lora_dropout: float, warm_start_kind: str) -> None:
-        if train == "lora":
-            targets = r".*language_model.*\.(q_proj|v_proj)"
-            inject_adapter_in_model(
-                LoraConfig(
-                    r=self.lora["rank"],
-                    lora_alpha=self.lora["alpha"],
-                    lora_dropout=lora_dropout,
-                    target_modules=targets,
-                ),
-                self.model,
-            )
-            for name, parameter in self.model.named_parameters():
-                if "lora_" in name and parameter.dtype == torch.bfloat16:
-                    parameter.data = parameter.data.float()
-        if self.seg_id >= self.model.get_input_embeddings().weight.shape[0]:
-            self.model.resize_token_embeddings(self.seg_id + 1)
-        embedding = SegEmbedding(self.model.get_input_embeddings(), self.seg_id)
-        head = SegHead(self.model.lm_head, self.seg_id)
-        start_id: int = self.tokenizer.convert_tokens_to_ids(self.prompts.warm_start_token)
-        warm_start(embedding, warm_start_kind, start_id)
-        warm_start(head, warm_start_kind, start_id)
-        self.model.set_input_embeddings(embedding)
-        self.model.lm_head = head
-        self.model.requires_grad_(False)
-
     # ---- parameters -------------------------------------------------------------------------
 
     def seg_row_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of the rows that train."""
-        if self.train_seg_rows:
-            yield from _named(self, self.model.get_input_embeddings().row)
-            if self.supervise_lm:
-                yield from _named(self, self.model.lm_head.row)
+        for name, parameter in self.named_parameters():
+            if name.endswith(".row") and self.train_seg_rows and self._is_supervised(name):
+                yield name, parameter
 
     def backbone_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of the backbone that train: the adapters, or all, or none."""
-        rows = (self.model.get_input_embeddings().row, self.model.lm_head.row)
         for name, parameter in self.named_parameters():
-            if any(parameter is row for row in rows):
-                continue
-            if "lora_" in name or (
-                self.train_kind == "full" and (self.supervise_lm or "lm_head" not in name)
-            ):
+            whole = self.train_kind == "full" and self._is_supervised(name)
+            if "lora_" in name or (whole and not name.endswith(".row")):
                 yield name, parameter
+
+    def _is_supervised(self, name: str) -> bool:
+        return self.supervise_lm or "lm_head" not in name
 
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters of all that trains, in some stage."""
@@ -234,7 +191,7 @@ class Qwen3VL(nn.Module):
         for name, parameter in self.trained_parameters():
             digest.update(name.encode())
             digest.update(parameter.detach().float().cpu().numpy().tobytes())
-        return f"{digest.hexdigest()} {self.attention} {self.stop_supervision}"
+        return f"{digest.hexdigest()} {self.attention} {self.chat.stop_supervision}"
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Qwen3VL":
         """Leave layers where transformers has dispatched them; `fn` moves or casts tensors."""
@@ -242,13 +199,7 @@ class Qwen3VL(nn.Module):
 
     def header(self) -> dict[str, Any]:
         """What an adapter must say of this model."""
-        return {
-            "vlm": self.source,
-            "vocabulary": markup.vocabulary_fingerprint(self.tokenizer),
-            "prompts": self.prompts.to_dict(),
-            "lora": self.lora,
-            "stop_supervision": self.stop_supervision,
-        }
+        return {"vlm": self.source, "lora": self.lora, **self.chat.header()}
 
     def take_header(self, header: dict[str, Any]) -> None:
         """Take over what an adapter was trained with.
@@ -256,22 +207,12 @@ class Qwen3VL(nn.Module):
         Raises:
             CheckpointError: it belongs to another vocabulary or other adapters.
         """
-        own = self.header()
-        for key in ("vocabulary", "lora"):
-            if key in header and header[key] != own[key]:
-                raise CheckpointError(
-                    f"the checkpoint was made for {key} {header[key]!r}, this model has "
-                    f"{own[key]!r}; use the config that it was trained with"
-                )
-        if "prompts" in header:
-            prompts = PromptTemplate.from_dict(header["prompts"])
-            if prompts.seg_token != self.prompts.seg_token:
-                raise CheckpointError(
-                    f"the checkpoint's seg_token is {prompts.seg_token!r}, this model's "
-                    f"{self.prompts.seg_token!r}; set MODEL.VLM.PROMPTS to its wording"
-                )
-            self.prompts = prompts
-        self.stop_supervision = header.get("stop_supervision", self.stop_supervision)
+        if header.get("lora", self.lora) != self.lora:
+            raise CheckpointError(
+                f"the checkpoint's low-rank adapters are {header['lora']}, this model's "
+                f"{self.lora}; set MODEL.VLM.LORA and MODEL.VLM.TRAIN as in its training"
+            )
+        self.chat.take_header(header)
 
     # ---- inputs ---------------------------------------------------------------------------------
 
@@ -299,27 +240,6 @@ class Qwen3VL(nn.Module):
         deepstack = tuple(torch.stack(list(level)) for level in output.deepstack_features)
         return VisionFeatures(tokens_BVD, deepstack, grid_B3)
 
-    def prompt_ids(self, count: str, visual_tokens: int) -> list[int]:
-        """Token ids of a whole prompt, up to where the answer begins.
-
-        Args:
-            count: phrase for the number of regions, see `count_phrase`.
-            visual_tokens: number of tokens that stand for the picture.
-        """
-        user = self.prompts.user.replace("{N}", count)
-        text = (
-            f"{markup.MESSAGE_START}system\n{self.prompts.system}{markup.MESSAGE_END}\n"
-            f"{markup.MESSAGE_START}user\n{markup.VISION_START}"
-            f"{markup.IMAGE * visual_tokens}{markup.VISION_END}{user}{markup.MESSAGE_END}\n"
-            f"{markup.MESSAGE_START}assistant\n"
-        )
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def answer_ids(self, descriptions: Sequence[str]) -> list[int]:
-        """Token ids of the answer that names these regions, the end token included."""
-        text = answer_text(self.prompts, descriptions, self.stop_supervision)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
     def prefix(self, vision: VisionFeatures, counts: Sequence[str]) -> Prefix:
         """Prompts of a batch.
 
@@ -327,11 +247,11 @@ class Qwen3VL(nn.Module):
             vision: the pictures.
             counts: for each the phrase of the number of regions.
         """
-        rows = [self.prompt_ids(count, vision.tokens_BVD.shape[1]) for count in counts]
-        ids_BP, valid_BP = _pad(rows, self.pad_id, left=True, device=self.device)
+        rows = [self.chat.prompt_ids(count, vision.tokens_BVD.shape[1]) for count in counts]
+        ids_BP, valid_BP = pad(rows, self.chat.pad_id, left=True, device=self.device)
         positions_3BP, _ = self.model.model.get_rope_index(
             ids_BP,
-            (ids_BP == self.image_id).int(),
+            (ids_BP == self.chat.image_id).int(),
             image_grid_thw=vision.grid_B3,
             attention_mask=valid_BP.long(),
         )
@@ -353,7 +273,7 @@ class Qwen3VL(nn.Module):
             answers: token ids, see `answer_ids`.
             predictions: whether states to predict tokens from are wanted.
         """
-        ids_BA, valid_BA = _pad(answers, self.pad_id, left=False, device=self.device)
+        ids_BA, valid_BA = pad(answers, self.chat.pad_id, left=False, device=self.device)
         blocks = self._blocks(ids_BA, valid_BA)
         kinds = [self.attention]
         if predictions and self.lm_attention != self.attention:
@@ -396,7 +316,7 @@ class Qwen3VL(nn.Module):
             attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
-            mm_encoder_outputs=None if behind else _vision_output(prefix.vision),
+            mm_encoder_outputs=None if behind else prefix.vision.as_encoder_output(),
             use_cache=behind,
         )
         hidden: Tensor = output.last_hidden_state
@@ -417,59 +337,18 @@ class Qwen3VL(nn.Module):
         cache = DynamicCache(config=self.model.config.text_config)
         answers = self.write(prefix, cache)
         blocks, states = self.extract(prefix, answers, cache)
-        pieces = [self._pieces(answer) for answer in answers]
         return Generated(
             states,
             blocks.count_B,
-            [parse_lines(piece[: self.max_regions]) for piece in pieces],
-            [self.tokenizer.decode(answer) for answer in answers],
-            [self.end_id not in answer for answer in answers],
+            [self.chat.descriptions(answer, self.max_regions) for answer in answers],
+            [self.chat.tokenizer.decode(answer) for answer in answers],
+            [self.chat.end_id not in answer for answer in answers],
         )
 
     @torch.no_grad()
     def write(self, prefix: Prefix, cache: DynamicCache) -> list[list[int]]:
-        """Greedy answers under ordinary causal attention, as lists of token ids.
-
-        With the `newline` format a newline follows every `<|seg|>` without being asked for: it has
-        no weight in training, so that only the token behind it says whether the answer goes on.
-
-        Args:
-            prefix: the prompts.
-            cache: empty; holds keys and values of prompt and answers afterwards.
-        """
-        valid = prefix.valid_BP.long()
-        output = self.model.model(
-            input_ids=prefix.ids_BP,
-            attention_mask=valid,
-            position_ids=prefix.positions_3BP,
-            past_key_values=cache,
-            mm_encoder_outputs=_vision_output(prefix.vision),
-            use_cache=True,
-        )
-        state_BD = output.last_hidden_state[:, -1]
-        finished_B = torch.zeros(len(valid), dtype=torch.bool, device=valid.device)
-        written: list[Tensor] = []
-        positions_3BA = prefix.answer_positions(self.max_new_tokens)
-        for step in range(self.max_new_tokens):
-            token_B = self.logits(state_BD).argmax(-1)
-            if written and self.stop_supervision == "newline":
-                # The state at <|seg|> is left free for the mask; what always follows is written.
-                token_B = torch.where(written[-1] == self.seg_id, self.newline_id, token_B)
-            token_B = token_B.masked_fill(finished_B, self.pad_id)
-            written.append(token_B)
-            finished_B = finished_B | (token_B == self.end_id)
-            if bool(finished_B.all()) or step == self.max_new_tokens - 1:
-                break
-            valid = torch.cat([valid, torch.ones_like(valid[:, :1])], dim=1)
-            output = self.model.model.language_model(
-                inputs_embeds=self.model.get_input_embeddings()(token_B[:, None]),
-                attention_mask=valid,
-                position_ids=positions_3BA[:, :, step : step + 1],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            state_BD = output.last_hidden_state[:, -1]
-        return [self._until_end(row) for row in torch.stack(written, dim=1).tolist()]
+        """Answers as lists of token ids; see `write_greedily`."""
+        return write_greedily(self.model, self.chat, prefix, cache, self.max_new_tokens)
 
     @torch.no_grad()
     def extract(
@@ -486,8 +365,8 @@ class Qwen3VL(nn.Module):
             The blocks of the answers, and the states (B,K,D).
         """
         # What stands behind the last region changes no region.
-        trimmed = [self._until_last_region(answer) for answer in answers]
-        ids_BA, valid_BA = _pad(trimmed, self.pad_id, left=False, device=self.device)
+        trimmed = [self.chat.until_last_region(answer, self.max_regions) for answer in answers]
+        ids_BA, valid_BA = pad(trimmed, self.chat.pad_id, left=False, device=self.device)
         blocks = self._blocks(ids_BA, valid_BA)
         if not ids_BA.shape[1]:
             return blocks, torch.zeros(
@@ -505,74 +384,14 @@ class Qwen3VL(nn.Module):
         )
         return blocks, _at(hidden, blocks.seg_position_BK)
 
-    # ---- answers --------------------------------------------------------------------------------
-
     def _blocks(self, ids_BA: Tensor, valid_BA: Tensor) -> RegionBlocks:
-        return region_blocks(ids_BA, valid_BA, self.seg_id, self.stop_supervision, self.max_regions)
-
-    def _until_end(self, ids: list[int]) -> list[int]:
-        return ids[: ids.index(self.end_id) + 1] if self.end_id in ids else ids
-
-    def _until_last_region(self, ids: Sequence[int]) -> Sequence[int]:
-        found = [i for i, token in enumerate(ids) if token == self.seg_id][: self.max_regions]
-        return ids[: found[-1] + 1] if found else []
-
-    def _pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text in front of each `<|seg|>`; by ids, because decoding drops special tokens."""
-        pieces: list[str] = []
-        piece: list[int] = []
-        for token in ids:
-            if token == self.seg_id:
-                pieces.append(self.tokenizer.decode(piece, skip_special_tokens=True))
-                piece = []
-            else:
-                piece.append(token)
-        return pieces
-
-
-def fork_cache(cache: DynamicCache) -> DynamicCache:
-    """A second view of a cache, of which no tensor is copied: both can grow or be cut back."""
-    fork = copy.copy(cache)
-    fork.layers = [copy.copy(layer) for layer in cache.layers]
-    return fork
+        chat = self.chat
+        return region_blocks(ids_BA, valid_BA, chat.seg_id, chat.stop_supervision, self.max_regions)
 
 
 def _at(states_BAD: Tensor, position_BK: Tensor) -> Tensor:
     index = position_BK[..., None].expand(-1, -1, states_BAD.shape[-1])
     return states_BAD.gather(1, index)
-
-
-def _vision_output(vision: VisionFeatures) -> dict[str, Any]:
-    """Visual features in the form in which transformers passes them on."""
-    return {
-        "image": BaseModelOutputWithDeepstackFeatures(
-            pooler_output=tuple(vision.tokens_BVD),
-            deepstack_features=[tuple(level) for level in vision.deepstack],
-        )
-    }
-
-
-def _pad(
-    rows: Sequence[Sequence[int]], pad_id: int, *, left: bool, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Ids (B,L) of rows of different lengths, and which of them are not padding."""
-    length = max(len(row) for row in rows)
-    ids, valid = [], []
-    for row in rows:
-        gap = [pad_id] * (length - len(row))
-        marks = [True] * len(row)
-        ids.append([*gap, *row] if left else [*row, *gap])
-        valid.append([*[False] * len(gap), *marks] if left else [*marks, *[False] * len(gap)])
-    return (
-        torch.tensor(ids, dtype=torch.int64, device=device).reshape(len(rows), length),
-        torch.tensor(valid, dtype=torch.bool, device=device).reshape(len(rows), length),
-    )
-
-
-def _named(module: nn.Module, wanted: nn.Parameter) -> Iterator[tuple[str, nn.Parameter]]:
-    for name, parameter in module.named_parameters():
-        if parameter is wanted:
-            yield name, parameter
 
 
 def _one_of(key: str, value: str, known: Sequence[str]) -> None:

@@ -51,22 +51,6 @@ class SegHead(nn.Module):
         return logits.index_copy(-1, index, own[..., None].to(logits.dtype))
 
 
-def warm_start(wrapper: SegEmbedding | SegHead, kind: str, end_id: int) -> None:
-    """Set the row, by `kind`: `im_end` (the row of `end_id`), `mean` (of all rows) or `random`."""
-    table = wrapper.weight
-    if table.is_meta:
-        return
-    with torch.no_grad():
-        if kind == "im_end":
-            wrapper.row.copy_(table[end_id])
-        elif kind == "mean":
-            # In parts: the table in single precision may be gigabytes.
-            total = torch.stack([part.float().sum(0) for part in table.split(4096)]).sum(0)
-            wrapper.row.copy_(total / len(table))
-        else:
-            wrapper.row.normal_(std=0.02)
-
-
 def _row(base: nn.Embedding | nn.Linear, seg_id: int) -> Tensor:
     # Trained parameters are in single precision at least, whatever the frozen table is.
     row = base.weight.detach()[seg_id]

@@ -3,10 +3,13 @@
 Legend: B pictures, V visual tokens, P prompt tokens, A answer tokens, K regions, D hidden size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,14 @@ class VisionFeatures:
     tokens_BVD: Tensor
     deepstack: tuple[Tensor, ...]
     grid_B3: Tensor
+
+    def as_encoder_output(self) -> dict[str, Any]:
+        """In the form in which transformers takes visual features that are there already."""
+        output = BaseModelOutputWithDeepstackFeatures(
+            pooler_output=tuple(self.tokens_BVD),
+            deepstack_features=[tuple(level) for level in self.deepstack],
+        )
+        return {"image": output}
 
     def state(self) -> dict[str, Tensor]:
         """As a plain dict of tensors."""
@@ -95,3 +106,25 @@ class Generated:
     descriptions: list[list[str]]
     texts: list[str]
     cut_off: list[bool]
+
+
+def pad(
+    rows: Sequence[Sequence[int]], pad_id: int, *, left: bool, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Token ids of different lengths as one tensor.
+
+    Returns:
+        ids (B,L) int64 and bool (B,L), False on padding.
+    """
+    length = max(len(row) for row in rows)
+    ids, valid = [], []
+    for row in rows:
+        gap = [pad_id] * (length - len(row))
+        marks, blanks = [True] * len(row), [False] * len(gap)
+        ids.append([*gap, *row] if left else [*row, *gap])
+        valid.append([*blanks, *marks] if left else [*marks, *blanks])
+    shape = (len(rows), length)
+    return (
+        torch.tensor(ids, dtype=torch.int64, device=device).reshape(shape),
+        torch.tensor(valid, dtype=torch.bool, device=device).reshape(shape),
+    )

@@ -1,5 +1,7 @@
 """The VLM: prefix reuse, batches, the rows of <|seg|>, and the answers."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from micro import VLM
@@ -54,7 +56,7 @@ def test_prefix_reuse_equals_the_plain_second_pass(structure, attention, stop):
         vision = vlm.encode_images(pictures())
         # Prompts of different lengths, and answers too.
         prefix = vlm.prefix(vision, ["2", "between 1 and 6", "1"])
-        answers = [vlm.answer_ids(d) for d in DESCRIPTIONS]
+        answers = [vlm.chat.answer_ids(d) for d in DESCRIPTIONS]
         cache = DynamicCache(config=vlm.model.config.text_config)
         vlm.write(prefix, cache)
         blocks, reused = vlm.extract(prefix, answers, cache)
@@ -105,7 +107,7 @@ def test_both_copies_of_a_packed_answer_are_what_each_alone_would_be(structure):
         for kind in ("block_diagonal", "causal"):
             vlm = make(structure, attention=kind, lm_attention=kind)
             prefix = vlm.prefix(vlm.encode_images(pictures()), ["2", "3", "between 1 and 6"])
-            answers = [vlm.answer_ids(d) for d in DESCRIPTIONS]
+            answers = [vlm.chat.answer_ids(d) for d in DESCRIPTIONS]
             states[kind] = vlm.teacher_forced(prefix, answers, predictions=True)
         both = packed.teacher_forced(prefix, answers, predictions=True)
     valid = both.valid_BA
@@ -140,9 +142,9 @@ def test_only_the_seg_rows_of_the_tables_change(structure, train):
     trained = dict(vlm.trained_parameters())
     rows = {n: p.detach().clone() for n, p in trained.items() if n.endswith("row")}
     assert len(rows) == 2
-    optimizer = torch.optim.AdamW([p for p in trained.values()], lr=1e-2, weight_decay=0.1)
+    optimizer = torch.optim.AdamW(list(trained.values()), lr=1e-2, weight_decay=0.1)
     prefix = vlm.prefix(vlm.encode_images(pictures(1)), ["2"])
-    forced = vlm.teacher_forced(prefix, [vlm.answer_ids(DESCRIPTIONS[0])], predictions=True)
+    forced = vlm.teacher_forced(prefix, [vlm.chat.answer_ids(DESCRIPTIONS[0])], predictions=True)
     logits = vlm.logits(forced.predictions_BAD)
     (logits.logsumexp(-1).mean() + forced.states_BKD[:, :2].square().mean()).backward()
     optimizer.step()
@@ -165,11 +167,11 @@ def test_the_wrappers_equal_tables_that_hold_the_rows(structure):
         embedding.row.normal_()
         head.row.normal_()
         whole = embedding.base.weight.clone()
-        whole[vlm.seg_id] = embedding.row
-        ids = torch.tensor([[1, vlm.seg_id, 5]])
+        whole[vlm.chat.seg_id] = embedding.row
+        ids = torch.tensor([[1, vlm.chat.seg_id, 5]])
         assert torch.equal(embedding(ids), torch.nn.functional.embedding(ids, whole))
         whole = head.base.weight.clone()
-        whole[vlm.seg_id] = head.row
+        whole[vlm.chat.seg_id] = head.row
         states = torch.randn(2, 3, vlm.hidden_size)
         assert torch.allclose(head(states), states @ whole.T, atol=1e-5)
 
@@ -180,7 +182,7 @@ def test_warm_start(structure, kind):
     for wrapper in (vlm.model.get_input_embeddings(), vlm.model.lm_head):
         table = wrapper.base.weight
         if kind == "im_end":
-            assert torch.equal(wrapper.row, table[vlm.end_id])
+            assert torch.equal(wrapper.row, table[vlm.chat.end_id])
         elif kind == "mean":
             assert torch.allclose(wrapper.row, table.mean(0), atol=1e-6)
         else:
@@ -191,25 +193,27 @@ def test_warm_start(structure, kind):
 
 def test_prompts_and_answers_are_special_where_they_must_be(structure):
     vlm = make(structure, prompts=DEFAULT_PROMPTS)
-    prompt = vlm.prompt_ids("2", visual_tokens=4)
-    assert prompt.count(vlm.image_id) == 4
+    prompt = vlm.chat.prompt_ids("2", visual_tokens=4)
+    assert prompt.count(vlm.chat.image_id) == 4
     # The prompt shows the format, with the token itself: only the answer's count.
-    assert vlm.seg_id in prompt
-    answer = vlm.answer_ids(["Texture of <|im_end|> wool <|seg|> on the left", "moss"])
-    assert answer.count(vlm.seg_id) == 2
-    assert answer.count(vlm.end_id) == 1
-    assert answer[-1] == vlm.end_id
-    text = vlm.tokenizer.decode(answer)
+    assert vlm.chat.seg_id in prompt
+    answer = vlm.chat.answer_ids(["Texture of <|im_end|> wool <|seg|> on the left", "moss"])
+    assert answer.count(vlm.chat.seg_id) == 2
+    assert answer.count(vlm.chat.end_id) == 1
+    assert answer[-1] == vlm.chat.end_id
+    text = vlm.chat.tokenizer.decode(answer)
     assert "Texture of moss" in text and "wool" in text
 
 
 def test_an_answer_that_is_cut_off_loses_its_last_line(structure):
     vlm = make(structure)
-    whole = vlm.answer_ids(DESCRIPTIONS[0])
-    second = whole.index(vlm.seg_id) + 1
+    whole = vlm.chat.answer_ids(DESCRIPTIONS[0])
+    second = whole.index(vlm.chat.seg_id) + 1
     cut = whole[: second + 5]
-    assert vlm._pieces(cut) == [vlm.tokenizer.decode(whole[: second - 1])]
-    assert vlm._until_last_region(cut) == whole[:second]
+    assert vlm.chat.descriptions(cut, 6) == DESCRIPTIONS[0][:1]
+    assert vlm.chat.descriptions(whole, 6) == DESCRIPTIONS[0]
+    assert vlm.chat.descriptions(whole, 1) == DESCRIPTIONS[0][:1]
+    assert vlm.chat.until_last_region(cut, 6) == whole[:second]
 
 
 def test_a_line_ends_in_a_newline_where_that_is_what_was_taught(structure):
@@ -222,9 +226,9 @@ def test_a_line_ends_in_a_newline_where_that_is_what_was_taught(structure):
             first = vlm.write(prefix, DynamicCache(config=vlm.model.config.text_config))
             vlm.model.lm_head.row.copy_(1.01 * vlm.model.lm_head.weight[first[0][2]])
             written = vlm.write(prefix, DynamicCache(config=vlm.model.config.text_config))[0]
-        behind = [b for a, b in zip(written, written[1:], strict=False) if a == vlm.seg_id]
+        behind = [b for a, b in pairwise(written) if a == vlm.chat.seg_id]
         assert behind
-        newline[stop] = all(token == vlm.newline_id for token in behind)
+        newline[stop] = all(token == vlm.chat.newline_id for token in behind)
     assert newline == {"newline": True, "released": False}
 
 
@@ -244,7 +248,7 @@ def test_the_tokenizer_goes_round(tmp_path):
     seg_id = add_seg_token(tokenizer, "<|seg|>")
     assert add_seg_token(tokenizer, "<|seg|>") == seg_id
     assert seg_id in tokenizer.all_special_ids
-    for text in ("TEXTURE_12: Texture of α-brass, 3 mm\n", "wool 中"):
+    for text in ("TEXTURE_12: Texture of caf\u00e9 brass, 3 mm\n", "wool 中"):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
     tokenizer.save_pretrained(tmp_path)
@@ -268,7 +272,7 @@ def test_a_folder_of_weights_loads(structure, tmp_path):
         states = [
             vlm.teacher_forced(
                 vlm.prefix(vlm.encode_images(pictures(1)), ["2"]),
-                [vlm.answer_ids(DESCRIPTIONS[0])],
+                [vlm.chat.answer_ids(DESCRIPTIONS[0])],
                 predictions=False,
             ).states_BKD
             for vlm in (ours, theirs)
@@ -289,14 +293,14 @@ def test_bad_input(structure, tmp_path):
     header = make(structure).header()
     with pytest.raises(CheckpointError, match="vocabulary"):
         make(structure).take_header({**header, "vocabulary": "another"})
-    with pytest.raises(CheckpointError, match="lora"):
+    with pytest.raises(CheckpointError, match="low-rank adapters"):
         make(structure, lora_rank=4).take_header(header)
 
 
 def test_a_header_brings_its_prompts(structure):
     vlm = make(structure, prompts=DEFAULT_PROMPTS)
     vlm.take_header(make(structure).header())
-    assert vlm.prompts == TINY_PROMPTS
+    assert vlm.chat.prompts == TINY_PROMPTS
 
 
 def test_gradient_checkpointing_changes_nothing(structure):
@@ -304,7 +308,9 @@ def test_gradient_checkpointing_changes_nothing(structure):
     for on in (False, True):
         vlm = make(structure, gradient_checkpointing=on).train()
         prefix = vlm.prefix(vlm.encode_images(pictures(1)), ["2"])
-        forced = vlm.teacher_forced(prefix, [vlm.answer_ids(DESCRIPTIONS[0])], predictions=False)
+        forced = vlm.teacher_forced(
+            prefix, [vlm.chat.answer_ids(DESCRIPTIONS[0])], predictions=False
+        )
         forced.states_BKD[:, :2].sum().backward()
         gradients.append([p.grad for n, p in vlm.trained_parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 6

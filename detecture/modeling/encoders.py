@@ -1,0 +1,106 @@
+"""What both halves of Detecture make of a picture, from a cache on disk where they are frozen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detecture.modeling.feature_cache import FeatureCache, content_key
+from detecture.modeling.segmenter import ImageFeatures, Segmenter
+from detecture.modeling.vlm import Qwen3VL
+from detecture.modeling.vlm.types import TeacherForced, VisionFeatures
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Pictures as VLM and segmenter take them: all that does not depend on the question."""
+
+    vision: VisionFeatures
+    features: ImageFeatures
+
+
+class Encoders:
+    """Runs the image encoders of a model's parts; the parts belong to the model.
+
+    Attributes:
+        cache: keeps what frozen parts compute; None: nothing is kept.
+        segmenter_source: what the segmenter's weights are.
+    """
+
+    def __init__(
+        self,
+        vlm: Qwen3VL,
+        segmenter: Segmenter,
+        segmenter_source: str,
+        train_segmenter: bool,
+        cache: FeatureCache | None,
+    ) -> None:
+        self.cache = cache
+        self.segmenter_source = segmenter_source
+        self._vlm = vlm
+        self._segmenter = segmenter
+        self._train_segmenter = train_segmenter
+
+    def encode(self, images: Sequence[Tensor]) -> Encoding:
+        """Both encodings of uint8 (3,H,W) pictures."""
+        return Encoding(self.vision_features(images), self.image_features(images))
+
+    def image_features(self, images: Sequence[Tensor]) -> ImageFeatures:
+        """The segmenter's features; in the graph only where the segmenter trains."""
+        segmenter = self._segmenter
+
+        def compute(missing: Sequence[Tensor]) -> dict[str, Tensor]:
+            features = segmenter.encode_image(segmenter.preprocess(missing))
+            # They are the same for all pictures; a row for each makes entries alike.
+            positions = features.positions.expand(len(features), -1, -1, -1)
+            return {**features.state(), "positions": positions}
+
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._train_segmenter):
+            if self.cache is None or self._train_segmenter:
+                return segmenter.encode_image(segmenter.preprocess(images))
+            made_by = f"{self.segmenter_source} {segmenter.image_size} {segmenter.dtype}"
+            keys = [content_key(image, made_by) for image in images]
+            rows = _to(self.cache.rows(keys, images, compute), segmenter.device)
+        return ImageFeatures.from_state({**rows, "positions": rows["positions"][:1]})
+
+    def vision_features(self, images: Sequence[Tensor]) -> VisionFeatures:
+        """The VLM's visual tokens."""
+        if self.cache is None or self._vlm.train_kind == "full":
+            return self._vlm.encode_images(images)
+        keys = [content_key(image, self._vlm.fingerprint()) for image in images]
+        rows = self.cache.rows(
+            keys, images, lambda missing: self._vlm.encode_images(missing).state()
+        )
+        return VisionFeatures.from_state(_to(rows, self._vlm.device))
+
+    @torch.no_grad()
+    def region_states(
+        self,
+        cache: FeatureCache,
+        images: Sequence[Tensor],
+        counts: Sequence[str],
+        answers: Sequence[list[int]],
+    ) -> TeacherForced:
+        """Region states of given answers while nothing of the VLM changes (stage 1)."""
+        vlm = self._vlm
+        fingerprint = vlm.fingerprint(with_trained=True)
+        keys = [
+            content_key(image, f"{fingerprint} {vlm.chat.prompt_ids(count, 0)} {answer}")
+            for image, count, answer in zip(images, counts, answers, strict=True)
+        ]
+
+        def compute(indices: Sequence[int]) -> dict[str, Tensor]:
+            vision = self.vision_features([images[i] for i in indices])
+            prefix = vlm.prefix(vision, [counts[i] for i in indices])
+            missing = [answers[i] for i in indices]
+            forced = vlm.teacher_forced(prefix, missing, predictions=False)
+            return {"states": forced.states_BKD, "count": forced.count_B}
+
+        rows = _to(cache.rows(keys, range(len(keys)), compute), vlm.device)
+        nothing = torch.zeros(len(keys), 0, device=vlm.device)
+        return TeacherForced(nothing.long(), nothing.bool(), rows["states"], rows["count"], None)
+
+
+def _to(rows: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: rows[name].to(device) for name in rows}
