@@ -9,7 +9,8 @@ from detecture.config import add_detecture_config, make_config
 from detecture.d2 import get_cfg
 from detecture.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+REPO = Path(__file__).parents[1]
+CONFIGS = sorted((REPO / "configs").rglob("*.yaml"))
 
 
 def write(path, text):
@@ -108,7 +109,7 @@ def test_missing_and_circular_files(tmp_path):
     with pytest.raises(
         ConfigError, match=r"texture_cluster\.yaml: no such.*did you mean.*clusters"
     ):
-        make_config(CONFIGS[0].parents[0] / "baselines/texture_cluster.yaml")
+        make_config(REPO / "configs/baselines/texture_cluster.yaml")
     a = write(tmp_path / "a.yaml", "_BASE_: b.yaml\n")
     write(tmp_path / "b.yaml", "_BASE_: a.yaml\n")
     with pytest.raises(ConfigError, match="goes in a circle"):

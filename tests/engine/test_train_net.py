@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
+from safetensors.torch import load_file
 from toy import write_toy_dataset
 
 from detecture import engine
@@ -184,7 +184,7 @@ def test_training_lowers_the_loss_evaluates_and_resumes(toy, tmp_path):
         TRAIN_TOY,
         *("--eval-only", "--config-file", tmp_path / "out/config.yaml"),
         *("--dataset-json", toy, "OUTPUT_DIR", tmp_path / "eval"),
-        *("MODEL.WEIGHTS", tmp_path / "out/model_final.pth"),
+        *("MODEL.WEIGHTS", tmp_path / "out/model_final.safetensors"),
     )
     assert "copypaste" in evaluated
     assert summary(tmp_path / "eval")["mIoU"] == pytest.approx(last)
@@ -193,7 +193,7 @@ def test_training_lowers_the_loss_evaluates_and_resumes(toy, tmp_path):
         *("--eval-only", "--resume", "--config-file", tmp_path / "out/config.yaml"),
         *("--dataset-json", toy),
     )
-    assert "model_final.pth" in resumed
+    assert "model_final.safetensors" in resumed
     assert summary(tmp_path / "out")["mIoU"] == pytest.approx(last)
 
 
@@ -201,10 +201,7 @@ def test_training_in_two_processes_equals_one(toy, tmp_path):
     args = ["--dataset-json", toy, *TOY_TRAINING, "OUTPUT_DIR"]
     run(TRAIN_TOY, *args, tmp_path / "one", "SOLVER.MAX_ITER", 5)
     run(TRAIN_TOY, "--num-gpus", 2, *args, tmp_path / "two", "SOLVER.MAX_ITER", 5)
-    one, two = (
-        torch.load(tmp_path / f"{name}/model_final.pth", weights_only=True)["model"]
-        for name in ("one", "two")
-    )
+    one, two = (load_file(tmp_path / f"{name}/model_final.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     # Other pictures go into a batch on two processes (the sampler deals them out), but both runs
     # see batches of four and must end near each other, and far from where they started.

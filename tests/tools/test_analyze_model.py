@@ -1,0 +1,98 @@
+"""`tools/analyze_model.py`: the published size counted without weights, and the tables."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from detecture.checkpoint.weights_file import make_header, pack_weights
+from detecture.config import make_config
+from detecture.d2 import META_ARCH_REGISTRY
+from detecture.engine.profiling.counting import adapter_bytes, part_of
+from detecture.modeling.build import build_model
+
+REPO = Path(__file__).parents[2]
+FULL = str(REPO / "configs/detecture_qwen3vl8b_sam3.yaml")
+TINY = str(REPO / "configs/detecture_tiny.yaml")
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("analyze_model", REPO / "tools/analyze_model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(tool, capsys, *arguments):
+    assert tool.main([*arguments[:2], "--json", *arguments[2:]]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_full_size(tool, capsys):
+    result = run(tool, capsys, "--config-file", FULL, "--meta", "--tasks", "parameter", "memory")
+    parts = result["parameter"]
+    assert {part: row["trained"] for part, row in parts.items() if row["trained"]} == {
+        "vlm lora": 3_833_856,
+        "seg rows": 8_192,
+        "bridge": 4_197_376,
+        "mask head": 197_376,
+        "dustbin": 4_096,
+        "total": 8_240_896,
+    }
+    assert parts["total"]["trained_tensors"] == 157
+    assert parts["vlm vision"]["frozen"] + parts["vlm text"]["frozen"] == 8_767_123_696
+    assert "segmenter other" not in parts
+    assert result["adapter_bytes"] <= 40e6
+    ours, published = result["memory"]["ours"], result["memory"]["published"]
+    assert ours["moments"] == 2 * 4 * 8_240_896
+    assert published["of_these_tables"] == pytest.approx(2.49e9, rel=0.005)
+    assert published["of_these_moments_of_tables"] == pytest.approx(4.98e9, rel=0.005)
+
+
+def test_operations_at_full_size(tool, capsys):
+    result = run(tool, capsys, "--config-file", FULL, "--meta", "--tasks", "flop")
+    flops = {stage: row["flops"] / 1e12 for stage, row in result["stages"].items()}
+    assert flops["segmenter_encoder"] == pytest.approx(5.61, abs=0.01)
+    # 0.44 with a prompt of many words and the parts that this path leaves out.
+    assert flops["slot"] == pytest.approx(0.39, abs=0.01)
+    assert flops["prefill"] == pytest.approx(19.44, abs=0.01)
+    assert result["stages"]["decode_per_token"]["weight_bytes"] == pytest.approx(15.3e9, rel=0.01)
+    predicted = result["predicted"]["inference_2_regions"]["ratio"]
+    assert predicted["extraction"] > 3
+    assert predicted["masks"] == pytest.approx(7 / 3)
+    assert predicted["decode"] == 1
+    assert result["predicted"]["training_stage_1"]["ratio"]["total"] > 1.5
+
+
+def test_tables_of_a_small_model(tool, capsys):
+    tasks = ["parameter", "memory", "flop", "activation", "structure"]
+    assert tool.main(["--config-file", TINY, "--tasks", *tasks]) == 0
+    out = capsys.readouterr().out
+    for text in ("adapter file", "gradients", "extraction_per_region", "activations", "Detecture:"):
+        assert text in out
+    assert "layers: ModuleList" in out or "Qwen3VLTextDecoderLayer x 4" in out
+
+
+def test_the_computed_size_is_that_of_the_file():
+    cfg = make_config(TINY, ["MODEL.DEVICE", "cpu", "MODEL.VLM.TRAIN", "lora"])
+    model = build_model(cfg)
+    header = make_header(cfg.dump(), model.checkpoint_header(), iteration=0)
+    file = pack_weights(model.checkpoint_state(), header)
+    assert adapter_bytes(model, cfg) == pytest.approx(len(file), abs=1024)
+
+
+def test_every_parameter_has_a_part():
+    cfg = make_config(TINY, ["MODEL.DEVICE", "cpu", "MODEL.VLM.TRAIN", "lora"])
+    with torch.device("meta"):
+        model = META_ARCH_REGISTRY.get("Detecture")(cfg)
+    assert {part_of(name) for name, _ in model.named_parameters()} >= {"vlm text", "dustbin"}
+    assert "segmenter other" not in {part_of(name) for name, _ in model.named_parameters()}
+
+
+def test_another_method_is_refused(tool, capsys):
+    floor = str(REPO / "configs/baselines/floor_half_split.yaml")
+    assert tool.main(["--config-file", floor]) == 2
+    assert "only Detecture is counted" in capsys.readouterr().err
