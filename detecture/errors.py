@@ -3,6 +3,8 @@
 Every message names the file, the key or the id, and the remedy.
 """
 
+from collections.abc import Sequence
+
 
 class DetectureError(Exception):
     """Base of all errors that are about the user's input, not about a defect of the program."""
@@ -33,3 +35,13 @@ EXIT_FAILED = 1
 
 EXIT_USAGE = 2
 """Exit status of a command line that was given something it cannot work with."""
+
+
+def require_choice(key: str, value: str, known: Sequence[str]) -> None:
+    """Check a value that is one of a few words.
+
+    Raises:
+        ConfigError: it is none of them; names the config key and the words.
+    """
+    if value not in known:
+        raise ConfigError(f"{key} is {value!r}; use one of {', '.join(known)}")

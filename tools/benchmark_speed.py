@@ -3,15 +3,24 @@
 
   python tools/benchmark_speed.py --task evaluation
   python tools/benchmark_speed.py --task data --dataset rwtd
+  python tools/benchmark_speed.py --task inference --regions 2 6 --batch-sizes 1 8
+  python tools/benchmark_speed.py --task train
 
 evaluation: scoring one picture (1024x1024, 6 regions) against the plain way, boolean-mask IoU pair
 by pair and scikit-learn's ARI, on the same inputs.
 data: pictures per second of the evaluation loader with 0 and 2 workers, and the memory of all
 processes over 5 epochs of 2,000 records.
+inference: every stage of a Detecture with random weights on answers of fixed length, against the
+published way (a whole second pass, always seven slots) on the same weights and inputs, in turns.
+train: optimiser steps of stages 1 and 2, against the published way (autograd through the VLM and
+the whole vocabulary in both stages, whole tables in the optimiser).
+Both void the comparison where the sides do not compute the same, and add what counted operations
+and bytes predict at full size. Tables go to stderr, JSON to stdout.
 """
 
 import argparse
 import functools
+import importlib.metadata
 import json
 import platform
 import subprocess
@@ -32,8 +41,18 @@ from detecture.d2 import build_detection_test_loader
 from detecture.data import TextureMapper, load_registered
 from detecture.data.ground_truth import paint
 from detecture.device import resolve_device
+from detecture.engine.profiling.clock import percentiles
+from detecture.engine.profiling.suite import (
+    full_size_costs,
+    inference_suite,
+    predict_all,
+    prediction_lines,
+    training_suite,
+)
 from detecture.errors import EXIT_USAGE, DetectureError
 from detecture.evaluation import score_label_map
+
+PROPORTIONAL = Path(__file__).parents[1] / "configs/bench/proportional.yaml"
 
 
 def timed(function: Callable[[], Any]) -> float:
@@ -58,6 +77,8 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
+        "transformers": importlib.metadata.version("transformers"),
+        "threads": str(torch.get_num_threads()),
     }
 
 
@@ -97,15 +118,10 @@ def benchmark_evaluation(size: int, regions: int, repeats: int) -> dict[str, Any
         theirs.append(timed(lambda: plain_scores(label_map, regions, masks)))
     return {
         "inputs": f"{size}x{size}, {regions} regions, {repeats} repeats in turns",
-        "ours": _percentiles(ours),
-        "plain": _percentiles(theirs),
+        "ours": percentiles(ours),
+        "plain": percentiles(theirs),
         "ratio_p50": float(np.median(theirs) / np.median(ours)),
     }
-
-
-def _percentiles(seconds: list[float]) -> dict[str, float]:
-    p50, p95 = np.percentile(seconds, [50, 95]) * 1e3
-    return {"p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 def benchmark_data(dataset: str, records: int, epochs: int) -> dict[str, Any]:
@@ -163,24 +179,78 @@ def _memory_mib() -> float:
     return total / 2**20
 
 
+def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
+    """Inference or training of a Detecture."""
+    cfg = make_config(args.config_file, args.opts)
+    options: dict[str, Any] = {
+        "batch_sizes": args.batch_sizes,
+        "tokens_per_region": args.tokens_per_region,
+        "prompt_tokens": args.prompt_tokens,
+        "published": args.published,
+        "report": functools.partial(print, file=sys.stderr, flush=True),
+    }
+    if args.task == "inference":
+        options |= {"regions": args.regions or [2, 6], "repeats": args.repeats or 10}
+        options["batch_sizes"] = args.batch_sizes or [1, 8]
+        result = inference_suite(cfg, size=args.size, **options)
+    else:
+        options |= {"regions": args.regions or [4], "repeats": args.repeats or 3}
+        options["batch_sizes"] = args.batch_sizes or [2]
+        result = training_suite(cfg, **options)
+    result |= {"config": str(args.config_file), "model_device": cfg.MODEL.DEVICE}
+    if args.predict:
+        predictions = predict_all(*full_size_costs(args.tokens_per_region))
+        chosen = {k: v for k, v in predictions.items() if k.startswith(args.task)}
+        print("\n".join(prediction_lines(chosen)), file=sys.stderr)
+        result["predicted_at_full_size"] = chosen
+    return result
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--task", required=True, choices=("evaluation", "data"))
-    parser.add_argument("--size", type=int, default=1024, help="evaluation: side in pixels")
-    parser.add_argument("--regions", type=int, default=6, help="evaluation: number of regions")
-    parser.add_argument("--repeats", type=int, default=50, help="evaluation: timed calls")
+    tasks = ("evaluation", "data", "inference", "train")
+    parser.add_argument("--task", required=True, choices=tasks)
+    parser.add_argument("--size", type=int, help="side of pictures in pixels (evaluation: 1024)")
+    parser.add_argument("--regions", type=int, nargs="+", help="numbers of regions")
+    parser.add_argument("--repeats", type=int, help="timed runs")
     parser.add_argument("--dataset", default="samples", help="data: a registered data set")
     parser.add_argument("--records", type=int, default=2000, help="data: records of the memory run")
     parser.add_argument("--epochs", type=int, default=5, help="data: epochs of the memory run")
+    model = parser.add_argument_group("inference, train")
+    model.add_argument("--config-file", default=str(PROPORTIONAL), metavar="FILE")
+    model.add_argument("--batch-sizes", type=int, nargs="+", help="1 8 (train: 2)")
+    model.add_argument("--tokens-per-region", type=int, default=40)
+    model.add_argument("--prompt-tokens", type=int, default=300, help="without visual tokens")
+    model.add_argument(
+        "--published",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure the published way too",
+    )
+    model.add_argument(
+        "--predict",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="count full size, and what follows for one H200",
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ..")
     args = parser.parse_args(argv)
+    numbers = [*(args.regions or []), *(args.batch_sizes or []), args.repeats or 1]
+    if min(numbers) < 1:
+        parser.error("--regions, --batch-sizes and --repeats are positive numbers")
+    if args.task == "evaluation" and len(args.regions or [6]) > 1:
+        parser.error("--task evaluation takes one number of regions")
     try:
         if args.task == "evaluation":
-            result = benchmark_evaluation(args.size, args.regions, args.repeats)
-        else:
+            (regions,) = args.regions or [6]
+            result = benchmark_evaluation(args.size or 1024, regions, args.repeats or 50)
+        elif args.task == "data":
             result = benchmark_data(args.dataset, args.records, args.epochs)
+        else:
+            result = benchmark_model(args)
     except DetectureError as error:
         print(f"benchmark_speed: {error}", file=sys.stderr)
         return EXIT_USAGE

@@ -54,8 +54,10 @@ _TABLES = ("embed_tokens.weight", "lm_head.weight")
 _DUSTBIN = "dustbin_embed"
 _FACTS = ("epoch", "val_iou", "phase")
 # What a damaged or foreign file makes the reader raise.
-_UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError)
-_UNREADABLE += (AttributeError, AssertionError, OverflowError, struct.error)
+_UNREADABLE: tuple[type[Exception], ...] = (
+    RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError,
+    AssertionError, OverflowError, struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,7 @@ def import_published(
     due = model.checkpoint_state()
     named = match_names(published.tensors, due)
     rows = _table_rows(path, named)
-    # A table that was never cut down to the tokenizer has its seg row somewhere in the middle.
-    whole = int(model.vlm.model.config.text_config.vocab_size)
-    row = find_seg_row(rows, token_id, seg_id, untouched_rows=whole)
+    row = find_seg_row(rows, token_id, seg_id, model.vlm.model.config.text_config.vocab_size)
     tensors = _take(path, named, due, row)
     if published.left:
         notes.append(f"not taken: {', '.join(published.left)}")
@@ -176,14 +176,11 @@ def read_published(path: Path) -> Published:
         )
     tensors = {str(name): value for name, value in inner.items()}
     outer = content.get(_DUSTBIN)
-    if outer is not None:
-        own = [name for name in tensors if re.fullmatch(rf"(?:.*\.)?{_DUSTBIN}", name)]
-        tensors.update({} if own else {_DUSTBIN: outer})
-        for name in own:
-            if not _same(tensors[name], outer):
-                raise CheckpointError(
-                    f"{path}: {_DUSTBIN} and model_trainable's {name} differ; the file is not sound"
-                )
+    own = next((name for name in tensors if name.split(".")[-1] == _DUSTBIN), None)
+    if own is None and outer is not None:
+        tensors[_DUSTBIN] = outer
+    elif own is not None and outer is not None and not _same(tensors[own], outer):
+        raise CheckpointError(f"{path}: {_DUSTBIN} and model_trainable's {own} differ")
     wrong = [name for name, value in tensors.items() if not isinstance(value, Tensor)]
     if wrong:
         raise CheckpointError(f"{path}: no tensors: {', '.join(wrong)}")
@@ -199,7 +196,8 @@ def reference_model(config_file: str | Path | None, overrides: Sequence[str]) ->
         ConfigError: the config is wrong, or is of another method.
     """
     words = ["MODEL.DEVICE", "cpu", "MODEL.FEATURE_CACHE", "", "MODEL.VLM.BASE", ""]
-    cfg = make_config(config_file, [*overrides, *words, "MODEL.SEGMENTER.BASE", ""])
+    words += ["MODEL.SEGMENTER.BASE", "", "MODEL.VLM.GRADIENT_CHECKPOINTING", "False"]
+    cfg = make_config(config_file, [*overrides, *words])
     if cfg.MODEL.META_ARCHITECTURE != "Detecture":
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}; a Detecture checkpoint "
@@ -249,7 +247,7 @@ def find_seg_row(rows: int, token_id: int | None, asked: int | None, untouched_r
         rows: of the table.
         token_id: the tokenizer's id of the token; None where the tokenizer cannot be had.
         asked: what the user says (`--seg-id`), which goes before everything else.
-        untouched_rows: of the table before any token was added.
+        untouched_rows: of the table before any token was added; it is longer than the tokenizer.
 
     Raises:
         CheckpointError: these do not agree.

@@ -29,7 +29,7 @@ def load_wording(path: Path) -> PromptTemplate:
     users = {
         _user_form(v): n
         for n, v in constants.items()
-        if v not in lines and "system" not in n.lower() and "{N}" in _user_form(v)
+        if v not in lines and "system" not in n.lower() and "{N}" in _user_form(v) and "<|" in v
     }
     named = {
         part: {v: n for n, v in constants.items() if re.search(pattern, n, re.IGNORECASE)}
@@ -37,7 +37,9 @@ def load_wording(path: Path) -> PromptTemplate:
     }
     parts = {
         "system text (a name with SYSTEM)": list(named["system"]),
-        "user text (with {N}, another {placeholder}, or the open count)": list(users),
+        "user text (with the format and {N}, another {placeholder}, or the open count)": list(
+            users
+        ),
         "line format (with two {placeholders}, ending in the seg token)": list(lines.values()),
         "joiner (a name with JOIN or SEPARATOR)": list(named["joiner"]),
     }
@@ -92,7 +94,7 @@ def _line_form(text: str) -> str:
 
 def _user_form(text: str) -> str:
     """A user text with `{N}`; without it where it is none."""
-    if "{N}" in text or "<|" not in text:
+    if "{N}" in text:
         return text
     placeholders = set(re.findall(r"(?<!\{)\{\w*\}(?!\})", text))
     if len(placeholders) == 1:  # written for str.format, which also undoubles braces

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detecture.d2 import SEM_SEG_HEADS_REGISTRY, CfgNode, configurable
-from detecture.errors import ConfigError
+from detecture.errors import require_choice
 from detecture.modeling.segmenter import ImageFeatures, Segmenter
 from detecture.modeling.vlm.build import build_registered
 
@@ -102,12 +102,8 @@ class BridgeHead(nn.Module):
             ConfigError: a word is none of those.
         """
         super().__init__()
-        for key, value, known in (
-            ("MODEL.BRIDGE.KIND", kind, ("native", "bottleneck")),
-            ("MODEL.BRIDGE.DECODING", decoding, ("multiplexed", "multi_slot")),
-        ):
-            if value not in known:
-                raise ConfigError(f"{key} is {value!r}; use one of {', '.join(known)}")
+        require_choice("MODEL.BRIDGE.KIND", kind, ("native", "bottleneck"))
+        require_choice("MODEL.BRIDGE.DECODING", decoding, ("multiplexed", "multi_slot"))
         self.kind = kind
         self.decoding = decoding
         inner = shape.text_width if kind == "native" else max(shape.hidden_size // 8, 1)

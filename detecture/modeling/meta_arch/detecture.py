@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import count_phrase
-from detecture.errors import CheckpointError, ConfigError
+from detecture.errors import CheckpointError, require_choice
 from detecture.modeling.encoders import Encoders, Encoding
 from detecture.modeling.feature_cache import FeatureCache
 from detecture.modeling.heads import BridgeHead, HeadShape, build_head
@@ -76,10 +76,7 @@ class Detecture(nn.Module):
             ConfigError: an unknown `train_count`.
         """
         super().__init__()
-        if train_count not in TRAIN_COUNTS:
-            raise ConfigError(
-                f"MODEL.VLM.TRAIN_COUNT is {train_count!r}; use one of {', '.join(TRAIN_COUNTS)}"
-            )
+        require_choice("MODEL.VLM.TRAIN_COUNT", train_count, TRAIN_COUNTS)
         self.vlm = vlm
         self.segmenter = segmenter.requires_grad_(False)
         self.head = head

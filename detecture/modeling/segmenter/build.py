@@ -11,12 +11,12 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.transforms.v2 import functional as transforms
 
 from detecture.d2 import CfgNode, Registry
 from detecture.errors import ConfigError, DetectureError
 from detecture.modeling.segmenter.features import ImageFeatures
 from detecture.modeling.segmenter.name_map import check_names
+from detecture.modeling.stretch import stretch
 
 SEGMENTER_REGISTRY = Registry("SEGMENTER")
 SEGMENTER_REGISTRY.__doc__ = """
@@ -114,15 +114,8 @@ class Segmenter(nn.Module, ABC):
         Raises:
             ValueError: an image has another type or shape.
         """
-        size = [self.image_size, self.image_size]
-        squares = []
-        for image in images:
-            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
-                raise ValueError(
-                    f"an image must be uint8 (3,H,W), not {image.dtype} {tuple(image.shape)}"
-                )
-            squares.append(transforms.resize(image.to(self.device), size, antialias=True))
-        pixels_B3SS = torch.stack(squares).to(torch.float32) / 255.0
+        squares_B3SS = stretch(images, self.image_size, self.device)
+        pixels_B3SS = squares_B3SS.to(torch.float32) / 255.0
         return (pixels_B3SS - self.PIXEL_MEAN) / self.PIXEL_STD
 
     def encode_image(self, pixels_B3SS: Tensor) -> ImageFeatures:

@@ -1,22 +1,22 @@
-"""Builds a Qwen3-VL and what goes with it: from weights, or small with random ones."""
+"""Builds a Qwen3-VL and what goes with it: from weights, or small with random ones.
+
+transformers is imported where a model is built: it takes seconds, and most methods need none of it.
+"""
+
+from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import (
-    AutoImageProcessor,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-    Qwen2VLImageProcessor,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
-)
 
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.vlm import tokenizer as small
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen3VLForConditionalGeneration
 
 _CONFIGS = Path(__file__).parent / "configs"
 
@@ -49,6 +49,8 @@ def random_backbone(config: str, seed: int = 0, dtype: str = "float32") -> Backb
     Raises:
         ConfigError: no such structure, or the vocabulary is too small for the tokenizer.
     """
+    from transformers import Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
     tokenizer = small.small_tokenizer()
     model_config = Qwen3VLConfig(**_read_config(config))
     for name, token in (
@@ -97,6 +99,8 @@ def load_backbone(
         CheckpointError: the weights are not there; says where to get them.
         ConfigError: quantization without bitsandbytes.
     """
+    from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
+
     options: dict[str, Any] = {"dtype": DTYPES[dtype]}
     if Path(base).is_dir() and not list(Path(base).glob("*.safetensors*")):
         raise CheckpointError(

@@ -1,9 +1,9 @@
 """Prompts and answers of a VLM as token ids."""
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from detecture.data.prompts import (
     DEFAULT_PROMPTS,
@@ -14,6 +14,9 @@ from detecture.data.prompts import (
 )
 from detecture.errors import CheckpointError
 from detecture.modeling.vlm import tokenizer as markup
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 NAMED_PROMPTS = {"default": DEFAULT_PROMPTS, "tiny": TINY_PROMPTS}
 

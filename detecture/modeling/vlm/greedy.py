@@ -1,11 +1,17 @@
 """Greedy answers of a VLM, a batch at a time."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from transformers import DynamicCache, Qwen3VLForConditionalGeneration
 
 from detecture.modeling.vlm.chat import Chat
 from detecture.modeling.vlm.types import Prefix
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, Qwen3VLForConditionalGeneration
 
 
 def write_greedily(

@@ -4,30 +4,34 @@ Legend: B pictures, V visual tokens, P prompt tokens (padded on the left), A ans
 on the right), K regions, D hidden size.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as vision_functional
-from transformers import DynamicCache
 
 from detecture.d2 import CfgNode, configurable
 from detecture.data.prompts import PromptTemplate
-from detecture.errors import CheckpointError, ConfigError
+from detecture.errors import CheckpointError, require_choice
 from detecture.modeling.region_attention import (
     RegionBlocks,
     additive_mask,
     answer_attention,
     region_blocks,
 )
+from detecture.modeling.stretch import stretch
 from detecture.modeling.vlm.backbone import Backbone, load_backbone, random_backbone
 from detecture.modeling.vlm.build import VLM_REGISTRY
 from detecture.modeling.vlm.chat import Chat, load_prompts
 from detecture.modeling.vlm.greedy import write_greedily
 from detecture.modeling.vlm.trained_parts import add_lora, add_seg_rows
 from detecture.modeling.vlm.types import Generated, Prefix, TeacherForced, VisionFeatures, pad
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 
 @VLM_REGISTRY.register()
@@ -80,12 +84,12 @@ class Qwen3VL(nn.Module):
             ConfigError: a word is none of those above.
         """
         super().__init__()
-        _one_of("MODEL.VLM.TRAIN", train, ("lora", "full", "none"))
-        _one_of("MODEL.VLM.SEG_ROWS", seg_rows, ("trained", "frozen"))
-        _one_of("MODEL.VLM.WARM_START", warm_start_kind, ("im_end", "mean", "random"))
-        _one_of("MODEL.VLM.ATTENTION", attention, ("block_diagonal", "causal"))
-        _one_of("MODEL.VLM.LM_ATTENTION", lm_attention, ("block_diagonal", "causal"))
-        _one_of("MODEL.VLM.STOP_SUPERVISION", stop_supervision, ("newline", "released"))
+        require_choice("MODEL.VLM.TRAIN", train, ("lora", "full", "none"))
+        require_choice("MODEL.VLM.SEG_ROWS", seg_rows, ("trained", "frozen"))
+        require_choice("MODEL.VLM.WARM_START", warm_start_kind, ("im_end", "mean", "random"))
+        require_choice("MODEL.VLM.ATTENTION", attention, ("block_diagonal", "causal"))
+        require_choice("MODEL.VLM.LM_ATTENTION", lm_attention, ("block_diagonal", "causal"))
+        require_choice("MODEL.VLM.STOP_SUPERVISION", stop_supervision, ("newline", "released"))
         self.source = backbone.source
         self.dispatched = backbone.dispatched
         self.image_processor = backbone.image_processor
@@ -193,7 +197,7 @@ class Qwen3VL(nn.Module):
             digest.update(parameter.detach().float().cpu().numpy().tobytes())
         return f"{digest.hexdigest()} {self.attention} {self.chat.stop_supervision}"
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "Qwen3VL":
+    def _apply(self, fn: Any, recurse: bool = True) -> Qwen3VL:
         """Leave layers where transformers has dispatched them; `fn` moves or casts tensors."""
         return self if self.dispatched else super()._apply(fn, recurse)
 
@@ -222,13 +226,9 @@ class Qwen3VL(nn.Module):
         Args:
             images: uint8 (3,H,W), of any size; they are stretched to a square.
         """
-        size = [self.image_size, self.image_size]
-        squares = [
-            vision_functional.resize(image.to(self.device), size, antialias=True)
-            for image in images
-        ]
+        squares_B3SS = stretch(images, self.image_size, self.device)
         whole = {"shortest_edge": 1, "longest_edge": 2 * self.image_size**2}
-        inputs = self.image_processor(images=squares, return_tensors="pt", size=whole)
+        inputs = self.image_processor(images=list(squares_B3SS), return_tensors="pt", size=whole)
         grid_B3 = inputs["image_grid_thw"].to(self.device)
         pixels = inputs["pixel_values"].to(self.device)
         if self.model.dtype == torch.float64:
@@ -334,7 +334,7 @@ class Qwen3VL(nn.Module):
         The second pass runs the answers only: the keys and values of the prompt are those of the
         first, because no prompt token sees an answer.
         """
-        cache = DynamicCache(config=self.model.config.text_config)
+        cache = self.new_cache()
         answers = self.write(prefix, cache)
         blocks, states = self.extract(prefix, answers, cache)
         return Generated(
@@ -344,6 +344,12 @@ class Qwen3VL(nn.Module):
             [self.chat.tokenizer.decode(answer) for answer in answers],
             [self.chat.end_id not in answer for answer in answers],
         )
+
+    def new_cache(self) -> DynamicCache:
+        """An empty store of keys and values."""
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self.model.config.text_config)
 
     @torch.no_grad()
     def write(self, prefix: Prefix, cache: DynamicCache) -> list[list[int]]:
@@ -392,8 +398,3 @@ class Qwen3VL(nn.Module):
 def _at(states_BAD: Tensor, position_BK: Tensor) -> Tensor:
     index = position_BK[..., None].expand(-1, -1, states_BAD.shape[-1])
     return states_BAD.gather(1, index)
-
-
-def _one_of(key: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"{key} is {value!r}; use one of {', '.join(known)}")

@@ -5,12 +5,15 @@ any text can be written, what the training sentences say takes few tokens. It li
 `detecture/assets/tokenizer`; `python -m detecture.modeling.vlm.tokenizer` makes it anew.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 ASSET = Path(__file__).parents[2] / "assets" / "tokenizer"
 
@@ -39,6 +42,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedT
         texts: what the vocabulary is made for.
         vocab_size: number of tokens, the 256 bytes and the special ones included.
     """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -64,6 +70,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedT
 
 def small_tokenizer() -> PreTrainedTokenizerFast:
     """The shipped one."""
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast.from_pretrained(ASSET)
 
 

@@ -1,10 +1,15 @@
 """What is added to a frozen VLM to be trained: low-rank adapters and the rows of `<|seg|>`."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from transformers import Qwen3VLForConditionalGeneration
 
 from detecture.modeling.vlm.seg_rows import SegEmbedding, SegHead
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
 
 LORA_TARGETS = r".*language_model.*\.(q_proj|v_proj)"
 """Query and value projections of every text layer; the vision tower is left alone."""
@@ -14,6 +19,8 @@ def add_lora(
     model: Qwen3VLForConditionalGeneration, rank: int, alpha: float, dropout: float
 ) -> None:
     """Put low-rank adapters beside the projections (in place), in single precision at least."""
+    from peft import LoraConfig, inject_adapter_in_model
+
     inject_adapter_in_model(
         LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=LORA_TARGETS),
         model,

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,10 @@ class VisionFeatures:
 
     def as_encoder_output(self) -> dict[str, Any]:
         """In the form in which transformers takes visual features that are there already."""
+        from transformers.models.qwen3_vl.modeling_qwen3_vl import (
+            BaseModelOutputWithDeepstackFeatures,
+        )
+
         output = BaseModelOutputWithDeepstackFeatures(
             pooler_output=tuple(self.tokens_BVD),
             deepstack_features=[tuple(level) for level in self.deepstack],
