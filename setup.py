@@ -19,7 +19,14 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["detecture", "detecture.*"]),
-    package_data={"detecture": ["py.typed", "assets/*", "assets/*/*", "data/datasets/*.json", "modeling/*/configs/*.json"]},
+    package_data={
+        "detecture": [
+            "py.typed",
+            "assets/*/*",
+            "data/datasets/*.json",
+            "modeling/*/configs/*.json",
+        ]
+    },
     install_requires=[
         # 2.6: weights_only loading is safe from there on (CVE-2025-32434); 2.9: slow Conv3d.
         "torch>=2.6,!=2.9.*",
@@ -54,7 +61,7 @@ setup(
         "supervision": ["supervision>=0.25"],
         "ray": ["ray>=2.40"],
         # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
-        "quantized": ["bitsandbytes>=0.45", "accelerate>=1.0"],
+        "quantized": ["bitsandbytes>=0.50", "accelerate>=1.0"],
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -62,6 +69,7 @@ setup(
             "ruff==0.17.*",
             "supervision>=0.25",
             "sam3>=0.1.4",
+            "bitsandbytes>=0.50",
             "mypy>=1.11",
             "types-PyYAML",
             "types-psutil",

@@ -5,14 +5,13 @@ Detectron2's own loader may run code from a yaml file, and says little about a m
 """
 
 import ast
-import difflib
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from detecture.config.checks import all_keys, check_values, did_you_mean, get_key
 from detecture.config.keys import add_detecture_config
 from detecture.d2 import CfgNode, get_cfg
 from detecture.device import resolve_device
@@ -21,51 +20,6 @@ from detecture.errors import ConfigError
 _BASE_KEY = "_BASE_"
 # Keys that take a word or a whole number; they are stored as text.
 _TEXT_OR_INTEGER = {"TEST.COUNT"}
-# Least value that makes sense; below it, a run would fail late or do nothing.
-_LEAST = {
-    "DATALOADER.NUM_WORKERS": 0,
-    "INPUT.MAX_PIXELS": 1,
-    "INPUT.TRAIN_SIZE": 1,
-    "SOLVER.ACCUMULATION": 1,
-    "SOLVER.BASE_LR": 0,
-    "SOLVER.CHECKPOINT_PERIOD": 1,
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 0,
-    "SOLVER.CURRICULUM.STAGE2_EPOCH": 0,
-    "SOLVER.CURRICULUM.STAGE2_ITER": 0,
-    "SOLVER.IMS_PER_BATCH": 1,
-    "SOLVER.KEEP_CHECKPOINTS": 2,
-    "SOLVER.LOG_PERIOD": 1,
-    "SOLVER.MAX_EPOCHS": 0,
-    "SOLVER.MAX_ITER": 1,
-    "SOLVER.MIN_LR": 0,
-    "SOLVER.RESTART.EPOCH": 0,
-    "SOLVER.RESTART.FACTOR": 0,
-    "SOLVER.RESTART.ITER": 0,
-    "SOLVER.RESTART.WARMUP_EPOCHS": 0,
-    "SOLVER.RESTART.WARMUP_ITERS": 0,
-    "SOLVER.WARMUP_EPOCHS": 0,
-    "SOLVER.WARMUP_ITERS": 0,
-    "SOLVER.WEIGHT_DECAY": 0,
-    "TEST.BOOTSTRAP_SAMPLES": 1,
-    "TEST.EARLY_STOPPING_PATIENCE": 0,
-    "TEST.EVAL_PERIOD": 0,
-    "TEST.MAX_FAILURES_IN_A_ROW": 1,
-    "TEST.MAX_SCORE_PIXELS": 1,
-    "TEST.VALIDATION_PICTURES": 0,
-}
-# The words that a key knows.
-_CHOICES = {
-    "SOLVER.AMP.PRECISION": ("bfloat16", "float16"),
-    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("full_model", "norm", "value"),
-    "SOLVER.LR_SCHEDULER_NAME": (
-        "CurriculumCosine",
-        "WarmupCosineLR",
-        "WarmupMultiStepLR",
-        "WarmupStepWithFixedGammaLR",
-    ),
-    "SOLVER.OPTIMIZER": ("AdamW", "SGD"),
-    "SOLVER.WARMUP_METHOD": ("constant", "linear"),
-}
 
 
 def make_config(config_file: str | Path | None, overrides: Sequence[str] = ()) -> CfgNode:
@@ -89,40 +43,6 @@ def make_config(config_file: str | Path | None, overrides: Sequence[str] = ()) -
     return cfg
 
 
-def check_values(cfg: CfgNode) -> None:
-    """Refuse values that no part of the program can work with.
-
-    Raises:
-        ConfigError: names the key.
-    """
-    for key, least in _LEAST.items():
-        if not (value := _get(cfg, key, "")) >= least:  # NaN is refused too
-            raise ConfigError(f"{key} is {value}; it must be at least {least}")
-    for key, words in _CHOICES.items():
-        if (value := _get(cfg, key, "")) not in words:
-            hint = _did_you_mean(value, list(words))
-            raise ConfigError(f"{key} is {value!r}; use one of {', '.join(words)}{hint}")
-    count = cfg.TEST.COUNT
-    if count not in ("regime", "autonomous", "per_image") and not (
-        count.isascii() and count.isdigit() and int(count) > 0
-    ):
-        raise ConfigError(
-            f"TEST.COUNT {count!r}: use regime, autonomous, per_image or a positive integer"
-        )
-    for row in cfg.TEST.EXPECTED_RESULTS:
-        finite = all(math.isfinite(v) for v in row if isinstance(v, (int, float)))
-        kinds: tuple[Any, ...] = (str, str, (int, float), (int, float))
-        if (
-            not finite
-            or len(row) != 4
-            or not all(isinstance(*pair) for pair in zip(row, kinds, strict=True))
-        ):
-            raise ConfigError(
-                f"TEST.EXPECTED_RESULTS holds {row!r}; each row is [task, metric, value, "
-                'tolerance], such as ["texture", "mIoU", 0.83, 0.01]'
-            )
-
-
 def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:
     """Merge a yaml file, and the files that it names under `_BASE_`, into `cfg` (in place).
 
@@ -132,7 +52,7 @@ def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:
     """
     path = Path(config_file).expanduser()
     accepted = {
-        key: _coerce(key, value, _get(cfg, key, ""), f"{source}: ")
+        key: _coerce(key, value, get_key(cfg, key, ""), f"{source}: ")
         for source, values in _read_yaml_chain(path, ())
         for key, value in _leaves(cfg, values, "", source)
     }
@@ -153,7 +73,7 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
             f"overrides are pairs of KEY VALUE, got {len(overrides)} words: {' '.join(overrides)}"
         )
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        default = _get(cfg, key, "command line: ")
+        default = get_key(cfg, key, "command line: ")
         value: Any = _literal(text)
         if isinstance(default, str) and not isinstance(value, str):
             value = text  # text is due: `OUTPUT_DIR 2024` is a folder's name
@@ -187,7 +107,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         siblings = sorted(str(p) for p in path.parent.glob("*.yaml"))
-        hint = _did_you_mean(str(path), siblings) or "; the shipped ones are under configs/"
+        hint = did_you_mean(str(path), siblings) or "; the shipped ones are under configs/"
         raise ConfigError(f"{path}: no such config file{hint}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a yaml file ({error})") from error
@@ -217,7 +137,7 @@ def _leaves(
     """Full key and value of every leaf; checks that sections stay sections."""
     for name, value in values.items():
         key = f"{prefix}{name}"
-        default = _get(cfg, key, f"{source}: ")
+        default = get_key(cfg, key, f"{source}: ")
         if isinstance(default, CfgNode):
             if not isinstance(value, dict):
                 raise ConfigError(
@@ -229,33 +149,9 @@ def _leaves(
             yield key, value
 
 
-def _get(cfg: CfgNode, key: str, source: str) -> Any:
-    node: Any = cfg
-    for name in key.split("."):
-        if not isinstance(node, CfgNode) or name not in node:
-            raise ConfigError(f"{source}unknown key {key}{_did_you_mean(key, list(_keys(cfg)))}")
-        node = node[name]
-    return node
-
-
-def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items():
-        yield f"{prefix}{name}"
-        if isinstance(value, CfgNode):
-            yield from _keys(value, f"{prefix}{name}.")
-
-
-def _did_you_mean(word: str, candidates: list[str]) -> str:
-    close = difflib.get_close_matches(word, candidates, n=1)
-    if not close:
-        # A right name in a wrong or missing section.
-        close = [c for c in candidates if c.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 def _set(cfg: CfgNode, key: str, value: Any) -> None:
     section, _, name = key.rpartition(".")
-    setattr(_get(cfg, section, "") if section else cfg, name, value)
+    setattr(get_key(cfg, section, "") if section else cfg, name, value)
 
 
 def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
@@ -281,7 +177,7 @@ def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
     if key in _TEXT_OR_INTEGER and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(default, CfgNode):
-        raise ConfigError(f"{source}{key} is a section; set one of {', '.join(_keys(default))}")
+        raise ConfigError(f"{source}{key} is a section; set one of {', '.join(all_keys(default))}")
     example = f"; write it as {type(default)([value])!r}" if isinstance(default, tuple) else ""
     raise ConfigError(
         f"{source}{key} must be of type {type(default).__name__}, got the "

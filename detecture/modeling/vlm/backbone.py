@@ -137,10 +137,16 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
         ) from error
     from transformers import BitsAndBytesConfig
 
+    # The vision tower is 7 % of the weights and sees everything first; the output table is read by
+    # the wrapper of its <|seg|> row. Both keep their precision.
+    kept = ["model.visual", "lm_head"]
     if kind == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        load_in_4bit=True,
+        llm_int8_skip_modules=kept,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
     )
 
 

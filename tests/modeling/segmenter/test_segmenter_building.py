@@ -44,8 +44,12 @@ def test_shipped_structures():
         assert vit["layer_norm_eps"] == 1e-5
 
 
-def test_proportional_has_the_proportions_of_the_full_size():
-    """An image costs 5.61 TFLOP and a prompt 0.44 (of which 0.38 here, without DETR decoder)."""
+def test_proportional_has_about_the_proportions_of_the_full_size():
+    """An image costs 5.61 TFLOP, and a prompt 0.38 of its 0.44 without the DETR decoder: 14.8.
+
+    The structure has that ratio in time on a CPU core (15.6, measured), where memory-bound parts of
+    a prompt weigh more than their operations: in these it is twice as much.
+    """
     with torch.device("meta"), torch.no_grad():
         segmenter = Sam3Transformers(structure="proportional").eval()
         pixels = torch.zeros(1, 3, 1008, 1008)
@@ -54,8 +58,10 @@ def test_proportional_has_the_proportions_of_the_full_size():
             features = segmenter.encode_image(pixels)
         with FlopCounterMode(display=False) as slot:
             segmenter.pixel_embeddings(features, index, prompt)
-    assert features.levels[-1].shape[-2:] == (72, 72)
-    assert 5.61 / 0.44 * 0.9 < image.get_total_flops() / slot.get_total_flops() < 5.61 / 0.38
+    # A quarter of the real 72x72: softmax over so many positions would be most of the cost here.
+    assert features.levels[-1].shape[-2:] == (36, 36)
+    ratio = image.get_total_flops() / slot.get_total_flops()
+    assert ratio == pytest.approx(2 * 5.61 / 0.38, rel=0.1)
 
 
 def test_unknown_names():
