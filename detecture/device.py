@@ -97,6 +97,12 @@ def peak_memory_bytes() -> int | None:
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
+def reset_peak_memory() -> None:
+    """Begin a new peak for `peak_memory_bytes`; does nothing on a CPU machine."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def set_cudnn_benchmark(enabled: bool) -> None:
     """Let cuDNN search for the fastest convolution (worth it where shapes repeat)."""
     torch.backends.cudnn.benchmark = enabled

@@ -42,13 +42,6 @@ from detecture.data import TextureMapper, load_registered
 from detecture.data.ground_truth import paint
 from detecture.device import resolve_device
 from detecture.engine.profiling.clock import percentiles
-from detecture.engine.profiling.suite import (
-    full_size_costs,
-    inference_suite,
-    predict_all,
-    prediction_lines,
-    training_suite,
-)
 from detecture.errors import EXIT_USAGE, DetectureError
 from detecture.evaluation import score_label_map
 
@@ -181,6 +174,15 @@ def _memory_mib() -> float:
 
 def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
     """Inference or training of a Detecture."""
+    # Here, because its libraries take seconds to import, and the other tasks need none of them.
+    from detecture.engine.profiling.suite import (
+        full_size_costs,
+        inference_suite,
+        predict_all,
+        prediction_lines,
+        training_suite,
+    )
+
     cfg = make_config(args.config_file, args.opts)
     options: dict[str, Any] = {
         "batch_sizes": args.batch_sizes,

@@ -1,8 +1,7 @@
 """Adapters from the published checkpoints (arXiv 2606.14754), which are torch pickles of gigabytes.
 
-Of the two whole vocabulary tables that these hold, only the row of `<|seg|>` is taken. Names are
-matched by their ends, because the wrapping of the VLM differed between versions of peft and
-transformers (specification of the model, section 9).
+Of the two whole vocabulary tables in them, only the row of `<|seg|>` is taken. Names are matched by
+their ends: the wrapping of the VLM differed between versions of libraries (specification, 9).
 """
 
 import hashlib
@@ -20,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from detecture.checkpoint.atomic import write_atomic
 from detecture.checkpoint.manifest import record_hashes
@@ -351,6 +349,8 @@ def _vocabulary(
     base = cfg.MODEL.VLM.BASE
     if not base:
         return model.checkpoint_header()["vocabulary"], model.vlm.chat.seg_id, []
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     except (OSError, ValueError):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -113,6 +112,8 @@ def merge_into_backbone(vlm: Qwen3VL) -> int:
         The number of adapters.
     """
     model = vlm.model
+    from peft.tuners.lora import LoraLayer
+
     layers = [(n, module) for n, module in model.named_modules() if isinstance(module, LoraLayer)]
     for name, layer in layers:
         base = layer.get_base_layer()

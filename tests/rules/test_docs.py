@@ -13,7 +13,9 @@ import pytest
 from detecture.config import make_config
 
 REPO = Path(__file__).parents[2]
-DOCS = [REPO / name for name in ("README.md", "INSTALL.md", "datasets/README.md")]
+DOCS = [
+    REPO / name for name in ("README.md", "INSTALL.md", "datasets/README.md", "docs/detecture.md")
+]
 TOOLS = sorted((REPO / "tools").glob("*.py"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Commands that only a network or another machine can run; they are not ours to check.
@@ -42,9 +44,9 @@ def commands():
 
 
 @cache
-def help_of(tool):
+def help_of(tool, *subcommand):
     done = subprocess.run(
-        [sys.executable, str(REPO / tool), "--help"], capture_output=True, text=True
+        [sys.executable, str(REPO / tool), *subcommand, "--help"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -87,6 +89,8 @@ def test_commands(doc, line, tmp_path):
         return
     tool, arguments = words[1], words[2:]
     text = help_of(tool)
+    if arguments and re.search(rf"\{{[\w,]*\b{re.escape(arguments[0])}\b[\w,]*\}}", text):
+        text = help_of(tool, arguments[0])
     overrides = []
     for index, word in enumerate(arguments):
         if word.startswith("--"):

@@ -2,15 +2,15 @@
 
 import ctypes
 import gc
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
+from detecture import device as devices
 from detecture.device import is_accelerator, peak_memory_bytes, synchronize
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -74,10 +74,7 @@ def reset_peak_memory(on_accelerator: bool) -> int:
     0 on an accelerator, whose peak counts as a whole; on a CPU the memory of the process now.
     """
     if on_accelerator:
-        # Younger than the oldest torch that this package takes.
-        reset = getattr(torch.accelerator, "reset_peak_memory_stats", None)
-        if reset is not None:
-            reset()
+        devices.reset_peak_memory()
         return 0
     if _can_reset():
         gc.collect()
@@ -87,15 +84,18 @@ def reset_peak_memory(on_accelerator: bool) -> int:
 
 
 def peak_memory(on_accelerator: bool) -> int:
-    """Bytes of the peak since `reset_peak_memory` (without Linux's /proc: since the start)."""
+    """Bytes of the peak since `reset_peak_memory`.
+
+    Windows only knows that since the start; on macOS it is what is in use now.
+    """
     if on_accelerator:
         return peak_memory_bytes() or 0
     if _can_reset():
         for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    info = psutil.Process().memory_info()
+    return int(getattr(info, "peak_wset", info.rss))
 
 
 def _can_reset() -> bool:
