@@ -21,6 +21,9 @@ the published data; `newline`: every line, the last too, ends in a newline."""
 
 OPEN_COUNT = "between 1 and 6"
 DESCRIPTION_LEAD = "Texture of"
+MAX_WORDS = 100
+"""Longer descriptions are cut in training: 10 to 15 words are asked for, and one of thousands would
+take all memory."""
 
 SEG = "<|seg|>"
 END = "<|im_end|>"
@@ -304,6 +307,7 @@ def _training_description(template: PromptTemplate, description: str) -> str:
         if cleaned == text:
             break
         text = cleaned
+    text = " ".join(text.split()[:MAX_WORDS])
     if re.match(rf"{DESCRIPTION_LEAD}\b", text, re.IGNORECASE):
         return text
     return f"{DESCRIPTION_LEAD} {text}".rstrip()

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from detecture.d2 import CfgNode
+from detecture.d2 import META_ARCH_REGISTRY, CfgNode
 from detecture.d2 import build_model as d2_build_model
 from detecture.errors import ConfigError
 
@@ -14,8 +14,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
         ConfigError: no method of this name is registered.
     """
     try:
-        return d2_build_model(cfg)
-    except ConfigError:
-        raise
+        META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     except KeyError as error:  # what Detectron2's registry raises
         raise ConfigError(f"MODEL.META_ARCHITECTURE: {error.args[0]}") from error
+    return d2_build_model(cfg)

@@ -26,6 +26,7 @@ class Encoders:
     Attributes:
         cache: keeps what frozen parts compute; None: nothing is kept.
         segmenter_source: what the segmenter's weights are.
+        train_segmenter: whether it trains.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Encoders:
         self.segmenter_source = segmenter_source
         self._vlm = vlm
         self._segmenter = segmenter
-        self._train_segmenter = train_segmenter
+        self.train_segmenter = train_segmenter
 
     def encode(self, images: Sequence[Tensor]) -> Encoding:
         """Both encodings of uint8 (3,H,W) pictures."""
@@ -56,8 +57,8 @@ class Encoders:
             positions = features.positions.expand(len(features), -1, -1, -1)
             return {**features.state(), "positions": positions}
 
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._train_segmenter):
-            if self.cache is None or self._train_segmenter:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.train_segmenter):
+            if self.cache is None or self.train_segmenter:
                 return segmenter.encode_image(segmenter.preprocess(images))
             made_by = f"{self.segmenter_source} {segmenter.image_size} {segmenter.dtype}"
             keys = [content_key(image, made_by) for image in images]

@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from detecture.checkpoint.atomic import write_atomic
+from detecture.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +37,20 @@ class FeatureCache:
     """A folder of features, one file for each key."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Use `folder`; it is made if it is not there."""
+        """Use `folder`; it is made if it is not there.
+
+        Raises:
+            ConfigError: it cannot be made, or is a file.
+        """
         self.folder = Path(folder).expanduser()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._warned = False
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"MODEL.FEATURE_CACHE {folder}: no folder that can be used ({error.strerror}); "
+                "name another, or leave it empty"
+            ) from error
 
     def rows(
         self,
@@ -86,8 +98,11 @@ class FeatureCache:
             return None
 
     def _write(self, key: str, entry: dict[str, Tensor]) -> None:
-        path = self._path(key)
-        path.parent.mkdir(exist_ok=True)
         content = save({name: tensor.contiguous() for name, tensor in entry.items()})
         digest = hashlib.sha256(content).digest()
-        write_atomic(path, lambda file: file.write(digest + content))
+        try:
+            write_atomic(self._path(key), lambda file: file.write(digest + content))
+        except OSError as error:  # a full or read-only disk costs time, not the run
+            if not self._warned:
+                logger.warning("MODEL.FEATURE_CACHE %s: nothing is kept (%s)", self.folder, error)
+            self._warned = True

@@ -1,5 +1,7 @@
 """Detecture: what trains, batches, slots, checkpoints, caches, switches."""
 
+import json
+
 import pytest
 import torch
 from micro import evaluation_batch, micro_model, micro_overrides, training_batch
@@ -214,6 +216,50 @@ def test_a_checkpoint_holds_what_trains_and_gives_the_model_back(tmp_path, overr
         assert part in str(error.value)
 
 
+def test_a_checkpoint_knows_the_frozen_parts_that_it_belongs_to(tmp_path, caplog):
+    header = micro_model(tmp_path).checkpoint_header()
+    for overrides in (
+        ("MODEL.RANDOM_WEIGHTS_SEED", "7"),
+        ("MODEL.SEGMENTER.NAME", "Sam3Meta"),
+    ):
+        with pytest.raises(CheckpointError, match="use the config that it was trained with"):
+            micro_model(tmp_path, *overrides).load_checkpoint_header(header)
+    edited = json.loads((tmp_path / "vlm.json").read_text())
+    edited["text_config"]["rms_norm_eps"] = 1e-5
+    (tmp_path / "edited.json").write_text(json.dumps(edited))
+    with pytest.raises(CheckpointError, match="edited"):
+        model = micro_model(tmp_path, "MODEL.VLM.CONFIG", str(tmp_path / "edited.json"))
+        model.load_checkpoint_header(header)
+    # Where everything trains, the seed of what it started from says nothing.
+    whole = ("MODEL.VLM.TRAIN", "full", "MODEL.SEGMENTER.TRAIN", "True")
+    header = micro_model(tmp_path, *whole).checkpoint_header()
+    micro_model(tmp_path, *whole, "MODEL.RANDOM_WEIGHTS_SEED", "7").load_checkpoint_header(header)
+    assert "trained with" not in caplog.text
+    for key, value in (
+        ("MODEL.VLM.ATTENTION", "causal"),
+        ("MODEL.VLM.IMAGE_SIZE", "128"),
+        ("MODEL.VLM.STOP_SUPERVISION", "released"),
+        ("MODEL.VLM.PROMPTS", "default"),
+    ):
+        caplog.clear()
+        micro_model(tmp_path, *whole, key, value).load_checkpoint_header(header)
+        assert "WARNING" in caplog.text, key
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"MODEL\.FEATURE_CACHE"):
+        micro_model(tmp_path, "MODEL.FEATURE_CACHE", str(tmp_path / "file"))
+    model = micro_model(tmp_path, "MODEL.FEATURE_CACHE", str(tmp_path / "cache")).train()
+
+    def full(path, write):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("detecture.modeling.feature_cache.write_atomic", full)
+    assert all(torch.isfinite(loss) for loss in model(training_batch()).values())
+    assert caplog.text.count("nothing is kept") == 1
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_the_cache_changes_nothing(tmp_path, stage):
     plain = micro_model(tmp_path, "MODEL.BRIDGE.DROPOUT", "0.0")
@@ -274,6 +320,8 @@ def test_cached_states_know_the_weights_that_they_come_from(tmp_path):
         ("MODEL.VLM.TRAIN_COUNT", "exact"),
         ("MODEL.VLM.TRAIN_COUNT", "mixed"),
         ("LOSS.NORMALIZER", "published"),
+        ("MODEL.DTYPE", "bfloat16"),
+        ("MODEL.SEGMENTER.NAME", "Sam3Meta"),
     ],
 )
 def test_every_switch_runs_a_step_and_an_evaluation(tmp_path, overrides):

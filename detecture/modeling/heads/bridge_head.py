@@ -163,5 +163,8 @@ class BridgeHead(nn.Module):
             prompt_BQD = prompt_BQD.index_put((image_index_N, slot_index_N), queries_ND)
             every_B = torch.arange(len(count_B), device=count_B.device)
             pixels = segmenter.pixel_embeddings(features, every_B, prompt_BQD, active_BQ)
-        logits_Nhw = self.mask_head(queries_ND, pixels.to(queries_ND.dtype), image_index_N)
+        if not torch.is_autocast_enabled(pixels.device.type):  # which picks types itself
+            # A frozen segmenter may be in half precision, this head never is.
+            queries_ND, pixels = queries_ND.to(states_BKC.dtype), pixels.to(states_BKC.dtype)
+        logits_Nhw = self.mask_head(queries_ND, pixels, image_index_N)
         return SlotLogits(logits_Nhw, image_index_N, slot_index_N)

@@ -3,9 +3,12 @@
 Legend: B pictures, K regions, A answer tokens, N active slots, H, W size of a picture.
 """
 
+import hashlib
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from detecture.data.prompts import count_phrase
 from detecture.errors import CheckpointError, require_choice
 from detecture.modeling.encoders import Encoders, Encoding
 from detecture.modeling.feature_cache import FeatureCache
+from detecture.modeling.header_check import check_header
 from detecture.modeling.heads import BridgeHead, HeadShape, build_head
 from detecture.modeling.losses import (
     lm_token_weights,
@@ -24,8 +28,9 @@ from detecture.modeling.losses import (
     weighted_cross_entropy,
 )
 from detecture.modeling.segmenter import Segmenter, build_segmenter
+from detecture.modeling.segmenter.structure import read_structure
 from detecture.modeling.vlm import Qwen3VL, build_vlm
-from detecture.modeling.vlm.backbone import DTYPES
+from detecture.modeling.vlm.backbone import DTYPES, RANDOM_WEIGHTS
 from detecture.modeling.vlm.types import TeacherForced
 
 TRAIN_COUNTS = ("open", "exact", "mixed")
@@ -101,7 +106,11 @@ class Detecture(nn.Module):
         if not cfg.MODEL.SEGMENTER.TRAIN or dtype == torch.float64:
             segmenter.to(dtype)
         name, weights = cfg.MODEL.SEGMENTER.NAME, cfg.MODEL.SEGMENTER.BASE
-        weights = weights or f"random weights, {cfg.MODEL.SEGMENTER.CONFIG}, seed {seed}"
+        if not weights:
+            structure = cfg.MODEL.SEGMENTER.CONFIG
+            content = json.dumps(read_structure(structure), sort_keys=True).encode()
+            digest = hashlib.sha256(content).hexdigest()[:12]
+            weights = f"{RANDOM_WEIGHTS}, {Path(structure).stem} {digest}, seed {seed}"
         loss = cfg.LOSS
         return {
             "vlm": vlm,
@@ -188,14 +197,25 @@ class Detecture(nn.Module):
 
     def checkpoint_header(self) -> dict[str, Any]:
         """What a checkpoint must say of the parts that it does not hold."""
-        return {**self.vlm.header(), "segmenter": self.encoders.segmenter_source}
+        return {
+            **self.vlm.header(),
+            "segmenter": self.encoders.segmenter_source,
+            "attention": self.vlm.attention,
+            "image_size": self.vlm.image_size,
+            "decoding": self.head.decoding,
+        }
 
     def load_checkpoint_header(self, header: dict[str, Any]) -> None:
         """Take over prompts and answer format that a checkpoint was trained with.
 
         Raises:
-            CheckpointError: it was trained with another vocabulary or other adapters.
+            CheckpointError: it was trained with another vocabulary, other adapters, or other random
+                weights of a frozen part.
         """
+        keys = ["attention", "image_size", "decoding"]
+        keys += ["vlm"] if self.vlm.train_kind != "full" else []
+        keys += ["segmenter"] if not self.train_segmenter else []
+        check_header(self.checkpoint_header(), header, keys)
         self.vlm.take_header(header)
 
     # ---- training ---------------------------------------------------------------------------

@@ -27,10 +27,11 @@ def read_meta_file(path: str) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {error}") from error
-    except (pickle.UnpicklingError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is empty, damaged or no checkpoint {error}") from error
+    except (pickle.UnpicklingError, SafetensorError, KeyError, TypeError) as error:
+        reason = (str(error).splitlines() or ["it is empty"])[0]
         raise CheckpointError(
-            f"{path} is no checkpoint that can be loaded safely: {str(error).splitlines()[0]}"
+            f"{path} is no checkpoint that can be loaded safely: {reason}"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]

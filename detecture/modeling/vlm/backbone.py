@@ -5,12 +5,15 @@ transformers is imported where a model is built: it takes seconds, and most meth
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.vlm import tokenizer as small
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 _CONFIGS = Path(__file__).parent / "configs"
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-QUANTIZATIONS = ("none", "8bit", "4bit")
+RANDOM_WEIGHTS = "random weights"
+"""Beginning of the `source` of a model that was not loaded."""
 
 
 @dataclass
@@ -49,10 +53,11 @@ def random_backbone(config: str, seed: int = 0, dtype: str = "float32") -> Backb
     Raises:
         ConfigError: no such structure, or the vocabulary is too small for the tokenizer.
     """
-    from transformers import Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+    from transformers import Qwen2VLImageProcessor, Qwen3VLForConditionalGeneration
 
     tokenizer = small.small_tokenizer()
-    model_config = Qwen3VLConfig(**_read_config(config))
+    content = _read_config(config)
+    model_config = _structure(content, config)
     for name, token in (
         ("image_token_id", small.IMAGE),
         ("video_token_id", small.VIDEO),
@@ -68,7 +73,10 @@ def random_backbone(config: str, seed: int = 0, dtype: str = "float32") -> Backb
         )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Qwen3VLForConditionalGeneration(model_config).to(DTYPES[dtype])
+        try:
+            model = Qwen3VLForConditionalGeneration(model_config).to(DTYPES[dtype])
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"MODEL.VLM.CONFIG {config}: no such model ({error})") from error
     vision = model_config.vision_config
     image_processor = Qwen2VLImageProcessor(
         patch_size=vision.patch_size,
@@ -77,7 +85,10 @@ def random_backbone(config: str, seed: int = 0, dtype: str = "float32") -> Backb
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
-    return Backbone(model, tokenizer, image_processor, f"random weights, {config}, seed {seed}")
+    # By content, not by name: what a model was made from must be told apart after an edit.
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    source = f"{RANDOM_WEIGHTS}, {Path(config).stem} {digest}, seed {seed}"
+    return Backbone(model, tokenizer, image_processor, source)
 
 
 def load_backbone(
@@ -101,31 +112,73 @@ def load_backbone(
     """
     from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
 
-    options: dict[str, Any] = {"dtype": DTYPES[dtype]}
-    if Path(base).is_dir() and not list(Path(base).glob("*.safetensors*")):
-        raise CheckpointError(
-            f"MODEL.VLM.BASE {base}: the folder holds no *.safetensors; give the folder of a "
-            "downloaded Qwen3-VL, or its hub id (Qwen/Qwen3-VL-8B-Instruct)"
-        )
+    base = str(Path(base).expanduser())
+    _check_base(base)
+    options: dict[str, Any] = {"dtype": DTYPES[dtype], "output_loading_info": True}
     if quantization != "none":
         options["quantization_config"] = _quantization(quantization, DTYPES[dtype])
     if device_map or quantization != "none":
         options["device_map"] = device_map or "auto"
     try:
         # The patch embedding as a linear map: torch's Conv3d is slow, on torch 2.9 by 10 to 20.
-        model = Qwen3VLForConditionalGeneration.from_pretrained(
+        model, report = Qwen3VLForConditionalGeneration.from_pretrained(
             base, fusion_config={"patch_embeddings": True}, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(base)
         image_processor = AutoImageProcessor.from_pretrained(base)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"MODEL.VLM.BASE {base}: cannot be loaded ({str(error).splitlines()[0]}). Give a local "
             "folder, or a hub id such as Qwen/Qwen3-VL-8B-Instruct (17.5 GB, from "
             "https://huggingface.co/Qwen/Qwen3-VL-8B-Instruct); offline, only folders and what is "
             "in the hub's cache can be used"
         ) from error
+    _check_loaded(base, report, tokenizer)
     return Backbone(model, tokenizer, image_processor, base, dispatched="device_map" in options)
+
+
+def _check_base(base: str) -> None:
+    """Refuse what is no model's folder, before the hub is asked for it."""
+    path = Path(base)
+    wanted = "give the folder of a downloaded Qwen3-VL, or its hub id (Qwen/Qwen3-VL-8B-Instruct)"
+    if path.is_file():
+        raise CheckpointError(f"MODEL.VLM.BASE {base} is a file; {wanted}")
+    if not path.is_dir():
+        if path.is_absolute() or base.startswith(".") or base.count("/") > 1:
+            raise CheckpointError(f"MODEL.VLM.BASE {base}: no such folder; {wanted}")
+        return
+    if not list(path.glob("*.safetensors*")):
+        raise CheckpointError(f"MODEL.VLM.BASE {base}: the folder holds no *.safetensors; {wanted}")
+    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
+        # Without them transformers goes on with defaults of another size, or an empty vocabulary.
+        other = path / "processor_config.json"
+        if not (path / name).is_file() and not (name.startswith("pre") and other.is_file()):
+            raise CheckpointError(f"MODEL.VLM.BASE {base}: the folder holds no {name}; {wanted}")
+
+
+def _check_loaded(base: str, report: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse weights that did not all find their place: transformers would only log it."""
+    problems = [
+        f"{kind}: {name}"
+        for kind, key in (
+            ("missing", "missing_keys"),
+            ("left over", "unexpected_keys"),
+            ("of another shape", "mismatched_keys"),
+        )
+        for name in sorted(str(entry) for entry in report.get(key, ()))
+    ]
+    if problems:
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise CheckpointError(
+            f"MODEL.VLM.BASE {base}: the weights do not fit its config.json: "
+            + "; ".join(problems[:10])
+            + f"{more}. Copy the folder again"
+        )
+    for token in (small.IMAGE, small.VISION_START, small.MESSAGE_START, small.MESSAGE_END):
+        if token not in tokenizer.get_vocab():
+            raise CheckpointError(
+                f"MODEL.VLM.BASE {base}: its tokenizer has no {token}; it is no Qwen3-VL's"
+            )
 
 
 def _quantization(kind: str, dtype: torch.dtype) -> Any:
@@ -150,6 +203,27 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
     )
 
 
+def _structure(content: dict[str, Any], config: str) -> Any:
+    """transformers' config; unknown names, which it would pass over, are refused."""
+    from transformers import Qwen3VLConfig
+
+    for part in ("text_config", "vision_config"):
+        if not isinstance(content.get(part), dict):
+            raise ConfigError(f"MODEL.VLM.CONFIG {config}: must have a mapping {part}")
+    try:
+        made = Qwen3VLConfig(**content)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"MODEL.VLM.CONFIG {config}: no valid structure ({error})") from error
+    known = Qwen3VLConfig().to_dict()
+    for part in ("text_config", "vision_config"):
+        for name in content[part]:
+            if name not in known[part]:
+                close = difflib.get_close_matches(name, known[part], n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise ConfigError(f"MODEL.VLM.CONFIG {config}: unknown {part}.{name}{hint}")
+    return made
+
+
 def _read_config(config: str) -> dict[str, Any]:
     path = _CONFIGS / f"{config}.json"
     if not path.is_file():
@@ -163,4 +237,6 @@ def _read_config(config: str) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(f"MODEL.VLM.CONFIG {path}: no valid json ({error})") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"MODEL.VLM.CONFIG {path}: must hold a json mapping")
     return content

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detecture.data.prompts import (
@@ -12,18 +14,30 @@ from detecture.data.prompts import (
     answer_text,
     parse_lines,
 )
-from detecture.errors import CheckpointError
+from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.vlm import tokenizer as markup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 NAMED_PROMPTS = {"default": DEFAULT_PROMPTS, "tiny": TINY_PROMPTS}
 
 
 def load_prompts(name: str) -> PromptTemplate:
-    """The wording of this name (`default`, `tiny`), or of this yaml file."""
-    return NAMED_PROMPTS.get(name) or PromptTemplate.from_yaml(name)
+    """The wording of this name (`default`, `tiny`), or of this yaml file.
+
+    Raises:
+        ConfigError: there is neither, or the file holds no wording.
+    """
+    if name in NAMED_PROMPTS:
+        return NAMED_PROMPTS[name]
+    if not Path(name).expanduser().is_file():
+        raise ConfigError(
+            f"MODEL.VLM.PROMPTS {name}: neither {' nor '.join(NAMED_PROMPTS)}, nor a yaml file"
+        )
+    return PromptTemplate.from_yaml(Path(name).expanduser())
 
 
 class Chat:
@@ -47,9 +61,26 @@ class Chat:
         self.image_id = self.token_id(markup.IMAGE)
         self.pad_id = self.token_id(markup.END_OF_TEXT)
         self.newline_id = self.ids("\n")[-1]
+        self._check()
+
+    def _check(self) -> None:
+        marks = {self.end_id, self.image_id, self.pad_id, self.token_id(markup.MESSAGE_START)}
+        if self.seg_id in marks:
+            raise ConfigError(
+                f"the seg token {self.prompts.seg_token} has a meaning already; take another, such "
+                "as <|seg|>"
+            )
+        if self.image_id in self.ids(self.prompts.system + self.prompts.user):
+            raise ConfigError(f"prompts must not hold {markup.IMAGE}, which stands for a picture")
 
     def token_id(self, token: str) -> int:
-        """Id of one token."""
+        """Id of one token.
+
+        Raises:
+            ConfigError: the vocabulary does not have it.
+        """
+        if token not in self.tokenizer.get_vocab():
+            raise ConfigError(f"the vocabulary has no token {token!r}, which the prompts name")
         return int(self.tokenizer.convert_tokens_to_ids(token))
 
     def ids(self, text: str) -> list[int]:
@@ -126,5 +157,14 @@ class Chat:
                     f"the checkpoint's seg_token is {prompts.seg_token!r}, this model's "
                     f"{self.prompts.seg_token!r}; set MODEL.VLM.PROMPTS to its wording"
                 )
+            if prompts != self.prompts:
+                logger.warning("The wording of prompts and answers is that of the checkpoint")
             self.prompts = prompts
-        self.stop_supervision = header.get("stop_supervision", self.stop_supervision)
+        stop = header.get("stop_supervision", self.stop_supervision)
+        if stop != self.stop_supervision:
+            logger.warning(
+                "MODEL.VLM.STOP_SUPERVISION is %s, as in the checkpoint, and not %s",
+                stop,
+                self.stop_supervision,
+            )
+        self.stop_supervision = stop

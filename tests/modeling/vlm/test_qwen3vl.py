@@ -1,16 +1,20 @@
 """The VLM: prefix reuse, batches, the rows of <|seg|>, and the answers."""
 
+import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from micro import VLM
+from safetensors.torch import load_file, save_file
 from transformers import DynamicCache
 
 from detecture.data.prompts import DEFAULT_PROMPTS, TINY_PROMPTS
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.vlm import Qwen3VL
 from detecture.modeling.vlm.backbone import load_backbone, random_backbone
+from detecture.modeling.vlm.chat import load_prompts
 from detecture.modeling.vlm.tokenizer import (
     ASSET,
     add_seg_token,
@@ -27,8 +31,6 @@ DESCRIPTIONS = [
 
 @pytest.fixture(scope="module")
 def structure(tmp_path_factory):
-    import json
-
     path = tmp_path_factory.mktemp("vlm") / "vlm.json"
     path.write_text(json.dumps(VLM))
     return str(path)
@@ -280,6 +282,42 @@ def test_a_folder_of_weights_loads(structure, tmp_path):
     assert torch.allclose(*states, atol=1e-5)
 
 
+@pytest.fixture
+def saved(structure, tmp_path):
+    backbone = random_backbone(structure)
+    for part in (backbone.model, backbone.tokenizer, backbone.image_processor):
+        part.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_weights_that_do_not_all_find_their_place_are_refused(saved):
+    """transformers fills the gaps with random weights, and only logs it."""
+    weights, config = saved / "model.safetensors", saved / "config.json"
+    whole, structure = load_file(weights), config.read_text()
+    kept = {name: tensor for name, tensor in whole.items() if "layers.1." not in name}
+    save_file(kept, weights, {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"missing: .*layers\.1\..* more"):
+        load_backbone(str(saved), "float32")
+    save_file({f"x.{name}": tensor for name, tensor in whole.items()}, weights, {"format": "pt"})
+    with pytest.raises(CheckpointError, match="do not fit"):
+        load_backbone(str(saved), "float32")
+    save_file(whole, weights, {"format": "pt"})
+    config.write_text(structure.replace('"num_hidden_layers": 3', '"num_hidden_layers": 2'))
+    with pytest.raises(CheckpointError, match=r"left over: .*layers\.2\."):
+        load_backbone(str(saved), "float32")
+    config.write_text(structure)
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_backbone(str(saved), "float32")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_an_incomplete_folder_is_refused(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(CheckpointError, match=f"holds no {name}"):
+        load_backbone(str(saved), "float32")
+
+
 def test_bad_input(structure, tmp_path):
     with pytest.raises(CheckpointError, match=r"no \*.safetensors"):
         load_backbone(str(tmp_path))
@@ -290,6 +328,27 @@ def test_bad_input(structure, tmp_path):
         random_backbone(str(tmp_path / "bad.json"))
     with pytest.raises(ConfigError, match=r"MODEL.VLM.TRAIN is 'all'; use one of lora"):
         make(structure, train="all")
+    for content, message in (
+        ("[]", "must hold a json mapping"),
+        ("{}", "must have a mapping text_config"),
+        (json.dumps({**VLM, "text_config": {"num_hiden_layers": 2}}), "did you mean num_hidden"),
+        (json.dumps({**VLM, "text_config": {"vocab_size": 40}}), "the tokenizer needs more"),
+    ):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            random_backbone(str(tmp_path / "bad.json"))
+    for token, message in (("<|endoftext|>", "a meaning already"), ("<|im_end|>", "end token")):
+        with pytest.raises(ConfigError, match=message):
+            line = TINY_PROMPTS.line.replace("<|seg|>", token)
+            make(structure, prompts=replace(TINY_PROMPTS, seg_token=token, line=line))
+    with pytest.raises(ConfigError, match="no token 'gone'"):
+        make(structure, prompts=replace(TINY_PROMPTS, warm_start_token="gone"))
+    with pytest.raises(ConfigError, match="stands for a picture"):
+        make(structure, prompts=replace(TINY_PROMPTS, user="<|image_pad|> {N}"))
+    with pytest.raises(ConfigError, match="neither default nor tiny"):
+        load_prompts("gone")
+    with pytest.raises(CheckpointError, match="no such folder"):
+        load_backbone(str(tmp_path / "gone"))
     header = make(structure).header()
     with pytest.raises(CheckpointError, match="vocabulary"):
         make(structure).take_header({**header, "vocabulary": "another"})
