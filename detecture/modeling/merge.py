@@ -17,6 +17,7 @@ from detecture.checkpoint.weights_file import make_header, read_weights
 from detecture.config import make_config
 from detecture.d2 import CfgNode
 from detecture.errors import CheckpointError, ConfigError
+from detecture.modeling.header_check import check_header
 from detecture.modeling.heads import HeadShape, build_head
 from detecture.modeling.import_published import require_free_output, write_weights
 from detecture.modeling.vlm import Qwen3VL, build_vlm
@@ -80,6 +81,7 @@ def merge_adapter(
     vlm = build_vlm(cfg)
     if not isinstance(vlm, Qwen3VL):
         raise ConfigError(f"MODEL.VLM.NAME {cfg.MODEL.VLM.NAME}: only Qwen3VL can be merged")
+    check_header({"vlm": vlm.source}, header["model"], ["vlm"])
     vlm.take_header(header["model"])
     _load(adapter, cfg, vlm, tensors)
     _require_rows(cfg, vlm, tensors)
