@@ -135,6 +135,13 @@ def test_missing_and_circular_files(tmp_path):
         (["TEST.EXPECTED_RESULTS", '[["texture", "mIoU", 0.5, 1e999]]'], "each row is"),
         (["TEST.EXPECTED_RESULTS", '[["texture", "mIoU", "a", 1]]'], "each row is"),
         (["MODEL.DEVICE", "cuda:77"], "does not exist here"),
+        (["MODEL.VLM.IMAGE_SIZE", "15"], "MODEL.VLM.IMAGE_SIZE is 15; it must be at least 16"),
+        (["MODEL.VLM.IMAGE_SIZE", "9000"], "IMAGE_SIZE is 9000; it must be at most 8192"),
+        (["SEED", str(2**63)], "SEED is 9223372036854775808; it must be at most"),
+        (["SOLVER.LR_FACTOR.VLM", "-1.0"], "SOLVER.LR_FACTOR.VLM is -1.0; it must be at least 0"),
+        (["SOLVER.WARMUP_FACTOR", "-0.1"], "SOLVER.WARMUP_FACTOR is -0.1"),
+        (["SOLVER.CURRICULUM.BRIDGE_FACTOR", "nan"], "SOLVER.CURRICULUM.BRIDGE_FACTOR is nan"),
+        (["SOLVER.MAX_EPOCHS", "inf"], "SOLVER.MAX_EPOCHS is inf; it must be a finite number"),
     ],
 )
 def test_bad_overrides_are_refused_by_name(overrides, message):

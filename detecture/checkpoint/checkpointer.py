@@ -20,6 +20,7 @@ import io
 import logging
 import pickle
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -39,6 +40,13 @@ logger = logging.getLogger(__name__)
 
 _POINTER = "last_checkpoint"
 _WEIGHTS, _TRAINING, _STAGED, _OLD = ".safetensors", ".training.pth", ".staged", ".pth"
+# What torch.save writes is a zip archive or, long ago, a pickle.
+_TORCH_FILE = (b"PK", b"\x80")
+# What torch.load raises for a file that is none, or is damaged.
+_UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError),
+    struct.error,
+)
 _PERIODIC = re.compile(r"model_\d+\.safetensors")
 _BEST = "model_best"
 _LEFT_BY_A_KILL = re.compile(r"(model_.*|last_checkpoint|checkpoints\.json)\.(tmp-\d+|staged)")
@@ -202,6 +210,11 @@ class Checkpointer(DetectionCheckpointer):
             logger.info("No checkpoint is loaded: the model starts from the weights it was built")
             return {}
         file = _find(Path(path).expanduser())
+        if file.name.endswith(_TRAINING):
+            weights = file.name.removesuffix(_TRAINING) + _WEIGHTS
+            raise CheckpointError(
+                f"{file}: holds the training state, not the weights; name {weights} beside it"
+            )
         digest = verify_checkpoint(file)
         wanted = list(self.checkpointables) if checkpointables is None else checkpointables
         if file.suffix == _WEIGHTS:
@@ -235,11 +248,14 @@ class Checkpointer(DetectionCheckpointer):
 
     def _put(self, tensors: dict[str, Any], header: dict[str, Any], file: Path) -> None:
         model: Any = self.model
-        if header and hasattr(model, "load_checkpoint_header"):
-            model.load_checkpoint_header(header["model"])
-        if hasattr(model, "load_checkpoint_state"):
-            model.load_checkpoint_state(tensors)
-            return
+        try:
+            if header and hasattr(model, "load_checkpoint_header"):
+                model.load_checkpoint_header(header["model"])
+            if hasattr(model, "load_checkpoint_state"):
+                model.load_checkpoint_state(tensors)
+                return
+        except CheckpointError as error:  # the model does not know which file it is
+            raise CheckpointError(f"{file}: {error}") from error
         wrong = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
         if wrong:
             raise CheckpointError(f"{file}: holds no tensors under {', '.join(wrong[:10])}")
@@ -349,16 +365,27 @@ def _training_state(weights: Path, digest: str) -> tuple[Path | None, dict[str, 
 def _read_torch(path: Path) -> dict[str, Any]:
     """A file that `torch.save` wrote, with no more than tensors and plain values."""
     try:
+        with path.open("rb") as opened:
+            begins = opened.read(2)
+        # What torch makes of any other file depends on its first letters: errors that say nothing.
+        if not begins.startswith(_TORCH_FILE):
+            raise CheckpointError(
+                f"{path}: is no checkpoint: it is empty, or torch.save did not write it; name "
+                "another file"
+            )
         # weights_only: a pickle can otherwise run any program, and checkpoints travel.
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL \S+", str(error))  # the rest is advice to trust the file
         raise CheckpointError(
             f"{path}: cannot be read as a checkpoint: it is no torch file, or holds more than "
-            f"tensors and plain values, which could run code. {error}"
+            f"tensors and plain values, which could run code ({found[0] if found else 'pickle'}); "
+            "name another one"
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint ({error}); it may be cut short. Copy it "
+            f"{path}: cannot be read as a checkpoint ({reason}); it may be cut short. Copy it "
             "again, or name another one"
         ) from error
     if not isinstance(content, dict):

@@ -19,7 +19,7 @@ _LEAST = {
     "LOSS.MASK_WEIGHT": 0,
     "MODEL.BRIDGE.DROPOUT": 0,
     "MODEL.MAX_REGIONS": 1,
-    "MODEL.VLM.IMAGE_SIZE": 1,
+    "MODEL.VLM.IMAGE_SIZE": 16,
     "MODEL.VLM.LORA.ALPHA": 0,
     "MODEL.VLM.LORA.DROPOUT": 0,
     "MODEL.VLM.LORA.RANK": 1,
@@ -28,11 +28,18 @@ _LEAST = {
     "SOLVER.BASE_LR": 0,
     "SOLVER.CHECKPOINT_PERIOD": 1,
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 0,
+    "SOLVER.CURRICULUM.BRIDGE_FACTOR": 0,
     "SOLVER.CURRICULUM.STAGE2_EPOCH": 0,
     "SOLVER.CURRICULUM.STAGE2_ITER": 0,
     "SOLVER.IMS_PER_BATCH": 1,
     "SOLVER.KEEP_CHECKPOINTS": 2,
     "SOLVER.LOG_PERIOD": 1,
+    "SOLVER.LR_FACTOR.BRIDGE": 0,
+    "SOLVER.LR_FACTOR.DUSTBIN": 0,
+    "SOLVER.LR_FACTOR.MASK_HEAD": 0,
+    "SOLVER.LR_FACTOR.SEGMENTER": 0,
+    "SOLVER.LR_FACTOR.SEG_ROWS": 0,
+    "SOLVER.LR_FACTOR.VLM": 0,
     "SOLVER.MAX_EPOCHS": 0,
     "SOLVER.MAX_ITER": 1,
     "SOLVER.MIN_LR": 0,
@@ -42,6 +49,7 @@ _LEAST = {
     "SOLVER.RESTART.WARMUP_EPOCHS": 0,
     "SOLVER.RESTART.WARMUP_ITERS": 0,
     "SOLVER.WARMUP_EPOCHS": 0,
+    "SOLVER.WARMUP_FACTOR": 0,
     "SOLVER.WARMUP_ITERS": 0,
     "SOLVER.WEIGHT_DECAY": 0,
     "TEST.BOOTSTRAP_SAMPLES": 1,
@@ -51,7 +59,12 @@ _LEAST = {
     "TEST.MAX_SCORE_PIXELS": 1,
     "TEST.VALIDATION_PICTURES": 0,
 }
-_GREATEST = {"MODEL.BRIDGE.DROPOUT": 1, "MODEL.VLM.LORA.DROPOUT": 1}
+_GREATEST = {
+    "MODEL.BRIDGE.DROPOUT": 1,
+    "MODEL.VLM.IMAGE_SIZE": 8192,
+    "MODEL.VLM.LORA.DROPOUT": 1,
+    "SEED": 2**63 - 1,  # random generators take no more
+}
 # The words that a key knows.
 _CHOICES = {
     "LOSS.LM_CLIFF": ("cosine", "naive", "seg_only", "shifted_zero", "uniform"),
@@ -80,6 +93,8 @@ def check_values(cfg: CfgNode) -> None:
     for key, least in _LEAST.items():
         if not (value := get_key(cfg, key, "")) >= least:  # NaN is refused too
             raise ConfigError(f"{key} is {value}; it must be at least {least}")
+        if isinstance(value, float) and math.isinf(value):
+            raise ConfigError(f"{key} is {value}; it must be a finite number")
     for key, greatest in _GREATEST.items():
         if not (value := get_key(cfg, key, "")) <= greatest:
             raise ConfigError(f"{key} is {value}; it must be at most {greatest}")

@@ -58,14 +58,14 @@ def add_training_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.RESTART.FACTOR = 0.15
     # .. its warm-up in iterations,
     cfg.SOLVER.RESTART.WARMUP_ITERS = 0
-    # .. or in passes (0: WARMUP_ITERS counts).
-    cfg.SOLVER.RESTART.WARMUP_EPOCHS = 2.0
+    # .. or in passes (0: WARMUP_ITERS counts; published: 2).
+    cfg.SOLVER.RESTART.WARMUP_EPOCHS = 0.0
 
     # ---- checkpoints and validation --------------------------------------------------------------
     # So many of the newest periodic checkpoints are kept, at least 2.
     cfg.SOLVER.KEEP_CHECKPOINTS = 2
     # Scalar whose best value is kept as model_best, such as texture/mIoU; less is better where
-    # its name holds "loss". Empty: none.
+    # its name holds "loss" or "MAE". Empty: none.
     cfg.TEST.BEST_METRIC = ""
     # Training ends after so many evaluations in a row that did not better BEST_METRIC. 0: never.
     cfg.TEST.EARLY_STOPPING_PATIENCE = 0

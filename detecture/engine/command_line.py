@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from detecture.config import make_config
 from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, launch, setup_logger
 from detecture.data import register_dataset_json, require_registered
 from detecture.device import bind_process, collective_backend
+from detecture.engine.run_folder import reserved
 from detecture.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, DetectureError, EvaluationError
 
 logger = logging.getLogger("detecture")
@@ -40,7 +42,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Config of a run from its command line; output folder, loggers and seeds are set up.
 
     Raises:
-        ConfigError, DatasetError: the command line, the config file or `--dataset-json` is wrong.
+        ConfigError, DatasetError: the command line, the config file or `--dataset-json` is wrong,
+            or another training runs in the folder that this one is for.
     """
     overrides = list(args.opts or ())
     if args.dataset_json:
@@ -54,8 +57,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
         cfg = make_config(args.config_file or None, [*overrides, "MODEL.WEIGHTS", weights])
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         require_registered(name)  # before anything large is built
+    # A training that would be refused later must leave the config.yaml of the one that runs.
+    trains = bool(cfg.OUTPUT_DIR) and not args.eval_only
     try:
-        default_setup(cfg, args)
+        with reserved(Path(cfg.OUTPUT_DIR)) if trains else nullcontext():
+            default_setup(cfg, args)
     except OSError as error:
         raise ConfigError(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR}: cannot be written to ({error}); choose another folder"
@@ -115,7 +121,10 @@ def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.
     except DetectureError as error:
         raise SystemExit(_report(error)) from error
     except KeyboardInterrupt as error:
-        logger.error("interrupted; the same command goes on from what is finished")
+        logger.error(
+            "interrupted; the same command goes on from what is finished "
+            "(a training: with --resume)"
+        )
         raise SystemExit(_EXIT_INTERRUPTED) from error
 
 

@@ -28,11 +28,19 @@ logger = logging.getLogger(__name__)
 def load_model(cfg: CfgNode) -> nn.Module:
     """Build the model of a config, load MODEL.WEIGHTS, and set it to evaluation.
 
+    A warning says so where MODEL.WEIGHTS is empty and the model has parts that must be trained.
+
     Raises:
         ConfigError: MODEL.META_ARCHITECTURE is not registered.
         CheckpointError: the weights are missing, damaged or do not fit.
     """
     model = build_model(cfg)
+    if not cfg.MODEL.WEIGHTS and hasattr(model, "checkpoint_state"):
+        logger.warning(
+            "MODEL.WEIGHTS is empty: %s runs with random weights of its trained parts; its answers "
+            "mean nothing",
+            cfg.MODEL.META_ARCHITECTURE,
+        )
     Checkpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
     return model.eval()
 

@@ -66,12 +66,14 @@ class Trainer(DefaultTrainer):
         that only accelerators can do, and its checkpointer writes files in place.
 
         Raises:
-            ConfigError: there is no training set, the model has nothing to train, or a value of
-                SOLVER is one that cannot be trained with.
+            ConfigError: there is no training set or output folder, the model has nothing to train,
+                or a value of SOLVER is one that cannot be trained with.
         """
         TrainerBase.__init__(self)
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty: name a data set, or use --eval-only")
+        if not cfg.OUTPUT_DIR:
+            raise ConfigError("OUTPUT_DIR is empty: name a folder for the checkpoints")
         model = self.build_model(cfg)
         enter_stage(model, 2)  # the optimiser has all that will ever train
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -204,11 +206,23 @@ class Trainer(DefaultTrainer):
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, hooks, optimiser and seed."""
-        return {**super().state_dict(), "seed": self.seed}
+        """Iteration, hooks, optimiser and its kind, seed."""
+        kind = type(self.optimizer).__name__
+        return {**super().state_dict(), "seed": self.seed, "optimizer_kind": kind}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; a SEED that the config names stays."""
+        """Take back what `state_dict` gave; a SEED that the config names stays.
+
+        Raises:
+            ConfigError: the state is that of another kind of optimiser.
+        """
+        kind = type(self.optimizer).__name__
+        if (due := state_dict.get("optimizer_kind", kind)) != kind:
+            # No CheckpointError: an older checkpoint of the run would not fit either.
+            raise ConfigError(
+                f"SOLVER.OPTIMIZER is {kind}, but the run that is resumed was trained with {due}; "
+                "set it to that, or start anew without --resume"
+            )
         super().load_state_dict(state_dict)
         seed = state_dict.get("seed", self.seed)
         if self.cfg.SEED >= 0 and seed != self.seed:
@@ -270,15 +284,31 @@ class Trainer(DefaultTrainer):
 def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
     """Refuse settings that would have no effect, or another one than was meant.
 
+    Args:
+        cfg: with every length in iterations, unless `in_epochs`.
+        model: to be trained.
+        in_epochs: the lengths could not be converted to iterations.
+
     Raises:
         ConfigError: names the key.
     """
     solver = cfg.SOLVER
     lengths = (solver.MAX_EPOCHS, solver.WARMUP_EPOCHS, solver.CURRICULUM.STAGE2_EPOCH)
-    if in_epochs and any((*lengths, solver.RESTART.EPOCH)):
+    if in_epochs and any((*lengths, solver.RESTART.EPOCH, solver.RESTART.WARMUP_EPOCHS)):
         raise ConfigError(
             "SOLVER.*EPOCH*: this training loader does not tell how long an epoch is; give the "
             "lengths in iterations"
+        )
+    if solver.MAX_ITER < 1:
+        raise ConfigError("SOLVER.MAX_EPOCHS comes to 0 iterations; make it greater")
+    if cfg.TEST.EARLY_STOPPING_PATIENCE and not cfg.TEST.EVAL_PERIOD:
+        raise ConfigError(
+            "TEST.EARLY_STOPPING_PATIENCE needs TEST.EVAL_PERIOD above 0: it counts evaluations"
+        )
+    if solver.AMP.ENABLED and (solver.AMP.PRECISION, cfg.MODEL.DTYPE) == ("float16", "bfloat16"):
+        raise ConfigError(
+            "SOLVER.AMP.PRECISION float16 does not go with MODEL.DTYPE bfloat16; use bfloat16 for "
+            "both"
         )
     if cfg.LOSS.NORMALIZER not in ("global", "published"):
         raise ConfigError(f"LOSS.NORMALIZER is {cfg.LOSS.NORMALIZER!r}; use global or published")
@@ -287,6 +317,27 @@ def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
     if solver.CURRICULUM.STAGE2_ITER and not hasattr(model, "set_stage"):
         raise ConfigError(
             f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"
+        )
+    _warn_of_idle(solver)
+
+
+def _warn_of_idle(solver: CfgNode) -> None:
+    """Log the lengths and rates of a SOLVER section that can never act in this run."""
+    lengths = [
+        ("WARMUP_ITERS", solver.WARMUP_ITERS, "the learning rates never reach their peaks"),
+        ("CURRICULUM.STAGE2_ITER", solver.CURRICULUM.STAGE2_ITER, "the VLM never trains"),
+        ("RESTART.ITER", solver.RESTART.ITER, "there is no restart"),
+    ]
+    for key, length, effect in lengths:
+        if length >= solver.MAX_ITER:
+            logger.warning(
+                "SOLVER.%s is %d, not below SOLVER.MAX_ITER %d: %s",
+                *(key, length, solver.MAX_ITER, effect),
+            )
+    if solver.LR_SCHEDULER_NAME == CURRICULUM_COSINE and solver.MIN_LR > solver.BASE_LR:
+        logger.warning(
+            "SOLVER.MIN_LR is %g, above SOLVER.BASE_LR %g: the learning rate never decays",
+            *(solver.MIN_LR, solver.BASE_LR),
         )
 
 

@@ -150,7 +150,7 @@ class ValidationHook(hooks.HookBase):
                 f"TEST.BEST_METRIC {self._metric!r} was not measured; measured are "
                 f"{', '.join(known)}"
             )
-        sign = -1.0 if "loss" in self._metric else 1.0
+        sign = -1.0 if _less_is_better(self._metric) else 1.0
         if math.isfinite(value) and (self.best is None or sign * value > sign * self.best):
             logger.info("%s is %.5f, before: %s; saved as %s", *self._told(value), _BEST)
             self.best, self.best_iteration, self.without_progress = value, iteration, 0
@@ -191,6 +191,11 @@ class ValidationHook(hooks.HookBase):
         self.best_iteration = state_dict["best_iteration"]
         self.without_progress = state_dict["without_progress"]
         self._owed = state_dict["owed"]
+
+
+def _less_is_better(metric: str) -> bool:
+    """Whether a scalar is a loss or an error, such as K_MAE."""
+    return any(word in metric.lower() for word in ("loss", "mae"))
 
 
 def _is_due(done: int, period: int) -> bool:

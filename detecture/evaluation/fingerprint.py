@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,23 @@ _WITHOUT_EFFECT = (
 )
 
 
+# Beyond this a file's size and time stand for its content: base models have tens of gigabytes.
+_HASHED_BYTES = 100_000_000
+
+
 def evaluation_fingerprint(cfg: CfgNode, dataset: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Hashes of the config, weights, data and code behind an evaluation.
+    """Hashes of the config, weights, base models, data and code behind an evaluation.
 
     Args:
         cfg: of the run. Only the sections MODEL, INPUT and TEST matter, without what cannot change
-            a record (expected results, bootstrap samples ..).
+            a record (expected results, bootstrap samples ..). Files that values of MODEL name are
+            hashed; of a base model that is a folder, sizes and times count.
         dataset: dataset dicts; the contents of their picture and mask files are hashed.
     """
     return {
         "config": _hash_config(cfg),
         "weights": hash_weights(cfg.MODEL.WEIGHTS),
+        "files of the config": _hash_named_files(cfg.MODEL),
         "data": _hash_dataset(dataset),
         "code": _hash_code(),
     }
@@ -54,6 +60,35 @@ def _hash_config(cfg: CfgNode) -> str:
     sections = {name: dict(cfg[name]) for name in ("MODEL", "INPUT", "TEST")}
     sections["TEST"] = {k: v for k, v in sections["TEST"].items() if k not in _WITHOUT_EFFECT}
     return _hash_text(json.dumps(sections, sort_keys=True, default=str))
+
+
+def _hash_named_files(section: CfgNode) -> str:
+    """Hash of the files that values of a section name: a structure, prompts, a base model."""
+    return _hash_text(json.dumps(sorted(_named_files(section, ""))))
+
+
+def _named_files(section: CfgNode, prefix: str) -> Iterator[tuple[str, str]]:
+    """Key, and what stands for the content of its file or folder, of all keys that name one."""
+    for name, value in section.items():
+        if isinstance(value, CfgNode):
+            yield from _named_files(value, f"{prefix}{name}.")
+        elif isinstance(value, str) and value and f"{prefix}{name}" != "WEIGHTS":  # hashed apart
+            path = Path(value).expanduser()
+            if path.is_file():
+                yield f"{prefix}{name}", _stamp(path, hashed=True)
+            # Only there: a word such as "tiny" may be the name of the run's own folder, too.
+            elif name == "BASE" and path.is_dir():
+                files = sorted(p for p in path.rglob("*") if p.is_file())
+                stamps = (f"{p.relative_to(path)} {_stamp(p, hashed=False)}\n" for p in files)
+                yield f"{prefix}{name}", "".join(stamps)
+
+
+def _stamp(path: Path, *, hashed: bool) -> str:
+    """Size and modification time of a file or, where it is `hashed` and small, its hash."""
+    status = path.stat()
+    if hashed and status.st_size <= _HASHED_BYTES:
+        return _content(path)
+    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
 def _hash_dataset(dataset: Iterable[dict[str, Any]]) -> str:

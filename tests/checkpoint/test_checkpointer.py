@@ -329,13 +329,49 @@ def test_unusable_files_are_named(tmp_path, content, name):
         Checkpointer(model()).load(str(path))
 
 
+@pytest.mark.parametrize("content", [b"", b"hello world\n", b"MODEL:\n  A: 1\n"])
+def test_what_is_no_checkpoint_is_called_so(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"x\.pth: is no checkpoint: ") as error:
+        Checkpointer(model()).load(str(tmp_path / "x.pth"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("raised", [KeyError(101), TypeError("a\nb"), IndexError("pop")])
+def test_any_error_of_torch_is_told_in_one_line(tmp_path, monkeypatch, raised):
+    def fail(*_, **__):
+        raise raised
+
+    torch.save({}, tmp_path / "x.pth")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(CheckpointError, match=type(raised).__name__) as error:
+        Checkpointer(model()).load(str(tmp_path / "x.pth"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_training_state_is_told_from_weights(tmp_path):
+    saved(tmp_path, 1.0)
+    with pytest.raises(CheckpointError, match=r"name model_0000001\.safetensors beside it"):
+        Checkpointer(model()).load(str(tmp_path / "model_0000001.training.pth"))
+
+
+def test_errors_of_the_model_name_the_file(tmp_path):
+    class Strict(nn.Linear):
+        def load_checkpoint_state(self, state):
+            raise CheckpointError("the checkpoint does not fit the model: missing: a")
+
+    save_file({"weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: the checkpoint does not fit"):
+        Checkpointer(Strict(2, 2)).load(str(tmp_path / "a.safetensors"))
+
+
 def test_a_pickle_that_runs_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):
             return os.system, (f"touch {tmp_path}/proof",)
 
     torch.save({"model": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(CheckpointError, match=r"evil\.pth"):
+    with pytest.raises(CheckpointError, match=r"evil\.pth.*run code \(GLOBAL "):
         Checkpointer(model()).load(str(tmp_path / "evil.pth"))
     assert not (tmp_path / "proof").exists()
 

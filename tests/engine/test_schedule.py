@@ -13,6 +13,7 @@ PUBLISHED = [
     *("SOLVER.LR_SCHEDULER_NAME", "CurriculumCosine", "SOLVER.IMS_PER_BATCH", "8"),
     *("SOLVER.MAX_EPOCHS", "30", "SOLVER.WARMUP_EPOCHS", "5", "SOLVER.BASE_LR", "1e-4"),
     *("SOLVER.CURRICULUM.STAGE2_EPOCH", "8", "SOLVER.RESTART.EPOCH", "20"),
+    *("SOLVER.RESTART.WARMUP_EPOCHS", "2"),
 ]
 IMAGES = 13_331
 PEAKS = {"bridge": 1e-4, "mask_head": 1e-4, "dustbin": 1e-4, "vlm": 1e-6, "seg_rows": 1e-4}
@@ -30,8 +31,10 @@ def test_epochs_become_iterations():
     assert solver.RESTART.ITER == 33_328  # 33327.5
     assert solver.RESTART.WARMUP_ITERS == 3_333  # 3332.75
     assert resolve_epochs(published(), IMAGES) == published()
-    plain = resolve_epochs(make_config(None, ["SOLVER.MAX_ITER", "7"]), IMAGES).SOLVER
+    given = ["SOLVER.MAX_ITER", "7", "SOLVER.RESTART.WARMUP_ITERS", "3"]
+    plain = resolve_epochs(make_config(None, given), IMAGES).SOLVER
     assert (plain.MAX_ITER, plain.WARMUP_ITERS, plain.CURRICULUM.STAGE2_ITER) == (7, 1000, 0)
+    assert plain.RESTART.WARMUP_ITERS == 3
 
 
 # Iteration, and the learning rates of bridge, mask_head = dustbin = seg_rows, and vlm.

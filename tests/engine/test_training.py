@@ -298,7 +298,17 @@ def test_one_training_at_a_time(data, tmp_path):
     ("overrides", "told"),
     [
         (["SOLVER.IMS_PER_BATCH", "5"], "SOLVER.IMS_PER_BATCH 5 cannot be split evenly"),
-        (["TEST.EARLY_STOPPING_PATIENCE", "2"], "needs TEST.BEST_METRIC"),
+        (["TEST.EARLY_STOPPING_PATIENCE", "2"], "needs TEST.EVAL_PERIOD above 0"),
+        (["TEST.EARLY_STOPPING_PATIENCE", "2", "TEST.EVAL_PERIOD", "2"], "needs TEST.BEST_METRIC"),
+        (["SOLVER.MAX_EPOCHS", "0.01"], "SOLVER.MAX_EPOCHS comes to 0 iterations"),
+        (["OUTPUT_DIR", ""], "OUTPUT_DIR is empty"),
+        (
+            [
+                *("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.PRECISION", "float16"),
+                *("MODEL.DTYPE", "bfloat16"),
+            ],
+            "float16 does not go with MODEL.DTYPE bfloat16",
+        ),
         (
             ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.BASE_LR_END", "9.0"],
             "BASE_LR_END",
@@ -315,6 +325,14 @@ def test_one_training_at_a_time(data, tmp_path):
 def test_what_cannot_be_trained_with(data, tmp_path, overrides, told):
     with pytest.raises(ConfigError, match=told.replace(".", r"\.")):
         Trainer(config(data, tmp_path, *overrides))
+
+
+def test_another_optimizer_cannot_go_on(data, tmp_path):
+    cfg = config(data, tmp_path, "SOLVER.MAX_ITER", 2)
+    train(cfg)
+    other = Trainer(config(data, tmp_path, "SOLVER.MAX_ITER", 4, "SOLVER.OPTIMIZER", "SGD"))
+    with pytest.raises(ConfigError, match=r"SOLVER\.OPTIMIZER is SGD.*trained with AdamW"):
+        other.resume_or_load(True)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
