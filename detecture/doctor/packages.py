@@ -30,6 +30,8 @@ _MODULES = {
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
 }
+# They take seconds to import, and import torchvision: where that is broken, they are not to blame.
+_VERSION_ONLY = ("peft", "transformers")
 # These have checks of their own.
 _CHECKED_APART = ("torch", "torchvision")
 
@@ -149,6 +151,8 @@ def _required_package(requirement: Requirement) -> Iterator[Finding]:
     install = f'"{name}{requirement.specifier}"'
     if text := _misfit(requirement):
         yield Finding(name, "problem", text, f"python -m pip install {install}")
+        return
+    if name in _VERSION_ONLY:
         return
     module = _MODULES.get(name.lower(), name.replace("-", "_"))
     try:
