@@ -32,6 +32,7 @@ from torch import nn
 
 from detecture.checkpoint.atomic import flush_folder, write_atomic, write_text_atomic
 from detecture.checkpoint.manifest import read_manifest, record_hashes, verify_checkpoint
+from detecture.checkpoint.misfits import misfits
 from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
 from detecture.d2 import DetectionCheckpointer
 from detecture.errors import CheckpointError
@@ -259,16 +260,7 @@ class Checkpointer(DetectionCheckpointer):
         wrong = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
         if wrong:
             raise CheckpointError(f"{file}: holds no tensors under {', '.join(wrong[:10])}")
-        due = model.state_dict()
-        problems = [f"missing: {key}" for key in due if key not in tensors]
-        problems += [f"left over: {key}" for key in tensors if key not in due]
-        problems += [
-            f"shape of {key}: {tuple(tensors[key].shape)} in the file, {tuple(value.shape)} in "
-            "the model"
-            for key, value in due.items()
-            if key in tensors and tensors[key].shape != value.shape
-        ]
-        if problems:
+        if problems := misfits(model.state_dict(), tensors):
             raise CheckpointError(
                 f"{file}: the checkpoint does not fit the model: {'; '.join(problems)}. Use the "
                 "config that it was trained with"

@@ -310,8 +310,6 @@ def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
             "SOLVER.AMP.PRECISION float16 does not go with MODEL.DTYPE bfloat16; use bfloat16 for "
             "both"
         )
-    if cfg.LOSS.NORMALIZER not in ("global", "published"):
-        raise ConfigError(f"LOSS.NORMALIZER is {cfg.LOSS.NORMALIZER!r}; use global or published")
     if solver.RESTART.ITER and solver.LR_SCHEDULER_NAME != CURRICULUM_COSINE:
         raise ConfigError(f"SOLVER.RESTART needs SOLVER.LR_SCHEDULER_NAME {CURRICULUM_COSINE}")
     if solver.CURRICULUM.STAGE2_ITER and not hasattr(model, "set_stage"):

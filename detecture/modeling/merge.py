@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from detecture.checkpoint.atomic import flush_folder
 from detecture.checkpoint.manifest import verify_checkpoint
+from detecture.checkpoint.misfits import misfits
 from detecture.checkpoint.weights_file import make_header, read_weights
 from detecture.config import make_config
 from detecture.d2 import CfgNode
@@ -146,20 +147,10 @@ def _load(adapter: Path, cfg: CfgNode, vlm: Qwen3VL, tensors: Mapping[str, Tenso
     own = {f"vlm.{name}": parameter for name, parameter in vlm.trained_parameters()}
     with torch.device("meta"):  # of the head the names alone are needed; its widths do not matter
         head = build_head(cfg, HeadShape(vlm.hidden_size, 8, 8))
-    names = [*own, *(f"head.{name}" for name, _ in head.named_parameters())]
-    problems = [f"missing: {name}" for name in names if name not in tensors]
-    problems += [
-        f"left over: {name}"
-        for name in tensors
-        if name not in names and not name.startswith("segmenter.")
-    ]
-    problems += [
-        f"shape of {name}: {tuple(tensors[name].shape)} in the file, {tuple(parameter.shape)} in "
-        "the model"
-        for name, parameter in own.items()
-        if name in tensors and tensors[name].shape != parameter.shape
-    ]
-    if problems:
+    # Shapes are compared for the VLM alone: the head's belong to the other side's widths.
+    rest = {f"head.{name}": tensors.get(f"head.{name}", p) for name, p in head.named_parameters()}
+    given = {name: t for name, t in tensors.items() if not name.startswith("segmenter.")}
+    if problems := misfits({**own, **rest}, given):
         raise CheckpointError(
             f"{adapter}: does not fit the config: {'; '.join(problems)}. Use the config that it "
             "was trained with"

@@ -1,4 +1,7 @@
-"""The default trainer and predictor, the command line's arguments, the set-up of a process."""
+"""The default trainer and predictor, the command line's arguments, the set-up of a process.
+
+It is over 400 lines: trainer, predictor and command line stand in one module.
+"""
 
 import argparse
 import json

@@ -1,3 +1,8 @@
+"""Reading pictures and masks of every kind.
+
+It is over 400 lines: each kind of file that pictures come in has its cases.
+"""
+
 import io
 import os
 import re

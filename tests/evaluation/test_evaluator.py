@@ -1,4 +1,7 @@
-"""Records, resuming, statuses and the summary of the evaluator."""
+"""Records, resuming, statuses and the summary of the evaluator.
+
+It is over 400 lines: what an evaluation may meet shares one toy run.
+"""
 
 import json
 import subprocess

@@ -1,19 +1,16 @@
 """Published checkpoints: files with their names and shapes at tiny size, from a known model."""
 
-import functools
 import re
 
 import numpy as np
 import pytest
 import torch
-from micro import evaluation_batch, micro_model, micro_overrides
-from safetensors.torch import save_file
-from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
+from micro import micro_model
+from published import RELEASED, assert_same_predictions, loaded, perturbed
 
 from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
 from detecture.config import make_config
-from detecture.data.prompts import DEFAULT_PROMPTS, TINY_PROMPTS, PromptTemplate
-from detecture.engine.evaluate import load_model
+from detecture.data.prompts import TINY_PROMPTS, PromptTemplate
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.import_published import (
     find_seg_row,
@@ -25,23 +22,9 @@ from detecture.modeling.import_published import (
     write_weights,
 )
 from detecture.modeling.import_wording import load_wording
-from detecture.modeling.merge import BRIDGE_FILE, merge_adapter
-from detecture.modeling.vlm.backbone import random_backbone
 
 PREFIX = "qwen.base_model.model.model.language_model."
 FULL = "configs/detecture_qwen3vl8b_sam3.yaml"
-RELEASED = ("MODEL.VLM.STOP_SUPERVISION", "released")
-
-
-def perturbed(folder, *overrides, seed=3):
-    """A model of which all that trains differs from what a fresh one starts with."""
-    model = micro_model(folder, *overrides, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for group in model.parameter_groups():
-            for parameter in group["params"]:
-                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return model.eval()
 
 
 def published_tensors(model, prefix=PREFIX, lora=".default"):
@@ -85,21 +68,6 @@ def write_published(path, tensors, *, optimizer=True, **changes):
     return path
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("published")
-
-
-@pytest.fixture(scope="module")
-def source(folder):
-    return perturbed(folder / "source", *RELEASED)
-
-
-@pytest.fixture(scope="module")
-def words(folder):
-    return micro_overrides(folder / "target")
-
-
 @pytest.fixture
 def convert(words, tmp_path):
     def run(path, prompts=TINY_PROMPTS, extra=(), **options):
@@ -109,24 +77,6 @@ def convert(words, tmp_path):
         return output, adapter
 
     return run
-
-
-def loaded(words, weights, *extra):
-    torch.manual_seed(77)
-    return load_model(make_config(None, [*words, *extra, "MODEL.WEIGHTS", str(weights)]))
-
-
-def assert_same_predictions(ours, theirs, tolerance=1e-5):
-    batch = evaluation_batch()
-    oracle = [
-        dict(sample, descriptions=texts)
-        for sample, texts in zip(batch, [["moss", "sand on the left"], ["wool"]], strict=True)
-    ]
-    for questions in (batch, oracle):
-        for a, b in zip(ours(questions), theirs(questions), strict=True):
-            assert a["generated_text"] == b["generated_text"]
-            assert a["descriptions"] == b["descriptions"]
-            assert torch.allclose(a["sem_seg"], b["sem_seg"], atol=tolerance)
 
 
 # ---- conversion ---------------------------------------------------------------------------------
@@ -422,173 +372,3 @@ def test_another_method_and_outputs_in_the_way_are_refused(words, tmp_path):
         require_free_output(tmp_path / "file" / "a.safetensors", "file")
     with pytest.raises(CheckpointError, match="cannot be written"):
         write_weights(tmp_path / "file" / "a.safetensors", {}, {})
-
-
-# ---- wording ------------------------------------------------------------------------------------
-
-SOURCE = """
-import os
-os.mkdir("PROOF")
-N = 3
-class Prompts:
-    SYSTEM_PROMPT = ("Answer "
-                     "shortly.")
-    HEAD: str = "Count COUNT, as {{x}}.\\n"
-    USER = HEAD + "TEXTURE_1: Texture of <description> <|seg|>"
-LINE = "TEXTURE_{i}: Texture of {text} <|seg|>"
-JOINER = "\\n"
-OTHER = f"{N} <|seg|>"
-"""
-
-
-@pytest.mark.parametrize("count", ["{N}", "{n}", "{}", "between 1 and 6"])
-def test_wording_is_read_from_a_source_that_is_not_run(tmp_path, count):
-    path, proof = tmp_path / "dataset.py", tmp_path / "proof"
-    path.write_text(SOURCE.replace("PROOF", str(proof)).replace("COUNT", count))
-    prompts = load_wording(path)
-    assert not proof.exists()
-    exec(compile(path.read_text(), "dataset.py", "exec"), {})
-    assert proof.exists()  # it would have
-    assert prompts.system == "Answer shortly."
-    # Braces are doubled only where the text was made for str.format.
-    x = "{x}" if count in ("{n}", "{}") else "{{x}}"
-    assert prompts.user == f"Count {{N}}, as {x}.\nTEXTURE_1: Texture of <description> <|seg|>"
-    assert prompts.line == DEFAULT_PROMPTS.line
-    assert (prompts.joiner, prompts.seg_token) == ("\n", "<|seg|>")
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        (("SYSTEM_PROMPT", "MESSAGE"), "system text"),
-        (("COUNT", "three"), "user text"),
-        (("USER = HEAD", "USER = f'{N}'"), "user text"),
-        (("LINE = ", "LINE = f"), "line format"),
-        (("{text}", "text"), "line format"),
-        (("JOINER", "BETWEEN"), "joiner"),
-    ],
-)
-def test_a_missing_constant_is_named(tmp_path, change, word):
-    path = tmp_path / "dataset.py"
-    path.write_text(SOURCE.replace(*change).replace("COUNT", "{N}"))
-    with pytest.raises(ConfigError, match=f"no constant for the {word}") as error:
-        load_wording(path)
-    assert str(error.value).count("no constant") == 1
-    assert "Write a yaml" in str(error.value) and "assistant_line" in str(error.value)
-
-
-def test_two_candidates_and_bad_sources_are_refused(tmp_path):
-    path = tmp_path / "dataset.py"
-    path.write_text(SOURCE.replace("COUNT", "{N}") + "\nOLD_SYSTEM = 'Other.'\n")
-    with pytest.raises(ConfigError, match="several for the system text"):
-        load_wording(path)
-    for content in (b"def", b"\x00", b"\xff\xfe", b"x = 1"):
-        path.write_bytes(content)
-        with pytest.raises(ConfigError, match="--prompts"):
-            load_wording(path)
-    for name in ("nothing.py", "nothing.yaml"):
-        with pytest.raises(ConfigError, match="cannot be read"):
-            load_wording(tmp_path / name)
-
-
-# ---- merging ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def make_base(folder, source):
-    """Function to a Qwen3-VL as it would be downloaded: no seg token, and no room for one."""
-
-    @functools.cache
-    def make(tied):
-        path = folder / f"base-{tied}"
-        plain = random_backbone(str(folder / "source" / "vlm.json"))
-        assert source.vlm.chat.seg_id == len(plain.tokenizer)
-        if tied:
-            plain.model.lm_head.weight = plain.model.get_input_embeddings().weight
-            plain.model.config.tie_word_embeddings = True
-            plain.model.config.text_config.tie_word_embeddings = True
-        plain.model.resize_token_embeddings(len(plain.tokenizer))
-        plain.model.save_pretrained(path)
-        plain.tokenizer.save_pretrained(path)
-        plain.image_processor.save_pretrained(path)
-        return path
-
-    return make
-
-
-@pytest.mark.parametrize(
-    ("tied", "train"), [(False, "lora"), (False, "full"), (False, "none"), (True, "lora")]
-)
-def test_a_merged_model_predicts_as_the_unmerged_one(make_base, words, tmp_path, tied, train):
-    own = [*words, "MODEL.VLM.BASE", str(make_base(tied)), "MODEL.VLM.TRAIN", train]
-    model = perturbed(tmp_path / "source", *own[len(words) :], "MODEL.VLM.CONFIG", words[5])
-    adapter = tmp_path / "adapter.safetensors"
-    header = make_header("", model.checkpoint_header(), iteration=7, note="kept")
-    write_weights(adapter, model.checkpoint_state(), header)
-    output = tmp_path / "merged"
-    merged = merge_adapter(adapter, None, own, output)
-    assert merged.adapters == (6 if train == "lora" else 0) and merged.rows == 2
-    assert [p.name for p in tmp_path.iterdir() if "tmp" in p.name] == []
-    second = [*own, "MODEL.VLM.BASE", str(output), "MODEL.VLM.TRAIN", "none"]
-    again = loaded(second, output / BRIDGE_FILE)
-    assert_same_predictions(again, model, tolerance=1e-4)
-    if train == "lora" and not tied:  # the test can tell: the base alone predicts something else
-        unmerged = [*second, "MODEL.VLM.BASE", str(make_base(tied))]
-        with pytest.raises(AssertionError):
-            assert_same_predictions(loaded(unmerged, output / BRIDGE_FILE), model, tolerance=1e-4)
-    tensors, header = read_weights(output / BRIDGE_FILE)
-    assert header["note"] == "kept" and header["model"]["lora"] == {}
-    assert {n.split(".")[0] for n in tensors} == {"head", "vlm"} and len(tensors) == 13
-    # Any other program sees an ordinary Qwen3-VL that holds all of it.
-    plain, report = Qwen3VLForConditionalGeneration.from_pretrained(
-        output, output_loading_info=True
-    )
-    assert not any(report.values()), report
-    tokenizer = AutoTokenizer.from_pretrained(output)
-    AutoImageProcessor.from_pretrained(output)
-    assert (output / "generation_config.json").is_file()
-    seg_id = tokenizer.convert_tokens_to_ids("<|seg|>")
-    assert seg_id == model.vlm.chat.seg_id and "<|seg|>" in tokenizer.all_special_tokens
-    rows = {n: t for n, t in model.checkpoint_state().items() if n.endswith(".row")}
-    tables = (plain.get_input_embeddings().weight, plain.lm_head.weight)
-    for table, row in zip(tables, rows.values(), strict=True):
-        assert torch.equal(table[seg_id], row)
-    ids = torch.tensor([[5, 6, seg_id, 7]])
-    with torch.no_grad():
-        due = model.vlm.model(input_ids=ids).logits
-        assert torch.allclose(plain(input_ids=ids).logits, due, atol=1e-4)
-
-
-def test_what_cannot_be_merged_is_refused(source, words, tmp_path):
-    adapter = tmp_path / "adapter.safetensors"
-    write_weights(adapter, source.checkpoint_state(), make_header("", source.checkpoint_header()))
-    output = tmp_path / "merged"
-
-    def refused(error, match, path=adapter, extra=()):
-        with pytest.raises(error, match=match):
-            merge_adapter(path, None, [*words, *extra], output)
-        assert not output.exists()
-        assert not [p for p in tmp_path.iterdir() if "tmp-" in p.name]
-
-    refused(CheckpointError, "no such checkpoint", tmp_path / "nothing.safetensors")
-    refused(ConfigError, "QUANTIZATION", extra=("MODEL.VLM.QUANTIZATION", "4bit"))
-    refused(CheckpointError, "LORA", extra=("MODEL.VLM.LORA.RANK", "4"))
-    refused(CheckpointError, "MODEL.VLM.BASE", extra=("MODEL.VLM.BASE", str(tmp_path / "none")))
-    frozen = ("MODEL.VLM.SEG_ROWS", "frozen", "MODEL.VLM.WARM_START", "random")
-    refused(CheckpointError, r"left over: vlm\..*\.row", extra=frozen)
-    state = dict(source.checkpoint_state())
-    for name in ("head.dustbin", "vlm.model.lm_head.row"):
-        broken = {("head.other" if n == name else n): t for n, t in state.items()}
-        path = tmp_path / "broken.safetensors"
-        write_weights(path, broken, make_header("", source.checkpoint_header()))
-        refused(CheckpointError, f"missing: {name}; left over: head.other", path)
-    foreign = tmp_path / "foreign.safetensors"
-    save_file({"a": torch.zeros(1)}, foreign)
-    refused(CheckpointError, "not written by this project", foreign)
-    rowless = {n: t for n, t in state.items() if not n.endswith(".row")}
-    path = tmp_path / "rowless.safetensors"
-    write_weights(path, rowless, make_header("", source.checkpoint_header()))
-    refused(ConfigError, "WARM_START random", path, frozen)
-    output.mkdir()
-    with pytest.raises(ConfigError, match="already there"):
-        merge_adapter(adapter, None, words, output)

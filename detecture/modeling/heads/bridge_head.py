@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from detecture.d2 import SEM_SEG_HEADS_REGISTRY, CfgNode, configurable
 from detecture.errors import require_choice
+from detecture.modeling.registry import build_registered
 from detecture.modeling.segmenter import ImageFeatures, Segmenter
-from detecture.modeling.vlm.build import build_registered
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detecture.checkpoint.misfits import misfits
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import count_phrase
 from detecture.errors import CheckpointError, require_choice
@@ -178,15 +179,7 @@ class Detecture(nn.Module):
             CheckpointError: tensors are missing, left over or of another shape; all are named.
         """
         own = self.checkpoint_state()
-        problems = [f"missing: {name}" for name in own if name not in state]
-        problems += [f"left over: {name}" for name in state if name not in own]
-        problems += [
-            f"shape of {name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} "
-            "in the model"
-            for name in own
-            if name in state and state[name].shape != own[name].shape
-        ]
-        if problems:
+        if problems := misfits(own, state):
             raise CheckpointError(
                 "the checkpoint does not fit the model: " + "; ".join(problems) + ". Use the "
                 "config that it was trained with"

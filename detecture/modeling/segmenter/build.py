@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from detecture.d2 import CfgNode, Registry
-from detecture.errors import ConfigError, DetectureError
+from detecture.errors import DetectureError
+from detecture.modeling.registry import build_registered
 from detecture.modeling.segmenter.features import ImageFeatures
 from detecture.modeling.segmenter.name_map import check_names
 from detecture.modeling.stretch import stretch
@@ -42,15 +43,10 @@ def build_segmenter(cfg: CfgNode, *, with_text: bool = False) -> "Segmenter":
         ConfigError: no segmenter of this name is registered.
         CheckpointError: its weights, MODEL.SEGMENTER.BASE, cannot be had.
     """
-    name = cfg.MODEL.SEGMENTER.NAME
-    try:
-        build = SEGMENTER_REGISTRY.get(name)
-    except KeyError as error:
-        known = ", ".join(sorted(key for key, _ in SEGMENTER_REGISTRY))
-        raise ConfigError(
-            f"MODEL.SEGMENTER.NAME: no segmenter named {name!r}; known: {known}"
-        ) from error
-    return cast("Segmenter", build(cfg, with_text=with_text))
+    name, key = cfg.MODEL.SEGMENTER.NAME, "MODEL.SEGMENTER.NAME"
+    return cast(
+        "Segmenter", build_registered(SEGMENTER_REGISTRY, name, key, cfg, with_text=with_text)
+    )
 
 
 class Segmenter(nn.Module, ABC):

@@ -9,19 +9,26 @@ import torch
 from torch import Tensor, nn
 
 
-class SegEmbedding(nn.Module):
-    """An embedding whose row `seg_id` is a parameter of its own."""
+class _WithRow(nn.Module):
+    """A table beside which the row `seg_id` is a parameter of its own."""
 
-    def __init__(self, base: nn.Embedding, seg_id: int) -> None:
+    def __init__(self, base: nn.Embedding | nn.Linear, seg_id: int) -> None:
         super().__init__()
         self.base = base
         self.seg_id = seg_id
-        self.row = nn.Parameter(_row(base, seg_id))
+        # Trained parameters are in single precision at least, whatever the frozen table is.
+        row = base.weight.detach()[seg_id]
+        dtype = torch.promote_types(row.dtype, torch.float32)
+        self.row = nn.Parameter(row.to(dtype).clone())
 
     @property
     def weight(self) -> Tensor:
         """The base table (V,D); its row `seg_id` is not used."""
         return self.base.weight
+
+
+class SegEmbedding(_WithRow):
+    """An embedding whose row `seg_id` is a parameter of its own."""
 
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids (...) to vectors (...,D)."""
@@ -29,19 +36,8 @@ class SegEmbedding(nn.Module):
         return torch.where((ids == self.seg_id)[..., None], self.row.to(vectors.dtype), vectors)
 
 
-class SegHead(nn.Module):
+class SegHead(_WithRow):
     """An output projection whose row `seg_id` is a parameter of its own."""
-
-    def __init__(self, base: nn.Linear, seg_id: int) -> None:
-        super().__init__()
-        self.base = base
-        self.seg_id = seg_id
-        self.row = nn.Parameter(_row(base, seg_id))
-
-    @property
-    def weight(self) -> Tensor:
-        """The base table (V,D); its row `seg_id` is not used."""
-        return self.base.weight
 
     def forward(self, states: Tensor) -> Tensor:
         """States (...,D) to logits (...,V)."""
@@ -49,9 +45,3 @@ class SegHead(nn.Module):
         own = states @ self.row.to(states.dtype)
         index = torch.full((1,), self.seg_id, device=logits.device)
         return logits.index_copy(-1, index, own[..., None].to(logits.dtype))
-
-
-def _row(base: nn.Embedding | nn.Linear, seg_id: int) -> Tensor:
-    # Trained parameters are in single precision at least, whatever the frozen table is.
-    row = base.weight.detach()[seg_id]
-    return row.to(torch.promote_types(row.dtype, torch.float32)).clone()
