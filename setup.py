@@ -25,6 +25,8 @@ setup(
             "assets/*/*",
             "data/datasets/*.json",
             "modeling/*/configs/*.json",
+            "web/*.css",
+            "web/*.js",
         ]
     },
     install_requires=[
@@ -57,7 +59,8 @@ setup(
     extras_require={
         # Meta's own SAM 3 package pins numpy < 2.4 and huggingface-hub < 2.
         "meta-sam3": ["sam3>=0.1.4"],
-        "web": ["gradio>=5"],
+        # Takes Pillow 12 at most, which is what installing it leaves in the environment.
+        "web": ["gradio>=6.31"],
         "supervision": ["supervision>=0.25"],
         "ray": ["ray>=2.40"],
         # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
@@ -70,6 +73,9 @@ setup(
             "supervision>=0.25",
             "sam3>=0.1.4",
             "bitsandbytes>=0.50",
+            "gradio>=6.31",
+            # Drives the machine's own Chromium in tests of the page, where there is one.
+            "playwright>=1.50",
             "mypy>=1.11",
             "types-PyYAML",
             "types-psutil",

@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from detecture.data.datasets.synthetic import SPLITS
-from detecture.data.synthetic import DEFAULT_SIZE
+from detecture.data.synthetic import DEFAULT_SIZE, FIRST_EDITION, LATEST_EDITION
 from detecture.data.synthetic.contact_sheet import SHEETS, contact_sheet
 from detecture.data.synthetic.export import FORMATS, ExportSettings, export_dataset
 from detecture.errors import EXIT_FAILED, EXIT_USAGE, DetectureError
@@ -40,6 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seed", type=int, help="seed of the pictures (default: 1000; the splits have 1, 2, 3)"
+    )
+    parser.add_argument(
+        "--edition",
+        type=int,
+        choices=range(FIRST_EDITION, LATEST_EDITION + 1),
+        help=f"of the generator, see docs/data.md; splits have theirs (default: {LATEST_EDITION})",
     )
     parser.add_argument(
         "--size", type=int, default=DEFAULT_SIZE, help="side in pixels (default: %(default)s)"
@@ -70,12 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give --output, or --contact-sheet")
     if args.output and args.split and args.seed is not None:
         parser.error("--split has a seed of its own; leave --seed out")
+    if args.output and args.split and args.edition is not None:
+        parser.error("--split has an edition of its own; leave --edition out")
+    args.edition = args.edition or LATEST_EDITION
     if args.output and not args.split and args.count is None:
         parser.error("--output needs --count or --split")
     try:
         if args.contact_sheet:
             seed = 0 if args.seed is None else args.seed
-            contact_sheet(args.by, seed).save(args.contact_sheet)
+            contact_sheet(args.by, seed, edition=args.edition).save(args.contact_sheet)
             print(args.contact_sheet)
             return 0
         print(export_dataset(Path(args.output), _settings(args), args.workers, _bar))
@@ -92,9 +101,9 @@ def _settings(args: argparse.Namespace) -> ExportSettings:
     if args.split:
         records = SPLITS[args.split]
         count = len(records) if args.count is None else min(args.count, len(records))
-        return ExportSettings(count, records.seed, args.size, args.format)
+        return ExportSettings(count, records.seed, args.size, args.format, records.edition)
     seed = 1000 if args.seed is None else args.seed
-    return ExportSettings(args.count, seed, args.size, args.format)
+    return ExportSettings(args.count, seed, args.size, args.format, args.edition)
 
 
 def _bar(items: Iterable[Any], total: int, done: int) -> Iterable[Any]:

@@ -33,6 +33,7 @@ from torch import nn
 from detecture.checkpoint.atomic import flush_folder, write_atomic, write_text_atomic
 from detecture.checkpoint.manifest import read_manifest, record_hashes, verify_checkpoint
 from detecture.checkpoint.misfits import misfits
+from detecture.checkpoint.shipped import locate
 from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
 from detecture.d2 import DetectionCheckpointer
 from detecture.errors import CheckpointError
@@ -196,8 +197,9 @@ class Checkpointer(DetectionCheckpointer):
         """Load a checkpoint after checking its hash; every weight must find its place.
 
         Args:
-            path: a `.safetensors`, a `.pth` that `torch.save` wrote, or a folder that holds one
-                checkpoint (or a pointer to its last one); empty keeps the model as it was built.
+            path: a `.safetensors` (a shipped one: `detecture://NAME.safetensors`), a `.pth` that
+                `torch.save` wrote, or a folder that holds one checkpoint (or a pointer to its last
+                one); empty keeps the model as it was built.
             checkpointables: which registered parts to load beside the model; None for all.
 
         Returns:
@@ -210,7 +212,7 @@ class Checkpointer(DetectionCheckpointer):
         if not path:
             logger.info("No checkpoint is loaded: the model starts from the weights it was built")
             return {}
-        file = _find(Path(path).expanduser())
+        file = _find(locate(path))
         if file.name.endswith(_TRAINING):
             weights = file.name.removesuffix(_TRAINING) + _WEIGHTS
             raise CheckpointError(

@@ -4,6 +4,8 @@ Detectron2's own keys are those of its documentation; the ones set here again ha
 ours.
 """
 
+from detecture.config.describer_keys import add_describer_keys
+from detecture.config.grouping_keys import add_grouping_keys
 from detecture.config.model_keys import add_model_keys
 from detecture.config.training_keys import add_training_keys
 from detecture.d2 import CfgNode
@@ -14,6 +16,8 @@ CN = CfgNode
 def add_detecture_config(cfg: CfgNode) -> None:
     """Add every key of this project, with its default, to a Detectron2 config (in place)."""
     add_model_keys(cfg)
+    add_describer_keys(cfg)
+    add_grouping_keys(cfg)
     add_training_keys(cfg)
     # "auto": the best device of this machine; or cpu, mps, or an accelerator by its torch name.
     cfg.MODEL.DEVICE = "auto"

@@ -25,12 +25,13 @@ def add_model_keys(cfg: CfgNode) -> None:
     cfg.MODEL.VLM.NAME = "Qwen3VL"
     # Hub id or local folder of the weights; empty: random weights, by CONFIG.
     cfg.MODEL.VLM.BASE = ""
-    # Structure of a VLM with random weights: a shipped one (qwen3vl_8b, tiny, proportional), or a
-    # json file.
+    # Structure of a VLM with random weights: a shipped one (qwen3vl_8b, tiny, describer,
+    # proportional), or a json file.
     cfg.MODEL.VLM.CONFIG = "tiny"
     # Side in pixels of the square that the VLM sees; it rounds it to whole visual tokens.
     cfg.MODEL.VLM.IMAGE_SIZE = 1008
-    # Wording of prompts and answers: default, tiny, or a yaml file. A checkpoint brings its own.
+    # Wording of prompts and answers: default, tiny, describe, or a yaml file. A checkpoint brings
+    # its own.
     cfg.MODEL.VLM.PROMPTS = "default"
     # What training prompts say of the number of regions: open (between 1 and 6, as published) |
     # exact | mixed (half of the pictures each).
@@ -73,8 +74,8 @@ def add_model_keys(cfg: CfgNode) -> None:
     cfg.MODEL.SEGMENTER.NAME = "Sam3Transformers"
     # Hub id, local folder or file of the weights; empty: random weights, by CONFIG.
     cfg.MODEL.SEGMENTER.BASE = ""
-    # Structure of a segmenter with random weights: a shipped one (sam3, tiny, proportional), or a
-    # json file.
+    # Structure of a segmenter with random weights: a shipped one (sam3, tiny, tiny_fine,
+    # proportional), or a json file.
     cfg.MODEL.SEGMENTER.CONFIG = "tiny"
     # Train it too (published: it stays frozen).
     cfg.MODEL.SEGMENTER.TRAIN = False
@@ -90,8 +91,20 @@ def add_model_keys(cfg: CfgNode) -> None:
     cfg.MODEL.BRIDGE.KIND = "native"
     # Dropout behind the bridge.
     cfg.MODEL.BRIDGE.DROPOUT = 0.4
-    # multiplexed (each query is a prompt of its own) | multi_slot (all are one prompt's tokens).
+    # multiplexed (each query is a prompt of its own) | multi_slot (all are one prompt's tokens) |
+    # pointing (the segmenter runs once for a picture; queries only point at its pixels).
     cfg.MODEL.BRIDGE.DECODING = "multiplexed"
+
+    # ---- refinement of the masks on the pixel embeddings ------------------------------------
+    cfg.MODEL.REFINEMENT = CN()
+    # Steps of a mixture with one shared covariance that starts from the masks; 0: none.
+    cfg.MODEL.REFINEMENT.STEPS = 0
+    # Principal components of the embeddings that it runs on.
+    cfg.MODEL.REFINEMENT.DIMENSIONS = 16
+    # Weight of its result against the masks that it started from, 0..1.
+    cfg.MODEL.REFINEMENT.WEIGHT = 0.5
+    # Refine in front of the mask loss too.
+    cfg.MODEL.REFINEMENT.IN_TRAINING = False
 
     # ---- losses -----------------------------------------------------------------------------
     cfg.LOSS = CN()
@@ -104,6 +117,9 @@ def add_model_keys(cfg: CfgNode) -> None:
     cfg.LOSS.DICE_WEIGHT = 3.0
     # .. and of the language-model loss.
     cfg.LOSS.LM_WEIGHT = 0.1
+    # Weight of the grouping loss (LOSS.GROUPING) on the pixel embeddings that masks are read from;
+    # 0: none.
+    cfg.LOSS.GROUPING_WEIGHT = 0.0
     # Weight of each answer token near <|seg|>: shifted_zero | naive | cosine | uniform | seg_only.
     cfg.LOSS.LM_CLIFF = "shifted_zero"
     # Steepness of that cliff, per token.

@@ -5,6 +5,7 @@ Importing this package registers the built-in data sets and mappers.
 
 from detecture.data.build import build_texture_test_loader, build_texture_train_loader
 from detecture.data.datasets.builtin import register_builtin_datasets
+from detecture.data.datasets.mosaics import register_mosaics
 from detecture.data.datasets.register import (
     load_registered,
     register_dataset_json,
@@ -16,11 +17,13 @@ from detecture.data.ground_truth import GroundTruth, load_ground_truth
 from detecture.data.image_io import image_size, read_image, read_mask
 from detecture.data.k_hint import KHint, resolve_k_hint
 from detecture.data.mapper import DATASET_MAPPER_REGISTRY, SyntheticMapper, TextureMapper
+from detecture.data.mosaic_mapper import MosaicMapper
 
 __all__ = [
     "DATASET_MAPPER_REGISTRY",
     "GroundTruth",
     "KHint",
+    "MosaicMapper",
     "SyntheticMapper",
     "TextureMapper",
     "build_texture_test_loader",
@@ -31,6 +34,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "register_dataset_json",
+    "register_mosaics",
     "register_synthetic_datasets",
     "register_texture_dataset",
     "require_registered",
@@ -39,3 +43,4 @@ __all__ = [
 
 register_builtin_datasets()
 register_synthetic_datasets()
+register_mosaics()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from detecture.data.image_io import image_size, read_image, read_mask
-from detecture.data.synthetic import DEFAULT_SIZE, render_scene
+from detecture.data.synthetic import DEFAULT_SIZE, FIRST_EDITION, render_scene
 from detecture.errors import DatasetError, ImageError
 
 
@@ -68,13 +68,14 @@ def draw_procedural(record: dict[str, Any], size: int) -> tuple[np.ndarray, Grou
     """Draw the picture of a procedural record and its true regions.
 
     Args:
-        record: dataset dict (`image_id`, `seed`, `index`).
+        record: dataset dict (`image_id`, `seed`, `index`, and `edition` where it is not the first).
         size: side of the square picture in pixels.
 
     Returns:
         The picture, uint8 (size,size,3), and its regions.
     """
-    scene = render_scene(record["seed"], record["index"], size)
+    edition = record.get("edition", FIRST_EDITION)
+    scene = render_scene(record["seed"], record["index"], size, edition=edition)
     return scene.image, GroundTruth(scene.masks, scene.descriptions, paint(list(scene.masks)))
 
 

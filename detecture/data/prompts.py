@@ -184,6 +184,17 @@ TINY_PROMPTS = PromptTemplate(
 )
 """The same, as short as can be: for the small model, which learns the task from nothing."""
 
+DESCRIBE_PROMPTS = PromptTemplate(
+    system="",
+    user="Regions: {N}.",
+    line=DEFAULT_PROMPTS.line,
+    joiner=DEFAULT_PROMPTS.joiner,
+    seg_token=DEFAULT_PROMPTS.seg_token,
+    end_token=DEFAULT_PROMPTS.end_token,
+    warm_start_token=DEFAULT_PROMPTS.warm_start_token,
+)
+"""What a describer is asked, which is shown one region and answers with the bare sentence."""
+
 
 def require_stop_mode(name: str) -> None:
     """Check the value of `MODEL.VLM.STOP_SUPERVISION`.
@@ -231,7 +242,7 @@ def answer_text(
     lines = [
         # The description last: it may itself contain "{i}".
         template.line.replace("{i}", str(number)).replace(
-            "{description}", _training_description(template, description)
+            "{description}", training_description(template, description)
         )
         for number, description in enumerate(descriptions, start=1)
     ]
@@ -295,7 +306,8 @@ def _check_keys(
         raise ConfigError(f"{where} lacks {', '.join(missing)}")
 
 
-def _training_description(template: PromptTemplate, description: str) -> str:
+def training_description(template: PromptTemplate, description: str) -> str:
+    """One description as a model is trained to write it; see `answer_text`."""
     text = _collapse(description)
     tokens = (template.seg_token, template.end_token, template.warm_start_token)
     while True:

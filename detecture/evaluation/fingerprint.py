@@ -8,6 +8,7 @@ from typing import Any
 
 import detecture
 from detecture.checkpoint.atomic import sha256_file
+from detecture.checkpoint.shipped import locate
 from detecture.d2 import CfgNode
 
 # Keys of the TEST section that cannot change a sample's record.
@@ -47,7 +48,7 @@ def hash_weights(weights: str) -> str:
     """Hash of a weights file or folder; a name that is neither stands for itself."""
     if not weights:
         return ""
-    path = Path(weights).expanduser()
+    path = locate(weights)
     if path.is_file():
         return sha256_file(path)
     if path.is_dir():

@@ -66,16 +66,20 @@ def bootstrap_intervals(
     """
     values_NC = np.stack(list(columns.values()), axis=1)
     count = len(values_NC)
-    generator = np.random.default_rng(_BOOTSTRAP_SEED)
-    # How often each picture is drawn is all that a mean depends on.
-    draws_SN = generator.multinomial(count, np.full(count, 1.0 / count), size=samples)
-    means_SC = draws_SN @ values_NC / count
+    means_SC = bootstrap_draws(count, samples) @ values_NC / count
     tail = (1.0 - level) / 2.0
     low_C, high_C = np.quantile(means_SC, [tail, 1.0 - tail], axis=0)
     return {
         name: [float(low), float(high)]
         for name, low, high in zip(columns, low_C, high_C, strict=True)
     }
+
+
+def bootstrap_draws(count: int, samples: int) -> np.ndarray:
+    """How often each of `count` pictures is drawn in each resample: int64 (samples, count)."""
+    # That is all that a mean, or a ratio of sums, depends on.
+    generator = np.random.default_rng(_BOOTSTRAP_SEED)
+    return generator.multinomial(count, np.full(count, 1.0 / count), size=samples)
 
 
 def _histogram(values: Any) -> dict[str, int]:

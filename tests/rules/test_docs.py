@@ -14,7 +14,14 @@ from detecture.config import make_config
 
 REPO = Path(__file__).parents[2]
 DOCS = [
-    REPO / name for name in ("README.md", "INSTALL.md", "datasets/README.md", "docs/detecture.md")
+    REPO / name
+    for name in (
+        "README.md",
+        "INSTALL.md",
+        "datasets/README.md",
+        "docs/detecture.md",
+        "docs/web.md",
+    )
 ]
 TOOLS = sorted((REPO / "tools").glob("*.py"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

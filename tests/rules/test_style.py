@@ -15,6 +15,7 @@ SOURCES = sorted([*PACKAGE.rglob("*.py"), *(REPO / "tools").glob("*.py")])
 # From top to bottom: each may import what stands below it, and itself.
 LAYERS = (
     "doctor",
+    "web",
     "engine",
     "benchmark",
     "miner",

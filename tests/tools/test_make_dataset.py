@@ -47,7 +47,7 @@ def test_files_are_the_pictures(tool, tmp_path, capsys):
     records = load_texture_json(folder / "metadata.json", folder)
     assert [record["image_id"] for record in records] == [f"{i:07d}" for i in range(4)]
     for index, record in enumerate(records):
-        scene = render_scene(9, index, 48)
+        scene = render_scene(9, index, 48, edition=2)
         assert np.array_equal(np.asarray(Image.open(record["file_name"])), scene.image)
         assert [t["description"] for t in record["textures"]] == scene.descriptions
         for texture, mask in zip(record["textures"], scene.masks, strict=True):
@@ -139,7 +139,7 @@ def test_foreign_folders_are_refused(tool, tmp_path, capsys):
 def test_jpg(tool, tmp_path):
     assert make(tool, tmp_path / "made", "--format", "jpg", count=1, size=64) == 0
     image = np.asarray(Image.open(tmp_path / "made/images/0000000.jpg"))
-    assert np.abs(image.astype(int) - render_scene(1000, 0, 64).image).mean() < 8
+    assert np.abs(image.astype(int) - render_scene(1000, 0, 64, edition=2).image).mean() < 8
 
 
 def test_split(tool, tmp_path):
@@ -171,6 +171,7 @@ def test_values_out_of_range(tool, tmp_path, arguments, says, capsys):
         ["--output", "x", "--contact-sheet", "y"],
         ["--output", "x", "--split", "synthetic_test", "--seed", "1"],
         ["--output", "x", "--split", "other"],
+        ["--output", "x", "--split", "synthetic_val", "--edition", "1"],
     ],
 )
 def test_contradictory_arguments(tool, arguments, capsys):
@@ -189,7 +190,7 @@ def test_failing_disk(tool, tmp_path, capsys, monkeypatch):
     assert "No space left on device" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("by", ["family", "layout"])
+@pytest.mark.parametrize("by", ["family", "layout", "scene"])
 def test_contact_sheet(tool, tmp_path, by):
     path = tmp_path / "sheet.png"
     assert tool.main(["--contact-sheet", str(path), "--by", by]) == 0

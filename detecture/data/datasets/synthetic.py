@@ -5,21 +5,24 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from detecture.d2 import DatasetCatalog, MetadataCatalog
+from detecture.data.synthetic import FIRST_EDITION
 
 
 @dataclass(frozen=True)
 class ProceduralRecords(Sequence[dict[str, Any]]):
-    """Records `{image_id, seed, index}` of one split, made when they are asked for.
+    """Records `{image_id, seed, index, edition}` of one split, made when they are asked for.
 
     Attributes:
         name: of the data set; begins the image ids.
         seed: of the data set.
         length: number of records.
+        edition: of the generator.
     """
 
     name: str
     seed: int
     length: int
+    edition: int = FIRST_EDITION
 
     def __len__(self) -> int:
         return self.length
@@ -42,17 +45,22 @@ class ProceduralRecords(Sequence[dict[str, Any]]):
         return self
 
     def _record(self, index: int) -> dict[str, Any]:
-        return {"image_id": f"{self.name}_{index:07d}", "seed": self.seed, "index": index}
+        return {
+            "image_id": f"{self.name}_{index:07d}",
+            "seed": self.seed,
+            "index": index,
+            "edition": self.edition,
+        }
 
 
 # A test set's pictures must never be trained on: each split has a seed of its own. `synthetic_test`
-# is frozen (tests/data/synthetic/frozen.json): its seed and length never change.
+# is frozen (tests/data/synthetic/frozen.json): its seed, length and edition never change.
 SPLITS = {
     split.name: split
     for split in (
-        ProceduralRecords("synthetic_train", seed=1, length=1_000_000),
-        ProceduralRecords("synthetic_val", seed=2, length=500),
-        ProceduralRecords("synthetic_test", seed=3, length=1_000),
+        ProceduralRecords("synthetic_train", seed=1, length=1_000_000, edition=2),
+        ProceduralRecords("synthetic_val", seed=2, length=500, edition=2),
+        ProceduralRecords("synthetic_test", seed=3, length=1_000, edition=1),
     )
 }
 """The splits by the names of their data sets."""
@@ -71,4 +79,5 @@ def register_synthetic_datasets() -> None:
             evaluator_type="texture",
             mapper="SyntheticMapper",
             seed=records.seed,
+            edition=records.edition,
         )

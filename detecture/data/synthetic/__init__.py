@@ -4,9 +4,9 @@
     scene = render_scene(seed=1, index=0)
     scene.image, scene.masks, scene.descriptions
 
-`render_scene(seed, index, size=256, num_regions=None) -> Scene` draws one picture of 1 to 6 texture
-regions. It depends on its arguments alone: not on other pictures, their order, the process, or the
-number of threads. There is no bank of textures and no state to prepare.
+`render_scene(seed, index, size=256, num_regions=None, edition=1) -> Scene` draws one picture of 1
+to 6 texture regions. It depends on its arguments alone: not on other pictures, their order, the
+process, or the number of threads. There is no bank of textures and no state to prepare.
 
 What is alike on other machines: pictures are computed in double precision with numpy and scipy and
 rounded to 8 bits at the end, by no image library and without BLAS. Processors and library builds
@@ -17,10 +17,14 @@ AVX2 and AVX-512 switched off, the same bytes.) A numpy release may also
 change the stream of `Generator.standard_normal` and the like (NEP 19); the test of the frozen
 hashes would say so.
 
+Two editions: 1 is frozen with `synthetic_test`, 2 (`edition=2`) has more families and layouts,
+textures that vary inside their region, and the colours, light and cameras of photographs.
+
 Families of textures are registered with `families.family`, layouts with `layouts.layout`.
 """
 
 from detecture.data.synthetic.attributes import RegionAttributes
+from detecture.data.synthetic.editions import FIRST_EDITION, LATEST_EDITION
 from detecture.data.synthetic.families import FAMILIES
 from detecture.data.synthetic.layouts import LAYOUTS
 from detecture.data.synthetic.scene import (
@@ -34,6 +38,8 @@ from detecture.data.synthetic.scene import (
 __all__ = [
     "DEFAULT_SIZE",
     "FAMILIES",
+    "FIRST_EDITION",
+    "LATEST_EDITION",
     "LAYOUTS",
     "LEAST_SIZE",
     "MOST_REGIONS",

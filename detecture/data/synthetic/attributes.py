@@ -62,13 +62,17 @@ class RegionAttributes:
     mean_color: tuple[int, int, int]
 
 
-def describe_region(image: np.ndarray, mask: np.ndarray, plan: TexturePlan) -> RegionAttributes:
+def describe_region(
+    image: np.ndarray, mask: np.ndarray, plan: TexturePlan, one_scale: bool = True
+) -> RegionAttributes:
     """Measure a region.
 
     Args:
         image: the final picture, uint8 (H,W,3).
         mask: the region, bool (H,W), not empty.
         plan: its texture.
+        one_scale: its pattern has one size all over; otherwise neither the scale nor the
+            regularity is named.
     """
     family = get_family(plan.family)
     pixels = image[mask]
@@ -84,8 +88,8 @@ def describe_region(image: np.ndarray, mask: np.ndarray, plan: TexturePlan) -> R
         noun=plan.noun,
         colors=color_names(lab),
         orientation=_orientation(plan, coherence, measured) if family.oriented else "none",
-        scale="none" if family.periods is None else _scale(share),
-        regularity=_regularity(plan.style.jitter) if family.regularity else "none",
+        scale=_scale(share) if family.periods is not None and one_scale else "none",
+        regularity=_regularity(plan.style.jitter) if family.regularity and one_scale else "none",
         contrast=_contrast(contrast),
         position=position(mask),
         period=plan.style.period,

@@ -5,31 +5,42 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from detecture.data.synthetic.editions import LATEST_EDITION, check_edition
 from detecture.data.synthetic.families import FAMILIES
 from detecture.data.synthetic.layouts import LAYOUTS
 from detecture.data.synthetic.scene import Scene, render_scene
 from detecture.errors import DatasetError
 from detecture.visualize import draw_overlay
 
-SHEETS = ("family", "layout")
+SHEETS = ("family", "layout", "scene")
 _CAPTION = 14  # pixels below every tile
 
 
-def contact_sheet(by: str, seed: int = 0, tile: int = 144, columns: int = 8) -> Image.Image:
-    """Pictures of every family, or pictures and their regions of every layout, with captions.
+def contact_sheet(
+    by: str,
+    seed: int = 0,
+    tile: int = 144,
+    columns: int = 8,
+    edition: int = LATEST_EDITION,
+) -> Image.Image:
+    """Pictures of every family, pictures and their regions of every layout, or scenes as they come.
 
     Args:
-        by: `family` or `layout`.
+        by: `family`, `layout` or `scene`.
         seed: of the pictures.
         tile: side of each in pixels.
         columns: tiles in a row.
+        edition: of the generator.
 
     Raises:
-        DatasetError: `by` is neither.
+        DatasetError: `by` is none of them.
     """
     if by not in SHEETS:
         raise DatasetError(f"contact sheet by {by!r}: use one of {', '.join(SHEETS)}")
-    tiles = list(_families(seed, tile) if by == "family" else _layouts(seed, tile))
+    check_edition(edition)
+    tiles = list(
+        {"family": _families, "layout": _layouts, "scene": _scenes}[by](seed, tile, edition)
+    )
     rows = -(-len(tiles) // columns)
     cell = (tile + 2, tile + _CAPTION)
     sheet = Image.new("RGB", (columns * cell[0] - 2, rows * cell[1]), (255, 255, 255))
@@ -41,32 +52,48 @@ def contact_sheet(by: str, seed: int = 0, tile: int = 144, columns: int = 8) -> 
     return sheet
 
 
-def _families(seed: int, tile: int) -> Iterator[tuple[str, np.ndarray]]:
+def _families(seed: int, tile: int, edition: int) -> Iterator[tuple[str, np.ndarray]]:
     def single(scene: Scene) -> bool:
         return scene.layout == "single"
 
-    for number, name in enumerate(FAMILIES):
+    names = [name for name, kind in FAMILIES.items() if kind.edition <= edition]
+    for number, name in enumerate(names):
         index = number * 1000
         for _ in range(2):
-            scene, index = _next_scene(seed, index, tile, 1, single, family=name)
+            scene, index = _next_scene(seed, index, tile, 1, single, edition, family=name)
             yield name, scene.image
 
 
-def _layouts(seed: int, tile: int) -> Iterator[tuple[str, np.ndarray]]:
-    for number, name in enumerate(LAYOUTS):
+def _layouts(seed: int, tile: int, edition: int) -> Iterator[tuple[str, np.ndarray]]:
+    names = [name for name, kind in LAYOUTS.items() if kind.edition <= edition]
+    for number, name in enumerate(names):
         index = number * 1000
         for count in (2, 3, 4, 5):
 
             def of_this_layout(scene: Scene, name: str = name) -> bool:
                 return scene.layout == name
 
-            count = min(count, LAYOUTS[name][1])
-            scene, index = _next_scene(seed, index, tile, count, of_this_layout, layout=name)
-            labels = np.zeros((tile, tile), np.int64)
-            for region, mask in enumerate(scene.masks, start=1):
-                labels[mask] = region
+            count = min(count, LAYOUTS[name].most)
+            scene, index = _next_scene(
+                seed, index, tile, count, of_this_layout, edition, layout=name
+            )
             yield f"{name}, K = {count}", scene.image
-            yield "its regions", draw_overlay(scene.image, labels, opacity=0.7)
+            yield "its regions", _regions(scene)
+
+
+def _scenes(seed: int, tile: int, edition: int) -> Iterator[tuple[str, np.ndarray]]:
+    for index in range(32):
+        scene = render_scene(seed, index, tile, edition=edition)
+        yield f"{index}: {scene.layout}, K = {len(scene.masks)}", scene.image
+        yield "its regions", _regions(scene)
+
+
+def _regions(scene: Scene) -> np.ndarray:
+    """The picture with every region in a colour: uint8 (H,W,3)."""
+    labels = np.zeros(scene.masks.shape[1:], np.int64)
+    for region, mask in enumerate(scene.masks, start=1):
+        labels[mask] = region
+    return draw_overlay(scene.image, labels, opacity=0.7)
 
 
 def _next_scene(
@@ -75,11 +102,12 @@ def _next_scene(
     size: int,
     count: int,
     accept: Callable[[Scene], bool],
+    edition: int,
     **wanted: str,
 ) -> tuple[Scene, int]:
     """The first scene from `index` on that is acceptable, and the index behind it."""
     for candidate in range(index, index + 100):
-        scene = render_scene(seed, candidate, size, count, **wanted)
+        scene = render_scene(seed, candidate, size, count, **wanted, edition=edition)
         if accept(scene):
             return scene, candidate + 1
     raise DatasetError(f"none of 100 pictures from seed {seed}, index {index} on has {wanted}")

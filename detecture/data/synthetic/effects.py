@@ -21,16 +21,16 @@ def apply_effects(rng: np.random.Generator, rgb: np.ndarray, labels: np.ndarray)
         uint8 (H,W,3).
     """
     shape, size = rgb.shape[:2], max(rgb.shape[:2])
-    rgb = np.clip(_soften_edges(rgb, labels), 0.0, 255.0)
+    rgb = np.clip(soften_edges(rgb, labels), 0.0, 255.0)
     light = np.ones(shape)
     if rng.random() < 0.5:
-        light *= _ramp(rng, shape)
+        light *= ramp(rng, shape)
     if rng.random() < 0.25:
-        light *= _contact_shadow(rng, labels, size)
+        light *= contact_shadow(rng, labels, size)
     if rng.random() < 0.2:
-        light *= _cast_shadow(rng, shape)
+        light *= cast_shadow(rng, shape)
     if rng.random() < 0.2:
-        light *= _vignette(rng, shape)
+        light *= vignette(rng, shape)
     rgb *= light[..., None]
     if rng.random() < _GREY_SHARE:
         grey = 0.299 * rgb[..., 0] + 0.587 * rgb[..., 1] + 0.114 * rgb[..., 2]
@@ -48,7 +48,7 @@ def apply_effects(rng: np.random.Generator, rgb: np.ndarray, labels: np.ndarray)
     return np.repeat(rounded[..., :1], 3, axis=2) if grey_picture else rounded
 
 
-def _soften_edges(rgb: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def soften_edges(rgb: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mix the colours of the pixels at boundaries with their neighbours', as a lens does."""
     edge = np.zeros(labels.shape, bool)
     for axis in (0, 1):
@@ -68,7 +68,8 @@ def _soften_edges(rgb: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return softened
 
 
-def _ramp(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+def ramp(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Light that falls off to one side: factors (H,W)."""
     angle = rng.random() * 2 * np.pi
     down = np.linspace(-0.5, 0.5, shape[0])[:, None]
     right = np.linspace(-0.5, 0.5, shape[1])[None]
@@ -77,7 +78,7 @@ def _ramp(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return 1.0 + slope * (down * np.sin(angle) + right * np.cos(angle)) + bumps
 
 
-def _contact_shadow(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.ndarray:
+def contact_shadow(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.ndarray:
     """Darken one region near the others, as if they lay on it."""
     ground = (labels == labels.ravel()[rng.integers(labels.size)]).astype(np.float64)
     sigma = rng.uniform(0.008, 0.025) * size
@@ -89,7 +90,7 @@ def _contact_shadow(rng: np.random.Generator, labels: np.ndarray, size: int) -> 
     return 1.0 - rng.uniform(0.3, 0.8) * (1.0 - near) * ground
 
 
-def _cast_shadow(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+def cast_shadow(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """The shadow of something outside the picture: belongs to no region."""
     size = max(shape)
     noise = octave_noise(rng, shape, rng.uniform(0.3, 0.8) * size, 4, 0.4)
@@ -98,7 +99,8 @@ def _cast_shadow(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray
     return 1.0 - rng.uniform(0.25, 0.55) * dark
 
 
-def _vignette(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+def vignette(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Corners darker than the middle: factors (H,W)."""
     down = np.linspace(-1.0, 1.0, shape[0])[:, None]
     right = np.linspace(-1.0, 1.0, shape[1])[None]
     return 1.0 - rng.uniform(0.1, 0.35) * 0.5 * (down * down + right * right)

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.data.synthetic.editions import FIRST_EDITION, check_edition
 from detecture.data.synthetic.scene import GREATEST_SIZE, LEAST_SIZE, render_scene
 from detecture.errors import DatasetError
 
@@ -36,6 +37,7 @@ class ExportSettings:
         seed: of the pictures, 0 or more.
         size: their side in pixels.
         image_format: `png` (exact) or `jpg` (a tenth of the size; masks are PNG all the same).
+        edition: of the generator.
 
     Raises:
         DatasetError: a value is out of its range.
@@ -45,6 +47,7 @@ class ExportSettings:
     seed: int
     size: int
     image_format: str = "png"
+    edition: int = FIRST_EDITION
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -55,6 +58,7 @@ class ExportSettings:
             raise DatasetError(
                 f"size {self.size}: procedural pictures have {LEAST_SIZE} to {GREATEST_SIZE} pixels"
             )
+        check_edition(self.edition)
         if self.image_format not in FORMATS:
             raise DatasetError(f"format {self.image_format!r}: use one of {', '.join(FORMATS)}")
 
@@ -175,7 +179,7 @@ def _claim(folder: Path, settings: ExportSettings) -> None:
 
 def _write_picture(folder: Path, settings: ExportSettings, index: int) -> int:
     """Write one picture, its masks and, last, its record; returns the index."""
-    scene = render_scene(settings.seed, index, settings.size)
+    scene = render_scene(settings.seed, index, settings.size, edition=settings.edition)
     image_id = _image_id(index)
     image_path = f"{IMAGE_FOLDER}/{image_id}.{settings.image_format}"
     _save(folder / image_path, scene.image)
@@ -195,6 +199,7 @@ def _write_picture(folder: Path, settings: ExportSettings, index: int) -> int:
         "image_path": image_path,
         "seed": settings.seed,
         "index": index,
+        "edition": settings.edition,
         "layout": scene.layout,
         "textures": textures,
     }

@@ -56,6 +56,19 @@ def _positions(length: int, wavelength: float, offset: float) -> tuple[np.ndarra
     return whole, smoothstep(position - whole)
 
 
+def lookup_noise(table: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Smooth noise of a table of random numbers at any points (H,W)."""
+    size = len(table)
+    flat = np.pad(table, ((0, 1), (0, 1)), mode="wrap").ravel()
+    row, column = np.floor(down), np.floor(across)
+    a, b = smoothstep(down - row), smoothstep(across - column)
+    corner = (row.astype(np.int64) % size) * (size + 1) + column.astype(np.int64) % size
+    upper_left, lower_left = flat[corner], flat[corner + size + 1]
+    upper = upper_left + (flat[corner + 1] - upper_left) * b
+    lower = lower_left + (flat[corner + size + 2] - lower_left) * b
+    return upper + (lower - upper) * a
+
+
 def octave_noise(
     rng: np.random.Generator,
     shape: Shape,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detecture.data.synthetic.editions import FIRST_EDITION
 from detecture.data.synthetic.fields import Shape, octave_noise, value_noise
 
 LEAST_SHARE = 0.015
@@ -21,11 +22,13 @@ class Plane:
         shape: height and width in pixels.
         down: (H,W).
         right: (H,W).
+        wobble: how far a pixel is moved at most, about.
     """
 
     shape: Shape
     down: np.ndarray
     right: np.ndarray
+    wobble: float = 0.0
 
     @classmethod
     def wobbly(cls, rng: np.random.Generator, shape: Shape) -> "Plane":
@@ -37,27 +40,55 @@ class Plane:
         for coordinate in (down[:, None], right[None]):
             noise = octave_noise(rng, shape, wavelength * max(shape), 5, persistence)
             moved.append(coordinate + amplitude * noise)
-        return cls(shape, moved[0], moved[1])
+        return cls(shape, moved[0], moved[1], 2.2 * amplitude)
 
 
 Divider = Callable[[np.random.Generator, Plane, int], np.ndarray]
-LAYOUTS: dict[str, tuple[Divider, int, float]] = {}
-"""By name: function (rng, plane, n) -> int64 (H,W) in 0..n-1, greatest n, and weight."""
 
 
-def layout(name: str, most: int = 8, weight: float = 1.0) -> Callable[[Divider], Divider]:
-    """Register the decorated divider."""
+@dataclass(frozen=True)
+class Layout:
+    """A way to divide a picture.
+
+    Attributes:
+        divide: function (rng, plane, n) -> int64 (H,W) in 0..n-1.
+        most: greatest n.
+        weight: how often it is drawn, relative to the others of edition 1.
+        natural_weight: the same from edition 2 on, which prefers figures on grounds.
+        edition: the first that draws it.
+    """
+
+    divide: Divider
+    most: int
+    weight: float
+    natural_weight: float
+    edition: int
+
+
+LAYOUTS: dict[str, Layout] = {}
+"""All layouts by name, in the order of registration."""
+
+
+def layout(
+    name: str,
+    most: int = 8,
+    weight: float = 1.0,
+    natural_weight: float | None = None,
+    edition: int = FIRST_EDITION,
+) -> Callable[[Divider], Divider]:
+    """Register the decorated divider; see `Layout` for the arguments."""
 
     def register(divide: Divider) -> Divider:
         if name in LAYOUTS:
             raise ValueError(f"layout {name!r} is registered already; take another name")
-        LAYOUTS[name] = (divide, most, weight)
+        natural = weight if natural_weight is None else natural_weight
+        LAYOUTS[name] = Layout(divide, most, weight, natural, edition)
         return divide
 
     return register
 
 
-def _cuts(rng: np.random.Generator, field: np.ndarray, count: int) -> np.ndarray:
+def cuts(rng: np.random.Generator, field: np.ndarray, count: int) -> np.ndarray:
     """Divide the values of a field (H,W) at random levels into `count` classes, none too small."""
     shares = rng.dirichlet(np.full(count, 3.0)) * (1.0 - 0.06 * count) + 0.06
     levels = np.quantile(field[::4, ::4], np.cumsum(shares)[:-1])
@@ -86,23 +117,23 @@ def _star(
     return inside
 
 
-@layout("strips", 6)
+@layout("strips", 6, natural_weight=0.9)
 def strips(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Strips side by side in any direction; two are half-planes."""
     angle = rng.random() * np.pi
-    return _cuts(rng, plane.right * np.cos(angle) + plane.down * np.sin(angle), count)
+    return cuts(rng, plane.right * np.cos(angle) + plane.down * np.sin(angle), count)
 
 
-@layout("horizon", 6)
+@layout("horizon", 6, natural_weight=1.4)
 def horizon(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Bands from top to bottom under a hilly skyline, as of sky, wood, meadow and water."""
     hills = (
         0.25 * rng.random() * value_noise(rng, plane.shape, rng.uniform(0.2, 0.7) * plane.shape[1])
     )
-    return _cuts(rng, plane.down + hills, count)
+    return cuts(rng, plane.down + hills, count)
 
 
-@layout("objects", 8, weight=1.6)
+@layout("objects", 8, weight=1.6, natural_weight=1.8)
 def objects(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Star-shaped objects on a ground."""
     labels = np.zeros(plane.shape, np.int64)
@@ -114,7 +145,7 @@ def objects(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     return labels
 
 
-@layout("repeated", 4)
+@layout("repeated", 4, natural_weight=1.2)
 def repeated(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Each kind of object several times over, on one ground."""
     labels = np.zeros(plane.shape, np.int64)
@@ -126,7 +157,7 @@ def repeated(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     return labels
 
 
-@layout("blobs", 6, weight=1.2)
+@layout("blobs", 6, weight=1.2, natural_weight=1.0)
 def blobs(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Where one of several noises is the highest."""
     wavelength = rng.uniform(0.25, 0.6) * max(plane.shape)
@@ -137,14 +168,14 @@ def blobs(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     return np.argmax(np.stack(heights), axis=0)
 
 
-@layout("contours", 5)
+@layout("contours", 5, natural_weight=1.0)
 def contours(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Between the level lines of one noise, like lakes, shores and land."""
     wavelength = rng.uniform(0.35, 0.8) * max(plane.shape)
-    return _cuts(rng, octave_noise(rng, plane.shape, wavelength, 4, 0.4), count)
+    return cuts(rng, octave_noise(rng, plane.shape, wavelength, 4, 0.4), count)
 
 
-@layout("voronoi", 8, weight=1.2)
+@layout("voronoi", 8, weight=1.2, natural_weight=0.6)
 def voronoi_cells(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Nearest of several points; a region may have more than one cell."""
     sites = rng.random((count * int(rng.integers(1, 4)), 2))
@@ -152,7 +183,7 @@ def voronoi_cells(rng: np.random.Generator, plane: Plane, count: int) -> np.ndar
     return np.argmin(np.stack(distance), axis=0) % count
 
 
-@layout("layers", 8, weight=1.2)
+@layout("layers", 8, weight=1.2, natural_weight=1.0)
 def layers(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Half-planes, discs and strips, the later in front of the earlier."""
     labels = np.zeros(plane.shape, np.int64)
@@ -172,14 +203,14 @@ def layers(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     return labels
 
 
-@layout("trunks", 5)
+@layout("trunks", 5, natural_weight=0.8)
 def trunks(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Thin upright or lying limbs before bands: the only layout with thin regions."""
     limbs = 1 if count < 3 else int(rng.integers(1, 3))
     upright = rng.random() < 0.7
     away, ahead = (plane.right, plane.down) if upright else (plane.down, plane.right)
     back = count - limbs
-    labels = _cuts(rng, ahead, back) if back > 1 else np.zeros(plane.shape, np.int64)
+    labels = cuts(rng, ahead, back) if back > 1 else np.zeros(plane.shape, np.int64)
     for number in range(back, count):
         for _ in range(int(rng.integers(1, 4))):
             lean, place = rng.uniform(-0.3, 0.3), rng.uniform(0.1, 0.9)
@@ -189,14 +220,14 @@ def trunks(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     return labels
 
 
-@layout("rings", 5)
+@layout("rings", 5, natural_weight=0.4)
 def rings(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
     """Closed shapes in each other, around one point."""
     down, right = rng.uniform(0.3, 0.7, 2)
     stretch = rng.uniform(0.6, 1.6)
     radius = np.sqrt((plane.down - down) ** 2 + ((plane.right - right) * stretch) ** 2)
     bumps = 0.2 * octave_noise(rng, plane.shape, 0.4 * max(plane.shape), 2)
-    return _cuts(rng, radius + bumps * rng.random(), count)
+    return cuts(rng, radius + bumps * rng.random(), count)
 
 
 @dataclass(frozen=True)
@@ -219,6 +250,7 @@ def divide(
     count: int,
     unlabelled: tuple[float, float] | None = None,
     name: str | None = None,
+    edition: int = FIRST_EDITION,
 ) -> Division:
     """Divide a picture into labelled regions and, where asked, an unlabelled rest.
 
@@ -231,13 +263,17 @@ def divide(
         count: K, the number of labelled regions.
         unlabelled: least and greatest share of the picture that is unlabelled; None: nothing is.
         name: layout; by default any that can hold so many regions.
+        edition: of the generator; it draws the layouts that it has.
     """
     if count == 1 and unlabelled is None:
         return Division("single", np.zeros(shape, np.int64))
     for _ in range(_TRIES):
         total = count if unlabelled is None else count + 1 + int(count > 1 and rng.random() < 0.25)
-        chosen = name if name is not None and total <= LAYOUTS[name][1] else _draw_name(rng, total)
-        labels = LAYOUTS[chosen][0](rng, Plane.wobbly(rng, shape), total)
+        if name is not None and total <= LAYOUTS[name].most:
+            chosen = name
+        else:
+            chosen = _draw_name(rng, total, edition)
+        labels = LAYOUTS[chosen].divide(rng, Plane.wobbly(rng, shape), total)
         shares = np.bincount(labels.ravel(), minlength=total) / labels.size
         if shares.min() < _LEAST_SHARE_TRIED:
             continue
@@ -247,8 +283,12 @@ def divide(
     return _plain(rng, shape, count, unlabelled)
 
 
-def _draw_name(rng: np.random.Generator, total: int) -> str:
-    fitting = {key: weight for key, (_, most, weight) in LAYOUTS.items() if total <= most}
+def _draw_name(rng: np.random.Generator, total: int, edition: int) -> str:
+    fitting = {
+        key: kind.weight if edition == FIRST_EDITION else kind.natural_weight
+        for key, kind in LAYOUTS.items()
+        if total <= kind.most and kind.edition <= edition
+    }
     steps = np.cumsum(list(fitting.values()))
     place = int(np.searchsorted(steps, rng.random() * steps[-1], side="right"))
     return list(fitting)[min(place, len(fitting) - 1)]

@@ -1,17 +1,20 @@
 """One procedural picture: layout, textures, light, and what is true of its regions."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from detecture.data.synthetic import outlines  # noqa: F401  (registers layouts)
 from detecture.data.synthetic.attributes import RegionAttributes, describe_region
-from detecture.data.synthetic.colors import draw_mood
+from detecture.data.synthetic.camera import expose
+from detecture.data.synthetic.compose import Address, compose
+from detecture.data.synthetic.compose_natural import compose_natural
+from detecture.data.synthetic.editions import FIRST_EDITION, check_edition
 from detecture.data.synthetic.effects import apply_effects
 from detecture.data.synthetic.layouts import divide
 from detecture.data.synthetic.sentences import write_sentences
-from detecture.data.synthetic.streams import stream
-from detecture.data.synthetic.texture import TexturePlan, draw_plan, render, vary
+from detecture.data.synthetic.streams import EFFECTS, LAYOUT, PLAN, WORDS, stream
 from detecture.errors import DatasetError
 
 MOST_REGIONS = 6
@@ -22,11 +25,6 @@ UNLABELLED_SHARE = (0.05, 0.30)
 """Of a picture with an unlabelled part: least and greatest share of the pixels."""
 
 _UNLABELLED_PROB = 0.2
-_SAME_FAMILY_PROB = 0.1
-_EQUAL_MEAN_PROB = 0.3
-
-# Parts of a picture with random numbers of their own; textures are _TEXTURES, number.
-_PLAN, _LAYOUT, _TEXTURES, _EFFECTS, _WORDS = range(5)
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Scene:
             light was added; None where there are none.
         equal_contrast: they were given the same deviation of the brightness, too.
         same_family: two regions with one texture; None where there are none.
+        varied: numbers of the regions that were made to vary inside (edition 2).
     """
 
     image: np.ndarray
@@ -55,6 +54,7 @@ class Scene:
     equal_mean: tuple[int, int] | None = None
     equal_contrast: bool = False
     same_family: tuple[int, int] | None = None
+    varied: tuple[int, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 of the picture and the masks, hexadecimal."""
@@ -72,6 +72,7 @@ def render_scene(
     *,
     family: str | None = None,
     layout: str | None = None,
+    edition: int = FIRST_EDITION,
 ) -> Scene:
     """Draw the picture of an address: the same arguments always give the same bytes.
 
@@ -84,6 +85,7 @@ def render_scene(
             one changes nothing.
         family: give every region this texture family (for contact sheets).
         layout: use this layout, where it can hold the regions (for contact sheets).
+        edition: of the generator, 1 or 2; the records of a data set say theirs.
 
     Raises:
         DatasetError: an argument is out of its range.
@@ -92,99 +94,35 @@ def render_scene(
         raise DatasetError(
             f"size {size}: procedural pictures have {LEAST_SIZE} to {GREATEST_SIZE} pixels"
         )
-    rng = stream(seed, index, _PLAN)
+    check_edition(edition)
+    rng = stream(seed, index, PLAN)
     drawn = int(rng.integers(1, MOST_REGIONS + 1))
     count = drawn if num_regions is None else num_regions
     if not 1 <= count <= MOST_REGIONS:
         raise DatasetError(f"num_regions {count}: a picture has 1 to {MOST_REGIONS} regions")
     unlabelled = UNLABELLED_SHARE if rng.random() < _UNLABELLED_PROB else None
-    division = divide(stream(seed, index, _LAYOUT), (size, size), count, unlabelled, layout)
+    division = divide(stream(seed, index, LAYOUT), (size, size), count, unlabelled, layout, edition)
     labels = division.labels
 
-    mood = draw_mood(rng)
-    lowest = int(labels.min())
-    plans = {
-        number: draw_plan(rng, size, mood, family)
-        for number in [*range(count), *range(-1, lowest - 1, -1)]
-    }
-    equal_mean, same_family = _relate(rng, plans, count)
-    textures = {
-        number: _render_window(
-            stream(seed, index, _TEXTURES, number - lowest), plan, labels, number
-        )
-        for number, plan in plans.items()
-    }
-    equal_contrast = bool(rng.random() < 0.5) and equal_mean is not None
-    if equal_mean is not None:
-        first, second = equal_mean
-        textures[second] = match_pixels(textures[second], textures[first], equal_contrast)
-    canvas = np.empty((size, size, 3))
-    for number, pixels in textures.items():
-        canvas[labels == number] = pixels
-    image = apply_effects(stream(seed, index, _EFFECTS), canvas, labels)
+    draw = compose if edition == FIRST_EDITION else compose_natural
+    picture = draw(rng, Address(seed, index, size), division, count, family)
+    develop = apply_effects if edition == FIRST_EDITION else expose
+    image = develop(stream(seed, index, EFFECTS), picture.canvas, labels)
 
     masks = np.stack([labels == number for number in range(count)])
-    attributes = [describe_region(image, masks[i], plans[i]) for i in range(count)]
+    attributes = [
+        describe_region(image, masks[i], picture.plans[i], i not in picture.receding)
+        for i in range(count)
+    ]
     return Scene(
         image=image,
         masks=masks,
-        descriptions=write_sentences(stream(seed, index, _WORDS), attributes),
+        descriptions=write_sentences(stream(seed, index, WORDS), attributes, edition),
         attributes=attributes,
         layout=division.name,
-        families=tuple(plans[i].family for i in range(count)),
-        equal_mean=equal_mean,
-        equal_contrast=equal_contrast,
-        same_family=same_family,
+        families=tuple(picture.plans[i].family for i in range(count)),
+        equal_mean=picture.equal_mean,
+        equal_contrast=picture.equal_contrast,
+        same_family=picture.same_family,
+        varied=tuple(sorted(picture.varied)),
     )
-
-
-def _relate(
-    rng: np.random.Generator, plans: dict[int, TexturePlan], count: int
-) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    """Make two regions alike now and then (changes `plans`).
-
-    Returns:
-        The pair that gets one mean colour, and the pair that has one texture.
-    """
-    draw, order = rng.random(), rng.permutation(count)
-    if count < 2 or draw >= _EQUAL_MEAN_PROB:
-        return None, None
-    first, second = int(order[0]), int(order[1])
-    if draw >= _SAME_FAMILY_PROB:
-        return (first, second), None
-    plans[second], _ = vary(rng, plans[first])
-    plans[second] = replace(plans[second], drift=0.5 * plans[first].drift)
-    return (first, second), (first, second)
-
-
-def _render_window(
-    rng: np.random.Generator, plan: TexturePlan, labels: np.ndarray, number: int
-) -> np.ndarray:
-    """Draw a texture where it is seen: the colours (P,3) of its region's P pixels."""
-    mask = labels == number
-    rows, columns = (np.nonzero(mask.any(axis=axis))[0] for axis in (1, 0))
-    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    inside = mask[window]
-    return render(rng, plan, inside.shape)[inside]
-
-
-def match_pixels(pixels: np.ndarray, target: np.ndarray, contrast: bool) -> np.ndarray:
-    """Give pixels the mean colour, and with `contrast` the brightness deviation, of others.
-
-    Args:
-        pixels: (P,3), about 0..255.
-        target: (Q,3).
-        contrast: whether the deviation is matched too (at most doubled or halved).
-
-    Returns:
-        (P,3).
-    """
-    goal = np.clip(target, 0.0, 255.0)
-    mean = goal.mean(axis=0)
-    if contrast:
-        own, due = (np.std(colors.mean(axis=1)) for colors in (pixels, goal))
-        pixels = (pixels - pixels.mean(axis=0)) * np.clip(due / max(own, 1e-6), 0.5, 2.0)
-    # Clipping moves the mean, so it is set more than once.
-    for _ in range(3):
-        pixels = np.clip(pixels + (mean - pixels.mean(axis=0)), 0.0, 255.0)
-    return pixels

@@ -1,56 +1,46 @@
 """Sentences about regions: 10 to 15 words, "Texture of ..", made of true attributes only."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from detecture.data.synthetic.attributes import RegionAttributes
+from detecture.data.synthetic.editions import FIRST_EDITION
+from detecture.data.synthetic.grammar import compose_freely
+from detecture.data.synthetic.phrases import (
+    CONTRAST_PHRASES,
+    CONTRAST_WORDS,
+    ORIENTATION_PHRASES,
+    POSITION_PHRASES,
+    SCALE_WORDS,
+)
 
 LEAST_WORDS, MOST_WORDS = 10, 15
 
-POSITION_PHRASES: dict[str, tuple[str, ...]] = {
-    "whole": ("across the whole picture", "filling the entire picture"),
-    "surrounding": ("around the middle", "surrounding the middle of the picture"),
-    "most": ("over most of the picture", "covering most of the picture"),
-    "spread": ("spread over the picture", "spread across the picture"),
-    "centre": ("in the centre", "in the middle of the picture"),
-    "left": ("on the left", "on the left side", "at the left of the picture"),
-    "right": ("on the right", "on the right side", "at the right of the picture"),
-    "top": ("at the top", "in the upper part", "at the top of the picture"),
-    "bottom": ("at the bottom", "in the lower part", "at the bottom of the picture"),
-    "upper left": ("in the upper left", "in the upper left part"),
-    "upper right": ("in the upper right", "in the upper right part"),
-    "lower left": ("in the lower left", "in the lower left part"),
-    "lower right": ("in the lower right", "in the lower right part"),
-}
-SCALE_WORDS = {"fine": "fine", "medium": "medium-sized", "coarse": "coarse"}
-CONTRAST_WORDS = {"low": "low-contrast", "medium": "moderate-contrast", "high": "high-contrast"}
-CONTRAST_PHRASES = {
-    "low": "with low contrast",
-    "medium": "with moderate contrast",
-    "high": "with high contrast",
-}
-ORIENTATION_PHRASES = {
-    "horizontal": "running horizontally",
-    "vertical": "running vertically",
-    "diagonal": "running diagonally",
-}
 _ORDINALS = ("", "second ", "third ", "fourth ", "fifth ", "sixth ")
 _ATTEMPTS = 40
 
+Composer = Callable[[np.random.Generator, RegionAttributes], str]
 
-def write_sentences(rng: np.random.Generator, regions: Sequence[RegionAttributes]) -> list[str]:
+
+def write_sentences(
+    rng: np.random.Generator,
+    regions: Sequence[RegionAttributes],
+    edition: int = FIRST_EDITION,
+) -> list[str]:
     """One sentence for each region of a picture, no two alike.
 
     Args:
         rng: chooses among true sentences.
         regions: at most 6.
+        edition: of the grammar.
     """
+    compose = _compose if edition == FIRST_EDITION else compose_freely
     sentences: list[str] = []
     for region in regions:
         for _ in range(_ATTEMPTS):
-            sentence = _sentence(rng, region)
+            sentence = _sentence(rng, region, compose)
             if sentence not in sentences:
                 break
         sentences.append(sentence)
@@ -62,10 +52,10 @@ def write_sentences(rng: np.random.Generator, regions: Sequence[RegionAttributes
     return sentences
 
 
-def _sentence(rng: np.random.Generator, region: RegionAttributes) -> str:
+def _sentence(rng: np.random.Generator, region: RegionAttributes, compose: Composer) -> str:
     """A sentence with a random selection of the attributes."""
     for _ in range(_ATTEMPTS):
-        words = _compose(rng, region).split()
+        words = compose(rng, region).split()
         if LEAST_WORDS <= len(words) <= MOST_WORDS:
             return " ".join(words)
     return _padded(region)

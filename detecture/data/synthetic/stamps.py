@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detecture.data.synthetic.fields import Canvas
+
 # Distance of the points of a shape, in pixels: below 1/sqrt(2) no pixel inside is missed.
 _SPACING = 0.7
+_MOST_SHAPES = 6000
 
 
 @dataclass(frozen=True)
@@ -122,3 +125,41 @@ def join(parts: list[Stamps]) -> Stamps:
         for name in ("row", "column", "angle", "size")
     )
     return Stamps(row, column, angle, size, parts[0].width)
+
+
+def scatter(
+    rng: np.random.Generator,
+    canvas: Canvas,
+    size: float,
+    width: float,
+    coverage: float,
+    angle: float,
+    spread: float,
+) -> Stamps:
+    """Shapes of about `size` whose areas add up to `coverage` times the canvas."""
+    height, length = canvas.shape
+    margin = size
+    area = (height + 2 * margin) * (length + 2 * margin)
+    count = int(np.clip(coverage * area / (3.0 * size * size * width), 4, _MOST_SHAPES))
+    row = rng.random(count) * (height + 2 * margin) - margin
+    column = rng.random(count) * (length + 2 * margin) - margin
+    turn = angle + spread * rng.standard_normal(count)
+    return Stamps(row, column, turn, size * (0.6 + 0.4 * rng.random(count)), width)
+
+
+def pile(
+    canvas: Canvas,
+    groups: list[Stamps],
+    shape: str,
+    sides: int = 5,
+) -> tuple[np.ndarray, Stamps]:
+    """Paint groups in order; returns the shape's number of every pixel (-1: none) and all shapes.
+
+    The groups need not have one size: each is painted with points of its own density.
+    """
+    ids = np.full(canvas.shape, -1, np.int32)
+    first = 0
+    for group in groups:
+        paint(ids, group, shape, first, sides)
+        first += len(group.row)
+    return ids, join(groups)

@@ -4,6 +4,9 @@ import numpy as np
 
 from detecture.errors import DatasetError
 
+# Parts of a picture with random numbers of their own; textures are TEXTURES, number.
+PLAN, LAYOUT, TEXTURES, EFFECTS, WORDS = range(5)
+
 
 def stream(seed: int, index: int, *path: int) -> np.random.Generator:
     """Generator of the random numbers of one part of one picture.

@@ -5,22 +5,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detecture.data.synthetic.colors import draw_palette
-from detecture.data.synthetic.families import FAMILIES, Style, get_family
+from detecture.data.synthetic.editions import FIRST_EDITION
+from detecture.data.synthetic.families import Style, draw_family, get_family
 from detecture.data.synthetic.fields import (
     Canvas,
     Shape,
     blur,
     octave_noise,
+    smoothstep,
     spectral_noise,
     standardise,
     to_unit,
     value_noise,
 )
+from detecture.data.synthetic.moods import draw_natural_palette
 
 _ANGLES = np.radians((0.0, 45.0, 90.0, 135.0))
 _ANGLE_JITTER = np.radians(13.0)
 _LEAST_PERIOD = 2.5  # pixels: finer detail cannot be drawn without moire
 _LUT_STEPS = 1024
+_USUAL_ANGLE_PROB = 0.7
+_NOUN_BY_VARIANT = ("motifs", "sky")
+"""Families whose two nouns name two forms, below and from a variant of 0.5 on."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,11 @@ class TexturePlan:
 
 
 def draw_plan(
-    rng: np.random.Generator, size: int, mood: np.ndarray, family: str | None = None
+    rng: np.random.Generator,
+    size: int,
+    mood: np.ndarray,
+    family: str | None = None,
+    edition: int = FIRST_EDITION,
 ) -> TexturePlan:
     """Draw a texture at random.
 
@@ -65,15 +75,14 @@ def draw_plan(
         rng: decides.
         size: side of the picture in pixels, to which periods are in proportion.
         mood: sRGB (n,3), the colours to start from.
-        family: its family; by default any, by the families' weights.
+        family: its family; by default any that the edition has, by the families' weights.
+        edition: of the generator.
 
     Raises:
         DatasetError: no family has this name.
     """
     if family is None:
-        weights = np.cumsum([kind.weight for kind in FAMILIES.values()])
-        place = np.searchsorted(weights, rng.random() * weights[-1], side="right")
-        family = list(FAMILIES)[min(int(place), len(FAMILIES) - 1)]
+        family = draw_family(rng, edition)
     kind = get_family(family)
     least, greatest = kind.periods or (0.1, 0.1)
     period = size * least * (greatest / least) ** rng.random()
@@ -81,17 +90,26 @@ def draw_plan(
         angle = _ANGLES[rng.integers(len(_ANGLES))] + rng.uniform(-1, 1) * _ANGLE_JITTER
     else:
         angle = rng.random() * np.pi
+    natural = edition > FIRST_EDITION
+    if natural and kind.usual_angle is not None and rng.random() < _USUAL_ANGLE_PROB:
+        angle = np.radians(kind.usual_angle) + rng.uniform(-1, 1) * _ANGLE_JITTER
     # A texture with two forms is clearly one or the other, so that a sentence can tell.
     jitter = rng.uniform(0.0, 0.1) if rng.random() < 0.5 else rng.uniform(0.6, 1.0)
     style = Style(max(period, _LEAST_PERIOD), float(angle), float(jitter), rng.random())
+    if family in _NOUN_BY_VARIANT:
+        noun = kind.nouns[int(style.variant >= 0.5)]
+    else:
+        noun = kind.nouns[rng.integers(len(kind.nouns))]
+
+    def palette() -> np.ndarray:
+        return draw_natural_palette(rng, mood, kind.name) if natural else draw_palette(rng, mood)
+
     return TexturePlan(
         family=family,
-        noun=kind.nouns[rng.integers(len(kind.nouns))]
-        if family != "motifs"
-        else kind.nouns[int(style.variant >= 0.5)],
+        noun=noun,
         style=style,
-        palette=draw_palette(rng, mood),
-        ground=draw_palette(rng, mood) if rng.random() < 0.2 else None,
+        palette=palette(),
+        ground=palette() if rng.random() < 0.2 else None,
         invert=bool(rng.random() < 0.3) and kind.invertible,
         relief=float(rng.uniform(0.05, 0.3)) if rng.random() < 0.35 else 0.0,
         light=float(rng.random() * 2 * np.pi),
@@ -122,11 +140,23 @@ def vary(rng: np.random.Generator, plan: TexturePlan) -> tuple[TexturePlan, str]
     return replace(plan, blur=float(rng.uniform(2.0, 3.5)), grain=0.5), kind
 
 
-def render(rng: np.random.Generator, plan: TexturePlan, shape: Shape) -> np.ndarray:
-    """Draw a texture: sRGB (H,W,3) float64, about 0..255."""
+def render(
+    rng: np.random.Generator, plan: TexturePlan, shape: Shape, second: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw a texture: sRGB (H,W,3) float64, about 0..255.
+
+    Args:
+        rng: decides.
+        plan: of the texture.
+        shape: height and width in pixels.
+        second: sRGB (n,3): a palette that slowly takes over in places.
+    """
     drawn = get_family(plan.family).paint(rng, Canvas.at(rng, shape), plan.style)
     value = 1.0 - drawn.value if plan.invert else drawn.value
     color = _look_up(value, plan.palette)
+    if second is not None:
+        share = smoothstep(0.5 + octave_noise(rng, shape, 0.5 * max(shape), 2))[..., None]
+        color += share * (_look_up(value, second) - color)
     if plan.ground is not None and drawn.gap is not None:
         between = _look_up(_ground_field(rng, shape, plan.style.period), plan.ground)
         color += drawn.gap[..., None] * (between - color)

@@ -16,6 +16,8 @@ from detecture.errors import require_choice
 from detecture.modeling.registry import build_registered
 from detecture.modeling.segmenter import ImageFeatures, Segmenter
 
+DECODINGS = ("multiplexed", "multi_slot", "pointing")
+
 
 @dataclass(frozen=True)
 class HeadShape:
@@ -40,11 +42,15 @@ class SlotLogits:
         logits_Nhw: float.
         image_index_N: int64, the picture that a slot belongs to; ascending.
         slot_index_N: int64, 0 the dustbin, i texture i.
+        embedding_BEhw: of each picture, what its queries' dot products are taken with; under
+            `multiplexed` that of its dustbin, whose prompt is the same in every picture. None
+            where it was not asked for.
     """
 
     logits_Nhw: Tensor
     image_index_N: Tensor
     slot_index_N: Tensor
+    embedding_BEhw: Tensor | None = None
 
 
 def build_head(cfg: CfgNode, shape: HeadShape) -> nn.Module:
@@ -67,11 +73,27 @@ class MaskHead(nn.Module):
 
     def forward(self, queries_ND: Tensor, pixels_MDhw: Tensor, pixels_of_N: Tensor) -> Tensor:
         """Logits (N,h,w) of N queries, query n on the pixel embeddings `pixels_of_N[n]`."""
+        return self.scores_and_pixels(queries_ND, pixels_MDhw, pixels_of_N)[0]
+
+    def scores_and_pixels(
+        self, queries_ND: Tensor, pixels_MDhw: Tensor, pixels_of_N: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `forward`, and what the logits are dot products with.
+
+        Args:
+            queries_ND: the queries.
+            pixels_MDhw: pixel embeddings of the segmenter.
+            pixels_of_N: int64, which of the M query n is scored on; not read where M is N.
+
+        Returns:
+            Logits (N,h,w), and the M pixel embeddings behind the convolution.
+        """
         queries_ND = self.query_mlp(queries_ND)
         pixels_MDhw = self.pixel_head(pixels_MDhw)
         if len(pixels_MDhw) == len(queries_ND):  # each has its own: no copy of them
-            return torch.einsum("nd,ndhw->nhw", queries_ND, pixels_MDhw)
-        return torch.einsum("nd,ndhw->nhw", queries_ND, pixels_MDhw[pixels_of_N])
+            return torch.einsum("nd,ndhw->nhw", queries_ND, pixels_MDhw), pixels_MDhw
+        logits_Nhw = torch.einsum("nd,ndhw->nhw", queries_ND, pixels_MDhw[pixels_of_N])
+        return logits_Nhw, pixels_MDhw
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -96,14 +118,15 @@ class BridgeHead(nn.Module):
                 segmenter's width.
             dropout: behind the bridge.
             decoding: `multiplexed`: each slot is a prompt of its own; `multi_slot`: all slots of a
-                picture are the tokens of one prompt.
+                picture are the tokens of one prompt; `pointing`: the segmenter runs once for a
+                picture, with the dustbin as its prompt, and all slots are scored on what it gives.
 
         Raises:
             ConfigError: a word is none of those.
         """
         super().__init__()
         require_choice("MODEL.BRIDGE.KIND", kind, ("native", "bottleneck"))
-        require_choice("MODEL.BRIDGE.DECODING", decoding, ("multiplexed", "multi_slot"))
+        require_choice("MODEL.BRIDGE.DECODING", decoding, DECODINGS)
         self.kind = kind
         self.decoding = decoding
         inner = shape.text_width if kind == "native" else max(shape.hidden_size // 8, 1)
@@ -137,7 +160,13 @@ class BridgeHead(nn.Module):
         yield "dustbin", self.dustbin
 
     def forward(
-        self, segmenter: Segmenter, features: ImageFeatures, states_BKC: Tensor, count_B: Tensor
+        self,
+        segmenter: Segmenter,
+        features: ImageFeatures,
+        states_BKC: Tensor,
+        count_B: Tensor,
+        *,
+        with_embedding: bool = False,
     ) -> SlotLogits:
         """Logits of the active slots: of each picture the dustbin and its first `count_B` states.
 
@@ -146,6 +175,7 @@ class BridgeHead(nn.Module):
             features: its image features of the B pictures.
             states_BKC: region states; rows past the count are not looked at.
             count_B: int64, 0..K.
+            with_embedding: return `embedding_BEhw` too.
         """
         states_BKC = states_BKC.to(self.dustbin.dtype)
         dustbin_B1C = self.dustbin.expand(len(states_BKC), 1, -1)
@@ -158,6 +188,10 @@ class BridgeHead(nn.Module):
             queries_ND = segmenter.project_text(queries_ND)
         if self.decoding == "multiplexed":
             pixels = segmenter.pixel_embeddings(features, image_index_N, queries_ND[:, None])
+        elif self.decoding == "pointing":
+            every_B = torch.arange(len(count_B), device=count_B.device)
+            prompt_B1D = queries_ND[slot_index_N == 0][:, None]
+            pixels = segmenter.pixel_embeddings(features, every_B, prompt_B1D)
         else:
             prompt_BQD = queries_ND.new_zeros(*active_BQ.shape, queries_ND.shape[-1])
             prompt_BQD = prompt_BQD.index_put((image_index_N, slot_index_N), queries_ND)
@@ -166,5 +200,9 @@ class BridgeHead(nn.Module):
         if not torch.is_autocast_enabled(pixels.device.type):  # which picks types itself
             # A frozen segmenter may be in half precision, this head never is.
             queries_ND, pixels = queries_ND.to(states_BKC.dtype), pixels.to(states_BKC.dtype)
-        logits_Nhw = self.mask_head(queries_ND, pixels, image_index_N)
-        return SlotLogits(logits_Nhw, image_index_N, slot_index_N)
+        logits_Nhw, embedding = self.mask_head.scores_and_pixels(queries_ND, pixels, image_index_N)
+        if self.decoding == "multiplexed" and with_embedding:
+            embedding = embedding[slot_index_N == 0]
+        return SlotLogits(
+            logits_Nhw, image_index_N, slot_index_N, embedding if with_embedding else None
+        )

@@ -2,6 +2,15 @@
 
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.meta_arch.floors import HalfSplit, OneRegion
+from detecture.modeling.meta_arch.region_describer import RegionDescriber
 from detecture.modeling.meta_arch.texture_clusters import TextureClusters
+from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 
-__all__ = ["Detecture", "HalfSplit", "OneRegion", "TextureClusters"]
+__all__ = [
+    "Detecture",
+    "HalfSplit",
+    "OneRegion",
+    "RegionDescriber",
+    "TextureClusters",
+    "TextureGrouping",
+]

@@ -6,8 +6,8 @@ Legend: B pictures, K regions, A answer tokens, N active slots, H, W size of a p
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ from detecture.errors import CheckpointError, require_choice
 from detecture.modeling.encoders import Encoders, Encoding
 from detecture.modeling.feature_cache import FeatureCache
 from detecture.modeling.header_check import check_header
-from detecture.modeling.heads import BridgeHead, HeadShape, build_head
+from detecture.modeling.heads import BridgeHead, HeadShape, SlotLogits, build_head
 from detecture.modeling.losses import (
     lm_token_weights,
     mask_loss_sums,
     partition_scores,
     weighted_cross_entropy,
 )
+from detecture.modeling.meta_arch.detecture_parts import LossWeights, RegionStates, prefixed
+from detecture.modeling.refinement import Refinement
 from detecture.modeling.segmenter import Segmenter, build_segmenter
 from detecture.modeling.segmenter.structure import read_structure
 from detecture.modeling.vlm import Qwen3VL, build_vlm
@@ -35,17 +37,6 @@ from detecture.modeling.vlm.backbone import DTYPES, RANDOM_WEIGHTS
 from detecture.modeling.vlm.types import TeacherForced
 
 TRAIN_COUNTS = ("open", "exact", "mixed")
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the losses, and the cliff of the language-model loss; see the LOSS keys."""
-
-    mask: float = 1.0
-    dice: float = 3.0
-    lm: float = 0.1
-    lm_cliff: str = "shifted_zero"
-    lm_alpha: float = 2.0
 
 
 @META_ARCH_REGISTRY.register()
@@ -64,6 +55,7 @@ class Detecture(nn.Module):
         loss_weights: LossWeights | None = None,
         train_count: str = "open",
         cache: FeatureCache | None = None,
+        refinement: Refinement | None = None,
     ) -> None:
         """Join the parts.
 
@@ -77,6 +69,7 @@ class Detecture(nn.Module):
             train_count: what prompts say of the number of regions in training: `open` (between 1
                 and 6, as published), `exact`, or `mixed` (half of the pictures each).
             cache: keeps what frozen parts compute; None: nothing is kept.
+            refinement: of the masks, on the pixel embeddings; None: there is none.
 
         Raises:
             ConfigError: an unknown `train_count`.
@@ -89,6 +82,7 @@ class Detecture(nn.Module):
         self.train_segmenter = train_segmenter
         self.loss_weights = loss_weights or LossWeights()
         self.train_count = train_count
+        self.refinement = refinement or Refinement()
         self.encoders = Encoders(vlm, segmenter, segmenter_source, train_segmenter, cache)
         self.set_stage(2)
 
@@ -112,18 +106,16 @@ class Detecture(nn.Module):
             content = json.dumps(read_structure(structure), sort_keys=True).encode()
             digest = hashlib.sha256(content).hexdigest()[:12]
             weights = f"{RANDOM_WEIGHTS}, {Path(structure).stem} {digest}, seed {seed}"
-        loss = cfg.LOSS
         return {
             "vlm": vlm,
             "segmenter": segmenter,
             "segmenter_source": f"{name}: {weights}",
             "head": head.double() if dtype == torch.float64 else head,
             "train_segmenter": cfg.MODEL.SEGMENTER.TRAIN,
-            "loss_weights": LossWeights(
-                loss.MASK_WEIGHT, loss.DICE_WEIGHT, loss.LM_WEIGHT, loss.LM_CLIFF, loss.LM_ALPHA
-            ),
+            "loss_weights": LossWeights.from_config(cfg),
             "train_count": cfg.MODEL.VLM.TRAIN_COUNT,
             "cache": FeatureCache(cfg.MODEL.FEATURE_CACHE) if cfg.MODEL.FEATURE_CACHE else None,
+            "refinement": Refinement.from_config(cfg),
         }
 
     # ---- what trains ------------------------------------------------------------------------
@@ -144,10 +136,10 @@ class Detecture(nn.Module):
                 groups[name] = {prefix: part}
             else:
                 groups[name] = {f"{prefix}.{key}": p for key, p in part.named_parameters()}
-        groups["vlm"] = _prefixed("vlm", self.vlm.backbone_parameters())
-        groups["seg_rows"] = _prefixed("vlm", self.vlm.seg_row_parameters())
+        groups["vlm"] = prefixed("vlm", self.vlm.backbone_parameters())
+        groups["seg_rows"] = prefixed("vlm", self.vlm.seg_row_parameters())
         trained = self.segmenter.path_parameters() if self.train_segmenter else iter(())
-        groups["segmenter"] = _prefixed("segmenter", trained)
+        groups["segmenter"] = prefixed("segmenter", trained)
         return groups
 
     def set_stage(self, stage: int) -> None:
@@ -225,7 +217,8 @@ class Detecture(nn.Module):
 
         Returns:
             `{"loss_ce", "loss_dice", "loss_lm"}` (scalars, weighted; without `loss_lm` where
-            nothing of the VLM trains), or a list of standard outputs with `generated_text`.
+            nothing of the VLM trains; with `loss_grouping` where that has a weight), or a list of
+            standard outputs with `generated_text`.
         """
         if not self.training:
             return self.predict(batched_inputs)
@@ -234,18 +227,18 @@ class Detecture(nn.Module):
         images = [sample["image"] for sample in batched_inputs]
         features = self.encoders.image_features(images)
         forced = self._teacher_forced(batched_inputs, images)
-        slots = self.head(self.segmenter, features, forced.states_BKD, forced.count_B)
-        sums = mask_loss_sums(
-            slots.logits_Nhw,
-            slots.image_index_N,
-            slots.slot_index_N,
-            self._labels(batched_inputs, slots.logits_Nhw.device),
-        )
         weights = self.loss_weights
+        slots = self._slots(features, forced.states_BKD, forced.count_B, weights.grouping.weight)
+        labels_BHW = self._labels(batched_inputs, slots.logits_Nhw.device)
+        sums = mask_loss_sums(slots.logits_Nhw, slots.image_index_N, slots.slot_index_N, labels_BHW)
         losses = {
             "loss_ce": weights.mask * sums.ce_sum / normalizers["pictures"],
             "loss_dice": weights.mask * weights.dice * sums.dice_sum / normalizers["slots"],
         }
+        if weights.grouping.weight and slots.embedding_BEhw is not None:
+            names = [sample["image_id"] for sample in batched_inputs]
+            grouping = weights.grouping.sum(slots.embedding_BEhw, labels_BHW, names)
+            losses["loss_grouping"] = grouping / normalizers["pictures"]
         if forced.predictions_BAD is not None:
             # An answer without <|seg|> weighs nothing, and a batch of them must not divide by 0.
             lm_sum = self._lm_loss_sum(forced, forced.predictions_BAD)
@@ -326,6 +319,19 @@ class Detecture(nn.Module):
         # Regions beyond those that have a line are dustbin.
         return labels_BHW.masked_fill(labels_BHW > self.vlm.max_regions, 0)
 
+    def _slots(
+        self, features: Any, states_BKD: Tensor, count_B: Tensor, grouping_weight: float = 0.0
+    ) -> SlotLogits:
+        """The head's answer, its masks refined where that is asked for."""
+        refines = self.refinement.acts(self.training)
+        asked = {"with_embedding": True} if refines or grouping_weight else {}
+        slots: SlotLogits = self.head(self.segmenter, features, states_BKD, count_B, **asked)
+        if not refines or slots.embedding_BEhw is None:
+            return slots
+        return replace(
+            slots, logits_Nhw=self.refinement(slots.logits_Nhw, count_B, slots.embedding_BEhw)
+        )
+
     # ---- inference --------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -341,24 +347,38 @@ class Detecture(nn.Module):
         the model writes its own.
         """
         oracle = ["descriptions" in sample for sample in batched_inputs]
-        descriptions: Sequence[list[str]]
         if any(oracle) and not all(oracle):  # two kinds of passes
             return [self.predict([sample])[0] for sample in batched_inputs]
+        return self.draw(batched_inputs, self.read(batched_inputs))
+
+    @torch.no_grad()
+    def read(self, batched_inputs: list[dict[str, Any]]) -> RegionStates:
+        """The first half of `predict`: all that the VLM does.
+
+        Args:
+            batched_inputs: mapped dicts; all with `descriptions`, or none.
+        """
         encoding = self._encode(batched_inputs)
         counts = [self._count_phrase(sample) for sample in batched_inputs]
         prefix = self.vlm.prefix(encoding.vision, counts)
-        if all(oracle):
+        if "descriptions" in batched_inputs[0]:
             answers = [self._answer(sample) for sample in batched_inputs]
             forced = self.vlm.teacher_forced(prefix, answers, predictions=False)
-            states_BKD, count_B = forced.states_BKD, forced.count_B
             descriptions = [self._descriptions(sample) for sample in batched_inputs]
             texts = [self.vlm.chat.tokenizer.decode(answer) for answer in answers]
-        else:
-            generated = self.vlm.generate(prefix)
-            states_BKD, count_B = generated.states_BKD, generated.count_B
-            descriptions, texts = generated.descriptions, generated.texts
-        slots = self.head(self.segmenter, encoding.features, states_BKD, count_B)
-        per_picture = slots.logits_Nhw.split((count_B + 1).tolist())
+            return RegionStates(encoding, forced.states_BKD, forced.count_B, descriptions, texts)
+        written = self.vlm.generate(prefix)
+        return RegionStates(
+            encoding, written.states_BKD, written.count_B, written.descriptions, written.texts
+        )
+
+    @torch.no_grad()
+    def draw(
+        self, batched_inputs: list[dict[str, Any]], regions: RegionStates
+    ) -> list[dict[str, Any]]:
+        """The second half of `predict`: masks from states, which need not be the pictures' own."""
+        slots = self._slots(regions.encoding.features, regions.states_BKD, regions.count_B)
+        per_picture = slots.logits_Nhw.split((regions.count_B + 1).tolist())
         return [
             {
                 "sem_seg": partition_scores(logits, (sample["height"], sample["width"])),
@@ -367,7 +387,7 @@ class Detecture(nn.Module):
                 "status": "ok" if found else "no_region",
             }
             for sample, logits, found, text in zip(
-                batched_inputs, per_picture, descriptions, texts, strict=True
+                batched_inputs, per_picture, regions.descriptions, regions.texts, strict=True
             )
         ]
 
@@ -377,7 +397,3 @@ class Detecture(nn.Module):
             encoding: Encoding = ready[0]
             return encoding
         return self.encoders.encode([sample["image"] for sample in samples])
-
-
-def _prefixed(prefix: str, named: Iterator[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
-    return {f"{prefix}.{name}": parameter for name, parameter in named}

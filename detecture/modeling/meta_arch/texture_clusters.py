@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage, signal
-from skimage.color import rgb2lab
-from skimage.filters import gabor_kernel
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
@@ -24,6 +21,7 @@ from torch import nn
 
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
+from detecture.modeling.grouping.classical import ClassicalFeatures
 from detecture.modeling.meta_arch.output import output_from_labels
 
 # Smoothed features hardly change between neighbours: K-means is fitted on every 4th pixel in each
@@ -78,8 +76,6 @@ class TextureClusters(nn.Module):
         ):
             if value <= 0:
                 raise ConfigError(f"MODEL.TEXTURE_CLUSTERS.{name}: {value} is not positive")
-        self.working_size = working_size
-        self.smoothing = smoothing
         self.color_weight = color_weight
         self.deviation_weight = deviation_weight
         self.gabor_weight = gabor_weight
@@ -88,8 +84,7 @@ class TextureClusters(nn.Module):
         self.restarts = restarts
         self.seed = seed
         self.dustbin_logit = dustbin_logit
-        angles = np.pi * np.arange(orientations) / orientations
-        self.kernels = [gabor_kernel(1 / w, theta=a) for w in wavelengths for a in angles]
+        self.classical = ClassicalFeatures(working_size, wavelengths, orientations, smoothing)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -153,34 +148,10 @@ class TextureClusters(nn.Module):
 
     def features(self, image: np.ndarray) -> np.ndarray:
         """Standardised and weighted features: uint8 (H,W,3) to float64 (h,w,F)."""
-        height, width = image.shape[:2]
-        scale = self.working_size / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
-        lab_hw3 = rgb2lab(np.asarray(resized))
-        color = [self._smooth(lab_hw3[..., i]) for i in range(3)]
-        variance = [self._smooth(lab_hw3[..., i] ** 2) - color[i] ** 2 for i in range(3)]
-        deviation = [np.sqrt(np.maximum(v, 0.0)) for v in variance]
-        families = [
-            (self.color_weight, color),
-            (self.deviation_weight, deviation),
-            (self.gabor_weight, self._gabor_energy(lab_hw3[..., 0])),
-            (self.position_weight, list(np.indices(lab_hw3.shape[:2], dtype=np.float64))),
-        ]
-        return np.stack([w * _standardise(f) for w, family in families for f in family], axis=-1)
-
-    def _smooth(self, plane: np.ndarray) -> np.ndarray:
-        return ndimage.gaussian_filter(plane, self.smoothing)
-
-    def _gabor_energy(self, lightness: np.ndarray) -> list[np.ndarray]:
-        """Smoothed magnitude of every filter's response; list of (h,w)."""
-        centred = lightness - lightness.mean()
-        energies = []
-        for kernel in self.kernels:
-            pad_h, pad_w = kernel.shape[0] // 2, kernel.shape[1] // 2
-            padded = np.pad(centred, ((pad_h, pad_h), (pad_w, pad_w)), mode="symmetric")
-            energies.append(self._smooth(np.abs(signal.fftconvolve(padded, kernel, mode="valid"))))
-        return energies
+        families = self.classical(image)
+        return families.stack(
+            self.color_weight, self.deviation_weight, self.gabor_weight, self.position_weight
+        )
 
     def _fit(self, fit_NF: np.ndarray, k: int) -> KMeans:
         # No more clusters than points: what is asked for beyond that stays empty.
@@ -207,11 +178,6 @@ def _check_k_range(k_range: tuple[int, int]) -> None:
             f"MODEL.TEXTURE_CLUSTERS.K_RANGE: {tuple(k_range)} is no range; give the least (2 or "
             "more: one region has no silhouette) and the greatest number of regions"
         )
-
-
-def _standardise(plane: np.ndarray) -> np.ndarray:
-    # A feature that is constant over the picture says nothing, and must not divide by zero.
-    return (plane - plane.mean()) / (plane.std() + 1e-6)
 
 
 def _resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from detecture.data.prompts import (
     DEFAULT_PROMPTS,
+    DESCRIBE_PROMPTS,
     TINY_PROMPTS,
     PromptTemplate,
     answer_text,
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NAMED_PROMPTS = {"default": DEFAULT_PROMPTS, "tiny": TINY_PROMPTS}
+NAMED_PROMPTS = {
+    "default": DEFAULT_PROMPTS,
+    "tiny": TINY_PROMPTS,
+    "describe": DESCRIBE_PROMPTS,
+}
 
 
 def load_prompts(name: str) -> PromptTemplate:
-    """The wording of this name (`default`, `tiny`), or of this yaml file.
+    """The wording of this name (`default`, `tiny`, `describe`), or of this yaml file.
 
     Raises:
         ConfigError: there is neither, or the file holds no wording.

@@ -16,10 +16,27 @@ def scenes():
 
 
 @pytest.fixture(scope="session")
-def regions(scenes):
-    """(scene, mask, attributes, sentence) of every region."""
+def natural_scenes():
+    """The same of edition 2."""
+    count = 2000 if SLOW else 180
+    return [render_scene(SEED, index, SIZE, edition=2) for index in range(count)]
+
+
+def _regions(scenes):
     return [
         (scene, *rest)
         for scene in scenes
         for rest in zip(scene.masks, scene.attributes, scene.descriptions, strict=True)
     ]
+
+
+@pytest.fixture(scope="session")
+def regions(scenes):
+    """(scene, mask, attributes, sentence) of every region."""
+    return _regions(scenes)
+
+
+@pytest.fixture(scope="session")
+def natural_regions(natural_scenes):
+    """The same of edition 2."""
+    return _regions(natural_scenes)

@@ -18,6 +18,7 @@ from detecture.data import (
     register_synthetic_datasets,
 )
 from detecture.data.datasets.synthetic import SPLITS, ProceduralRecords
+from detecture.data.ground_truth import load_image_and_truth
 from detecture.data.synthetic import render_scene
 from detecture.engine.evaluate import evaluate_dataset
 from detecture.modeling import build_model
@@ -48,11 +49,21 @@ def test_registration():
         assert metadata.k_regime == "autonomous" and metadata.evaluator_type == "texture"
         assert metadata.mapper == "SyntheticMapper"
     assert len({split.seed for split in SPLITS.values()}) == 3
+    editions = {name: split.edition for name, split in SPLITS.items()}
+    assert editions == {"synthetic_train": 2, "synthetic_val": 2, "synthetic_test": 1}
+
+
+@pytest.mark.parametrize("edition", [1, 2])
+def test_records_say_the_edition_that_is_drawn(edition):
+    record = ProceduralRecords("x", 12, 4, edition)[3]
+    image, truth = load_image_and_truth(record, 10**6)
+    scene = render_scene(12, 3, edition=edition)
+    assert np.array_equal(image, scene.image) and truth.descriptions == scene.descriptions
 
 
 def test_records_are_a_sequence():
     records = ProceduralRecords("x", 4, 5)
-    assert records[1] == {"image_id": "x_0000001", "seed": 4, "index": 1}
+    assert records[1] == {"image_id": "x_0000001", "seed": 4, "index": 1, "edition": 1}
     assert records[-1] == records[4] and list(records) == records[:] and len(records[1:3]) == 2
     assert len({record["image_id"] for record in records}) == 5
     assert pickle.loads(pickle.dumps(records)) == records

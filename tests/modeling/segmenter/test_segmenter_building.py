@@ -38,7 +38,7 @@ def test_build_from_config(name):
 
 
 def test_shipped_structures():
-    assert shipped_structures() == ["proportional", "sam3", "tiny"]
+    assert shipped_structures() == ["proportional", "sam3", "tiny", "tiny_fine"]
     for name in shipped_structures():
         vit = read_structure(name)["vision_config"]["backbone_config"]
         assert vit["layer_norm_eps"] == 1e-5

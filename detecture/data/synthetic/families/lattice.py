@@ -15,8 +15,14 @@ def _axes(
     return along / style.period, across / style.period
 
 
-@family("stripes", ("stripes", "parallel stripes", "bands"), (0.025, 0.16), oriented=True,
-        regularity=True)  # fmt: skip
+@family(
+    "stripes",
+    ("stripes", "parallel stripes", "bands"),
+    (0.025, 0.16),
+    oriented=True,
+    regularity=True,
+    natural_weight=0.7,
+)
 def stripes(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Parallel stripes; irregular ones bend and differ from each other."""
     _, across = _axes(rng, canvas, style)
@@ -26,7 +32,9 @@ def stripes(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(value, 1.0 - shape)
 
 
-@family("bricks", ("brick courses", "stacked bricks"), (0.06, 0.2), regularity=True)
+@family(
+    "bricks", ("brick courses", "stacked bricks"), (0.06, 0.2), regularity=True, natural_weight=0.6
+)
 def bricks(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Bricks in courses, each shifted against the next, with joints."""
     along, across = _axes(rng, canvas, style, 0.25)
@@ -45,7 +53,7 @@ def bricks(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(body * (0.55 + 0.45 * tone), 1.0 - body)
 
 
-@family("checks", ("checks", "checkered squares"), (0.04, 0.2), regularity=True)
+@family("checks", ("checks", "checkered squares"), (0.04, 0.2), regularity=True, natural_weight=0.4)
 def checks(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """A checkerboard, plain or with tones of its own in every square."""
     along, across = _axes(rng, canvas, style)
@@ -54,7 +62,9 @@ def checks(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(0.12 + 0.7 * parity + 0.3 * (tone - 0.5) * (0.3 + style.jitter))
 
 
-@family("weave", ("woven threads", "basket weave"), (0.03, 0.12), regularity=True)
+@family(
+    "weave", ("woven threads", "basket weave"), (0.03, 0.12), regularity=True, natural_weight=0.7
+)
 def weave(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Warp and weft that go over and under each other."""
     along, across = _axes(rng, canvas, style, 0.3)
@@ -70,7 +80,9 @@ def weave(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(value, smoothstep((np.abs(beside) - 0.38) * 10.0))
 
 
-@family("chevrons", ("zigzag bands", "chevron bands"), (0.05, 0.16), regularity=True)
+@family(
+    "chevrons", ("zigzag bands", "chevron bands"), (0.05, 0.16), regularity=True, natural_weight=0.3
+)
 def chevrons(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Bands in zigzag."""
     along, across = _axes(rng, canvas, style)
@@ -86,6 +98,7 @@ def chevrons(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     (0.05, 0.2),
     regularity=True,
     invertible=False,
+    natural_weight=0.6,
 )
 def scales(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Round tiles in rows, each row over the next one."""
@@ -107,7 +120,13 @@ def scales(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(np.clip(value, 0.0, 1.0))
 
 
-@family("honeycomb", ("honeycomb cells", "hexagon tiles"), (0.04, 0.15), regularity=True)
+@family(
+    "honeycomb",
+    ("honeycomb cells", "hexagon tiles"),
+    (0.04, 0.15),
+    regularity=True,
+    natural_weight=0.4,
+)
 def honeycomb(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Hexagons with walls: cells around the points of two interleaved grids."""
     along, across = _axes(rng, canvas, style, 0.3)
@@ -128,7 +147,7 @@ def honeycomb(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(body * (1.0 - 0.5 * np.sqrt(best)), 1.0 - body)
 
 
-@family("motifs", ("ring motifs", "star motifs"), (0.06, 0.18), regularity=True)
+@family("motifs", ("ring motifs", "star motifs"), (0.06, 0.18), regularity=True, natural_weight=0.4)
 def motifs(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """One motif in every tile: the style's variant says which noun is true."""
     along, across = _axes(rng, canvas, style, 0.4)
@@ -147,7 +166,9 @@ def motifs(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(value, 1.0 - value)
 
 
-@family("dots", ("round dots", "dots"), (0.04, 0.16), regularity=True, weight=1.2)
+@family(
+    "dots", ("round dots", "dots"), (0.04, 0.16), regularity=True, weight=1.2, natural_weight=0.6
+)
 def dots(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Dots of one size or of many, in rows or scattered."""
     along, across = canvas.rotated(style.angle)

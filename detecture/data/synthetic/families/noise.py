@@ -7,6 +7,7 @@ import numpy as np
 from detecture.data.synthetic.families.registry import Drawn, Style, family
 from detecture.data.synthetic.fields import (
     Canvas,
+    lookup_noise,
     octave_noise,
     smoothstep,
     spectral_noise,
@@ -30,7 +31,7 @@ def clouds(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(to_unit(spectral_noise(rng, canvas.shape, gain)))
 
 
-@family("turbulence", ("swirling wisps", "smoky swirls"), (0.06, 0.25))
+@family("turbulence", ("swirling wisps", "smoky swirls"), (0.06, 0.25), natural_weight=0.7)
 def turbulence(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Octave noise with creases, looked up at places that noise has moved."""
     along, across = canvas.warped(rng, style.angle, 2.0 * style.period, 0.6 * style.period)
@@ -38,27 +39,14 @@ def turbulence(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     weight, step = 1.0, style.period
     for _ in range(3):
         table = rng.random((32, 32))
-        total += weight * np.abs(_lookup(table, along / step, across / step) - 0.5)
+        total += weight * np.abs(lookup_noise(table, along / step, across / step) - 0.5)
         weight, step = 0.55 * weight, step / 2.0
         if step < 2.0:
             break
     return Drawn(to_unit(-total))
 
 
-def _lookup(table: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Smooth noise of a table of random numbers at any points (H,W)."""
-    size = len(table)
-    flat = np.pad(table, ((0, 1), (0, 1)), mode="wrap").ravel()
-    row, column = np.floor(down), np.floor(across)
-    a, b = smoothstep(down - row), smoothstep(across - column)
-    corner = (row.astype(np.int64) % size) * (size + 1) + column.astype(np.int64) % size
-    upper_left, lower_left = flat[corner], flat[corner + size + 1]
-    upper = upper_left + (flat[corner + 1] - upper_left) * b
-    lower = lower_left + (flat[corner + size + 2] - lower_left) * b
-    return upper + (lower - upper) * a
-
-
-@family("blotches", ("even blotches", "rounded blotches"), (0.025, 0.12))
+@family("blotches", ("even blotches", "rounded blotches"), (0.025, 0.12), natural_weight=0.8)
 def blotches(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Band-pass noise: blotches of one size in all directions."""
     gain = _ring(1.0 / style.period, 0.35)
@@ -73,7 +61,7 @@ def _ring(frequency: float, relative_width: float) -> Gain:
     return gain
 
 
-@family("maze", ("winding furrows", "labyrinth lines"), (0.03, 0.1))
+@family("maze", ("winding furrows", "labyrinth lines"), (0.03, 0.1), natural_weight=0.6)
 def maze(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Narrow band-pass noise, nearly black and white: a labyrinth."""
     field = spectral_noise(rng, canvas.shape, _ring(1.0 / style.period, 0.16))
@@ -99,7 +87,7 @@ def fibres(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(to_unit(spectral_noise(rng, canvas.shape, gain)))
 
 
-@family("ripples", ("wavy ripples", "sand ripples"), (0.03, 0.12), oriented=True)
+@family("ripples", ("wavy ripples", "sand ripples"), (0.03, 0.12), oriented=True, usual_angle=0.0)
 def ripples(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Noise around one frequency and one direction: ripples that fork and end."""
     cosine, sine = np.cos(style.angle), np.sin(style.angle)

@@ -25,7 +25,7 @@ def _grid(
     return across / style.period, along / (stretch * style.period)
 
 
-@family("marble", ("marble veins", "veined marbling"), (0.1, 0.4))
+@family("marble", ("marble veins", "veined marbling"), (0.1, 0.4), natural_weight=0.7)
 def marble(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Thin veins where strongly bent waves have their crest."""
     along, across = canvas.rotated(style.angle)
@@ -36,7 +36,7 @@ def marble(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(np.clip(1.0 - vein + 0.12 * bend, 0.0, 1.0))
 
 
-@family("wood", ("wood grain", "timber grain"), (0.03, 0.12), oriented=True)
+@family("wood", ("wood grain", "timber grain"), (0.03, 0.12), oriented=True, natural_weight=0.8)
 def wood(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Year rings cut lengthwise: a saw-tooth across, slow drift along, fine pores."""
     _, across = canvas.rotated(style.angle)
@@ -58,7 +58,13 @@ def _along_gain(angle: float, period: float) -> Callable[[np.ndarray, np.ndarray
     return gain
 
 
-@family("cells", ("angular patches", "mosaic patches"), (0.04, 0.16), regularity=True)
+@family(
+    "cells",
+    ("angular patches", "mosaic patches"),
+    (0.04, 0.16),
+    regularity=True,
+    natural_weight=0.7,
+)
 def cells(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Voronoi cells, each in its own tone."""
     found = voronoi(rng, *_grid(rng, canvas, style), jitter=0.25 + 0.75 * style.jitter)
@@ -78,7 +84,7 @@ def pebbles(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(np.clip(value, 0.0, 1.0), 1.0 - smoothstep(height * 4.0))
 
 
-@family("crackle", ("branching cracks", "dry cracks"), (0.06, 0.2))
+@family("crackle", ("branching cracks", "dry cracks"), (0.06, 0.2), natural_weight=0.8)
 def crackle(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """A plain skin with a net of cracks."""
     amplitude = 0.18 * style.period
@@ -91,7 +97,7 @@ def crackle(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     return Drawn(np.clip(value, 0.0, 1.0), crack)
 
 
-@family("bark", ("furrowed bark", "rough bark"), (0.03, 0.1), oriented=True)
+@family("bark", ("furrowed bark", "rough bark"), (0.03, 0.1), oriented=True, usual_angle=90.0)
 def bark(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Long plates with furrows between: stretched cells, roughened."""
     amplitude = 0.35 * style.period

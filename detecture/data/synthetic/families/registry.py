@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detecture.data.synthetic.editions import FIRST_EDITION
 from detecture.data.synthetic.fields import Canvas
 from detecture.errors import DatasetError
 
@@ -54,7 +55,10 @@ class Family:
         oriented: its lines run in one direction, so that a sentence may name it.
         regularity: it comes in a regular and an irregular form, so that a sentence may say which.
         invertible: with its light and dark parts exchanged it is still what the nouns say.
-        weight: how often it is drawn, relative to the others.
+        weight: how often it is drawn, relative to the others of edition 1.
+        natural_weight: the same from edition 2 on, which prefers what photographs show.
+        edition: the first that draws it.
+        usual_angle: degrees: from edition 2 on its lines mostly run so (water lies, grass stands).
     """
 
     name: str
@@ -65,6 +69,9 @@ class Family:
     regularity: bool
     invertible: bool
     weight: float
+    natural_weight: float
+    edition: int
+    usual_angle: float | None
 
 
 FAMILIES: dict[str, Family] = {}
@@ -80,14 +87,30 @@ def family(
     regularity: bool = False,
     invertible: bool = True,
     weight: float = 1.0,
+    natural_weight: float | None = None,
+    edition: int = FIRST_EDITION,
+    usual_angle: float | None = None,
 ) -> Callable[[Painter], Painter]:
-    """Register the decorated painter; see `Family` for the arguments."""
+    """Register the decorated painter; see `Family` for the arguments.
+
+    Without a `natural_weight`, `weight` counts in all editions.
+    """
 
     def register(paint: Painter) -> Painter:
         if name in FAMILIES:
             raise ValueError(f"texture family {name!r} is registered already; take another name")
         FAMILIES[name] = Family(
-            name, nouns, paint, periods, oriented, regularity, invertible, weight
+            name=name,
+            nouns=nouns,
+            paint=paint,
+            periods=periods,
+            oriented=oriented,
+            regularity=regularity,
+            invertible=invertible,
+            weight=weight,
+            natural_weight=weight if natural_weight is None else natural_weight,
+            edition=edition,
+            usual_angle=usual_angle,
         )
         return paint
 
@@ -103,3 +126,15 @@ def get_family(name: str) -> Family:
     if name not in FAMILIES:
         raise DatasetError(f"texture family {name!r} is unknown; known are {', '.join(FAMILIES)}")
     return FAMILIES[name]
+
+
+def draw_family(rng: np.random.Generator, edition: int = FIRST_EDITION) -> str:
+    """Name of a family that the edition has, by the families' weights in it."""
+    weights = {
+        name: kind.weight if edition == FIRST_EDITION else kind.natural_weight
+        for name, kind in FAMILIES.items()
+        if kind.edition <= edition
+    }
+    steps = np.cumsum(list(weights.values()))
+    place = np.searchsorted(steps, rng.random() * steps[-1], side="right")
+    return list(weights)[min(int(place), len(weights) - 1)]

@@ -4,48 +4,7 @@ import numpy as np
 
 from detecture.data.synthetic.families.registry import Drawn, Style, family
 from detecture.data.synthetic.fields import Canvas, octave_noise
-from detecture.data.synthetic.stamps import Stamps, join, local_coordinates, paint
-
-_MOST_SHAPES = 6000
-
-
-def _scatter(
-    rng: np.random.Generator,
-    canvas: Canvas,
-    size: float,
-    width: float,
-    coverage: float,
-    angle: float,
-    spread: float,
-) -> Stamps:
-    """Shapes of about `size` whose areas add up to `coverage` times the canvas."""
-    height, length = canvas.shape
-    margin = size
-    area = (height + 2 * margin) * (length + 2 * margin)
-    count = int(np.clip(coverage * area / (3.0 * size * size * width), 4, _MOST_SHAPES))
-    row = rng.random(count) * (height + 2 * margin) - margin
-    column = rng.random(count) * (length + 2 * margin) - margin
-    turn = angle + spread * rng.standard_normal(count)
-    return Stamps(row, column, turn, size * (0.6 + 0.4 * rng.random(count)), width)
-
-
-def _pile(
-    rng: np.random.Generator,
-    canvas: Canvas,
-    groups: list[Stamps],
-    shape: str,
-    sides: int = 5,
-) -> tuple[np.ndarray, Stamps]:
-    """Paint groups in order; returns the shape's number of every pixel (-1: none) and all shapes.
-
-    The groups need not have one size: each is painted with points of its own density.
-    """
-    ids = np.full(canvas.shape, -1, np.int32)
-    first = 0
-    for group in groups:
-        paint(ids, group, shape, first, sides)
-        first += len(group.row)
-    return ids, join(groups)
+from detecture.data.synthetic.stamps import Stamps, local_coordinates, pile, scatter
 
 
 def _shade(
@@ -70,8 +29,8 @@ def _dead_leaves(
         for factor, share in ((0.45, 0.12), (0.7, 0.3), (1.0, 0.6)):
             coverage = (share if layer else 2.0 * share) * (0.6 + style.variant)
             size = max(largest * factor, 1.5)
-            groups.append(_scatter(rng, canvas, size, width, coverage, style.angle, 10.0))
-    ids, stamps = _pile(rng, canvas, groups, shape, sides)
+            groups.append(scatter(rng, canvas, size, width, coverage, style.angle, 10.0))
+    ids, stamps = pile(canvas, groups, shape, sides)
     value = _shade(rng, ids, stamps, 0.35, 0.15 + 0.15 * style.variant)
     if shape == "blade":  # the midrib
         _, across = local_coordinates(ids, stamps)
@@ -79,37 +38,50 @@ def _dead_leaves(
     return Drawn(value, (ids < 0).astype(np.float64))
 
 
-@family("leaves", ("overlapping leaves", "fallen leaves"), (0.05, 0.2), weight=1.6)
+@family(
+    "leaves", ("overlapping leaves", "fallen leaves"), (0.05, 0.2), weight=1.6, natural_weight=1.2
+)
 def leaves(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Dead leaves with two tips."""
     return _dead_leaves(rng, canvas, style, "blade", 0.4 + 0.2 * style.variant)
 
 
-@family("discs", ("overlapping ovals", "piled ovals"), (0.05, 0.2), weight=1.2)
+@family("discs", ("overlapping ovals", "piled ovals"), (0.05, 0.2), weight=1.2, natural_weight=0.8)
 def discs(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Ellipses over each other."""
     return _dead_leaves(rng, canvas, style, "ellipse", 0.55 + 0.4 * style.variant)
 
 
-@family("shards", ("overlapping shards", "broken shards"), (0.05, 0.2), weight=1.2)
+@family(
+    "shards", ("overlapping shards", "broken shards"), (0.05, 0.2), weight=1.2, natural_weight=0.6
+)
 def shards(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Polygons over each other."""
     sides = 3 + int(3 * style.variant)
     return _dead_leaves(rng, canvas, style, "polygon", 0.6 + 0.35 * style.variant, sides)
 
 
-@family("grass", ("grassy blades", "thin blades"), (0.02, 0.06), oriented=True, weight=1.4)
+@family(
+    "grass",
+    ("grassy blades", "thin blades"),
+    (0.02, 0.06),
+    oriented=True,
+    weight=1.4,
+    usual_angle=90.0,
+)
 def grass(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Thin blades that lean about one way."""
     width = 0.1 + 0.06 * style.variant
     size = max(0.5 * style.period / width, 4.0)
-    groups = [_scatter(rng, canvas, size, width, 0.8, style.angle, 0.22) for _ in range(3)]
-    ids, stamps = _pile(rng, canvas, groups, "blade")
+    groups = [scatter(rng, canvas, size, width, 0.8, style.angle, 0.22) for _ in range(3)]
+    ids, stamps = pile(canvas, groups, "blade")
     value = _shade(rng, ids, stamps, 0.5, 0.25)
     return Drawn(value, (ids < 0).astype(np.float64))
 
 
-@family("strokes", ("brush strokes", "painted strokes"), (0.03, 0.09), weight=1.4)
+@family(
+    "strokes", ("brush strokes", "painted strokes"), (0.03, 0.09), weight=1.4, natural_weight=0.9
+)
 def strokes(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Strokes in all directions, or following a slowly turning one."""
     width = 0.2 + 0.15 * style.variant
@@ -118,25 +90,25 @@ def strokes(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     field = octave_noise(rng, canvas.shape, 8.0 * style.period, 1) if turning else None
     groups = []
     for _ in range(3):
-        group = _scatter(rng, canvas, size, width, 0.8, style.angle, 0.15 if turning else 10.0)
+        group = scatter(rng, canvas, size, width, 0.8, style.angle, 0.15 if turning else 10.0)
         if field is not None:
             rows = np.clip(group.row, 0, canvas.shape[0] - 1).astype(np.int64)
             columns = np.clip(group.column, 0, canvas.shape[1] - 1).astype(np.int64)
             angle = group.angle + 2.5 * field[rows, columns]
             group = Stamps(group.row, group.column, angle, group.size, width)
         groups.append(group)
-    ids, stamps = _pile(rng, canvas, groups, "box")
+    ids, stamps = pile(canvas, groups, "box")
     value = _shade(rng, ids, stamps, 0.3, 0.2)
     return Drawn(value, (ids < 0).astype(np.float64))
 
 
-@family("confetti", ("scattered flakes", "scattered chips"), (0.04, 0.12))
+@family("confetti", ("scattered flakes", "scattered chips"), (0.04, 0.12), natural_weight=0.7)
 def confetti(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Loose flakes on a ground that shows between them."""
     size = max(0.3 * style.period, 1.2)
     sides = 3 + int(4 * style.variant)
     coverage = 0.25 + 0.3 * style.variant
-    group = _scatter(rng, canvas, size, 0.8, coverage, style.angle, 10.0)
-    ids, stamps = _pile(rng, canvas, [group], "polygon", sides)
+    group = scatter(rng, canvas, size, 0.8, coverage, style.angle, 10.0)
+    ids, stamps = pile(canvas, [group], "polygon", sides)
     value = _shade(rng, ids, stamps, 0.1, 0.08)
     return Drawn(value, (ids < 0).astype(np.float64))

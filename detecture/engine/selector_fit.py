@@ -1,0 +1,183 @@
+"""Fits the selector of TextureGrouping: which number of regions is the best, seen from outside.
+
+For each of some procedural pictures the trained net's divisions into 1, 2, .. regions are scored
+against the truth; the selector learns to tell the best one from the evidence alone. Half of the
+pictures are scenes (numbers of regions drawn evenly), half mosaics (mostly few regions).
+
+Legend: B pictures, K numbers of regions, E figures of evidence.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from detecture.data.synthetic import DEFAULT_SIZE, render_scene
+from detecture.data.synthetic.bank import open_bank
+from detecture.data.synthetic.editions import LATEST_EDITION
+from detecture.data.synthetic.mosaic import compose_mosaic
+from detecture.data.synthetic.streams import stream
+from detecture.errors import ConfigError
+from detecture.evaluation.metrics import score_label_map
+from detecture.modeling.grouping.count_selector import CountSelector, selection_loss
+from detecture.modeling.grouping.evidence import evidence
+from detecture.modeling.grouping.net import STRIDE
+from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
+
+logger = logging.getLogger(__name__)
+
+# Seeds of their own: data sets have those below 16, the bank has 16.
+_SEED = 17
+_MOSAIC_COUNTS = (0.15, 0.42, 0.18, 0.11, 0.08, 0.06)
+_CHUNK = 50
+_HELD_OUT = 5  # one picture in so many
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What the selector is fitted to.
+
+    Attributes:
+        evidence_BKE: float32.
+        quality_BK: panoptic IoU of each division, 0..1, float32.
+    """
+
+    evidence_BKE: Tensor
+    quality_BK: Tensor
+
+
+def draw_picture(number: int, bank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Picture of this number: uint8 (S,S,3), and its regions, bool (K,S,S)."""
+    if number % 2 == 0:
+        scene = render_scene(_SEED, number, DEFAULT_SIZE, edition=LATEST_EDITION)
+        return scene.image, scene.masks
+    count = 1 + int(stream(_SEED, number, 9).choice(len(_MOSAIC_COUNTS), p=_MOSAIC_COUNTS))
+    image, labels = compose_mosaic(bank, _SEED, number, DEFAULT_SIZE, count)
+    return image, labels[None] == np.arange(count)[:, None, None]
+
+
+class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
+    """Evidence and quality of each picture, computed in a worker process."""
+
+    def __init__(self, model: TextureGrouping, numbers: range, folder: str, count: int) -> None:
+        self.model, self.numbers, self.bank = model, numbers, (folder, count)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        torch.set_num_threads(1)
+        image, masks = draw_picture(self.numbers[place], open_bank(*self.bank))
+        features = self.model.finder.encode(image)
+        divisions = self.model.divisions(self.model.finder.points(features))
+        start = STRIDE // 2
+        coarse_KN = masks[:, start::STRIDE, start::STRIDE]
+        quality = []
+        for division in divisions:
+            labels = division.posterior_NK.argmax(axis=1).reshape(features.grid) + 1
+            count = division.posterior_NK.shape[1]
+            quality.append(score_label_map(labels, count, coarse_KN).panoptic_iou)
+        found = evidence(features, divisions)
+        return found.astype(np.float32), np.array(quality, np.float32)
+
+
+def collect(
+    model: TextureGrouping, pictures: int, bank: tuple[str, int], cache: Path, workers: int
+) -> Collected:
+    """Evidence and quality of procedural pictures; what a killed run has computed is kept.
+
+    Args:
+        model: with a trained net, in evaluation.
+        pictures: B.
+        bank: folder and number of its textures.
+        cache: file (.npz) of what was computed; must belong to this net.
+        workers: processes; 0: this one.
+    """
+    rows: list[tuple[np.ndarray, np.ndarray]] = []
+    if cache.is_file():
+        with np.load(cache) as stored:
+            rows = list(zip(stored["evidence"], stored["quality"], strict=True))[:pictures]
+    open_bank(*bank)
+    numbers = range(len(rows), pictures)
+    loader = DataLoader(
+        _Examples(model, numbers, *bank), batch_size=None, num_workers=workers, shuffle=False
+    )
+    bar = tqdm(loader, total=pictures, initial=len(rows), desc="evidence", unit="picture")
+    for found, quality in bar:
+        rows.append((np.asarray(found), np.asarray(quality)))
+        if len(rows) % _CHUNK == 0 or len(rows) == pictures:
+            staged = cache.with_suffix(".staged.npz")
+            np.savez(
+                staged,
+                evidence=np.stack([row[0] for row in rows]),
+                quality=np.stack([row[1] for row in rows]),
+            )
+            staged.replace(cache)
+    return Collected(
+        torch.from_numpy(np.stack([row[0] for row in rows])),
+        torch.from_numpy(np.stack([row[1] for row in rows])),
+    )
+
+
+def fit(
+    selector: CountSelector,
+    data: Collected,
+    *,
+    steps: int = 1500,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.05,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Fit a selector (in place), and keep the step that is best on held-out pictures.
+
+    Returns:
+        Panoptic IoU on the held-out pictures: `chosen` by the selector, `best` possible, always
+        `two`, and `right`, the share of pictures in which the best number was chosen.
+
+    Raises:
+        ConfigError: fewer than 20 pictures.
+    """
+    count = len(data.quality_BK)
+    if count < 20:
+        raise ConfigError(f"{count} pictures are too few to fit the selector to; use 20 or more")
+    held = torch.arange(count) % _HELD_OUT == 0
+    torch.manual_seed(seed)
+    selector.standardise(data.evidence_BKE[~held])
+    layers = selector.layers.requires_grad_(True)
+    optimizer = torch.optim.AdamW(layers.parameters(), learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    best_value, best_state = -1.0, layers.state_dict()
+    for step in range(steps):
+        chosen = torch.randperm(int((~held).sum()))[:256]
+        odds_BK = selector(data.evidence_BKE[~held][chosen])
+        loss = selection_loss(odds_BK, data.quality_BK[~held][chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 49:
+            value = _chosen_quality(selector, data, held)
+            if value > best_value:
+                best_value = value
+                best_state = {k: v.clone() for k, v in layers.state_dict().items()}
+    layers.load_state_dict(best_state)
+    layers.requires_grad_(False)
+    quality_BK = data.quality_BK[held]
+    right = selector(data.evidence_BKE[held]).argmax(dim=1) == quality_BK.argmax(dim=1)
+    return {
+        "chosen": best_value,
+        "best": float(quality_BK.max(dim=1).values.mean()),
+        "two": float(quality_BK[:, 1].mean()),
+        "right": float(right.float().mean()),
+    }
+
+
+@torch.no_grad()
+def _chosen_quality(selector: CountSelector, data: Collected, held: Tensor) -> float:
+    chosen_B1 = selector(data.evidence_BKE[held]).argmax(dim=1, keepdim=True)
+    return float(data.quality_BK[held].gather(1, chosen_B1).mean())

@@ -1,0 +1,98 @@
+"""All measures of words on one finished evaluation."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from detecture.evaluation.summary import summarize
+from detecture.evaluation.words.agreement import AgreementCounter
+from detecture.evaluation.words.attributes import score_attributes
+from detecture.evaluation.words.form import build_lexicon, score_form
+from detecture.evaluation.words.matching import matched_pair, score_matching
+from detecture.evaluation.words.picture import WordsPicture, load_pictures, open_run
+
+Progress = Callable[[Iterable[WordsPicture], int], Iterable[WordsPicture]]
+
+_OF_REGIONS = ("pIoU", "mIoU", "ARI", "K_accuracy", "K_MAE")
+
+
+def evaluate_words(
+    folder: Path,
+    dataset: str | None = None,
+    *,
+    max_pixels: int,
+    bootstrap_samples: int = 2000,
+    true_sentences: bool = False,
+    partial: bool = False,
+    open_vocabulary: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure the sentences of a finished evaluation; docs/words.md defines every number.
+
+    Args:
+        folder: `OUTPUT_DIR/inference/<data set>`, with `records.jsonl`, `summary.json` and, for the
+            agreement with the picture, `label_maps`.
+        dataset: registered name, where it is not the one that the evaluation wrote down.
+        max_pixels: pictures with more are refused.
+        bootstrap_samples: resamples of the pictures behind each interval.
+        true_sentences: score the sentences of the matched true regions in place of the generated
+            ones: what a perfect describer would reach with these masks.
+        partial: take an evaluation that is not finished.
+        open_vocabulary: no word counts as unknown (for models that know all of English).
+        progress: wraps the iteration over the pictures; gets them and their number.
+
+    Returns:
+        `dataset`, `method`, `sentences` (`generated` or `true`), `n_pictures`, `n_with_sentences`,
+        `regions` (the scores of the masks and of K, with `ci95`), `attributes`, `matching`,
+        `agreement` and `form`; `left_out`: why a part is None.
+
+    Raises:
+        DatasetError, EvaluationError, ImageError: see `open_run` and `load_pictures`.
+    """
+    run = open_run(folder, dataset, partial=partial)
+    found: Iterable[WordsPicture] = load_pictures(run, max_pixels, true_sentences=true_sentences)
+    if progress is not None:
+        found = progress(found, len(run.records))
+    agreement = AgreementCounter()
+    pictures = []
+    for picture in found:
+        agreement.add(picture)
+        # Pixels of a thousand pictures would fill the memory.
+        picture.image, picture.label_map = picture.image[:0], None
+        pictures.append(picture)
+    pairs = [pair for pair in map(matched_pair, pictures) if pair is not None]
+    left_out = {}
+    procedural = all(picture.regions for picture in pictures)
+    if not procedural:
+        left_out["attributes"] = "only procedural pictures have true attributes"
+    if not pairs:
+        left_out["matching"] = "no picture has two described true regions"
+    if not run.has_label_maps:
+        left_out["agreement"] = (
+            "the predicted regions were not kept; evaluate with TEST.SAVE_LABEL_MAPS True"
+        )
+    lexicon = build_lexicon(text for p in pictures for text in p.true_sentences)
+    masks = summarize(run.records, bootstrap_samples)
+    return {
+        "dataset": run.dataset,
+        "folder": str(folder),
+        "method": run.summary.get("method"),
+        "k_knowledge": run.summary.get("k_knowledge"),
+        "sentences": "true" if true_sentences else "generated",
+        "n_pictures": len(pictures),
+        "n_with_sentences": sum(any(map(str.strip, p.sentences)) for p in pictures),
+        "statuses": masks["statuses"],
+        "regions": {
+            **{name: masks[name] for name in _OF_REGIONS},
+            "ci95": {name: masks["ci95"][name] for name in _OF_REGIONS},
+        },
+        "attributes": score_attributes(pictures, bootstrap_samples) if procedural else None,
+        "matching": score_matching(pairs, bootstrap_samples) if pairs else None,
+        "agreement": agreement.result(bootstrap_samples) if run.has_label_maps else None,
+        "form": score_form(
+            [p.sentences for p in pictures],
+            None if open_vocabulary else lexicon,
+            bootstrap_samples,
+        ),
+        "left_out": left_out,
+    }

@@ -1,0 +1,40 @@
+"""Ratios of sums over pictures, and their bootstrap intervals."""
+
+import numpy as np
+
+from detecture.evaluation.summary import bootstrap_draws
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> float | None:
+    """Sum over sum, of (N,) counts of N pictures; None where there is nothing to count."""
+    total = float(denominator.sum())
+    return float(numerator.sum()) / total if total else None
+
+
+def ratio_intervals(
+    pairs: dict[str, tuple[np.ndarray, np.ndarray]], samples: int, level: float = 0.95
+) -> dict[str, list[float] | None]:
+    """Percentile bootstrap intervals of `ratio`: pictures are drawn, not sentences.
+
+    Args:
+        pairs: name -> numerator and denominator, (N,) counts each.
+        samples: number of resamples, the same pictures for all names.
+        level: share of resamples inside the interval.
+
+    Returns:
+        name -> [low, high]; None where a ratio has nothing to count.
+    """
+    count = len(next(iter(pairs.values()))[0])
+    draws_SN = bootstrap_draws(count, samples)
+    tail = (1.0 - level) / 2.0
+    intervals: dict[str, list[float] | None] = {}
+    for name, (numerator, denominator) in pairs.items():
+        below_S = draws_SN @ denominator
+        drawn = below_S > 0
+        if not drawn.any():
+            intervals[name] = None
+            continue
+        ratios = (draws_SN @ numerator)[drawn] / below_S[drawn]
+        low, high = np.quantile(ratios, [tail, 1.0 - tail])
+        intervals[name] = [float(low), float(high)]
+    return intervals

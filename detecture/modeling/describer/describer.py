@@ -1,0 +1,175 @@
+"""A VLM that is shown one region at a time and writes a sentence about it.
+
+The answer is the bare sentence and the end token, without labels or `<|seg|>`: there is one region,
+and no mask is read from the answer.
+
+Legend: M regions, N regions of a batch, H, W size of the picture, A answer tokens, D hidden size.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detecture.d2 import CfgNode, configurable
+from detecture.data.prompts import count_phrase, parse_lines, training_description
+from detecture.errors import ConfigError
+from detecture.modeling.describer.distinct import other_answer, prefix_of
+from detecture.modeling.describer.draw import DrawnRegions, draw_regions
+from detecture.modeling.describer.views import paint_over, region_views, resize_masks
+from detecture.modeling.losses import weighted_cross_entropy
+from detecture.modeling.stretch import stretch
+from detecture.modeling.vlm import Qwen3VL, build_vlm
+
+ONE = count_phrase(1)
+
+
+class Describer(nn.Module):
+    """Writes one sentence about each region of a picture.
+
+    Attributes:
+        vlm: the VLM; all of its settings are those of MODEL.VLM.
+    """
+
+    @configurable
+    def __init__(
+        self, *, vlm: Qwen3VL, regions_per_picture: int = 3, mask_noise: float = 0.6
+    ) -> None:
+        """Wrap a VLM.
+
+        Args:
+            vlm: sees a region's view (see `region_views`) and writes.
+            regions_per_picture: regions drawn from each training picture, at most.
+            mask_noise: share of the training masks that are disturbed.
+
+        Raises:
+            ConfigError: a value is out of its range.
+        """
+        super().__init__()
+        if regions_per_picture < 1:
+            raise ConfigError(
+                f"MODEL.DESCRIBER.REGIONS_PER_PICTURE {regions_per_picture}: must be at least 1"
+            )
+        if not 0.0 <= mask_noise <= 1.0:
+            raise ConfigError(f"MODEL.DESCRIBER.MASK_NOISE {mask_noise}: must be in 0..1")
+        self.vlm = vlm
+        self.regions_per_picture = regions_per_picture
+        self.mask_noise = mask_noise
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Constructor arguments from a config."""
+        describer = cfg.MODEL.DESCRIBER
+        return {
+            "vlm": build_vlm(cfg),
+            "regions_per_picture": describer.REGIONS_PER_PICTURE,
+            "mask_noise": describer.MASK_NOISE,
+        }
+
+    # ---- what trains, and what a checkpoint says -------------------------------------------------
+
+    def parameters_by_group(self) -> dict[str, dict[str, nn.Parameter]]:
+        """What trains, by the group's name in SOLVER.LR_FACTOR and the parameter's name here."""
+        return {
+            "vlm": _prefixed(self.vlm.backbone_parameters()),
+            "seg_rows": _prefixed(self.vlm.seg_row_parameters()),
+        }
+
+    def header(self) -> dict[str, Any]:
+        """What a checkpoint must say of the parts that it does not hold."""
+        return {**self.vlm.header(), "image_size": self.vlm.image_size}
+
+    # ---- training ---------------------------------------------------------------------------
+
+    def losses(
+        self, samples: Sequence[dict[str, Any]], normalizers: dict[str, float] | None = None
+    ) -> dict[str, Tensor]:
+        """Language-model loss of the drawn regions of training pictures.
+
+        Args:
+            samples: mapped dicts with `image`, `image_id`, `sem_seg` and `descriptions`.
+            normalizers: sums of `loss_normalizers` over the whole effective batch; None: those of
+                these samples.
+
+        Returns:
+            `{"loss_lm"}`: scalar, mean cross-entropy in nats of a token, the end token included.
+        """
+        if normalizers is None:
+            normalizers = self.loss_normalizers(samples)
+        views, answers = [], []
+        for sample in samples:
+            drawn = self._drawn(sample)
+            (square_3SS,) = stretch([sample["image"]], self.vlm.image_size, torch.device("cpu"))
+            masks_RSS = resize_masks(drawn.masks_RSS, self.vlm.image_size)
+            views += list(paint_over(square_3SS, masks_RSS))
+            answers += self._answers(drawn)
+        vision = self.vlm.encode_images(views)
+        prefix = self.vlm.prefix(vision, [ONE] * len(views))
+        forced = self.vlm.teacher_forced(prefix, answers, predictions=True)
+        if forced.predictions_BAD is None:
+            raise RuntimeError("the VLM gave no states to predict tokens from")
+        target_M = forced.ids_BA[forced.valid_BA]
+        logits_MV = self.vlm.logits(forced.predictions_BAD[forced.valid_BA])
+        weight_M = torch.ones(len(target_M), device=logits_MV.device)
+        total, _ = weighted_cross_entropy(logits_MV, target_M, weight_M)
+        return {"loss_lm": total / normalizers["lm_weights"]}
+
+    def loss_normalizers(self, samples: Sequence[dict[str, Any]]) -> dict[str, float]:
+        """What the sum of the loss is to be divided by: `lm_weights`, the number of tokens."""
+        tokens = sum(len(ids) for s in samples for ids in self._answers(self._drawn(s)))
+        return {"lm_weights": float(tokens)}
+
+    def _drawn(self, sample: dict[str, Any]) -> DrawnRegions:
+        """Kept in the sample, because they are asked for twice."""
+        if "drawn_regions" not in sample:
+            sample["drawn_regions"] = draw_regions(
+                sample, self.regions_per_picture, self.mask_noise
+            )
+        drawn: DrawnRegions = sample["drawn_regions"]
+        return drawn
+
+    def _answers(self, drawn: DrawnRegions) -> list[list[int]]:
+        chat = self.vlm.chat
+        return [
+            [*chat.ids(training_description(chat.prompts, text)), chat.end_id]
+            for text in drawn.descriptions
+        ]
+
+    # ---- inference --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def describe(self, image_3HW: Tensor, masks_MHW: Tensor) -> list[str]:
+        """One sentence for each region, no two alike where the VLM knows another way to put it.
+
+        Args:
+            image_3HW: uint8 RGB, of any size.
+            masks_MHW: bool; they may overlap.
+
+        Returns:
+            M sentences, "" for an empty mask.
+
+        Raises:
+            ValueError: a type or shape is another one.
+        """
+        shown = [index for index, mask in enumerate(masks_MHW) if bool(mask.any())]
+        sentences = [""] * len(masks_MHW)
+        if not shown:
+            return sentences
+        views = region_views(image_3HW, masks_MHW[shown], self.vlm.image_size)
+        prefix = self.vlm.prefix(self.vlm.encode_images(list(views)), [ONE] * len(shown))
+        answers = self.vlm.write(prefix, self.vlm.new_cache())
+        taken: set[tuple[int, ...]] = set()
+        for row, (index, answer) in enumerate(zip(shown, answers, strict=True)):
+            if tuple(answer) in taken:
+                answer = other_answer(self.vlm, prefix_of(prefix, row), answer, taken)
+            taken.add(tuple(answer))
+            sentences[index] = self._text(answer)
+        return sentences
+
+    def _text(self, answer: Sequence[int]) -> str:
+        return parse_lines([self.vlm.chat.tokenizer.decode(answer, skip_special_tokens=True)])[0]
+
+
+def _prefixed(named: Iterator[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+    return {f"vlm.{name}": parameter for name, parameter in named}

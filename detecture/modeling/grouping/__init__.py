@@ -1,0 +1,1 @@
+"""Finding regions: pixel embeddings, classical features, mixtures, the number of regions."""

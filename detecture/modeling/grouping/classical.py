@@ -1,0 +1,105 @@
+"""Classical features of colour and texture: no weights, no training.
+
+Lab colour, its local deviation, energy of a bank of Gabor filters and position, each smoothed.
+
+Legend: H, W picture size; h, w working size; F features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage, signal
+from skimage.color import rgb2lab
+from skimage.filters import gabor_kernel
+
+
+@dataclass(frozen=True)
+class FeatureFamilies:
+    """Features of one picture by family, each list of standardised float64 (h,w) planes.
+
+    Attributes:
+        color: L, a and b.
+        deviation: local standard deviation of each.
+        gabor: energy of every filter.
+        position: row and column.
+    """
+
+    color: list[np.ndarray]
+    deviation: list[np.ndarray]
+    gabor: list[np.ndarray]
+    position: list[np.ndarray]
+
+    def stack(self, color: float, deviation: float, gabor: float, position: float) -> np.ndarray:
+        """All features (h,w,F), weighted by family; a family of weight 0 is left out."""
+        weighted = (
+            (color, self.color),
+            (deviation, self.deviation),
+            (gabor, self.gabor),
+            (position, self.position),
+        )
+        planes = [weight * plane for weight, family in weighted if weight for plane in family]
+        return np.stack(planes, axis=-1)
+
+
+class ClassicalFeatures:
+    """Computes the features of pictures."""
+
+    def __init__(
+        self,
+        working_size: int = 256,
+        wavelengths: tuple[float, ...] = (4.0, 8.0, 16.0),
+        orientations: int = 4,
+        smoothing: float = 6.0,
+    ) -> None:
+        """Make the filters.
+
+        Args:
+            working_size: longer side, in pixels, that pictures are resized to before anything.
+            wavelengths: of the Gabor filters, in pixels of the working size.
+            orientations: number of evenly spread directions of the Gabor filters.
+            smoothing: standard deviation of the Gaussian over every feature, in such pixels.
+        """
+        self.working_size = working_size
+        self.smoothing = smoothing
+        angles = np.pi * np.arange(orientations) / orientations
+        self.kernels = [gabor_kernel(1 / w, theta=a) for w in wavelengths for a in angles]
+
+    def __call__(self, image: np.ndarray) -> FeatureFamilies:
+        """Features of a picture, uint8 (H,W,3)."""
+        lab_hw3 = rgb2lab(resize_longer(image, self.working_size))
+        color = [self._smooth(lab_hw3[..., i]) for i in range(3)]
+        variance = [self._smooth(lab_hw3[..., i] ** 2) - color[i] ** 2 for i in range(3)]
+        families = (
+            color,
+            [np.sqrt(np.maximum(v, 0.0)) for v in variance],
+            self._gabor_energy(lab_hw3[..., 0]),
+            list(np.indices(lab_hw3.shape[:2], dtype=np.float64)),
+        )
+        return FeatureFamilies(*([_standardise(p) for p in family] for family in families))
+
+    def _smooth(self, plane: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(plane, self.smoothing)
+
+    def _gabor_energy(self, lightness: np.ndarray) -> list[np.ndarray]:
+        """Smoothed magnitude of every filter's response; list of (h,w)."""
+        centred = lightness - lightness.mean()
+        energies = []
+        for kernel in self.kernels:
+            pad_h, pad_w = kernel.shape[0] // 2, kernel.shape[1] // 2
+            padded = np.pad(centred, ((pad_h, pad_h), (pad_w, pad_w)), mode="symmetric")
+            energies.append(self._smooth(np.abs(signal.fftconvolve(padded, kernel, mode="valid"))))
+        return energies
+
+
+def resize_longer(image: np.ndarray, side: int) -> np.ndarray:
+    """A picture, uint8 (H,W,3), with its longer side at `side` pixels and the same shape."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def _standardise(plane: np.ndarray) -> np.ndarray:
+    # A feature that is constant over the picture says nothing, and must not divide by zero.
+    return (plane - plane.mean()) / (plane.std() + 1e-6)

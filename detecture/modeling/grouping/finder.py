@@ -1,0 +1,181 @@
+"""Finds the regions of a picture: features of every grid cell, mixtures over them, their consensus.
+
+Legend: H, W picture size; h, w working size; g, v grid of cells (h/4, w/4); N = g*v cells; C
+embedding channels, F classical features, K regions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from torch.nn import functional
+
+from detecture.modeling.grouping.classical import ClassicalFeatures, resize_longer
+from detecture.modeling.grouping.guided_filter import guided_filter
+from detecture.modeling.grouping.mixtures import consensus, fit_mixtures, principal_components
+from detecture.modeling.grouping.net import STRIDE, GroupingNet
+
+
+@dataclass(frozen=True)
+class PictureFeatures:
+    """What regions are found by, without their number.
+
+    Attributes:
+        embedding_NC: of the net, of unit length, averaged over views.
+        classical_NF: weighted and scaled to a total variance of 1; F = 0 where they are not used.
+        position_N2: row and column, -0.5..0.5 along the longer side.
+        grid: g and v.
+        guide_1hw: the grey picture at working size, 0..1.
+    """
+
+    embedding_NC: np.ndarray
+    classical_NF: np.ndarray
+    position_N2: np.ndarray
+    grid: tuple[int, int]
+    guide_1hw: Tensor
+
+
+@dataclass(frozen=True)
+class Division:
+    """An answer for one number of regions.
+
+    Attributes:
+        posterior_NK: mean over the mixtures.
+        agreement: of the mixtures, 0..1, see `consensus`.
+    """
+
+    posterior_NK: np.ndarray
+    agreement: float
+
+
+class RegionFinder:
+    """Divides pictures into a given number of regions."""
+
+    def __init__(
+        self,
+        net: GroupingNet,
+        classical: ClassicalFeatures,
+        *,
+        scales: tuple[float, ...] = (1.0, 1.25),
+        flip: bool = True,
+        classical_weights: tuple[float, ...] = (0.4, 0.6, 0.8, 1.0),
+        position_weight: float = 0.1,
+        components: tuple[int, ...] = (12, 20),
+        starts: int = 6,
+        filter_radius: int = 8,
+        filter_epsilon: float = 1e-3,
+        use_net: bool = True,
+    ) -> None:
+        """Keep the parts; there is one mixture for each classical weight and number of components.
+
+        Args:
+            net: embeds pixels.
+            classical: its `working_size` is that of all.
+            scales: of the views that embeddings are averaged over.
+            flip: every view is also shown mirrored.
+            classical_weights: of the classical features beside the embedding, one mixture each; 0
+                leaves them out.
+            position_weight: of the position.
+            components: numbers of principal components, one mixture each.
+            starts: of every mixture, of which the likeliest counts.
+            filter_radius, filter_epsilon: of the guided filter, at working size.
+            use_net: False leaves the embeddings out, for comparison.
+        """
+        self.net = net
+        self.classical = classical
+        self.scales = scales
+        self.flip = flip
+        self.classical_weights = classical_weights
+        self.position_weight = position_weight
+        self.components = components
+        self.starts = starts
+        self.filter_radius = filter_radius
+        self.filter_epsilon = filter_epsilon
+        self.use_net = use_net
+
+    @torch.no_grad()
+    def encode(self, image: np.ndarray) -> PictureFeatures:
+        """Features of a picture, uint8 (H,W,3)."""
+        picture = resize_longer(image, self.classical.working_size)
+        height, width = picture.shape[:2]
+        grid = (-(-height // STRIDE), -(-width // STRIDE))
+        pixels_13hw = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255.0
+        embedding_NC = self._embed(pixels_13hw, grid).numpy().astype(np.float64)
+        with threadpool_limits(limits=1):
+            classical_NF = self._classical(picture, grid)
+        rows, columns = np.indices(grid)
+        position_N2 = np.stack([rows.ravel(), columns.ravel()], axis=1) / max(grid)
+        return PictureFeatures(
+            embedding_NC,
+            classical_NF,
+            position_N2 - position_N2.mean(axis=0),
+            grid,
+            pixels_13hw[0].mean(dim=0, keepdim=True),
+        )
+
+    def _embed(self, pixels_13hw: Tensor, grid: tuple[int, int]) -> Tensor:
+        device = self.net.out.weight.device
+        total_1Cgv = torch.zeros(1, self.net.channels, *grid)
+        if not self.use_net:
+            return total_1Cgv[0].flatten(1).T
+        for scale in self.scales:
+            size = [max(16, round(side * scale)) for side in pixels_13hw.shape[2:]]
+            view = pixels_13hw
+            if size != list(pixels_13hw.shape[2:]):
+                view = functional.interpolate(view, size, mode="bilinear", antialias=True)
+            view = view.to(device).contiguous(memory_format=torch.channels_last)
+            embedded = [self.net(view)]
+            if self.flip:
+                embedded.append(self.net(view.flip(3)).flip(3))
+            for one in embedded:
+                total_1Cgv += functional.interpolate(one, grid, mode="bilinear").cpu()
+        return functional.normalize(total_1Cgv, dim=1)[0].flatten(1).T
+
+    def _classical(self, picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        if not any(self.classical_weights):
+            return np.zeros((grid[0] * grid[1], 0))
+        features_hwF = self.classical(picture).stack(1.5, 1.0, 0.7, 0.0)
+        # They are smooth: one pixel stands for its cell.
+        rows = np.minimum(np.arange(grid[0]) * STRIDE + STRIDE // 2, picture.shape[0] - 1)
+        columns = np.minimum(np.arange(grid[1]) * STRIDE + STRIDE // 2, picture.shape[1] - 1)
+        features_NF = features_hwF[rows][:, columns].reshape(len(rows) * len(columns), -1)
+        return features_NF / np.sqrt(max(features_NF.var(axis=0).sum(), 1e-12))
+
+    def points(self, features: PictureFeatures) -> list[np.ndarray]:
+        """What each mixture divides: arrays (N, components)."""
+        found = []
+        for weight in self.classical_weights:
+            joined = np.concatenate(
+                [
+                    features.embedding_NC,
+                    weight * features.classical_NF,
+                    self.position_weight * features.position_N2,
+                ],
+                axis=1,
+            )
+            found += [principal_components(joined, count) for count in self.components]
+        return found
+
+    def divide(self, points: list[np.ndarray], count: int) -> Division:
+        """Divide a picture's cells into `count` regions.
+
+        Args:
+            points: see `points`.
+            count: K.
+        """
+        with threadpool_limits(limits=1):
+            return Division(*consensus(fit_mixtures(points, count, self.starts)))
+
+    def scores(self, features: PictureFeatures, division: Division) -> Tensor:
+        """Scores (K,h,w) of the regions at working size, filtered along the picture's edges."""
+        posterior_KN = torch.from_numpy(division.posterior_NK.T.copy()).float()
+        coarse_1Kgv = posterior_KN.reshape(1, -1, *features.grid)
+        size = features.guide_1hw.shape[1:]
+        scores_Khw = functional.interpolate(coarse_1Kgv, size, mode="bilinear")[0]
+        if self.filter_radius < 1:
+            return scores_Khw
+        return guided_filter(
+            features.guide_1hw, scores_Khw, self.filter_radius, self.filter_epsilon
+        )

@@ -1,0 +1,172 @@
+"""Mixtures of Gaussians that share one covariance, and what several of them agree on.
+
+The shared covariance discounts directions, such as shading, in which all regions vary alike; a
+covariance for each region is worse than K-means (measured).
+
+Legend: N points, n points that starts are compared on, F features, K regions, M mixtures, S starts,
+B batch of M or M*S.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+RIDGE = 1e-4
+"""Added to the shared covariance, as a share of the points' mean variance."""
+
+_STEPS, _FINAL_STEPS, _KMEANS_STEPS = 30, 3, 5
+_LEAST_CHANGE = 1e-3
+_START_POINTS = 1024
+_TINY = 1e-12
+
+
+def refine(points_BNF: Tensor, posterior_BNK: Tensor, steps: int = _STEPS) -> Tensor:
+    """Expectation maximisation of mixtures with one shared covariance each, from given posteriors.
+
+    With one covariance for all, the one within the regions is the total one less that between their
+    means, and the log odds are linear in the points: a step costs two products (N,F) by (F,K). It
+    can be differentiated, and runs where the points are.
+
+    Args:
+        points_BNF: float, of any leading dimensions.
+        posterior_BNK: where to start: shares of each point, rows that sum to 1. A region without
+            any point stays empty.
+        steps: at most; fewer, when no posterior changes by `_LEAST_CHANGE` on average.
+
+    Returns:
+        Posteriors (B,N,K).
+    """
+    centred_BNF = points_BNF - points_BNF.mean(dim=-2, keepdim=True)
+    total_BFF = _covariance(centred_BNF)
+    for _ in range(steps):
+        slope_BFK, bias_BK, _ = _maximise(centred_BNF, total_BFF, posterior_BNK)
+        updated_BNK = torch.softmax(centred_BNF @ slope_BFK + bias_BK[..., None, :], dim=-1)
+        change = (updated_BNK - posterior_BNK).abs().mean()
+        posterior_BNK = updated_BNK
+        if change < _LEAST_CHANGE:
+            break
+    return posterior_BNK
+
+
+def _covariance(centred_BNF: Tensor) -> Tensor:
+    """Total covariance with the ridge (B,F,F)."""
+    total_BFF = centred_BNF.mT @ centred_BNF / centred_BNF.shape[-2]
+    variance_B = total_BFF.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+    eye_FF = torch.eye(total_BFF.shape[-1], dtype=total_BFF.dtype, device=total_BFF.device)
+    # Twice: of what is left within the regions, rounding may take a little.
+    return total_BFF + (2.0 * RIDGE * variance_B + _TINY)[..., None, None] * eye_FF
+
+
+def _maximise(
+    centred_BNF: Tensor, total_BFF: Tensor, posterior_BNK: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Best mixture for given posteriors: log odds are points @ slope (B,F,K) + bias (B,K).
+
+    Returns:
+        Slope, bias, and half the log determinant of the covariance within (B).
+    """
+    weight_BK = posterior_BNK.mean(dim=-2)
+    sums_BKF = posterior_BNK.mT @ centred_BNF / centred_BNF.shape[-2]
+    means_BKF = sums_BKF / (weight_BK + _TINY)[..., None]
+    within_BFF = total_BFF - sums_BKF.mT @ means_BKF
+    factor_BFF = torch.linalg.cholesky(within_BFF)
+    slope_BFK = torch.cholesky_solve(means_BKF.mT, factor_BFF)
+    bias_BK = torch.log(weight_BK + _TINY) - 0.5 * (means_BKF.mT * slope_BFK).sum(dim=-2)
+    half_B = factor_BFF.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+    return slope_BFK, bias_BK, half_B
+
+
+def principal_components(points_NF: np.ndarray, count: int) -> np.ndarray:
+    """Points in their first principal components: (N, min(count, F, N)), not whitened."""
+    centred_NF = points_NF - points_NF.mean(axis=0)
+    _, vectors_FF = np.linalg.eigh(centred_NF.T @ centred_NF / len(points_NF))
+    components_NF: np.ndarray = centred_NF @ vectors_FF[:, ::-1][:, : min(count, len(points_NF))]
+    return components_NF
+
+
+def fit_mixtures(
+    points_MNF: Sequence[np.ndarray], count: int, starts: int, seed: int = 0
+) -> np.ndarray:
+    """Posteriors (M,N,K) of mixtures, each the likeliest of several starts.
+
+    Each start is a short K-means from seeds that lie apart (Arthur and Vassilvitskii 2007). All
+    starts of all mixtures run at once, on at most `_START_POINTS` of the points; the best ones are
+    then applied to all.
+
+    Args:
+        points_MNF: for each mixture its points; N is the same for all, F need not be.
+        count: K. Where there are fewer different points, the surplus regions are empty.
+        starts: S.
+        seed: of the starts.
+    """
+    widest = max(points.shape[1] for points in points_MNF)
+    # Features that are 0 everywhere change no odds.
+    padded = [np.pad(points, ((0, 0), (0, widest - points.shape[1]))) for points in points_MNF]
+    points_BNF = torch.from_numpy(np.stack(padded)).double()
+    points_BNF = points_BNF - points_BNF.mean(dim=1, keepdim=True)
+    stride = max(1, -(-points_BNF.shape[1] // _START_POINTS))
+    few_BnF = points_BNF[:, ::stride]
+    distinct = len(torch.unique(few_BnF[0].float().round(decimals=5), dim=0))
+    possible = min(count, distinct)
+    posterior_MNK = np.zeros((len(padded), points_BNF.shape[1], count))
+    if possible == 1:
+        posterior_MNK[..., 0] = 1.0
+        return posterior_MNK
+    generator = torch.Generator().manual_seed(seed)
+    many_BnF = few_BnF.repeat_interleave(starts, dim=0)
+    posterior_BnK = refine(many_BnF, _kmeans(many_BnF, possible, generator))
+    total_BFF = _covariance(many_BnF - many_BnF.mean(dim=1, keepdim=True))
+    slope_BFK, bias_BK, half_B = _maximise(many_BnF, total_BFF, posterior_BnK)
+    odds_BnK = many_BnF @ slope_BFK + bias_BK[:, None]
+    # Up to what all starts of a mixture share, the mean log likelihood of a point.
+    likelihood_MS = (odds_BnK.logsumexp(dim=2).mean(dim=1) - half_B).reshape(-1, starts)
+    best_M = likelihood_MS.argmax(dim=1) + starts * torch.arange(len(padded))
+    odds_MNK = points_BNF @ slope_BFK[best_M] + bias_BK[best_M][:, None]
+    fitted_MNK = refine(points_BNF, torch.softmax(odds_MNK, dim=2), _FINAL_STEPS)
+    posterior_MNK[..., :possible] = fitted_MNK.numpy()
+    return posterior_MNK
+
+
+def _kmeans(points_BnF: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Hard shares (B,n,K) after a few steps of K-means from seeds that lie apart."""
+    batch = torch.arange(len(points_BnF))
+    first_B = torch.randint(points_BnF.shape[1], (len(points_BnF),), generator=generator)
+    seeds = [points_BnF[batch, first_B]]
+    nearest_Bn = torch.full(points_BnF.shape[:2], torch.inf, dtype=points_BnF.dtype)
+    for _ in range(1, count):
+        square_Bn = (points_BnF - seeds[-1][:, None]).square().sum(dim=2)
+        nearest_Bn = torch.minimum(nearest_Bn, square_Bn)
+        chosen_B = torch.multinomial(nearest_Bn + _TINY, 1, generator=generator)[:, 0]
+        seeds.append(points_BnF[batch, chosen_B])
+    means_BKF = torch.stack(seeds, dim=1)
+    for _ in range(_KMEANS_STEPS):
+        bias_BK = -0.5 * means_BKF.square().sum(dim=2)
+        winner_Bn = (points_BnF @ means_BKF.mT + bias_BK[:, None]).argmax(dim=2)
+        shares_BnK = torch.nn.functional.one_hot(winner_Bn, count).to(points_BnF.dtype)
+        sums_BKF = shares_BnK.mT @ points_BnF
+        means_BKF = sums_BKF / shares_BnK.sum(dim=1).clamp(min=1.0)[..., None]
+    return shares_BnK
+
+
+def consensus(posteriors_MNK: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, float]:
+    """Average of answers whose regions are numbered alike first.
+
+    Args:
+        posteriors_MNK: M answers (N,K).
+
+    Returns:
+        Their average (N,K), and how far they agree: the mean over answers of the share of points
+        whose most probable region is that of the average, 0..1.
+    """
+    aligned = [posteriors_MNK[0]]
+    for answer_NK in posteriors_MNK[1:]:
+        mean_NK = np.mean(aligned, axis=0)
+        _, order = linear_sum_assignment(-(mean_NK.T @ answer_NK))
+        aligned.append(answer_NK[:, order])
+    mean_NK = np.mean(aligned, axis=0)
+    winner_N = mean_NK.argmax(axis=1)
+    agreement = np.mean([np.mean(answer.argmax(axis=1) == winner_N) for answer in aligned])
+    return mean_NK, float(agreement)

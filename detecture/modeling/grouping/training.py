@@ -1,0 +1,46 @@
+"""What TextureGrouping's net is trained with: a batch of pictures and regions in, a loss out."""
+
+import zlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from detecture.modeling.grouping.loss import grouping_loss, sample_pixels
+from detecture.modeling.grouping.net import STRIDE, GroupingNet
+
+
+def net_loss(
+    net: GroupingNet,
+    samples: list[dict[str, Any]],
+    *,
+    pixels: int,
+    temperature: float,
+    contrast_weight: float,
+) -> Tensor:
+    """The grouping loss of a batch.
+
+    Args:
+        net: gives embeddings.
+        samples: mapped dicts with `image` and `sem_seg`, all of one size; label 0 is left out.
+        pixels: drawn of each picture; which ones follows from the pictures' names.
+        temperature, contrast_weight: see `grouping_loss`.
+
+    Returns:
+        Scalar.
+    """
+    device = net.out.weight.device
+    pictures_B3HW = torch.stack([sample["image"] for sample in samples]).to(device)
+    pictures_B3HW = (pictures_B3HW.float() / 255.0).contiguous(memory_format=torch.channels_last)
+    labels_BHW = torch.stack([sample["sem_seg"] for sample in samples])
+    labels_BM = (labels_BHW[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] - 1).flatten(1)
+    names = "\n".join(sample["image_id"] for sample in samples)
+    generator = torch.Generator().manual_seed(zlib.crc32(names.encode()))
+    sampled_BP = sample_pixels(labels_BM, pixels, generator)
+    return grouping_loss(
+        net(pictures_B3HW).flatten(2),
+        labels_BM.to(device),
+        sampled_BP.to(device),
+        temperature=temperature,
+        contrast_weight=contrast_weight,
+    )

@@ -1,0 +1,135 @@
+"""Trains a describer by itself: pictures and true regions in, sentences out.
+
+The tensors of its checkpoints begin with `describer.`, so that a model that finds regions first
+loads them into its own part of that name.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detecture.checkpoint.misfits import misfits
+from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.errors import CheckpointError, ConfigError
+from detecture.modeling.describer import Describer
+from detecture.modeling.header_check import check_header
+
+
+@META_ARCH_REGISTRY.register()
+class RegionDescriber(nn.Module):
+    """A describer, given the true regions."""
+
+    @configurable
+    def __init__(self, *, describer: Describer, lm_weight: float = 1.0) -> None:
+        """Wrap a describer.
+
+        Args:
+            describer: writes the sentences.
+            lm_weight: weight of its loss.
+
+        Raises:
+            ConfigError: `lm_weight` is not above 0, so that nothing would be learnt.
+        """
+        super().__init__()
+        if lm_weight <= 0:
+            raise ConfigError(f"LOSS.LM_WEIGHT {lm_weight}: RegionDescriber has no other loss")
+        self.describer = describer
+        self.lm_weight = lm_weight
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Constructor arguments from a config."""
+        return {"describer": Describer(cfg), "lm_weight": cfg.LOSS.LM_WEIGHT}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters with a learning rate of their own: `name`, `params`, `names`."""
+        groups = []
+        for name, named in self.describer.parameters_by_group().items():
+            if named:
+                names = [f"describer.{key}" for key in named]
+                groups.append({"name": name, "params": list(named.values()), "names": names})
+        return groups
+
+    # ---- checkpoints ------------------------------------------------------------------------
+
+    def checkpoint_state(self) -> dict[str, Tensor]:
+        """All that trains, by name."""
+        return {
+            name: parameter.detach()
+            for group in self.parameter_groups()
+            for name, parameter in zip(group["names"], group["params"], strict=True)
+        }
+
+    def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `checkpoint_state` gave.
+
+        Raises:
+            CheckpointError: tensors are missing, left over or of another shape; all are named.
+        """
+        own = self.checkpoint_state()
+        if problems := misfits(own, state):
+            raise CheckpointError(
+                "the checkpoint does not fit the model: " + "; ".join(problems) + ". Use the "
+                "config that it was trained with"
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+    def checkpoint_header(self) -> dict[str, Any]:
+        """What a checkpoint must say of the parts that it does not hold."""
+        return self.describer.header()
+
+    def load_checkpoint_header(self, header: dict[str, Any]) -> None:
+        """Take over the prompts that a checkpoint was trained with.
+
+        Raises:
+            CheckpointError: it was trained with another vocabulary, other adapters, or other random
+                weights of a frozen part.
+        """
+        keys = ["image_size"] + (["vlm"] if self.describer.vlm.train_kind != "full" else [])
+        check_header(self.checkpoint_header(), header, keys)
+        self.describer.vlm.take_header(header)
+
+    # ---- passes -----------------------------------------------------------------------------
+
+    def loss_normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, float]:
+        """What the sums of the losses of this batch are to be divided by, from the data alone."""
+        return self.describer.loss_normalizers(batched_inputs)
+
+    def forward(
+        self, batched_inputs: list[dict[str, Any]], normalizers: dict[str, float] | None = None
+    ) -> Any:
+        """In training mapped dicts to losses, otherwise to sentences about the true regions.
+
+        Args:
+            batched_inputs: mapped dicts with `sem_seg`, in evaluation too.
+            normalizers: training only: sums of `loss_normalizers` over the whole effective batch.
+
+        Returns:
+            `{"loss_lm"}`, or a list of dicts: `descriptions` and `sem_seg`, the true regions as
+            float scores (K+1,H,W), the dustbin last.
+
+        Raises:
+            ConfigError: in evaluation, a picture comes without its regions.
+        """
+        if self.training:
+            losses = self.describer.losses(batched_inputs, normalizers)
+            return {name: self.lm_weight * loss for name, loss in losses.items()}
+        return [self._describe(sample) for sample in batched_inputs]
+
+    def _describe(self, sample: dict[str, Any]) -> dict[str, Any]:
+        if "sem_seg" not in sample:
+            raise ConfigError(
+                f"picture {sample.get('image_id')!r} comes without sem_seg: RegionDescriber only "
+                "describes regions that it is given. Leave DATASETS.TEST empty, or set "
+                "MODEL.META_ARCHITECTURE to a model that finds them"
+            )
+        labels_HW = sample["sem_seg"]
+        count = max(int(labels_HW.max()), len(sample.get("descriptions", ())))
+        numbers = torch.arange(1, count + 1, device=labels_HW.device)
+        masks_KHW = labels_HW == numbers[:, None, None]
+        sentences = self.describer.describe(sample["image"], masks_KHW)
+        planes = torch.cat([masks_KHW, (labels_HW == 0)[None]]).float()
+        return {"descriptions": sentences, "sem_seg": planes, "status": "ok"}

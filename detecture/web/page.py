@@ -1,0 +1,170 @@
+"""The gradio page. Imports gradio: only `server` imports this module, and late."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from detecture.errors import DetectureError
+from detecture.web.service import MAX_COUNT, SegmentationService
+from detecture.web.view import error_html, hint_html, status_html, view_html
+
+AUTOMATIC = "automatic"
+START_OPACITY = 0.45
+ENDINGS = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
+_QUEUE_LENGTH = 20
+_UPLOAD_CHECK_SECONDS, _UPLOAD_AGE_SECONDS = 600, 3600
+_HINT = hint_html("Drop a picture into the box, or click an example.")
+_FILES = ("labels", "json", "overlay")
+
+_logger = logging.getLogger(__name__)
+
+
+def build_page(
+    service: SegmentationService, examples: Sequence[Path], max_megabytes: float
+) -> gr.Blocks:
+    """The page, not started yet.
+
+    Args:
+        service: answers the requests.
+        examples: pictures to click on.
+        max_megabytes: of an upload; named in the page, enforced by the server.
+    """
+    known = service.predictor.count
+    with gr.Blocks(
+        title="detecture",
+        analytics_enabled=False,
+        delete_cache=(_UPLOAD_CHECK_SECONDS, _UPLOAD_AGE_SECONDS),
+    ) as page:
+        gr.Markdown("# detecture\nEvery visually distinct texture region of a picture.")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                picture = gr.File(
+                    label=f"Picture: up to {max_megabytes:g} MB and "
+                    f"{service.limits.max_pixels / 1e6:g} million pixels",
+                    file_types=ENDINGS,
+                    height=170,
+                    elem_id="dt-picture",
+                )
+                _take_uploads_alone(picture)
+                regions = gr.Dropdown(
+                    [AUTOMATIC, *map(str, range(1, MAX_COUNT + 1))],
+                    value=str(known) if known and known <= MAX_COUNT else AUTOMATIC,
+                    label="Number of regions",
+                    elem_id="dt-regions",
+                )
+                again = gr.Button("Segment", variant="primary", elem_id="dt-segment")
+                opacity = gr.Slider(
+                    0, 1, START_OPACITY, step=0.01, label="Opacity", elem_id="dt-opacity"
+                )
+                with gr.Row():
+                    downloads = [
+                        gr.DownloadButton(
+                            label, interactive=False, size="sm", min_width=80, elem_id=f"dt-{name}"
+                        )
+                        for name, label in zip(
+                            _FILES, ("Label PNG", "JSON", "Overlay"), strict=True
+                        )
+                    ]
+            with gr.Column(scale=3):
+                message = gr.HTML(_HINT, elem_id="dt-message")
+                view = gr.HTML(elem_id="dt-result")
+        shown = [view, message, *downloads]
+
+        def segment(picture: str | None, regions: str, request: gr.Request) -> list[Any]:
+            return _respond(service, picture, regions, request)
+
+        # One at a time: the page then shows the others their place in the queue.
+        common: dict[str, Any] = {
+            "inputs": [picture, regions],
+            "outputs": shown,
+            "concurrency_limit": 1,
+            "concurrency_id": "model",
+            "show_progress_on": [message],
+        }
+        # First, or another event takes the name.
+        again.click(segment, **common, api_name="segment")
+        picture.upload(segment, **common, api_visibility="private")
+        picture.clear(_blank, outputs=shown, queue=False, api_visibility="private")
+        opacity.change(None, opacity, None, js="(value) => window.detecture.setOpacity(value)")
+        if examples:
+            _add_examples(examples, picture).then(segment, **common, api_visibility="private")
+
+        def leave(request: gr.Request) -> None:
+            service.forget(_user(request))
+
+        page.unload(leave)
+    page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=1)
+    return page
+
+
+def _take_uploads_alone(box: gr.File) -> None:
+    """Let a file box take uploads and nothing else.
+
+    gradio's own fetches whatever URL a request names in place of a file, and leaves an empty
+    temporary file behind at every request. Methods of the instance, not of a subclass: gradio
+    writes a stub file beside the source of every subclass.
+    """
+    move = box.async_move_resource_to_block_cache
+
+    async def refuse_addresses(path: str | Path | None) -> str | None:
+        if str(path).lower().startswith(("http:", "https:")):
+            raise gr.Error("This page takes uploaded files, not addresses.", print_exception=False)
+        return await move(path)
+
+    def path_of(payload: Any) -> str | None:
+        return None if payload is None else str(payload.path)
+
+    box.async_move_resource_to_block_cache = refuse_addresses
+    box.preprocess = path_of
+
+
+def _add_examples(examples: Sequence[Path], picture: gr.File) -> Any:
+    """Thumbnails; the event of a click on one puts it into the box."""
+    thumbnails = gr.Dataset(
+        components=[gr.Image(visible=False)],
+        samples=[[str(path)] for path in examples],
+        sample_labels=None,
+        type="index",
+        label="Examples",
+        elem_id="dt-examples",
+    )
+    return thumbnails.click(
+        lambda index: str(examples[index]),
+        thumbnails,
+        picture,
+        queue=False,
+        api_visibility="private",
+    )
+
+
+def _respond(
+    service: SegmentationService, picture: str | None, regions: str, request: gr.Request
+) -> list[Any]:
+    """Values of the outputs; whatever goes wrong becomes a message in the page."""
+    try:
+        count = None if regions == AUTOMATIC else int(regions)
+        answer = service.answer(_user(request), picture, count)
+        view, status = view_html(answer.result), status_html(answer)
+    except DetectureError as error:
+        return _failed(str(error))
+    except Exception:
+        # Such as a device without memory: this request is over, the server goes on.
+        _logger.exception("a request failed")
+        return _failed("something went wrong on the server; its log says what. Please try again")
+    ready = [gr.DownloadButton(value=str(answer.files[n]), interactive=True) for n in _FILES]
+    return [view, status, *ready]
+
+
+def _failed(text: str) -> list[Any]:
+    return ["", error_html(text), *_blank()[2:]]
+
+
+def _blank() -> list[Any]:
+    return ["", _HINT, *(gr.DownloadButton(value=None, interactive=False) for _ in _FILES)]
+
+
+def _user(request: gr.Request) -> str:
+    return request.session_hash or "no session"

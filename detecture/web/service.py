@@ -1,0 +1,176 @@
+"""Requests of several users, answered one at a time by one model.
+
+Each user keeps the encoding of the last picture, so that another number of regions costs no new
+encoding. What is kept is bounded: in users, in time without a request, in pixels of a picture.
+"""
+
+import shutil
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from detecture.data.image_io import image_size
+from detecture.engine import TexturePredictor, TextureResult
+from detecture.errors import DetectureError, ImageError
+
+MAX_COUNT = 12
+"""Greatest number of regions that can be asked for."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server takes.
+
+    Attributes:
+        max_pixels: of a picture; a larger one is refused before it is decoded.
+        max_users: whose pictures are kept; the one idle for longest is forgotten first.
+        idle_seconds: after which a user's picture is forgotten.
+    """
+
+    max_pixels: int = 50_000_000
+    max_users: int = 8
+    idle_seconds: float = 3600.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prediction.
+
+    Attributes:
+        result: the regions; its `name` is the picture's file name, without folders.
+        files: what `TextureResult.save` wrote: `overlay`, `labels`, `json`.
+        waited: seconds until the model was free.
+        encoding: seconds to read and encode the picture; None where it was kept from before.
+        predicting: seconds from the encoding to the label map.
+        saving: seconds to write the files.
+    """
+
+    result: TextureResult
+    files: dict[str, Path]
+    waited: float
+    encoding: float | None
+    predicting: float
+    saving: float
+
+
+@dataclass
+class _User:
+    predictor: TexturePredictor
+    picture: str | None = None
+    folder: Path | None = None
+    last_seen: float = 0.0
+
+
+class SegmentationService:
+    """One model, one request at a time, one picture kept for each user."""
+
+    def __init__(
+        self, predictor: TexturePredictor, folder: Path, limits: Limits | None = None
+    ) -> None:
+        """Keep the model; nothing is computed yet.
+
+        Args:
+            predictor: its model and its limits are used, not its picture.
+            folder: results are written to folders of their own in here, one per request.
+            limits: of this server.
+        """
+        self.predictor = predictor
+        self.folder = folder
+        limits = limits or Limits()
+        self.limits = replace(limits, max_pixels=min(limits.max_pixels, predictor.max_pixels))
+        self._turn = threading.Lock()
+        self._users: OrderedDict[str, _User] = OrderedDict()
+
+    def answer(self, user: str, picture: str | Path | None, count: int | None = None) -> Answer:
+        """Segment a picture, or segment it again into another number of regions.
+
+        Args:
+            user: whoever asks; the same picture as in the request before is not encoded again.
+            picture: path of the file; may be gone where it is the picture of the request before.
+            count: number of regions, 1 to `MAX_COUNT`; None: the method decides.
+
+        Raises:
+            ImageError: there is no picture, it cannot be read, or it is too large. Messages name
+                the file without its folder.
+            DetectureError: `count` is out of range, or the method refuses.
+        """
+        if not picture:
+            raise ImageError("no picture yet: drop one into the box, or click an example")
+        if count is not None and not 1 <= count <= MAX_COUNT:
+            raise DetectureError(f"the number of regions is 1 to {MAX_COUNT}, got {count}")
+        start = time.perf_counter()
+        # Reading and writing are inside as well: one picture in full size at a time in memory.
+        with self._turn:
+            waited = time.perf_counter() - start
+            owner = self._owner(user)
+            encoding = self._encode(owner, str(picture))
+            start = time.perf_counter()
+            result = replace(owner.predictor.predict(count), name=Path(picture).name)
+            predicting = time.perf_counter() - start
+            start = time.perf_counter()
+            _remove(owner.folder)
+            owner.folder = self.folder / uuid.uuid4().hex
+            files = result.save(owner.folder)
+            saving = time.perf_counter() - start
+        return Answer(result, files, waited, encoding, predicting, saving)
+
+    def forget(self, user: str) -> None:
+        """Drop a user's picture and files; unknown users are ignored."""
+        with self._turn:
+            self._drop(user)
+
+    @property
+    def users(self) -> list[str]:
+        """Whose pictures are kept, the one idle for longest first."""
+        return list(self._users)
+
+    def _owner(self, name: str) -> _User:
+        now = time.monotonic()
+        owner = self._users.get(name) or _User(
+            TexturePredictor(
+                self.predictor.model,
+                max_pixels=self.limits.max_pixels,
+                max_score_pixels=self.predictor.max_score_pixels,
+            )
+        )
+        owner.last_seen = now
+        self._users[name] = owner
+        self._users.move_to_end(name)
+        idle = [n for n, u in self._users.items() if now - u.last_seen > self.limits.idle_seconds]
+        surplus = list(self._users)[: max(0, len(self._users) - self.limits.max_users)]
+        for other in {*idle, *surplus}:
+            self._drop(other)
+        return owner
+
+    def _drop(self, name: str) -> None:
+        owner = self._users.pop(name, None)
+        if owner is not None:
+            _remove(owner.folder)
+
+    def _encode(self, owner: _User, picture: str) -> float | None:
+        """Read and encode the picture unless it is the user's last; returns the seconds."""
+        if owner.picture == picture:
+            return None
+        owner.picture = None  # where this fails, the one before is not taken for this one
+        start = time.perf_counter()
+        name = Path(picture).name
+        try:
+            height, width = image_size(picture)
+            if height * width > self.limits.max_pixels:
+                raise ImageError(
+                    f"{name} has {width} x {height} = {height * width / 1e6:.1f} million pixels; "
+                    f"this page takes {self.limits.max_pixels / 1e6:g} million. Shrink the picture"
+                )
+            owner.predictor.set_image(picture)
+        except ImageError as error:
+            raise ImageError(str(error).replace(picture, name)) from error
+        owner.picture = picture
+        return time.perf_counter() - start
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)

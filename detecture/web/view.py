@@ -1,0 +1,119 @@
+"""An answer as HTML: the picture, its label map for the script beside this file, and a legend."""
+
+import base64
+import io
+import json
+import zlib
+from html import escape
+from importlib.resources import files
+
+import numpy as np
+from PIL import Image
+
+from detecture.engine import TextureResult
+from detecture.visualize import region_colors
+from detecture.web.service import Answer
+
+VIEW_SIZE = 1024
+"""Longer side, in pixels, of what the browser gets; the downloads are in full size."""
+
+_LEAST_SHOWN = 640  # smaller pictures are enlarged to this width
+
+
+def asset(name: str) -> str:
+    """Text of a file of this package: `view.js` or `view.css`."""
+    return files("detecture.web").joinpath(name).read_text(encoding="utf-8")
+
+
+def view_html(result: TextureResult, size: int = VIEW_SIZE) -> str:
+    """Picture and legend of a result.
+
+    The label map goes along as base64 of deflated little-endian uint16 (h,w), exact, and view.js
+    paints it: the browser can then change opacity and point at regions without asking the server.
+
+    Args:
+        result: of any size.
+        size: longer side of the picture in the page; smaller pictures keep their size.
+    """
+    height, width = result.label_map.shape
+    scale = min(1.0, size / max(height, width))
+    shown = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(result.image)
+    if picture.size != shown:
+        picture = picture.resize(shown, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    jpeg = io.BytesIO()
+    picture.save(jpeg, format="JPEG", quality=88)
+    labels = zlib.compress(_smaller(result.label_map, *shown).astype("<u2").tobytes())
+    highest = int(result.label_map.max(initial=0))
+    colors = region_colors(max(result.num_regions, highest))
+    return (
+        f'<div class="dt-view" data-width="{shown[0]}" data-height="{shown[1]}" '
+        f'data-colors="{json.dumps(colors.tolist())}" data-labels="{_base64(labels)}">'
+        f'<div class="dt-stage" style="--aspect:{shown[0] / shown[1]:.4f}; '
+        f'--width:{max(shown[0], _LEAST_SHOWN)}px"><img alt="{escape(result.name)}" '
+        f'src="data:image/jpeg;base64,{_base64(jpeg.getvalue())}">'
+        '<canvas></canvas><div class="dt-tip" hidden></div></div>'
+        f"{_legend(result, colors)}</div>"
+    )
+
+
+def status_html(answer: Answer) -> str:
+    """One line: how many regions, which size, how long it took."""
+    result = answer.result
+    height, width = result.label_map.shape
+    regions = "1 region" if result.num_regions == 1 else f"{result.num_regions} regions"
+    kept = answer.encoding is None
+    parts = [
+        "picture kept from before" if kept else f"read and encoded in {answer.encoding:.2f} s",
+        f"segmented in {answer.predicting:.2f} s",
+        f"files written in {answer.saving:.2f} s",
+    ]
+    if answer.waited >= 0.1:
+        parts.append(f"waited {answer.waited:.1f} s for other requests")
+    said = "" if result.status == "ok" else f" The method says: {escape(result.status)}."
+    return (
+        f'<div class="dt-message" role="status"><b>{regions}</b> in {escape(result.name)}, '
+        f"{width} x {height} pixels: {', '.join(parts)}.{said}</div>"
+    )
+
+
+def hint_html(text: str) -> str:
+    """What to do next."""
+    return f'<div class="dt-message">{escape(text)}</div>'
+
+
+def error_html(text: str) -> str:
+    """A message that something cannot be done, and why."""
+    text = escape(f"Not segmented: {text}.")
+    return f'<div class="dt-message dt-error" role="alert">{text}</div>'
+
+
+def _legend(result: TextureResult, colors: np.ndarray) -> str:
+    shares = 100.0 * result.areas / max(result.label_map.size, 1)
+    lines = []
+    for label, (text, share) in enumerate(zip(result.descriptions, shares, strict=True), 1):
+        lines.append(_line(label, colors[label], text or f"region {label}", share))
+    rest = 100.0 - float(shares.sum())
+    if rest > 0.05:
+        lines.append(_line(0, None, "no region", rest))
+    return f'<ol class="dt-legend">{"".join(lines)}</ol>'
+
+
+def _line(label: int, color: np.ndarray | None, text: str, share: float) -> str:
+    fill = "transparent" if color is None else f"rgb({color[0]},{color[1]},{color[2]})"
+    return (
+        f'<li tabindex="0" data-region="{label}"><span class="dt-chip" style="background:{fill}">'
+        f'</span><span class="dt-text">{escape(text)}</span>'
+        f'<span class="dt-share">{share:.1f} %</span></li>'
+    )
+
+
+def _smaller(label_map: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Nearest neighbours: (height,width) of any (H,W)."""
+    rows = ((np.arange(height) + 0.5) * label_map.shape[0] / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * label_map.shape[1] / width).astype(np.int64)
+    return label_map[rows[:, None], columns]
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

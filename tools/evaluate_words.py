@@ -1,0 +1,108 @@
+#!/usr/bin/env python
+"""Measure the sentences of a finished evaluation; docs/words.md defines every number.
+
+  python tools/train_net.py --eval-only --config-file CONFIG DATASETS.TEST "('synthetic_test',)"
+  python tools/evaluate_words.py --predictions output/inference/synthetic_test --json words.json
+  python tools/evaluate_words.py --predictions output/inference/rwtd --oracle-sentences
+
+Procedural sets: precision and recall of every attribute against the generator's truth. Sets whose
+pictures have two described regions: which generated sentence belongs to which of the two. All sets:
+colour and position words against the picture inside the predicted region, and the sentences' form.
+Exit status: 0 done, 2 wrong input (no such evaluation, not finished, no sentences ..).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from detecture.checkpoint.atomic import write_text_atomic
+from detecture.config import make_config
+from detecture.data import register_dataset_json
+from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+from detecture.evaluation.words import evaluate_words, format_words
+from detecture.evaluation.words.picture import WordsPicture
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="OUTPUT_DIR/inference/<data set> of a finished evaluation",
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--dataset", metavar="NAME", help="registered (default: as the evaluation wrote down)"
+    )
+    which.add_argument("--dataset-json", metavar="PATH", help="metadata file of your own data set")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument(
+        "--oracle-sentences",
+        action="store_true",
+        help="score the true sentences of the matched regions: the most that words can reach here",
+    )
+    parser.add_argument(
+        "--open-vocabulary",
+        action="store_true",
+        help="no word is unknown (for models that were not trained on procedural words alone)",
+    )
+    parser.add_argument(
+        "--partial", action="store_true", help="take an evaluation that is not finished"
+    )
+    parser.add_argument("--config-file", metavar="YAML", help="for INPUT.MAX_PIXELS and TEST.*")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        cfg = make_config(args.config_file, args.overrides)
+        dataset = args.dataset
+        if args.dataset_json:
+            dataset = register_dataset_json(args.dataset_json)
+        report = evaluate_words(
+            args.predictions,
+            dataset,
+            max_pixels=cfg.INPUT.MAX_PIXELS,
+            bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
+            true_sentences=args.oracle_sentences,
+            partial=args.partial,
+            open_vocabulary=args.open_vocabulary,
+            progress=_bar,
+        )
+        if args.json:
+            _write(args.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
+    except DetectureError as error:
+        print(f"evaluate_words: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    print(format_words(report))
+    return 0
+
+
+def _bar(pictures: Iterable[WordsPicture], total: int) -> Iterable[WordsPicture]:
+    return tqdm(pictures, total=total, desc="reading", unit="picture", disable=None)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(path, text)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another --json"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""Fit the selector of TextureGrouping, which chooses the number of regions, to a trained net.
+
+  python tools/fit_selector.py --config-file configs/recipes/selector.yaml --pictures 2000
+
+MODEL.WEIGHTS names the checkpoint with the net; OUTPUT_DIR gets selector.safetensors, net and
+selector, and keeps what is computed on the way, so that a killed run goes on.
+Exit status: 0 done, 2 wrong input.
+"""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from detecture.checkpoint.atomic import write_atomic
+from detecture.checkpoint.weights_file import make_header, pack_weights
+from detecture.config import make_config
+from detecture.d2 import setup_logger
+from detecture.engine.evaluate import load_model
+from detecture.engine.selector_fit import collect, fit
+from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, help="of the model, with MODEL.WEIGHTS")
+    parser.add_argument("--pictures", type=int, default=2000, help="drawn for it (default: 2000)")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="at the end: config overrides, KEY VALUE ..."
+    )
+    args = parser.parse_args(argv)
+    setup_logger()
+    try:
+        cfg = make_config(args.config_file, [word for word in args.opts if word != "--"])
+        if not cfg.MODEL.WEIGHTS:
+            raise ConfigError("MODEL.WEIGHTS is empty; name the checkpoint of a trained net")
+        model = load_model(cfg)
+        if not isinstance(model, TextureGrouping):
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} has no selector; use "
+                "TextureGrouping"
+            )
+        folder = Path(cfg.OUTPUT_DIR)
+        folder.mkdir(parents=True, exist_ok=True)
+        name = _fingerprint(model, str(cfg.MODEL.GROUPING))
+        bank = cfg.INPUT.TEXTURE_BANK
+        data = collect(
+            model,
+            args.pictures,
+            (bank.FOLDER or str(folder / "texture_bank"), bank.COUNT),
+            folder / f"evidence_{name}.npz",
+            cfg.DATALOADER.NUM_WORKERS,
+        )
+        figures = fit(model.selector, data, seed=max(cfg.SEED, 0))
+    except DetectureError as error:
+        print(f"fit_selector: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    header = make_header(cfg.dump(), model.checkpoint_header(), selector=figures)
+    output = folder / "selector.safetensors"
+    content = pack_weights(model.checkpoint_state(), header)
+    write_atomic(output, lambda file: file.write(content))
+    print(f"{output}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
+    return 0
+
+
+def _fingerprint(model: TextureGrouping, settings: str) -> str:
+    """What the evidence depends on: the net's weights and how regions are found."""
+    digest = hashlib.sha256(settings.encode())
+    for name, parameter in model.net.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
