@@ -32,6 +32,8 @@ def add_grouping_keys(cfg: CfgNode) -> None:
     cfg.MODEL.GROUPING.POSITION_WEIGHT = 0.1
     # Numbers of principal components, one mixture each.
     cfg.MODEL.GROUPING.COMPONENTS = (12, 20)
+    # Starts of every mixture, of which the likeliest counts.
+    cfg.MODEL.GROUPING.STARTS = 6
     # Radius in pixels of the guided filter over the scores; 0: none.
     cfg.MODEL.GROUPING.FILTER_RADIUS = 8
     # Variance of the picture, 0..1, below which that filter takes a window for flat.

@@ -26,7 +26,6 @@ from detecture.errors import ConfigError
 from detecture.evaluation.metrics import score_label_map
 from detecture.modeling.grouping.count_selector import CountSelector, selection_loss
 from detecture.modeling.grouping.evidence import evidence
-from detecture.modeling.grouping.net import STRIDE
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 
 logger = logging.getLogger(__name__)
@@ -75,8 +74,11 @@ class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
         image, masks = draw_picture(self.numbers[place], open_bank(*self.bank))
         features = self.model.finder.encode(image)
         divisions = self.model.divisions(self.model.finder.points(features))
-        start = STRIDE // 2
-        coarse_KN = masks[:, start::STRIDE, start::STRIDE]
+        rows, columns = (
+            ((np.arange(cells) + 0.5) / cells * side).astype(np.int64)
+            for cells, side in zip(features.grid, masks.shape[1:], strict=True)
+        )
+        coarse_KN = masks[:, rows][:, :, columns]
         quality = []
         for division in divisions:
             labels = division.posterior_NK.argmax(axis=1).reshape(features.grid) + 1

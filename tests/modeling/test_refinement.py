@@ -66,7 +66,7 @@ def test_nothing_to_refine_changes_nothing():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_hard_cases_stay_finite(dtype):
     """A slot without any pixel, all embeddings equal, more components than channels."""
-    logits, embedding, left = strips()
+    logits, embedding, _ = strips()
     empty = torch.cat([logits, torch.full((1, 16, 16), -80.0)]).to(dtype)
     refinement = Refinement(steps=5, dimensions=9, weight=1.0)
     refined = refinement(empty, torch.tensor([3]), embedding.to(dtype))

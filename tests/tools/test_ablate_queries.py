@@ -49,7 +49,7 @@ def test_a_model_that_reads_its_vectors_is_told_from_one_that_does_not(tool, dat
 
     def ranked(samples):
         regions = read(samples)
-        regions.states_BKD[0, :, 0] = torch.tensor([2.0, 1.0])
+        regions.states_BKD[0, :2, 0] = torch.tensor([2.0, 1.0])
         return regions
 
     model.read = ranked
@@ -59,7 +59,7 @@ def test_a_model_that_reads_its_vectors_is_told_from_one_that_does_not(tool, dat
     rows = report["variants"]
     assert list(rows) == list(tool.VARIANTS)
     own = {name: row["own IoU"] for name, row in rows.items()}
-    assert own["as they are"] > own["shuffled"] + 0.3  # every region gets the other's mask
+    assert own["as they are"] > own["shuffled"] + 0.15  # every region gets the other's mask
     assert rows["shuffled"]["matched IoU"] == pytest.approx(rows["as they are"]["matched IoU"])
     assert 0.0 < own["zeroed"] < 0.5  # all is one region
     assert own["another picture"] == own["as they are"]  # all pictures have the same vectors

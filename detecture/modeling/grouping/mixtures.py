@@ -117,7 +117,10 @@ def fit_mixtures(
         return posterior_MNK
     generator = torch.Generator().manual_seed(seed)
     many_BnF = few_BnF.repeat_interleave(starts, dim=0)
-    posterior_BnK = refine(many_BnF, _kmeans(many_BnF, possible, generator))
+    seen_BnF = many_BnF.clone()
+    # Every second start sees all directions alike: regions may lie apart in a weak one.
+    seen_BnF[1::2] = _whitened(few_BnF).repeat_interleave(starts, dim=0)[1::2]
+    posterior_BnK = refine(many_BnF, _kmeans(seen_BnF, possible, generator))
     total_BFF = _covariance(many_BnF - many_BnF.mean(dim=1, keepdim=True))
     slope_BFK, bias_BK, half_B = _maximise(many_BnF, total_BFF, posterior_BnK)
     odds_BnK = many_BnF @ slope_BFK + bias_BK[:, None]
@@ -128,6 +131,13 @@ def fit_mixtures(
     fitted_MNK = refine(points_BNF, torch.softmax(odds_MNK, dim=2), _FINAL_STEPS)
     posterior_MNK[..., :possible] = fitted_MNK.numpy()
     return posterior_MNK
+
+
+def _whitened(points_BnF: Tensor) -> Tensor:
+    """Points of variance 1 in every direction."""
+    centred_BnF = points_BnF - points_BnF.mean(dim=1, keepdim=True)
+    values_BF, vectors_BFF = torch.linalg.eigh(_covariance(centred_BnF))
+    return centred_BnF @ (vectors_BFF * values_BF.rsqrt()[:, None])
 
 
 def _kmeans(points_BnF: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -90,6 +90,7 @@ class TextureGrouping(nn.Module):
                 "classical_weights": tuple(grouping.CLASSICAL_WEIGHTS),
                 "position_weight": grouping.POSITION_WEIGHT,
                 "components": tuple(grouping.COMPONENTS),
+                "starts": grouping.STARTS,
                 "filter_radius": grouping.FILTER_RADIUS,
                 "filter_epsilon": grouping.FILTER_EPSILON,
                 "use_net": grouping.USE_NET,
@@ -232,6 +233,8 @@ def _as_array(sample: dict[str, Any]) -> np.ndarray:
 def _check(grouping: CfgNode) -> None:
     if grouping.WORKING_SIZE < 16:
         raise ConfigError(f"MODEL.GROUPING.WORKING_SIZE {grouping.WORKING_SIZE}: at least 16")
+    if grouping.STARTS < 1:
+        raise ConfigError(f"MODEL.GROUPING.STARTS {grouping.STARTS}: at least 1")
     for name in ("SCALES", "CLASSICAL_WEIGHTS", "COMPONENTS"):
         values = getattr(grouping, name)
         least = 0.0 if name == "CLASSICAL_WEIGHTS" else 1e-9
