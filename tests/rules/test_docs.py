@@ -20,7 +20,9 @@ DOCS = [
         "INSTALL.md",
         "datasets/README.md",
         "docs/detecture.md",
+        "docs/data.md",
         "docs/web.md",
+        "docs/words.md",
     )
 ]
 TOOLS = sorted((REPO / "tools").glob("*.py"))

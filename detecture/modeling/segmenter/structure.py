@@ -18,7 +18,7 @@ def read_structure(name: str) -> dict[str, Any]:
     """The dict of a transformers' `Sam3Config`.
 
     Args:
-        name: a shipped one (`sam3`, `tiny`, `tiny_fine`, `proportional`), or the path of a json file.
+        name: a shipped one (`sam3`, `tiny`, `tiny_fine`, `proportional`), or a json file.
 
     Raises:
         ConfigError: there is no such file, or it holds no json mapping.
