@@ -21,6 +21,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from detecture.checkpoint.shipped import DEFAULT_CONFIG
 from detecture.config import make_config
 from detecture.d2 import CfgNode
 from detecture.data import KHint
@@ -69,12 +70,14 @@ class TexturePredictor:
         """Build the method of a config and load its weights.
 
         Args:
-            config: yaml file, finished config, or None for the default method.
+            config: yaml file, finished config, or None for the method that ships.
             overrides: alternating keys and values, as on a command line.
 
         Raises:
             ConfigError, CheckpointError: see `make_config` and `load_model`.
         """
+        if config is None:
+            config = DEFAULT_CONFIG
         cfg = config if isinstance(config, CfgNode) else make_config(config, overrides)
         return cls(
             load_model(cfg),

@@ -101,6 +101,8 @@ def _padded(region: RegionAttributes) -> str:
         contrast = CONTRAST_PHRASES[region.contrast]
         words = f"Texture of {region.noun} {contrast} in {' and '.join(region.colors)}".split()
         words += place.split()
+    if len(words) > MOST_WORDS:  # a noun of three words: its larger colour will do
+        words = f"Texture of {region.noun} in {region.colors[0]} {place}".split()
     return " ".join(words)
 
 
