@@ -35,7 +35,7 @@ def add_grouping_keys(cfg: CfgNode) -> None:
     # Starts of every mixture, of which the likeliest counts.
     cfg.MODEL.GROUPING.STARTS = 6
     # Radius in pixels of the guided filter over the scores; 0: none.
-    cfg.MODEL.GROUPING.FILTER_RADIUS = 8
+    cfg.MODEL.GROUPING.FILTER_RADIUS = 4
     # Variance of the picture, 0..1, below which that filter takes a window for flat.
     cfg.MODEL.GROUPING.FILTER_EPSILON = 0.001
     # Describe every region with the VLM (MODEL.VLM, MODEL.DESCRIBER).

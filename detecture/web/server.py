@@ -1,6 +1,7 @@
 """Start and stop the page: where it listens, what it refuses, what it cleans up."""
 
 import os
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from importlib.util import find_spec
@@ -64,6 +65,9 @@ class WebDemo:
         os.environ[_TEMPORARY] = str(Path(self._temporary.name).resolve())
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         try:
+            # The server's own attempt would fail in a thread, where nobody hears of it.
+            with socket.create_server((host, port)):
+                pass
             self._start(predictor, host, port, examples, max_megabytes, limits)
         except OSError as error:
             self._clean_up()

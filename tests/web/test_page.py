@@ -17,7 +17,9 @@ from PIL import Image
 from detecture import TexturePredictor
 from detecture.errors import DetectureError
 
-PHOTOS = Path(__file__).parents[2] / "datasets/samples/photos"
+REPO = Path(__file__).parents[2]
+PHOTOS = REPO / "datasets/samples/photos"
+CLUSTERS = REPO / "configs/baselines/texture_clusters.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def test_a_picture_and_its_files(client, tmp_path):
     view, message, files = ask(client, PHOTOS / "coffee.jpg", "3")
     assert "<b>3 regions</b> in coffee.jpg, 448 x 299 pixels: read and encoded in" in message
     assert view.count("<li ") == 3
-    expected = TexturePredictor.from_config()(PHOTOS / "coffee.jpg", count=3)
+    expected = TexturePredictor.from_config(CLUSTERS)(PHOTOS / "coffee.jpg", count=3)
     paths = expected.save(tmp_path)
     for path, name in zip(files, ("labels", "json", "overlay"), strict=True):
         mine, other = Path(path).read_bytes(), paths[name].read_bytes()

@@ -64,7 +64,7 @@ class RegionFinder:
         position_weight: float = 0.1,
         components: tuple[int, ...] = (12, 20),
         starts: int = 6,
-        filter_radius: int = 8,
+        filter_radius: int = 4,
         filter_epsilon: float = 1e-3,
         use_net: bool = True,
     ) -> None:

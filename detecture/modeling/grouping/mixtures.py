@@ -72,7 +72,12 @@ def _maximise(
     sums_BKF = posterior_BNK.mT @ centred_BNF / centred_BNF.shape[-2]
     means_BKF = sums_BKF / (weight_BK + _TINY)[..., None]
     within_BFF = total_BFF - sums_BKF.mT @ means_BKF
-    factor_BFF = torch.linalg.cholesky(within_BFF)
+    factor_BFF, failed_B = torch.linalg.cholesky_ex(within_BFF)
+    if bool(failed_B.any()):  # rounding has taken more than the ridge: flat pictures
+        lift_B = 1e-6 + within_BFF.diagonal(dim1=-2, dim2=-1).abs().amax(dim=-1)
+        eye_FF = torch.eye(within_BFF.shape[-1], dtype=lift_B.dtype, device=lift_B.device)
+        lifted_BFF = within_BFF + (failed_B > 0)[..., None, None] * lift_B[..., None, None] * eye_FF
+        factor_BFF = torch.linalg.cholesky(lifted_BFF)
     slope_BFK = torch.cholesky_solve(means_BKF.mT, factor_BFF)
     bias_BK = torch.log(weight_BK + _TINY) - 0.5 * (means_BKF.mT * slope_BFK).sum(dim=-2)
     half_B = factor_BFF.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)

@@ -183,14 +183,12 @@ class TextureGrouping(nn.Module):
         if count is None:
             count = self.choose_count(features, points)
         scores_Khw = self.finder.scores(features, self.finder.divide(points, count))
-        labels_hw = scores_Khw.argmax(dim=0)
-        if not known:  # what nobody has asked for need not be there
-            present = labels_hw.unique()
-            scores_Khw = scores_Khw[present]
-            labels_hw = scores_Khw.argmax(dim=0)
-        masks_Khw = labels_hw[None] == torch.arange(len(scores_Khw))[:, None, None]
         size = (sample["height"], sample["width"])
         scores_KHW = functional.interpolate(scores_Khw[None], size, mode="bilinear")[0]
+        if not known:  # what nobody has asked for need not be there
+            present = scores_KHW.argmax(dim=0).unique()
+            scores_Khw, scores_KHW = scores_Khw[present], scores_KHW[present]
+        masks_Khw = scores_Khw.argmax(dim=0)[None] == torch.arange(len(scores_Khw))[:, None, None]
         # Above the dustbin, everywhere: the guided filter leaves the range 0..1 a little.
         scores_KHW = self.dustbin_logit + 1.0 + scores_KHW.clamp(0.0, 1.0)
         dustbin_1HW = torch.full((1, *size), float(self.dustbin_logit))

@@ -17,7 +17,7 @@ def finder():
     torch.manual_seed(0)
     net = GroupingNet((8, 8, 16, 16), channels=8, attention_blocks=1).eval()
     return RegionFinder(
-        net, ClassicalFeatures(64), classical_weights=(0.5, 1.0), components=(6,), starts=2
+        net, ClassicalFeatures(64), classical_weights=(0.5, 1.0), components=(6,), starts=12
     )
 
 

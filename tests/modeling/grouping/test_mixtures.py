@@ -83,3 +83,12 @@ def test_principal_components_keep_the_most():
     kept = principal_components(values, 2)
     assert kept.shape == (900, 2)
     assert kept.var(axis=0)[0] == pytest.approx(values[:, 0].var(), rel=0.01)
+
+
+def test_flat_pictures_do_not_break_the_factorisation():
+    """All the variance lies between the regions; nothing is left within."""
+    values = np.repeat(np.eye(4) * 100.0, 50, axis=0) + 1e-9 * np.arange(200)[:, None]
+    for count in (2, 4, 6):
+        (found,) = fit_mixtures([values], count, starts=6)
+        assert np.isfinite(found).all()
+        assert found.sum(axis=1) == pytest.approx(1.0)
