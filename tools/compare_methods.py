@@ -25,7 +25,7 @@ TOOLS = Path(__file__).resolve().parent
 
 def cells(configs: list[Path], datasets: list[str], counts: list[str]) -> list[tuple[str, ...]]:
     """Config, data set, whether K is `given` or `unknown`, and TEST.COUNT of every cell."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for config in configs:
         for dataset in datasets:
             for count in counts:

@@ -21,6 +21,7 @@ DOCS = [
         "datasets/README.md",
         "docs/detecture.md",
         "docs/data.md",
+        "docs/model_zoo.md",
         "docs/web.md",
         "docs/words.md",
     )
