@@ -42,7 +42,7 @@ from detecture.data import TextureMapper, load_registered
 from detecture.data.ground_truth import paint
 from detecture.device import resolve_device
 from detecture.engine.profiling.clock import percentiles
-from detecture.errors import EXIT_USAGE, DetectureError
+from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
 from detecture.evaluation import score_label_map
 
 PROPORTIONAL = Path(__file__).parents[1] / "configs/bench/proportional.yaml"
@@ -184,6 +184,16 @@ def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
     )
 
     cfg = make_config(args.config_file, args.opts)
+    published = {
+        "MODEL.REFINEMENT.STEPS": (cfg.MODEL.REFINEMENT.STEPS, 0),
+        "MODEL.BRIDGE.DECODING": (cfg.MODEL.BRIDGE.DECODING, "multiplexed"),
+        "LOSS.GROUPING_WEIGHT": (cfg.LOSS.GROUPING_WEIGHT, 0.0),
+    }
+    if other := [f"{key} {due}" for key, (value, due) in published.items() if value != due]:
+        raise ConfigError(
+            f"{args.config_file}: the published model, which this compares with, lacks additions "
+            f"that are on here; set {' '.join(other)}"
+        )
     options: dict[str, Any] = {
         "batch_sizes": args.batch_sizes,
         "tokens_per_region": args.tokens_per_region,

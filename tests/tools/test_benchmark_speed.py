@@ -20,6 +20,10 @@ REPO = Path(__file__).parents[2]
 TINY = str(REPO / "configs/detecture_tiny.yaml")
 SMALL = ["--config-file", TINY, "--repeats", "1", "--regions", "2", "--tokens-per-region", "16"]
 FROZEN = ["MODEL.VLM.TRAIN", "lora", "MODEL.SEGMENTER.TRAIN", "False"]
+PLAIN = [
+    *("MODEL.REFINEMENT.STEPS", "0", "MODEL.BRIDGE.DECODING", "multiplexed"),
+    *("LOSS.GROUPING_WEIGHT", "0.0", "MODEL.DEVICE", "cpu"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def tool():
 
 @pytest.fixture(scope="module")
 def model():
-    return build_model(make_config(TINY, ["MODEL.DEVICE", "cpu"])).eval()
+    return build_model(make_config(TINY, PLAIN)).eval()
 
 
 def run(tool, capsys, *arguments):
@@ -42,7 +46,7 @@ def run(tool, capsys, *arguments):
 
 
 def test_inference(tool, capsys):
-    more = ["--batch-sizes", "2", "--no-predict", "MODEL.DEVICE", "cpu"]
+    more = ["--batch-sizes", "2", "--no-predict", *PLAIN]
     result = run(tool, capsys, "--task", "inference", *SMALL, *more)
     assert {"commit", "device", "torch", "transformers", "runs"} <= set(result)
     assert [r["batch_size"] for r in result["runs"]] == [2]
@@ -58,7 +62,7 @@ def test_inference(tool, capsys):
 
 
 def test_training(tool, capsys):
-    more = ["--batch-sizes", "1", "--no-predict", "MODEL.DEVICE", "cpu", *FROZEN]
+    more = ["--batch-sizes", "1", "--no-predict", *PLAIN, *FROZEN]
     result = run(tool, capsys, "--task", "train", *SMALL, *more)
     first, second = result["runs"]
     assert set(first["losses"]["ours"]) == {"loss_ce", "loss_dice"}
@@ -70,10 +74,15 @@ def test_training(tool, capsys):
 
 
 def test_without_the_published_side(tool, capsys):
-    more = ["--batch-sizes", "1", "--no-predict", "--no-published", "MODEL.DEVICE", "cpu"]
+    more = ["--batch-sizes", "1", "--no-predict", "--no-published", *PLAIN]
     (one,) = run(tool, capsys, "--task", "inference", *SMALL, *more)["runs"]
     assert "published" not in one
     assert "ratio_p50" not in one
+
+
+def test_additions_are_not_compared(tool, capsys):
+    assert tool.main(["--task", "inference", *SMALL, "--no-predict"]) == 2
+    assert "set MODEL.REFINEMENT.STEPS 0" in capsys.readouterr().err
 
 
 def test_evaluation_still_runs(tool, capsys):
