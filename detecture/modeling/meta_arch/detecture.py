@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detecture.checkpoint.misfits import misfits
+from detecture.checkpoint.misfits import take_over
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import count_phrase
-from detecture.errors import CheckpointError, require_choice
+from detecture.errors import require_choice
 from detecture.modeling.encoders import Encoders, Encoding
 from detecture.modeling.feature_cache import FeatureCache
 from detecture.modeling.header_check import check_header
@@ -170,15 +170,7 @@ class Detecture(nn.Module):
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.
         """
-        own = self.checkpoint_state()
-        if problems := misfits(own, state):
-            raise CheckpointError(
-                "the checkpoint does not fit the model: " + "; ".join(problems) + ". Use the "
-                "config that it was trained with"
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
+        take_over(self.checkpoint_state(), state)
 
     def checkpoint_header(self) -> dict[str, Any]:
         """What a checkpoint must say of the parts that it does not hold."""

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detecture.checkpoint.misfits import misfits
+from detecture.checkpoint.misfits import take_over
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
-from detecture.errors import CheckpointError, ConfigError
+from detecture.errors import ConfigError
 from detecture.modeling.describer import Describer
 from detecture.modeling.header_check import check_header
 
@@ -67,15 +67,7 @@ class RegionDescriber(nn.Module):
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.
         """
-        own = self.checkpoint_state()
-        if problems := misfits(own, state):
-            raise CheckpointError(
-                "the checkpoint does not fit the model: " + "; ".join(problems) + ". Use the "
-                "config that it was trained with"
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
+        take_over(self.checkpoint_state(), state)
 
     def checkpoint_header(self) -> dict[str, Any]:
         """What a checkpoint must say of the parts that it does not hold."""

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detecture.checkpoint.misfits import misfits
+from detecture.checkpoint.misfits import take_over
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
-from detecture.errors import CheckpointError, ConfigError
+from detecture.errors import ConfigError
 from detecture.modeling.describer import Describer
 from detecture.modeling.grouping.classical import ClassicalFeatures, resize_longer
 from detecture.modeling.grouping.count_selector import CountSelector
@@ -121,17 +121,9 @@ class TextureGrouping(nn.Module):
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.
         """
-        own = self.checkpoint_state()
         if self.describer is None:
             state = {n: t for n, t in state.items() if not n.startswith("describer.")}
-        if problems := misfits(own, state):
-            raise CheckpointError(
-                "the checkpoint does not fit the model: " + "; ".join(problems) + ". Use the "
-                "config that it was trained with"
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
+        take_over(self.checkpoint_state(), state)
 
     def checkpoint_header(self) -> dict[str, Any]:
         """What a checkpoint must say of the parts that it does not hold."""
