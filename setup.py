@@ -62,6 +62,8 @@ setup(
         # Takes Pillow 12 at most, which is what installing it leaves in the environment.
         "web": ["gradio>=6.31"],
         "supervision": ["supervision>=0.25"],
+        # Curves of training runs (tools/plot_training.py).
+        "plot": ["matplotlib>=3.8"],
         "ray": ["ray>=2.40"],
         # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
         "quantized": ["bitsandbytes>=0.50", "accelerate>=1.0"],
@@ -74,6 +76,7 @@ setup(
             "sam3>=0.1.4",
             "bitsandbytes>=0.50",
             "gradio>=6.31",
+            "matplotlib>=3.8",
             # Drives the machine's own Chromium in tests of the page, where there is one.
             "playwright>=1.50",
             "mypy>=1.11",

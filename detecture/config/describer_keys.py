@@ -13,3 +13,10 @@ def add_describer_keys(cfg: CfgNode) -> None:
     # Share of the training masks that are disturbed (shifted, grown, shrunk, frayed), because masks
     # that a model finds are not exact.
     cfg.MODEL.DESCRIBER.MASK_NOISE = 0.6
+    # Also give the VLM a vector for each region from a convolutional net, which sees its texture.
+    cfg.MODEL.DESCRIBER.TEXTURE = False
+    # Channels of that net's stages at strides 2, 4, 8 and 16; multiples of 8.
+    cfg.MODEL.DESCRIBER.TEXTURE_WIDTHS = (24, 48, 96, 160)
+    # Checkpoint of TextureGrouping whose net it starts from when RegionDescriber is built; empty:
+    # random.
+    cfg.MODEL.DESCRIBER.TEXTURE_WEIGHTS = ""

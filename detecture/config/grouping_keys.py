@@ -56,3 +56,5 @@ def add_grouping_keys(cfg: CfgNode) -> None:
     cfg.INPUT.TEXTURE_BANK.FOLDER = ""
     # Number of textures; 0.2 MB each.
     cfg.INPUT.TEXTURE_BANK.COUNT = 6000
+    # Number of its first texture: banks that do not overlap share none.
+    cfg.INPUT.TEXTURE_BANK.FIRST = 0

@@ -30,8 +30,10 @@ def add_training_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.LR_FACTOR.VLM = 0.01
     # .. the two rows of the token <|seg|>,
     cfg.SOLVER.LR_FACTOR.SEG_ROWS = 1.0
-    # .. and the segmenter.
+    # .. the segmenter,
     cfg.SOLVER.LR_FACTOR.SEGMENTER = 1.0
+    # .. and the describer's look at textures.
+    cfg.SOLVER.LR_FACTOR.TEXTURE = 1.0
 
     # ---- length and schedule ---------------------------------------------------------------------
     # Length in passes over the training set; it replaces MAX_ITER. 0: MAX_ITER counts.

@@ -19,17 +19,18 @@ class MosaicMapper:
 
     Args:
         folder: of the texture bank.
-        count: of its textures.
+        count, first: of its textures.
         size: side of the pictures in pixels.
     """
 
     @configurable
-    def __init__(self, *, folder: str, count: int, size: int) -> None:
+    def __init__(self, *, folder: str, count: int, first: int, size: int) -> None:
         self.folder = folder
         self.count = count
+        self.first = first
         self.size = size
         # In the main process, before any worker starts: it is drawn once, and takes minutes.
-        open_bank(folder, count)
+        open_bank(folder, count, first)
         self._bank: np.ndarray | None = None
 
     @classmethod
@@ -50,13 +51,14 @@ class MosaicMapper:
         return {
             "folder": bank.FOLDER or str(Path(cfg.OUTPUT_DIR) / "texture_bank"),
             "count": bank.COUNT,
+            "first": bank.FIRST,
             "size": cfg.INPUT.TRAIN_SIZE,
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         """Compose the picture: `image`, `sem_seg` (0 nowhere), and what every mapped dict has."""
         if self._bank is None:  # a memory map must not be sent to workers
-            self._bank = open_bank(self.folder, self.count)
+            self._bank = open_bank(self.folder, self.count, self.first)
         image, labels = compose_mosaic(self._bank, record["seed"], record["index"], self.size)
         return {
             "file_name": record["image_id"],

@@ -66,6 +66,7 @@ def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
         "vlm": factors.VLM,
         "seg_rows": factors.SEG_ROWS,
         "segmenter": factors.SEGMENTER,
+        "texture": factors.TEXTURE,
     }
     groups = []
     named: Any = model

@@ -26,7 +26,7 @@ _BANK_SEED = 16
 _FORMAT = 1
 
 
-def open_bank(folder: str | Path, count: int) -> np.ndarray:
+def open_bank(folder: str | Path, count: int, first: int = 0) -> np.ndarray:
     """The textures of a folder; what is missing of them is drawn first.
 
     Texture number i is the same in every bank. A process that is killed while it draws loses what
@@ -35,15 +35,18 @@ def open_bank(folder: str | Path, count: int) -> np.ndarray:
     Args:
         folder: made where it is missing.
         count: N.
+        first: number of the first texture; banks that do not overlap share no texture.
 
     Returns:
         uint8 (N,S,S,3), read from the file as it is used.
 
     Raises:
-        DatasetError: `count` is not positive, or the folder cannot be written.
+        DatasetError: `count` is not positive, `first` is below 0, or the folder cannot be written.
     """
     if count < 1:
         raise DatasetError(f"INPUT.TEXTURE_BANK.COUNT {count}: a bank has at least one texture")
+    if first < 0:
+        raise DatasetError(f"INPUT.TEXTURE_BANK.FIRST {first}: textures are numbered from 0")
     folder = Path(folder)
     pixels, about = folder / "textures.npy", folder / "about.json"
     wanted = {
@@ -51,13 +54,14 @@ def open_bank(folder: str | Path, count: int) -> np.ndarray:
         "format": _FORMAT,
         "seed": _BANK_SEED,
         "side": BANK_SIDE,
+        "first": first,
         "count": count,
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
             if not about.is_file() or json.loads(about.read_text()) != wanted:
-                _draw(pixels, count)
+                _draw(pixels, range(first, first + count))
                 about.write_text(json.dumps(wanted))
     except (OSError, ValueError) as error:
         raise DatasetError(
@@ -76,10 +80,10 @@ def draw_texture(number: int) -> np.ndarray:
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
-def _draw(path: Path, count: int) -> None:
-    logger.info("Drawing %d textures into %s", count, path)
-    shape = (count, BANK_SIDE, BANK_SIDE, 3)
+def _draw(path: Path, numbers: range) -> None:
+    logger.info("Drawing %d textures into %s", len(numbers), path)
+    shape = (len(numbers), BANK_SIDE, BANK_SIDE, 3)
     bank = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    for number in tqdm(range(count), desc="textures"):
-        bank[number] = draw_texture(number)
+    for place, number in enumerate(tqdm(numbers, desc="textures")):
+        bank[place] = draw_texture(number)
     bank.flush()

@@ -26,7 +26,8 @@ _MOOD = 0.35
 _RECEDES = 0.3
 _DRIFTS = 0.5
 _SPARSE = 0.12
-_PLAN, _LAYOUT, _LOOK, _EFFECTS = range(4)
+_COMPOUND = 0.3
+_PLAN, _LAYOUT, _LOOK, _EFFECTS, _BLEND = range(5)
 
 
 def compose_mosaic(
@@ -61,6 +62,10 @@ def compose_mosaic(
         sources_K3TT, grids_KSS2, mode="bilinear", padding_mode="reflection", align_corners=False
     )
     areas = np.bincount(labels.ravel(), minlength=count)
+    blend = stream(seed, index, _BLEND)
+    for number in range(count):
+        if blend.random() < _COMPOUND:
+            textures_K3SS[number] = _compound(blend, textures_K3SS[number], bank, size)
     look = stream(seed, index, _LOOK)
     textures_K3SS = _recolor(look, textures_K3SS)
     if count > 1 and draw < _EQUAL_MEAN:
@@ -170,6 +175,34 @@ def _scatter(rng: np.random.Generator, texture_3SS: Tensor, other_SS3: Tensor, s
     patches = _tensor((noise > level).astype(np.float32))
     other_3SS = other_SS3.permute(2, 0, 1).float()
     return texture_3SS + rng.uniform(0.4, 1.0) * patches * (other_3SS - texture_3SS)
+
+
+def _compound(rng: np.random.Generator, texture_3SS: Tensor, bank: np.ndarray, size: int) -> Tensor:
+    """Two textures in patches as fine as a grain make one, such as leaves and the gaps between.
+
+    Natural textures are of several stuffs far more often than painted ones are; the patches stay
+    below a twelfth of the picture, where those of the layouts begin.
+    """
+    source = bank[rng.integers(len(bank))]
+    start = rng.integers(0, max(1, source.shape[0] - size), 2)
+    other_SS3 = np.array(source[start[0] : start[0] + size, start[1] : start[1] + size])
+    grain = size * 0.012 * (0.055 / 0.012) ** rng.random()
+    stretch = np.exp(rng.normal(0.0, 0.5))
+    field_HW = octave_noise(rng, (size, max(8, round(size * stretch))), grain, 2, 0.5)
+    field_SS = functional.interpolate(
+        _tensor(field_HW)[None, None], (size, size), mode="bilinear", align_corners=False
+    )[0, 0]
+    if rng.random() < 0.5:
+        field_SS = field_SS.T
+    level = float(torch.quantile(field_SS[::3, ::3].reshape(-1), rng.uniform(0.2, 0.8)))
+    soft = rng.uniform(0.01, 0.15) * float(field_SS.std())
+    patches_SS = ((field_SS - level) / soft + 0.5).clamp(0.0, 1.0)
+    other_3SS = torch.from_numpy(other_SS3).permute(2, 0, 1).float()
+    # Stuffs that grow together often differ little; mostly in brightness.
+    pull = rng.uniform(0.0, 0.8)
+    gap_311 = (texture_3SS - other_3SS).mean(dim=(1, 2), keepdim=True)
+    gap_311 = gap_311 - rng.uniform(0.0, 0.6) * gap_311.mean()
+    return texture_3SS + patches_SS * (other_3SS + pull * gap_311 - texture_3SS)
 
 
 def _tensor(plane: np.ndarray) -> Tensor:

@@ -3,10 +3,12 @@
 The answer is the bare sentence and the end token, without labels or `<|seg|>`: there is one region,
 and no mask is read from the answer.
 
-Legend: M regions, N regions of a batch, H, W size of the picture, A answer tokens, D hidden size.
+Legend: M regions, N regions of a batch, H, W size of the picture, S side of the views, A answer
+tokens, D hidden size.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,10 +19,11 @@ from detecture.data.prompts import count_phrase, parse_lines, training_descripti
 from detecture.errors import ConfigError
 from detecture.modeling.describer.distinct import other_answer, prefix_of
 from detecture.modeling.describer.draw import DrawnRegions, draw_regions
-from detecture.modeling.describer.views import paint_over, region_views, resize_masks
+from detecture.modeling.describer.texture import TextureFeatures
+from detecture.modeling.describer.views import paint_over, square
 from detecture.modeling.losses import weighted_cross_entropy
-from detecture.modeling.stretch import stretch
 from detecture.modeling.vlm import Qwen3VL, build_vlm
+from detecture.modeling.vlm.types import Prefix
 
 ONE = count_phrase(1)
 
@@ -30,11 +33,17 @@ class Describer(nn.Module):
 
     Attributes:
         vlm: the VLM; all of its settings are those of MODEL.VLM.
+        texture: a convolutional look at the regions, or None.
     """
 
     @configurable
     def __init__(
-        self, *, vlm: Qwen3VL, regions_per_picture: int = 3, mask_noise: float = 0.6
+        self,
+        *,
+        vlm: Qwen3VL,
+        regions_per_picture: int = 3,
+        mask_noise: float = 0.6,
+        texture: TextureFeatures | None = None,
     ) -> None:
         """Wrap a VLM.
 
@@ -42,6 +51,7 @@ class Describer(nn.Module):
             vlm: sees a region's view (see `region_views`) and writes.
             regions_per_picture: regions drawn from each training picture, at most.
             mask_noise: share of the training masks that are disturbed.
+            texture: gives a vector for each region, which is added to all of its visual tokens.
 
         Raises:
             ConfigError: a value is out of its range.
@@ -54,6 +64,7 @@ class Describer(nn.Module):
         if not 0.0 <= mask_noise <= 1.0:
             raise ConfigError(f"MODEL.DESCRIBER.MASK_NOISE {mask_noise}: must be in 0..1")
         self.vlm = vlm
+        self.texture = texture
         self.regions_per_picture = regions_per_picture
         self.mask_noise = mask_noise
 
@@ -61,8 +72,15 @@ class Describer(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from a config."""
         describer = cfg.MODEL.DESCRIBER
+        vlm, texture = build_vlm(cfg), None
+        if describer.TEXTURE:
+            widths = _checked_widths(describer.TEXTURE_WIDTHS)
+            with torch.random.fork_rng():
+                torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
+                texture = TextureFeatures(widths, vlm.hidden_size)
         return {
-            "vlm": build_vlm(cfg),
+            "vlm": vlm,
+            "texture": texture,
             "regions_per_picture": describer.REGIONS_PER_PICTURE,
             "mask_noise": describer.MASK_NOISE,
         }
@@ -72,8 +90,11 @@ class Describer(nn.Module):
     def parameters_by_group(self) -> dict[str, dict[str, nn.Parameter]]:
         """What trains, by the group's name in SOLVER.LR_FACTOR and the parameter's name here."""
         return {
-            "vlm": _prefixed(self.vlm.backbone_parameters()),
-            "seg_rows": _prefixed(self.vlm.seg_row_parameters()),
+            "vlm": _prefixed("vlm", self.vlm.backbone_parameters()),
+            "seg_rows": _prefixed("vlm", self.vlm.seg_row_parameters()),
+            "texture": {}
+            if self.texture is None
+            else _prefixed("texture", self.texture.named_parameters()),
         }
 
     def header(self) -> dict[str, Any]:
@@ -97,15 +118,12 @@ class Describer(nn.Module):
         """
         if normalizers is None:
             normalizers = self.loss_normalizers(samples)
-        views, answers = [], []
+        shown, answers = [], []
         for sample in samples:
             drawn = self._drawn(sample)
-            (square_3SS,) = stretch([sample["image"]], self.vlm.image_size, torch.device("cpu"))
-            masks_RSS = resize_masks(drawn.masks_RSS, self.vlm.image_size)
-            views += list(paint_over(square_3SS, masks_RSS))
+            shown.append(square(sample["image"], drawn.masks_RSS, self.vlm.image_size))
             answers += self._answers(drawn)
-        vision = self.vlm.encode_images(views)
-        prefix = self.vlm.prefix(vision, [ONE] * len(views))
+        prefix = self._prompts(shown)
         forced = self.vlm.teacher_forced(prefix, answers, predictions=True)
         if forced.predictions_BAD is None:
             raise RuntimeError("the VLM gave no states to predict tokens from")
@@ -136,6 +154,17 @@ class Describer(nn.Module):
             for text in drawn.descriptions
         ]
 
+    def _prompts(self, shown: Sequence[tuple[Tensor, Tensor]]) -> Prefix:
+        """One prompt for each region, of the pictures (3,S,S) and their masks (R,S,S)."""
+        views = [view for square_3SS, masks in shown for view in paint_over(square_3SS, masks)]
+        vision = self.vlm.encode_images(views)
+        if self.texture is not None:
+            squares_B3SS = torch.stack([square_3SS for square_3SS, _ in shown])
+            texture_ND = self.texture(squares_B3SS, [masks for _, masks in shown])
+            tokens = vision.tokens_BVD
+            vision = replace(vision, tokens_BVD=tokens + texture_ND.to(tokens)[:, None])
+        return self.vlm.prefix(vision, [ONE] * len(views))
+
     # ---- inference --------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -156,8 +185,7 @@ class Describer(nn.Module):
         sentences = [""] * len(masks_MHW)
         if not shown:
             return sentences
-        views = region_views(image_3HW, masks_MHW[shown], self.vlm.image_size)
-        prefix = self.vlm.prefix(self.vlm.encode_images(list(views)), [ONE] * len(shown))
+        prefix = self._prompts([square(image_3HW, masks_MHW[shown], self.vlm.image_size)])
         answers = self.vlm.write(prefix, self.vlm.new_cache())
         taken: set[tuple[int, ...]] = set()
         for row, (index, answer) in enumerate(zip(shown, answers, strict=True)):
@@ -171,5 +199,14 @@ class Describer(nn.Module):
         return parse_lines([self.vlm.chat.tokenizer.decode(answer, skip_special_tokens=True)])[0]
 
 
-def _prefixed(named: Iterator[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
-    return {f"vlm.{name}": parameter for name, parameter in named}
+def _prefixed(part: str, named: Iterator[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
+    return {f"{part}.{name}": parameter for name, parameter in named}
+
+
+def _checked_widths(widths: Sequence[int]) -> tuple[int, int, int, int]:
+    if len(widths) != 4 or any(width < 8 or width % 8 for width in widths):
+        raise ConfigError(
+            f"MODEL.DESCRIBER.TEXTURE_WIDTHS {tuple(widths)}: needs four positive multiples of 8"
+        )
+    first, second, third, fourth = widths
+    return first, second, third, fourth

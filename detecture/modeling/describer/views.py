@@ -31,13 +31,27 @@ def region_views(image_3HW: Tensor, masks_MHW: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: a type or shape is another one.
     """
+    return paint_over(*square(image_3HW, masks_MHW, size))
+
+
+def square(image_3HW: Tensor, masks_MHW: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """A picture and its masks at the size of the views: uint8 (3,S,S) and bool (M,S,S).
+
+    Args:
+        image_3HW: uint8 RGB.
+        masks_MHW: bool, on the same device.
+        size: S.
+
+    Raises:
+        ValueError: a type or shape is another one.
+    """
     if masks_MHW.dtype != torch.bool or masks_MHW.shape[1:] != image_3HW.shape[1:]:
         raise ValueError(
             f"masks must be bool (M,H,W) of the image's size {tuple(image_3HW.shape[1:])}, not "
             f"{masks_MHW.dtype} {tuple(masks_MHW.shape)}"
         )
     (square_3SS,) = stretch([image_3HW], size, image_3HW.device)
-    return paint_over(square_3SS, resize_masks(masks_MHW, size))
+    return square_3SS, resize_masks(masks_MHW, size)
 
 
 def paint_over(square_3SS: Tensor, masks_MSS: Tensor) -> Tensor:

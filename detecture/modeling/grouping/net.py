@@ -9,7 +9,9 @@ from torch.nn import functional
 STRIDE = 4
 """Of the embeddings, in pixels."""
 
-_DEEPEST = 16
+DEEPEST = 16
+"""Stride of the coarsest stage, in pixels."""
+
 _GROUPS = 8
 
 
@@ -54,8 +56,45 @@ class _Attention(nn.Module):
         return tokens_BNc + self.mlp(self.norm_mlp(tokens_BNc))
 
 
-class GroupingNet(nn.Module):
-    """Residual stages at strides 2, 4, 8 and 16, attention at 16, a top-down path to stride 4."""
+class ConvTrunk(nn.Module):
+    """Residual stages at strides 2, 4, 8 and 16."""
+
+    def __init__(self, widths: tuple[int, int, int, int]) -> None:
+        """Make the layers, with torch's default initialisation.
+
+        Args:
+            widths: channels of the four stages; multiples of 8.
+        """
+        super().__init__()
+        first, second, third, fourth = widths
+        self.stem = nn.Conv2d(3, first, 5, 2, 2)
+        self.stage_2 = nn.Conv2d(first, first, 3, 1, 1)
+        self.stage_4 = nn.Sequential(_Residual(first, second, 2), _Residual(second, second))
+        self.stage_8 = nn.Sequential(_Residual(second, third, 2), _Residual(third, third))
+        self.stage_16 = nn.Sequential(_Residual(third, fourth, 2), _Residual(fourth, fourth))
+
+    def bottom_up(self, pictures_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of pictures, fine to coarse.
+
+        Args:
+            pictures_B3HW: sRGB in 0..1, float; sides of any length from 16 on.
+
+        Returns:
+            (B,c,.,.) at strides 4, 8 and 16 of the pictures padded to multiples of 16 on the right
+            and below; c are the last three widths.
+        """
+        height, width = pictures_B3HW.shape[-2:]
+        # Reflected and not black, so that the border is no texture of its own.
+        pad = (0, -width % DEEPEST, 0, -height % DEEPEST)
+        padded = functional.pad(2.0 * pictures_B3HW - 1.0, pad, mode="replicate")
+        at_2 = functional.relu(self.stage_2(functional.relu(self.stem(padded))))
+        at_4 = self.stage_4(at_2)
+        at_8 = self.stage_8(at_4)
+        return at_4, at_8, self.stage_16(at_8)
+
+
+class GroupingNet(ConvTrunk):
+    """The stages of `ConvTrunk`, attention at stride 16, a top-down path to stride 4."""
 
     def __init__(
         self,
@@ -70,15 +109,10 @@ class GroupingNet(nn.Module):
             channels: C.
             attention_blocks: transformer blocks at stride 16.
         """
-        super().__init__()
+        super().__init__(widths)
         self.channels = channels
-        first, second, third, fourth = widths
+        _, second, third, fourth = widths
         joint = max(64, second)
-        self.stem = nn.Conv2d(3, first, 5, 2, 2)
-        self.stage_2 = nn.Conv2d(first, first, 3, 1, 1)
-        self.stage_4 = nn.Sequential(_Residual(first, second, 2), _Residual(second, second))
-        self.stage_8 = nn.Sequential(_Residual(second, third, 2), _Residual(third, third))
-        self.stage_16 = nn.Sequential(_Residual(third, fourth, 2), _Residual(fourth, fourth))
         self.attention = nn.ModuleList(_Attention(fourth) for _ in range(attention_blocks))
         self.down_16 = nn.Conv2d(fourth, third, 1)
         self.merge_8 = _Residual(third, third)
@@ -97,13 +131,7 @@ class GroupingNet(nn.Module):
             (B,C,h,w) float32 of unit length over C, h and w being H and W over 4, rounded up.
         """
         height, width = pictures_B3HW.shape[-2:]
-        # Reflected and not black, so that the border is no texture of its own.
-        pad = (0, -width % _DEEPEST, 0, -height % _DEEPEST)
-        padded = functional.pad(2.0 * pictures_B3HW - 1.0, pad, mode="replicate")
-        at_2 = functional.relu(self.stage_2(functional.relu(self.stem(padded))))
-        at_4 = self.stage_4(at_2)
-        at_8 = self.stage_8(at_4)
-        at_16 = self.stage_16(at_8)
+        at_4, at_8, at_16 = self.bottom_up(pictures_B3HW)
         tokens_BNc = at_16.flatten(2).transpose(1, 2)
         for block in self.attention:
             tokens_BNc = block(tokens_BNc)

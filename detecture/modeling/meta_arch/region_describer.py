@@ -4,6 +4,7 @@ The tensors of its checkpoints begin with `describer.`, so that a model that fin
 loads them into its own part of that name.
 """
 
+import logging
 from typing import Any
 
 import torch
@@ -14,6 +15,10 @@ from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
 from detecture.modeling.describer import Describer
 from detecture.modeling.header_check import check_header
+
+logger = logging.getLogger(__name__)
+
+_TEXTURE = "describer.texture."
 
 
 @META_ARCH_REGISTRY.register()
@@ -39,8 +44,21 @@ class RegionDescriber(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Constructor arguments from a config."""
-        return {"describer": Describer(cfg), "lm_weight": cfg.LOSS.LM_WEIGHT}
+        """Constructor arguments from a config.
+
+        Raises:
+            CheckpointError: MODEL.DESCRIBER.TEXTURE_WEIGHTS cannot be read or does not fit.
+            ConfigError: it is given, but MODEL.DESCRIBER.TEXTURE is off.
+        """
+        describer, weights = Describer(cfg), cfg.MODEL.DESCRIBER.TEXTURE_WEIGHTS
+        if weights:
+            if describer.texture is None:
+                raise ConfigError(
+                    f"MODEL.DESCRIBER.TEXTURE_WEIGHTS {weights}: nothing takes them while MODEL."
+                    "DESCRIBER.TEXTURE is False; set it to True"
+                )
+            describer.texture.start_from(weights)
+        return {"describer": describer, "lm_weight": cfg.LOSS.LM_WEIGHT}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups of parameters with a learning rate of their own: `name`, `params`, `names`."""
@@ -64,10 +82,22 @@ class RegionDescriber(nn.Module):
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `checkpoint_state` gave.
 
+        A describer that looks at textures also takes a checkpoint of one that does not: that part
+        then stays as it was built, so that training can add it later.
+
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.
         """
-        take_over(self.checkpoint_state(), state)
+        own = self.checkpoint_state()
+        textures = [name for name in own if name.startswith(_TEXTURE)]
+        if textures and not any(name.startswith(_TEXTURE) for name in state):
+            logger.warning(
+                "The checkpoint holds none of the %d tensors %s*: they stay as they were built",
+                len(textures),
+                _TEXTURE,
+            )
+            own = {name: tensor for name, tensor in own.items() if name not in textures}
+        take_over(own, state)
 
     def checkpoint_header(self) -> dict[str, Any]:
         """What a checkpoint must say of the parts that it does not hold."""

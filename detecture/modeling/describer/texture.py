@@ -1,0 +1,107 @@
+"""A convolutional look at the texture of regions, for a VLM whose own vision is weak.
+
+Legend: B pictures, R regions of a picture, N regions of all pictures, S side of the pictures,
+c channels of a map, p cells of its grid, D hidden size of the VLM.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from detecture.checkpoint.manifest import verify_checkpoint
+from detecture.checkpoint.misfits import misfits
+from detecture.checkpoint.shipped import locate
+from detecture.checkpoint.weights_file import read_weights
+from detecture.errors import CheckpointError
+from detecture.modeling.grouping.net import DEEPEST, ConvTrunk
+
+_STRIDES = (4, 8, 16)
+_INNER = 256
+_LEAST_VARIANCE = 1e-5  # the root's slope at 0 is infinite
+_OF_THE_NET = "net."
+
+
+class TextureFeatures(nn.Module):
+    """One vector for each region: means and deviations of convolutional features over its area."""
+
+    def __init__(self, widths: tuple[int, int, int, int], hidden_size: int) -> None:
+        """Make the layers; the last one gives 0, so that a fresh one changes nothing.
+
+        Args:
+            widths: channels of the trunk's stages.
+            hidden_size: D.
+        """
+        super().__init__()
+        self.trunk = ConvTrunk(widths).to(memory_format=torch.channels_last)
+        size = 2 * sum(widths[1:])
+        last = nn.Linear(_INNER, hidden_size)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, _INNER), nn.GELU(), last)
+
+    def forward(self, pictures_B3SS: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """Look at pictures once, and at every region of them.
+
+        Args:
+            pictures_B3SS: sRGB, uint8 or float, in 0..255; nothing painted over.
+            masks: for each picture its regions (R,S,S), bool; they may overlap.
+
+        Returns:
+            (N,D) float32, in the order of the masks.
+        """
+        device = self.trunk.stem.weight.device
+        pictures = pictures_B3SS.to(device, torch.float32) / 255.0
+        maps = self.trunk.bottom_up(pictures.contiguous(memory_format=torch.channels_last))
+        cells = [features.float().flatten(2).transpose(1, 2) for features in maps]
+        statistics = []
+        for index, masks_RSS in enumerate(masks):
+            shares = _shares(masks_RSS.to(device))
+            levels = [
+                _moments(level_Bpc[index], share_Rp)
+                for level_Bpc, share_Rp in zip(cells, shares, strict=True)
+            ]
+            statistics.append(torch.cat(levels, dim=1))
+        vectors_ND: Tensor = self.head(torch.cat(statistics))
+        return vectors_ND
+
+    def start_from(self, path: str) -> None:
+        """Give the trunk the weights of a grouping net (in place).
+
+        Args:
+            path: a checkpoint with tensors `net.*`; a shipped one: `detecture://NAME.safetensors`.
+
+        Raises:
+            CheckpointError: it cannot be read, or lacks a layer of the trunk or has it in another
+                shape.
+        """
+        file = locate(path)
+        verify_checkpoint(file)
+        found, _ = read_weights(file)
+        own = {f"{_OF_THE_NET}{name}": value for name, value in self.trunk.state_dict().items()}
+        given = {name: found[name] for name in own if name in found}
+        if problems := misfits(own, given):
+            raise CheckpointError(
+                f"{file}: no trunk for MODEL.DESCRIBER.TEXTURE_WIDTHS: {'; '.join(problems)}. Give "
+                "MODEL.DESCRIBER.TEXTURE_WEIGHTS a checkpoint of TextureGrouping with MODEL."
+                "GROUPING.WIDTHS as TEXTURE_WIDTHS"
+            )
+        self.trunk.load_state_dict({n.removeprefix(_OF_THE_NET): t for n, t in given.items()})
+
+
+def _shares(masks_RSS: Tensor) -> list[Tensor]:
+    """What share of each cell belongs to a region: (R,p) for each stride."""
+    size = masks_RSS.shape[-1]
+    # Padded as the trunk pads pictures, but outside of every region.
+    padded = functional.pad(masks_RSS.float(), (0, -size % DEEPEST, 0, -size % DEEPEST))
+    return [functional.avg_pool2d(padded[:, None], stride).flatten(1) for stride in _STRIDES]
+
+
+def _moments(cells_pc: Tensor, share_Rp: Tensor) -> Tensor:
+    """Mean and deviation (R,2c) of the cells of each region."""
+    # A mask without any pixel gets zeros, and no NaN.
+    weight_Rp = share_Rp / share_Rp.sum(dim=1, keepdim=True).clamp_min(1e-6)
+    mean_Rc = weight_Rp @ cells_pc
+    variance_Rc = weight_Rp @ cells_pc.square() - mean_Rc.square()
+    return torch.cat([mean_Rc, variance_Rc.clamp_min(_LEAST_VARIANCE).sqrt()], dim=1)

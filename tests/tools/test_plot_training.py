@@ -1,0 +1,44 @@
+"""tools/plot_training.py: the curves of training runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def plot(*words):
+    command = [sys.executable, str(REPO / "tools/plot_training.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPO)
+
+
+def run_folder(folder, values):
+    folder.mkdir()
+    lines = [json.dumps({"iteration": i, "total_loss": v}) for i, v in enumerate(values)]
+    (folder / "metrics.json").write_text("\n".join([*lines, json.dumps({"iteration": 3})]))
+    return folder
+
+
+def test_one_panel_for_each_run(tmp_path):
+    one = run_folder(tmp_path / "one", [3.0, 2.0, 1.0])
+    two = run_folder(tmp_path / "two", [1.0, 1.0])
+    for runs in ([one], [one, two]):
+        output = tmp_path / "made" / f"{len(runs)}.png"
+        done = plot(*runs, "--output", output)
+        assert done.returncode == 0, done.stderr
+        assert Image.open(output).size == (462 * len(runs), 352)
+
+
+def test_what_cannot_be_drawn(tmp_path):
+    one = run_folder(tmp_path / "one", [3.0])
+    for words, told in (
+        ([tmp_path / "none"], "none/metrics.json"),
+        ([one, "--key", "loss_x"], "total_loss"),
+    ):
+        done = plot(*words, "--output", tmp_path / "x.png")
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert not (tmp_path / "x.png").exists()

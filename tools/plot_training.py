@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Draw the losses of one or more training runs, one panel each, from their metrics.json.
+
+  python tools/plot_training.py output/recipes/grouping_net output/recipes/describer \\
+      --output docs/images/training.png
+
+A run that was resumed has some iterations twice: the later ones count. Needs the extra `plot`.
+Exit status: 0 done, 2 wrong input.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from detecture.errors import EXIT_USAGE, DatasetError, DetectureError
+
+_SMOOTHED = 10  # lines of metrics.json
+
+
+def read_losses(folder: Path, key: str) -> dict[int, float]:
+    """Value of a key at each iteration that has it.
+
+    Raises:
+        DatasetError: the file is missing, is not JSON lines, or never has the key.
+    """
+    path = folder / "metrics.json"
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: {error}; name the OUTPUT_DIR of a training") from error
+    found = {line["iteration"]: float(line[key]) for line in lines if key in line}
+    if not found:
+        known = sorted({name for line in lines for name in line if "loss" in name})
+        raise DatasetError(f"{path}: has no {key!r}, but {', '.join(known) or 'no loss at all'}")
+    return dict(sorted(found.items()))
+
+
+def smoothed(values: list[float]) -> list[float]:
+    """Mean of each value and up to `_SMOOTHED` - 1 before it."""
+    starts = [max(0, end - _SMOOTHED) for end in range(1, len(values) + 1)]
+    return [sum(values[a:b]) / (b - a) for b, a in enumerate(starts, 1)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="OUTPUT_DIR of each run")
+    parser.add_argument("--key", default="total_loss", help="of metrics.json")
+    parser.add_argument("--output", required=True, type=Path, help="picture to write")
+    args = parser.parse_args(argv)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("plot_training: needs matplotlib: pip install 'detecture[plot]'", file=sys.stderr)
+        return EXIT_USAGE
+    figure = Figure(figsize=(4.2 * len(args.runs), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(args.runs), squeeze=False)[0]
+    try:
+        for axes, run in zip(panels, args.runs, strict=True):
+            losses = read_losses(run, args.key)
+            iterations, values = list(losses), list(losses.values())
+            axes.plot(iterations, values, color="0.8", linewidth=0.8)
+            axes.plot(iterations, smoothed(values), color="tab:blue")
+            axes.set(title=run.resolve().name, xlabel="iteration", ylabel=args.key)
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(args.output, dpi=110)
+    except (DetectureError, OSError, ValueError) as error:
+        print(f"plot_training: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    print(args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
