@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         data = collect(
             model,
             args.pictures,
-            (bank.FOLDER or str(folder / "texture_bank"), bank.COUNT),
+            (bank.FOLDER or str(folder / "texture_bank"), bank.COUNT, bank.FIRST),
             folder / f"evidence_{name}.npz",
             cfg.DATALOADER.NUM_WORKERS,
         )

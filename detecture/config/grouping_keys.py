@@ -27,7 +27,7 @@ def add_grouping_keys(cfg: CfgNode) -> None:
     cfg.MODEL.GROUPING.USE_NET = True
     # Weights of the classical features beside the embedding, one mixture each; (0.0,) leaves them
     # out.
-    cfg.MODEL.GROUPING.CLASSICAL_WEIGHTS = (0.4, 0.6, 0.8, 1.0)
+    cfg.MODEL.GROUPING.CLASSICAL_WEIGHTS = (0.1, 0.25, 0.5, 1.0)
     # Weight of the position in the picture.
     cfg.MODEL.GROUPING.POSITION_WEIGHT = 0.1
     # Numbers of principal components, one mixture each.

@@ -1,6 +1,7 @@
 """Chooses the number of regions of a picture from what speaks for each.
 
-Legend: B pictures, K numbers of regions to choose from (1 to K), E figures, see `evidence`.
+Legend: B pictures, K numbers of regions to choose from (1 to K), E figures, see `evidence`; M
+members.
 """
 
 import torch
@@ -13,26 +14,40 @@ TARGET_TEMPERATURE = 0.04
 
 
 class CountSelector(nn.Module):
-    """A perceptron that scores every number of regions by itself, with its place in the list."""
+    """Perceptrons that score every number of regions by itself, with its place in the list.
 
-    def __init__(self, most: int = 6, width: int = 48) -> None:
+    Several of them, fitted to the same pictures from different starts, are averaged: one alone is
+    sure where it should not be.
+    """
+
+    def __init__(
+        self, most: int = 6, width: int = 48, members: int = 5, disturbance: float = 0.3
+    ) -> None:
         """Make the layers; a new selector knows nothing and must be fitted.
 
         Args:
             most: greatest number of regions.
             width: of the hidden layers.
+            members: perceptrons.
+            disturbance: in fitting, the deviation of the noise on the standardised figures, and the
+                share of the hidden values that is left out.
         """
         super().__init__()
         self.most = most
+        self.disturbance = disturbance
         # Parameters, so that checkpoints have them; they are set by `standardise`, not trained.
         self.center = nn.Parameter(torch.zeros(EVIDENCE), requires_grad=False)
         self.scale = nn.Parameter(torch.ones(EVIDENCE), requires_grad=False)
-        self.layers = nn.Sequential(
-            nn.Linear(EVIDENCE + most, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, 1),
+        self.members = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(EVIDENCE + most, width),
+                nn.ReLU(),
+                nn.Dropout(disturbance),
+                nn.Linear(width, width),
+                nn.ReLU(),
+                nn.Linear(width, 1),
+            )
+            for _ in range(members)
         )
 
     def standardise(self, evidence_BKE: Tensor) -> None:
@@ -43,22 +58,31 @@ class CountSelector(nn.Module):
             self.scale.copy_(flat.std(dim=0).clamp(min=1e-4))
 
     def forward(self, evidence_BKE: Tensor) -> Tensor:
-        """Log odds (B,K) of the numbers 1 to K."""
+        """Log probabilities (B,K) of the numbers 1 to K, averaged over the members."""
+        return self.by_member(evidence_BKE).mean(dim=0).log_softmax(dim=1)
+
+    def by_member(self, evidence_BKE: Tensor) -> Tensor:
+        """Log probabilities (members,B,K); in training mode disturbed, each member in its way."""
         places_BKK = torch.eye(self.most, device=evidence_BKE.device).expand(
             len(evidence_BKE), -1, -1
         )
         # Pictures unlike all that it was fitted to must not run away.
         figures = ((evidence_BKE - self.center) / self.scale).clamp(-4.0, 4.0)
-        odds_BK: Tensor = self.layers(torch.cat([figures, places_BKK], dim=2))[..., 0]
-        return odds_BK
+        answers = []
+        for member in self.members:
+            seen = figures
+            if self.training:
+                seen = figures + self.disturbance * torch.randn_like(figures)
+            answers.append(member(torch.cat([seen, places_BKK], dim=2))[..., 0].log_softmax(dim=1))
+        return torch.stack(answers)
 
 
-def selection_loss(odds_BK: Tensor, quality_BK: Tensor) -> Tensor:
-    """Cross-entropy to what each number of regions is worth.
+def selection_loss(odds_MBK: Tensor, quality_BK: Tensor) -> Tensor:
+    """Cross-entropy to what each number of regions is worth, the mean over members and pictures.
 
     Args:
-        odds_BK: see `CountSelector`.
+        odds_MBK: see `CountSelector.by_member`.
         quality_BK: panoptic IoU of the division into so many regions, 0..1.
     """
     target_BK = torch.softmax(quality_BK / TARGET_TEMPERATURE, dim=1)
-    return -(target_BK * torch.log_softmax(odds_BK, dim=1)).sum(dim=1).mean()
+    return -(target_BK * odds_MBK).sum(dim=2).mean()

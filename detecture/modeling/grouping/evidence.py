@@ -1,19 +1,35 @@
 """What speaks for a number of regions: figures about the divisions of a picture into 1, 2, .. K.
 
-Legend: N grid cells, C embedding channels, F classical features, K regions, E figures of one
-division.
+Legend: N grid cells, g, v grid, C embedding channels, F classical features, K regions, E figures of
+one division.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
+from detecture.modeling.grouping import separation
 from detecture.modeling.grouping.finder import Division, PictureFeatures
+from detecture.modeling.grouping.mixtures import principal_components
+from detecture.modeling.grouping.net import STRIDE
+from detecture.modeling.grouping.separation import Regions
 
 _EIGENVALUES = 6
-_NEIGHBOUR = 2  # cells: nearer ones share receptive fields
-EVIDENCE_PER_DIVISION = 16
+_COMPONENTS = 12
+_NEAR, _FAR = 2, 4  # cells: nearer ones share receptive fields
+EVIDENCE_PER_DIVISION = 32
 EVIDENCE_PER_PICTURE = _EIGENVALUES + 2
+
+
+@dataclass(frozen=True)
+class _Views:
+    """What all divisions of a picture are judged by: components (N,12), edges (g,v)."""
+
+    embedding_NF: np.ndarray
+    classical_NF: np.ndarray
+    edges_gv: np.ndarray
 
 
 def evidence(features: PictureFeatures, divisions: Sequence[Division]) -> np.ndarray:
@@ -28,7 +44,12 @@ def evidence(features: PictureFeatures, divisions: Sequence[Division]) -> np.nda
         ones of the division into one fewer, those less the ones into one more (0 at the ends), and
         the figures of the picture, the same in all rows.
     """
-    own = np.stack([_of_division(features, one) for one in divisions])
+    views = _Views(
+        principal_components(features.embedding_NC, _COMPONENTS),
+        principal_components(features.classical_NF, _COMPONENTS),
+        _edges(features),
+    )
+    own = np.stack([_of_division(features, views, one) for one in divisions])
     fewer, more = np.zeros_like(own), np.zeros_like(own)
     fewer[1:] = own[1:] - own[:-1]
     more[:-1] = own[:-1] - own[1:]
@@ -40,6 +61,19 @@ EVIDENCE = 3 * EVIDENCE_PER_DIVISION + EVIDENCE_PER_PICTURE
 """Number of figures for one number of regions."""
 
 
+def _edges(features: PictureFeatures) -> np.ndarray:
+    """Steepness of the grey picture in each cell, over its mean: (g,v)."""
+    grey_hw = features.guide_1hw[0].cpu().numpy()
+    steep_hw = ndimage.gaussian_gradient_magnitude(grey_hw, 1.5)
+    rows, columns = (
+        np.minimum(np.arange(cells) * STRIDE + STRIDE // 2, side - 1)
+        for cells, side in zip(features.grid, grey_hw.shape, strict=True)
+    )
+    steep_gv = steep_hw[rows][:, columns].astype(np.float64)
+    edges_gv: np.ndarray = steep_gv / max(float(steep_gv.mean()), 1e-6)
+    return edges_gv
+
+
 def _of_picture(features: PictureFeatures) -> np.ndarray:
     embedding_NC = features.embedding_NC - features.embedding_NC.mean(axis=0)
     values = np.linalg.eigvalsh(embedding_NC.T @ embedding_NC / len(embedding_NC))[::-1]
@@ -47,69 +81,45 @@ def _of_picture(features: PictureFeatures) -> np.ndarray:
     leading = np.zeros(_EIGENVALUES)
     found = values[:_EIGENVALUES] / total
     leading[: len(found)] = found
-    differs = _edges(features.embedding_NC, features.grid)
-    return np.concatenate([leading, [total, float(np.mean(np.concatenate(differs)))]])
+    whole = Regions.of(np.zeros(len(embedding_NC), np.int64), features.grid)
+    roughness = separation.across_borders(features.embedding_NC, whole, _NEAR)[1]
+    return np.concatenate([leading, [total, roughness]])
 
 
-def _edges(values_NC: np.ndarray, grid: tuple[int, int]) -> list[np.ndarray]:
-    """1 - cosine of cells that are `_NEIGHBOUR` apart, downwards and to the right."""
-    map_gvC = values_NC.reshape(*grid, -1)
-    pairs = (
-        (map_gvC[_NEIGHBOUR:], map_gvC[:-_NEIGHBOUR]),
-        (map_gvC[:, _NEIGHBOUR:], map_gvC[:, :-_NEIGHBOUR]),
-    )
-    return [1.0 - np.sum(one * other, axis=-1).ravel() for one, other in pairs]
-
-
-def _of_division(features: PictureFeatures, division: Division) -> np.ndarray:
+def _of_division(features: PictureFeatures, views: _Views, division: Division) -> np.ndarray:
     posterior_NK = division.posterior_NK
-    winner_N = posterior_NK.argmax(axis=1)
-    present = np.unique(winner_N)
-    member_NK = (winner_N[:, None] == present).astype(np.float64)
-    share_K = member_NK.mean(axis=0)
-    inner = _separation(features.embedding_NC, member_NK, share_K)
-    outer = _separation(features.classical_NF, member_NK, share_K)
-    label_gv = winner_N.reshape(features.grid)
-    apart = [
-        (label_gv[_NEIGHBOUR:] != label_gv[:-_NEIGHBOUR]).ravel(),
-        (label_gv[:, _NEIGHBOUR:] != label_gv[:, :-_NEIGHBOUR]).ravel(),
+    sure_N = posterior_NK.max(axis=1)
+    regions = Regions.of(posterior_NK.argmax(axis=1), features.grid)
+    share_K = regions.share_K
+    border_N = ~regions.inner_N
+    sure_K = regions.means(sure_N[:, None])[:, 0]
+    edges_K = [
+        float(views.edges_gv.ravel()[border_N & (regions.label_N == number)].mean())
+        for number in range(regions.count)
+        if (border_N & (regions.label_N == number)).any()
     ]
-    crossing = np.concatenate(apart)
-    contrast = np.concatenate(_edges(features.embedding_NC, features.grid))
-    across = float(contrast[crossing].mean()) if crossing.any() else 0.0
-    within = float(contrast[~crossing].mean()) if (~crossing).any() else 0.0
     return np.array(
         [
             division.agreement,
-            float(posterior_NK.max(axis=1).mean()),
+            float(sure_N.mean()),
+            float(sure_K.min()),
             float(share_K.min()),
             float(-(share_K * np.log(share_K)).sum()),
-            len(present) / posterior_NK.shape[1],
-            float(crossing.mean()) if len(crossing) else 0.0,
-            across,
-            within,
-            *inner,
-            *outer,
+            regions.count / posterior_NK.shape[1],
+            float(border_N.mean()),
+            separation.fragments(regions),
+            min(edges_K, default=1.0),
+            float(np.mean(edges_K)) if edges_K else 1.0,
+            *separation.across_borders(features.embedding_NC, regions, _NEAR),
+            *separation.across_borders(features.embedding_NC, regions, _FAR),
+            *separation.cosines(features.embedding_NC, regions),
+            separation.silhouette(features.embedding_NC, regions),
+            separation.silhouette(features.classical_NF, regions),
+            separation.valley(features.embedding_NC, regions),
+            separation.valley(features.classical_NF, regions),
+            *separation.variances(features.embedding_NC, regions)[:2],
+            *separation.variances(features.classical_NF, regions)[:2],
+            *separation.discriminant(views.embedding_NF, regions),
+            *separation.discriminant(views.classical_NF, regions),
         ]
     )
-
-
-def _separation(
-    values_NF: np.ndarray, member_NK: np.ndarray, share_K: np.ndarray
-) -> tuple[float, float, float, float]:
-    """Share of the variance between regions, the least and the mean distance of two regions' means
-    over the deviation within, and the greatest variance within one region over the mean."""
-    if values_NF.shape[1] == 0:
-        return 0.0, 0.0, 0.0, 0.0
-    centred_NF = values_NF - values_NF.mean(axis=0)
-    total = max(float((centred_NF**2).sum(axis=1).mean()), 1e-9)
-    means_KF = member_NK.T @ centred_NF / (len(values_NF) * share_K)[:, None]
-    square_N = (centred_NF**2).sum(axis=1)
-    variance_K = member_NK.T @ square_N / (len(values_NF) * share_K) - (means_KF**2).sum(axis=1)
-    within = max(float((share_K * variance_K).sum()), 1e-9)
-    spread = float(np.log(max(float(variance_K.max()), 1e-9) / within))
-    if len(share_K) == 1:
-        return 1.0 - within / total, 0.0, 0.0, spread
-    distance_KK = np.sqrt(((means_KF[:, None] - means_KF[None]) ** 2).sum(axis=-1))
-    pairs = distance_KK[np.triu_indices(len(share_K), 1)] / np.sqrt(within)
-    return 1.0 - within / total, float(pairs.min()), float(pairs.mean()), spread

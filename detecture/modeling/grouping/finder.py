@@ -60,7 +60,7 @@ class RegionFinder:
         *,
         scales: tuple[float, ...] = (1.0, 1.25),
         flip: bool = True,
-        classical_weights: tuple[float, ...] = (0.4, 0.6, 0.8, 1.0),
+        classical_weights: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0),
         position_weight: float = 0.1,
         components: tuple[int, ...] = (12, 20),
         starts: int = 6,

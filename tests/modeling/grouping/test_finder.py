@@ -99,10 +99,12 @@ def test_selector_learns_what_is_best():
     quality = torch.softmax(4.0 * figures[..., 0], dim=1)
     selector = CountSelector(most=3, width=16)
     selector.standardise(figures)
-    optimizer = torch.optim.Adam(selector.layers.parameters(), 0.01)
+    optimizer = torch.optim.Adam(selector.members.parameters(), 0.01)
     for _ in range(200):
         optimizer.zero_grad()
-        selection_loss(selector(figures), quality).backward()
+        selection_loss(selector.by_member(figures), quality).backward()
         optimizer.step()
+    selector.eval()
+    assert torch.allclose(selector(figures).exp().sum(dim=1), torch.ones(64))
     right = selector(figures).argmax(dim=1) == quality.argmax(dim=1)
     assert right.float().mean() > 0.9

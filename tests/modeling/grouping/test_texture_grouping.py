@@ -55,6 +55,14 @@ def test_bank_is_drawn_once_and_grows_anew(bank):
     assert (first[2] == draw_texture(2)).all()
 
 
+def test_banks_that_do_not_overlap(bank, tmp_path):
+    other = open_bank(tmp_path, 2, first=1)
+    assert (other == open_bank(bank, 3)[1:]).all()
+    assert (open_bank(tmp_path, 2, first=3)[0] == draw_texture(3)).all()
+    with pytest.raises(DatasetError, match=r"INPUT\.TEXTURE_BANK\.FIRST -1"):
+        open_bank(tmp_path, 2, first=-1)
+
+
 def test_an_unusable_bank_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DatasetError, match=r"INPUT\.TEXTURE_BANK\.FOLDER"):
@@ -72,6 +80,19 @@ def test_mosaics_are_the_same_at_every_call(bank):
         assert image.shape == (64, 64, 3) and image.dtype == np.uint8
         present = np.unique(labels)
         assert (present == np.arange(len(present))).all() and 2 <= len(present) <= 6
+
+
+def test_a_compound_of_two_textures_is_one_region(bank, monkeypatch):
+    textures = open_bank(bank, 3)
+    monkeypatch.setattr("detecture.data.synthetic.mosaic._COMPOUND", 0.0)
+    plain, labels = compose_mosaic(textures, 4, 3, 96, 2)
+    monkeypatch.setattr("detecture.data.synthetic.mosaic._COMPOUND", 1.0)
+    mixed, same = compose_mosaic(textures, 4, 3, 96, 2)
+    assert (labels == same).all()
+    changed = np.abs(plain.astype(int) - mixed).max(axis=2) > 24
+    # In patches: neither nothing nor everything of a region changes.
+    for number in range(2):
+        assert 0.05 < changed[labels == number].mean() < 0.95
 
 
 @pytest.mark.parametrize("count", [1, 3, 6])
@@ -161,9 +182,9 @@ def test_nothing_left_to_find_regions_by():
 
 def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
     model, cache = build(), tmp_path / "evidence.npz"
-    first = collect(model, 10, (str(bank), 3), cache, 0)
+    first = collect(model, 10, (str(bank), 3, 0), cache, 0)
     (tmp_path / "evidence.npz").touch()
-    whole = collect(model, 20, (str(bank), 3), cache, 0)
+    whole = collect(model, 20, (str(bank), 3, 0), cache, 0)
     assert torch.equal(whole.evidence_BKE[:10], first.evidence_BKE)
     figures = fit(model.selector, whole, steps=50)
     assert figures["chosen"] <= figures["best"]
