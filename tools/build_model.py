@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for all stages")
     parser.add_argument("--seed", type=int, default=1, help="of all stages (default: 1)")
-    parser.add_argument("--pictures", type=int, default=3000, help="for the selector")
+    parser.add_argument("--pictures", type=int, default=1700, help="for the selector")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides of all stages")
     args = parser.parse_args(argv)
     overrides = [word for word in args.opts if word != "--"]
