@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,9 +123,10 @@ def load_backbone(
         options["device_map"] = device_map or "auto"
     try:
         # The patch embedding as a linear map: torch's Conv3d is slow, on torch 2.9 by 10 to 20.
-        model, report = Qwen3VLForConditionalGeneration.from_pretrained(
-            base, fusion_config={"patch_embeddings": True}, **options
-        )
+        with _patches_of_its_own():
+            model, report = Qwen3VLForConditionalGeneration.from_pretrained(
+                base, fusion_config={"patch_embeddings": True}, **options
+            )
         tokenizer = AutoTokenizer.from_pretrained(base)
         image_processor = AutoImageProcessor.from_pretrained(base)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -135,6 +138,21 @@ def load_backbone(
         ) from error
     _check_loaded(base, report, tokenizer)
     return Backbone(model, tokenizer, image_processor, base, dispatched="device_map" in options)
+
+
+@contextmanager
+def _patches_of_its_own() -> Iterator[None]:
+    """Take back the classes that transformers replaces for good when it fuses a model's parts.
+
+    All models built later in the process would have the fused parameters, and not fit their files.
+    """
+    from transformers.monkey_patching import get_patch_mapping, unregister_patch_mapping
+
+    before = get_patch_mapping()
+    try:
+        yield
+    finally:
+        unregister_patch_mapping([name for name in get_patch_mapping() if name not in before])
 
 
 def _check_base(base: str) -> None:

@@ -264,6 +264,7 @@ def test_the_tokenizer_goes_round(tmp_path):
 
 def test_a_folder_of_weights_loads(structure, tmp_path):
     backbone = random_backbone(structure)
+    names = [name for name, _ in backbone.model.named_parameters()]
     backbone.model.save_pretrained(tmp_path)
     backbone.tokenizer.save_pretrained(tmp_path)
     backbone.image_processor.save_pretrained(tmp_path)
@@ -280,6 +281,9 @@ def test_a_folder_of_weights_loads(structure, tmp_path):
             for vlm in (ours, theirs)
         ]
     assert torch.allclose(*states, atol=1e-5)
+    # What is built after it has the parameters of what was built before it.
+    again = random_backbone(structure)
+    assert [name for name, _ in again.model.named_parameters()] == names
 
 
 @pytest.fixture
