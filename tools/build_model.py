@@ -38,14 +38,14 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
 
     Args:
         output: folder of all stages.
-        seed: of all stages.
+        seed: of all stages; those that go on with an earlier one have the next.
         pictures: that the selector is fitted to.
         overrides: of all stages' configs.
     """
 
     def stage(tool: str, name: str, result: str, options: list[str], *joints: object) -> Stage:
         # What joins the stages stands last, so that no override can part them.
-        settings = [*overrides, *joints, "SEED", seed, "OUTPUT_DIR", output / name]
+        settings = [*overrides, "SEED", seed, *joints, "OUTPUT_DIR", output / name]
         command = [TOOLS / tool, "--config-file", RECIPES / f"{name}.yaml", *options, *settings]
         return Stage([str(word) for word in command], output / name / result)
 
@@ -56,19 +56,21 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
         return stage("train_net.py", name, trained(name).name, ["--resume"], *joints)
 
     net, wide, describer = (trained(n) for n in ("grouping_net", "grouping_net_wide", "describer"))
+    # A stage that goes on where another ended must not see the same pictures again.
+    other_pictures = ("SEED", seed + 1)
     count = ["--pictures", str(pictures)]
     selector = stage(
         "fit_selector.py", "selector", "selector.safetensors", count, "MODEL.WEIGHTS", wide
     )
     textures = ("MODEL.DESCRIBER.TEXTURE_WEIGHTS", net)
-    described = train("describer_texture", "MODEL.WEIGHTS", describer, *textures)
+    described = train("describer_texture", "MODEL.WEIGHTS", describer, *textures, *other_pictures)
     joined = output / "texture_grouping.safetensors"
     package = [TOOLS / "package_model.py", "--config-file", SHIPPED, "--output", joined]
     package += ["--parts", selector.result, described.result]
     package += ["--opts", *overrides] if overrides else []
     return [
         train("grouping_net"),
-        train("grouping_net_wide", "MODEL.WEIGHTS", net),
+        train("grouping_net_wide", "MODEL.WEIGHTS", net, *other_pictures),
         selector,
         train("describer"),
         described,

@@ -76,7 +76,7 @@ def compose_mosaic(
         if look.random() < _DRIFTS + 0.4 * share:
             textures_K3SS[number] = _drift(look, textures_K3SS[number], size)
         if look.random() < _SPARSE:
-            other = torch.from_numpy(bank[[look.integers(len(bank))]][0, :size, :size])
+            other = _crop(bank[look.integers(len(bank))], (0, 0), size)
             textures_K3SS[number] = _scatter(look, textures_K3SS[number], other, size)
     where_1SS = torch.from_numpy(labels)[None, None].expand(1, 3, -1, -1)
     canvas_3SS = textures_K3SS.gather(0, where_1SS)[0]
@@ -185,7 +185,7 @@ def _compound(rng: np.random.Generator, texture_3SS: Tensor, bank: np.ndarray, s
     """
     source = bank[rng.integers(len(bank))]
     start = rng.integers(0, max(1, source.shape[0] - size), 2)
-    other_SS3 = np.array(source[start[0] : start[0] + size, start[1] : start[1] + size])
+    other_SS3 = _crop(source, (int(start[0]), int(start[1])), size)
     grain = size * 0.012 * (0.055 / 0.012) ** rng.random()
     stretch = np.exp(rng.normal(0.0, 0.5))
     field_HW = octave_noise(rng, (size, max(8, round(size * stretch))), grain, 2, 0.5)
@@ -197,12 +197,20 @@ def _compound(rng: np.random.Generator, texture_3SS: Tensor, bank: np.ndarray, s
     level = float(torch.quantile(field_SS[::3, ::3].reshape(-1), rng.uniform(0.2, 0.8)))
     soft = rng.uniform(0.01, 0.15) * float(field_SS.std())
     patches_SS = ((field_SS - level) / soft + 0.5).clamp(0.0, 1.0)
-    other_3SS = torch.from_numpy(other_SS3).permute(2, 0, 1).float()
+    other_3SS = other_SS3.permute(2, 0, 1).float()
     # Stuffs that grow together often differ little; mostly in brightness.
     pull = rng.uniform(0.0, 0.8)
     gap_311 = (texture_3SS - other_3SS).mean(dim=(1, 2), keepdim=True)
     gap_311 = gap_311 - rng.uniform(0.0, 0.6) * gap_311.mean()
     return texture_3SS + patches_SS * (other_3SS + pull * gap_311 - texture_3SS)
+
+
+def _crop(texture: np.ndarray, start: tuple[int, int], size: int) -> Tensor:
+    """A square of a texture (T,T,3) from a place on: uint8 (S,S,3), mirrored where it ends."""
+    row, column = start
+    cut = texture[row : row + size, column : column + size]
+    missing = [(0, size - cut.shape[0]), (0, size - cut.shape[1]), (0, 0)]
+    return torch.from_numpy(np.pad(cut, missing, mode="symmetric"))
 
 
 def _tensor(plane: np.ndarray) -> Tensor:

@@ -117,8 +117,8 @@ def _of_division(features: PictureFeatures, views: _Views, division: Division) -
             separation.silhouette(features.classical_NF, regions),
             separation.valley(features.embedding_NC, regions),
             separation.valley(features.classical_NF, regions),
-            *separation.variances(features.embedding_NC, regions)[:2],
-            *separation.variances(features.classical_NF, regions)[:2],
+            *separation.variances(features.embedding_NC, regions),
+            *separation.variances(features.classical_NF, regions),
             *separation.discriminant(views.embedding_NF, regions),
             *separation.discriminant(views.classical_NF, regions),
         ]

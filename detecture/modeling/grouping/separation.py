@@ -63,20 +63,18 @@ class Regions:
 
 
 def variances(values_NF: np.ndarray, regions: Regions) -> list[float]:
-    """Share of the variance between regions, the least and the mean distance of two regions' means
-    over the deviation within, and the greatest variance within one region over the mean (log)."""
+    """Share of the variance between regions, and the least distance of two regions' means over the
+    deviation within."""
     if values_NF.shape[1] == 0:
-        return [0.0] * 4
+        return [0.0, 0.0]
     centred_NF = values_NF - values_NF.mean(axis=0)
     square_N = (centred_NF**2).sum(axis=1)
     total = max(float(square_N.mean()), _TINY)
     means_KF = regions.means(centred_NF)
     variance_K = regions.means(square_N[:, None])[:, 0] - (means_KF**2).sum(axis=1)
     within = max(float((regions.share_K * variance_K).sum()), _TINY)
-    spread = float(np.log(max(float(variance_K.max()), _TINY) / within))
     apart = [float(np.linalg.norm(means_KF[i] - means_KF[j])) for i, j in regions.pairs()]
-    pairs = np.array(apart or [0.0]) / np.sqrt(within)
-    return [1.0 - within / total, float(pairs.min()), float(pairs.mean()), spread]
+    return [1.0 - within / total, min(apart, default=0.0) / float(np.sqrt(within))]
 
 
 def silhouette(values_NF: np.ndarray, regions: Regions) -> float:

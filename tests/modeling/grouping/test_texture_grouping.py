@@ -95,6 +95,13 @@ def test_a_compound_of_two_textures_is_one_region(bank, monkeypatch):
         assert 0.05 < changed[labels == number].mean() < 0.95
 
 
+def test_mosaics_larger_than_their_textures(bank, monkeypatch):
+    for part in ("_COMPOUND", "_SPARSE"):
+        monkeypatch.setattr(f"detecture.data.synthetic.mosaic.{part}", 1.0)
+    image, labels = compose_mosaic(open_bank(bank, 3), 4, 0, 300, 2)
+    assert image.shape == (300, 300, 3) and labels.shape == (300, 300)
+
+
 @pytest.mark.parametrize("count", [1, 3, 6])
 def test_mosaics_of_a_given_number(bank, count):
     _, labels = compose_mosaic(open_bank(bank, 3), 4, 0, 64, count)
