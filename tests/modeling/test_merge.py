@@ -7,6 +7,7 @@ import torch
 from published import assert_same_predictions, loaded, perturbed
 from safetensors.torch import save_file
 from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
+from transformers.monkey_patching import get_patch_mapping
 
 from detecture.checkpoint.weights_file import make_header, read_weights
 from detecture.errors import CheckpointError, ConfigError
@@ -65,6 +66,7 @@ def test_a_merged_model_predicts_as_the_unmerged_one(make_base, words, tmp_path,
         output, output_loading_info=True
     )
     assert not any(report.values()), report
+    assert not get_patch_mapping()  # nor does it change the models that are built later
     tokenizer = AutoTokenizer.from_pretrained(output)
     AutoImageProcessor.from_pretrained(output)
     assert (output / "generation_config.json").is_file()

@@ -73,7 +73,7 @@ def random_backbone(config: str, seed: int = 0, dtype: str = "float32") -> Backb
             f"MODEL.VLM.CONFIG {config}: vocab_size {model_config.text_config.vocab_size} is too "
             f"small; the tokenizer needs more than {len(tokenizer)}"
         )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _no_foreign_patches():
         torch.manual_seed(seed)
         try:
             model = Qwen3VLForConditionalGeneration(model_config).to(DTYPES[dtype])
@@ -123,13 +123,15 @@ def load_backbone(
         options["device_map"] = device_map or "auto"
     try:
         # The patch embedding as a linear map: torch's Conv3d is slow, on torch 2.9 by 10 to 20.
-        with _patches_of_its_own():
+        with _no_foreign_patches():
             model, report = Qwen3VLForConditionalGeneration.from_pretrained(
                 base, fusion_config={"patch_embeddings": True}, **options
             )
+        # Whoever loads a model that was saved from this one need not fuse it.
+        del model.config.fusion_config
         tokenizer = AutoTokenizer.from_pretrained(base)
         image_processor = AutoImageProcessor.from_pretrained(base)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"MODEL.VLM.BASE {base}: cannot be loaded ({str(error).splitlines()[0]}). Give a local "
             "folder, or a hub id such as Qwen/Qwen3-VL-8B-Instruct (17.5 GB, from "
@@ -141,18 +143,21 @@ def load_backbone(
 
 
 @contextmanager
-def _patches_of_its_own() -> Iterator[None]:
-    """Take back the classes that transformers replaces for good when it fuses a model's parts.
+def _no_foreign_patches() -> Iterator[None]:
+    """Build a model of the classes it asks for, and leave transformers' registers as they were.
 
-    All models built later in the process would have the fused parameters, and not fit their files.
+    Where transformers fuses a model's parts, it registers other classes for every model that the
+    process builds later, parts included. Those would not fit the files of their weights.
     """
-    from transformers.monkey_patching import get_patch_mapping, unregister_patch_mapping
+    from transformers import monkey_patching as patching
 
-    before = get_patch_mapping()
+    before = patching.get_patch_mapping()
+    patching.clear_patch_mapping()
     try:
         yield
     finally:
-        unregister_patch_mapping([name for name in get_patch_mapping() if name not in before])
+        patching.clear_patch_mapping()
+        patching.register_patch_mapping(before)
 
 
 def _check_base(base: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from micro import VLM
 from safetensors.torch import load_file, save_file
-from transformers import DynamicCache
+from transformers import AutoTokenizer, DynamicCache, Qwen3VLForConditionalGeneration
+from transformers.monkey_patching import get_patch_mapping, unregister_patch_mapping
 
 from detecture.data.prompts import DEFAULT_PROMPTS, TINY_PROMPTS
 from detecture.errors import CheckpointError, ConfigError
@@ -254,8 +255,6 @@ def test_the_tokenizer_goes_round(tmp_path):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
     tokenizer.save_pretrained(tmp_path)
-    from transformers import AutoTokenizer
-
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert vocabulary_fingerprint(again) == vocabulary_fingerprint(tokenizer)
     assert vocabulary_fingerprint(small_tokenizer()) != vocabulary_fingerprint(tokenizer)
@@ -281,9 +280,21 @@ def test_a_folder_of_weights_loads(structure, tmp_path):
             for vlm in (ours, theirs)
         ]
     assert torch.allclose(*states, atol=1e-5)
-    # What is built after it has the parameters of what was built before it.
+    # What is built after it has the parameters of what was built before it,
     again = random_backbone(structure)
     assert [name for name, _ in again.model.named_parameters()] == names
+    # also where another program's part has fused them, and that part's settings stay.
+    Qwen3VLForConditionalGeneration.from_pretrained(
+        tmp_path, fusion_config={"patch_embeddings": True}
+    )
+    registered = get_patch_mapping()
+    assert registered
+    try:
+        again = random_backbone(structure)
+        assert [name for name, _ in again.model.named_parameters()] == names
+        assert get_patch_mapping() == registered
+    finally:
+        unregister_patch_mapping(list(registered))
 
 
 @pytest.fixture
@@ -294,10 +305,10 @@ def saved(structure, tmp_path):
     return tmp_path / "saved"
 
 
-def test_weights_that_do_not_all_find_their_place_are_refused(saved):
+def test_weights_that_do_not_all_find_their_place_are_refused(saved, structure):
     """transformers fills the gaps with random weights, and only logs it."""
     weights, config = saved / "model.safetensors", saved / "config.json"
-    whole, structure = load_file(weights), config.read_text()
+    whole, content = load_file(weights), config.read_text()
     kept = {name: tensor for name, tensor in whole.items() if "layers.1." not in name}
     save_file(kept, weights, {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"missing: .*layers\.1\..* more"):
@@ -306,11 +317,14 @@ def test_weights_that_do_not_all_find_their_place_are_refused(saved):
     with pytest.raises(CheckpointError, match="do not fit"):
         load_backbone(str(saved), "float32")
     save_file(whole, weights, {"format": "pt"})
-    config.write_text(structure.replace('"num_hidden_layers": 3', '"num_hidden_layers": 2'))
+    config.write_text(content.replace('"num_hidden_layers": 3', '"num_hidden_layers": 2'))
     with pytest.raises(CheckpointError, match=r"left over: .*layers\.2\."):
         load_backbone(str(saved), "float32")
-    config.write_text(structure)
+    config.write_text(content)
     weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_backbone(str(saved), "float32")
+    config.write_text(content.replace('"hidden_act": "silu"', '"hidden_act": "nonsense"'))
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         load_backbone(str(saved), "float32")
 
