@@ -4,9 +4,10 @@
   python tools/build_model.py --output output/recipes
 
 Stages, each named like its config in configs/recipes: the grouping net, the same with larger
-pictures, the selector of the number of regions, the describer, the same with a look at textures;
-then the joined file. A stage that is finished is not run again; one that was killed goes on where
-it stopped. Exit status: 0 done, otherwise that of the stage that failed.
+pictures, the same with regions that vary coarsely, the selector of the number of regions, the
+describer, the same with a look at textures; then the joined file. A stage that is finished is not
+run again; one that was killed goes on where it stopped. Exit status: 0 done, otherwise that of the
+stage that failed.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
 
     Args:
         output: folder of all stages.
-        seed: of all stages; those that go on with an earlier one have the next.
+        seed: of all stages; those that go on with an earlier one have the next ones.
         pictures: that the selector is fitted to.
         overrides: of all stages' configs.
     """
@@ -55,22 +56,23 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
     def train(name: str, *joints: object) -> Stage:
         return stage("train_net.py", name, trained(name).name, ["--resume"], *joints)
 
-    net, wide, describer = (trained(n) for n in ("grouping_net", "grouping_net_wide", "describer"))
-    # A stage that goes on where another ended must not see the same pictures again.
-    other_pictures = ("SEED", seed + 1)
+    net, wide, unruly = (trained(f"grouping_net{kind}") for kind in ("", "_wide", "_unruly"))
+    describer = trained("describer")
     count = ["--pictures", str(pictures)]
     selector = stage(
-        "fit_selector.py", "selector", "selector.safetensors", count, "MODEL.WEIGHTS", wide
+        "fit_selector.py", "selector", "selector.safetensors", count, "MODEL.WEIGHTS", unruly
     )
     textures = ("MODEL.DESCRIBER.TEXTURE_WEIGHTS", net)
-    described = train("describer_texture", "MODEL.WEIGHTS", describer, *textures, *other_pictures)
+    described = train("describer_texture", "MODEL.WEIGHTS", describer, *textures, "SEED", seed + 1)
     joined = output / "texture_grouping.safetensors"
     package = [TOOLS / "package_model.py", "--config-file", SHIPPED, "--output", joined]
     package += ["--parts", selector.result, described.result]
     package += ["--opts", *overrides] if overrides else []
+    # A stage that goes on where another ended must not see the same pictures again.
     return [
         train("grouping_net"),
-        train("grouping_net_wide", "MODEL.WEIGHTS", net, *other_pictures),
+        train("grouping_net_wide", "MODEL.WEIGHTS", net, "SEED", seed + 1),
+        train("grouping_net_unruly", "MODEL.WEIGHTS", wide, "SEED", seed + 2),
         selector,
         train("describer"),
         described,

@@ -17,6 +17,7 @@ from detecture.checkpoint.atomic import write_atomic
 from detecture.checkpoint.weights_file import make_header, pack_weights
 from detecture.config import make_config
 from detecture.d2 import setup_logger
+from detecture.data.synthetic.mosaic_source import MosaicSource
 from detecture.engine.evaluate import load_model
 from detecture.engine.selector_fit import collect, fit
 from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
@@ -47,12 +48,11 @@ def main(argv: list[str] | None = None) -> int:
             )
         folder = Path(cfg.OUTPUT_DIR)
         folder.mkdir(parents=True, exist_ok=True)
-        name = _fingerprint(model, str(cfg.MODEL.GROUPING))
-        bank = cfg.INPUT.TEXTURE_BANK
+        name = _fingerprint(model, f"{cfg.MODEL.GROUPING} {cfg.INPUT}")
         data = collect(
             model,
             args.pictures,
-            (bank.FOLDER or str(folder / "texture_bank"), bank.COUNT, bank.FIRST),
+            MosaicSource(cfg),
             folder / f"evidence_{name}.npz",
             cfg.DATALOADER.NUM_WORKERS,
         )
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fingerprint(model: TextureGrouping, settings: str) -> str:
-    """What the evidence depends on: the net's weights and how regions are found."""
+    """What the evidence depends on: the net's weights, the pictures, how regions are found."""
     digest = hashlib.sha256(settings.encode())
     for name, parameter in model.net.named_parameters():
         digest.update(name.encode())

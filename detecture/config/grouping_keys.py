@@ -58,3 +58,5 @@ def add_grouping_keys(cfg: CfgNode) -> None:
     cfg.INPUT.TEXTURE_BANK.COUNT = 6000
     # Number of its first texture: banks that do not overlap share none.
     cfg.INPUT.TEXTURE_BANK.FIRST = 0
+    # Share of the regions of mosaics that vary coarsely, as most in photographs do, 0 to 1.
+    cfg.INPUT.UNRULY = 0.0

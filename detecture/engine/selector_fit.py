@@ -19,9 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from detecture.data.synthetic import DEFAULT_SIZE, render_scene
-from detecture.data.synthetic.bank import open_bank
 from detecture.data.synthetic.editions import LATEST_EDITION
-from detecture.data.synthetic.mosaic import compose_mosaic
+from detecture.data.synthetic.mosaic_source import MosaicSource
 from detecture.data.synthetic.streams import stream
 from detecture.errors import ConfigError
 from detecture.evaluation.metrics import score_label_map
@@ -53,28 +52,28 @@ class Collected:
     quality_BK: Tensor
 
 
-def draw_picture(number: int, bank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def draw_picture(number: int, mosaics: MosaicSource) -> tuple[np.ndarray, np.ndarray]:
     """Picture of this number: uint8 (S,S,3), and its regions, bool (K,S,S)."""
     count = 1 + int(stream(_SEED, number, 9).choice(len(PRIOR), p=PRIOR))
     if number % 2 == 0:
         scene = render_scene(_SEED, number, DEFAULT_SIZE, count, edition=LATEST_EDITION)
         return scene.image, scene.masks
-    image, labels = compose_mosaic(bank, _SEED, number, DEFAULT_SIZE, count)
+    image, labels = mosaics.compose(_SEED, number, DEFAULT_SIZE, count)
     return image, labels[None] == np.arange(count)[:, None, None]
 
 
 class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
     """Evidence and quality of each picture, computed in a worker process."""
 
-    def __init__(self, model: TextureGrouping, numbers: range, bank: tuple[str, int, int]) -> None:
-        self.model, self.numbers, self.bank = model, numbers, bank
+    def __init__(self, model: TextureGrouping, numbers: range, mosaics: MosaicSource) -> None:
+        self.model, self.numbers, self.mosaics = model, numbers, mosaics
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray]:
         torch.set_num_threads(1)
-        image, masks = draw_picture(self.numbers[place], open_bank(*self.bank))
+        image, masks = draw_picture(self.numbers[place], self.mosaics)
         features = self.model.finder.encode(image)
         divisions = self.model.divisions(self.model.finder.points(features))
         rows, columns = (
@@ -92,15 +91,15 @@ class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
 
 
 def collect(
-    model: TextureGrouping, pictures: int, bank: tuple[str, int, int], cache: Path, workers: int
+    model: TextureGrouping, pictures: int, mosaics: MosaicSource, cache: Path, workers: int
 ) -> Collected:
     """Evidence and quality of procedural pictures; what a killed run has computed is kept.
 
     Args:
         model: with a trained net, in evaluation.
         pictures: B.
-        bank: folder, number of its textures and number of the first; best none that the net has
-            seen: it tells textures that it knows apart better than others.
+        mosaics: composes half of them, best from textures that the net has not seen: it tells
+            those that it knows apart better than others.
         cache: file (.npz) of what was computed; must belong to this net.
         workers: processes; 0: this one.
     """
@@ -108,10 +107,9 @@ def collect(
     if cache.is_file():
         with np.load(cache) as stored:
             rows = list(zip(stored["evidence"], stored["quality"], strict=True))[:pictures]
-    open_bank(*bank)
     numbers = range(len(rows), pictures)
     loader = DataLoader(
-        _Examples(model, numbers, bank), batch_size=None, num_workers=workers, shuffle=False
+        _Examples(model, numbers, mosaics), batch_size=None, num_workers=workers, shuffle=False
     )
     bar = tqdm(loader, total=pictures, initial=len(rows), desc="evidence", unit="picture")
     for found, quality in bar:

@@ -17,6 +17,7 @@ from detecture.data.synthetic.editions import LATEST_EDITION
 from detecture.data.synthetic.fields import octave_noise, smoothstep, value_noise
 from detecture.data.synthetic.layouts import divide
 from detecture.data.synthetic.streams import stream
+from detecture.data.synthetic.unruly import crop, disturb
 
 MOST_REGIONS = 6
 
@@ -27,11 +28,17 @@ _RECEDES = 0.3
 _DRIFTS = 0.5
 _SPARSE = 0.12
 _COMPOUND = 0.3
-_PLAN, _LAYOUT, _LOOK, _EFFECTS, _BLEND = range(5)
+_PLAN, _LAYOUT, _LOOK, _EFFECTS, _BLEND, _WILD = range(6)
 
 
 def compose_mosaic(
-    bank: np.ndarray, seed: int, index: int, size: int, num_regions: int | None = None
+    bank: np.ndarray,
+    seed: int,
+    index: int,
+    size: int,
+    num_regions: int | None = None,
+    *,
+    unruly: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compose the picture of an address: the same arguments always give the same bytes.
 
@@ -41,6 +48,7 @@ def compose_mosaic(
         index: of the picture in it, from 0.
         size: S.
         num_regions: K, 1 to 6; by default 2 in half of the pictures, 3 to 6 in the others.
+        unruly: share of the regions that also vary as `unruly.disturb` says, 0..1.
 
     Returns:
         The picture, uint8 (S,S,3), and its regions, int64 (S,S), 0..K-1.
@@ -66,7 +74,7 @@ def compose_mosaic(
     for number in range(count):
         if blend.random() < _COMPOUND:
             textures_K3SS[number] = _compound(blend, textures_K3SS[number], bank, size)
-    look = stream(seed, index, _LOOK)
+    look, wild = stream(seed, index, _LOOK), stream(seed, index, _WILD)
     textures_K3SS = _recolor(look, textures_K3SS)
     if count > 1 and draw < _EQUAL_MEAN:
         _match(look, textures_K3SS)
@@ -76,8 +84,10 @@ def compose_mosaic(
         if look.random() < _DRIFTS + 0.4 * share:
             textures_K3SS[number] = _drift(look, textures_K3SS[number], size)
         if look.random() < _SPARSE:
-            other = _crop(bank[look.integers(len(bank))], (0, 0), size)
-            textures_K3SS[number] = _scatter(look, textures_K3SS[number], other, size)
+            other_3SS = crop(bank[look.integers(len(bank))], (0, 0), size)
+            textures_K3SS[number] = _scatter(look, textures_K3SS[number], other_3SS, size)
+        if wild.random() < unruly:
+            textures_K3SS[number] = disturb(wild, textures_K3SS[number], labels == number, bank)
     where_1SS = torch.from_numpy(labels)[None, None].expand(1, 3, -1, -1)
     canvas_3SS = textures_K3SS.gather(0, where_1SS)[0]
     canvas = canvas_3SS.permute(1, 2, 0).double().numpy()
@@ -168,12 +178,11 @@ def _drift(rng: np.random.Generator, texture_3SS: Tensor, size: int) -> Tensor:
     return texture_3SS
 
 
-def _scatter(rng: np.random.Generator, texture_3SS: Tensor, other_SS3: Tensor, size: int) -> Tensor:
+def _scatter(rng: np.random.Generator, texture_3SS: Tensor, other_3SS: Tensor, size: int) -> Tensor:
     """Small patches of another texture, such as flowers in grass: the region stays one."""
     noise = octave_noise(rng, (size, size), rng.uniform(0.04, 0.12) * size, 2, 0.4)
     level = np.quantile(noise[::4, ::4], rng.uniform(0.86, 0.97))
     patches = _tensor((noise > level).astype(np.float32))
-    other_3SS = other_SS3.permute(2, 0, 1).float()
     return texture_3SS + rng.uniform(0.4, 1.0) * patches * (other_3SS - texture_3SS)
 
 
@@ -185,7 +194,7 @@ def _compound(rng: np.random.Generator, texture_3SS: Tensor, bank: np.ndarray, s
     """
     source = bank[rng.integers(len(bank))]
     start = rng.integers(0, max(1, source.shape[0] - size), 2)
-    other_SS3 = _crop(source, (int(start[0]), int(start[1])), size)
+    other_3SS = crop(source, (int(start[0]), int(start[1])), size)
     grain = size * 0.012 * (0.055 / 0.012) ** rng.random()
     stretch = np.exp(rng.normal(0.0, 0.5))
     field_HW = octave_noise(rng, (size, max(8, round(size * stretch))), grain, 2, 0.5)
@@ -197,20 +206,11 @@ def _compound(rng: np.random.Generator, texture_3SS: Tensor, bank: np.ndarray, s
     level = float(torch.quantile(field_SS[::3, ::3].reshape(-1), rng.uniform(0.2, 0.8)))
     soft = rng.uniform(0.01, 0.15) * float(field_SS.std())
     patches_SS = ((field_SS - level) / soft + 0.5).clamp(0.0, 1.0)
-    other_3SS = other_SS3.permute(2, 0, 1).float()
     # Stuffs that grow together often differ little; mostly in brightness.
     pull = rng.uniform(0.0, 0.8)
     gap_311 = (texture_3SS - other_3SS).mean(dim=(1, 2), keepdim=True)
     gap_311 = gap_311 - rng.uniform(0.0, 0.6) * gap_311.mean()
     return texture_3SS + patches_SS * (other_3SS + pull * gap_311 - texture_3SS)
-
-
-def _crop(texture: np.ndarray, start: tuple[int, int], size: int) -> Tensor:
-    """A square of a texture (T,T,3) from a place on: uint8 (S,S,3), mirrored where it ends."""
-    row, column = start
-    cut = texture[row : row + size, column : column + size]
-    missing = [(0, size - cut.shape[0]), (0, size - cut.shape[1]), (0, 0)]
-    return torch.from_numpy(np.pad(cut, missing, mode="symmetric"))
 
 
 def _tensor(plane: np.ndarray) -> Tensor:

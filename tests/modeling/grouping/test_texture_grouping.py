@@ -3,17 +3,15 @@
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from detecture.config import make_config
 from detecture.data import KHint
 from detecture.data.mosaic_mapper import MosaicMapper
-from detecture.data.synthetic.bank import draw_texture, open_bank
-from detecture.data.synthetic.mosaic import compose_mosaic
+from detecture.data.synthetic.mosaic_source import MosaicSource
 from detecture.engine.selector_fit import collect, fit
-from detecture.errors import CheckpointError, ConfigError, DatasetError
+from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
 from tests.micro import micro_overrides
 
@@ -43,69 +41,7 @@ def sample(height=48, width=64, count=None):
     return {"image": image, "height": height, "width": width, "k_hint": hint, "image_id": "x"}
 
 
-# ---- pictures ------------------------------------------------------------------------------
-
-
-def test_bank_is_drawn_once_and_grows_anew(bank):
-    first = open_bank(bank, 3)
-    written = (bank / "textures.npy").stat().st_mtime_ns
-    again = open_bank(bank, 3)
-    assert (bank / "textures.npy").stat().st_mtime_ns == written
-    assert (first == again).all()
-    assert (first[2] == draw_texture(2)).all()
-
-
-def test_banks_that_do_not_overlap(bank, tmp_path):
-    other = open_bank(tmp_path, 2, first=1)
-    assert (other == open_bank(bank, 3)[1:]).all()
-    assert (open_bank(tmp_path, 2, first=3)[0] == draw_texture(3)).all()
-    with pytest.raises(DatasetError, match=r"INPUT\.TEXTURE_BANK\.FIRST -1"):
-        open_bank(tmp_path, 2, first=-1)
-
-
-def test_an_unusable_bank_folder(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DatasetError, match=r"INPUT\.TEXTURE_BANK\.FOLDER"):
-        open_bank(tmp_path / "file", 2)
-    with pytest.raises(DatasetError, match="at least one"):
-        open_bank(tmp_path, 0)
-
-
-def test_mosaics_are_the_same_at_every_call(bank):
-    textures = open_bank(bank, 3)
-    for index in range(6):
-        image, labels = compose_mosaic(textures, 4, index, 64)
-        same, also = compose_mosaic(textures, 4, index, 64)
-        assert (image == same).all() and (labels == also).all()
-        assert image.shape == (64, 64, 3) and image.dtype == np.uint8
-        present = np.unique(labels)
-        assert (present == np.arange(len(present))).all() and 2 <= len(present) <= 6
-
-
-def test_a_compound_of_two_textures_is_one_region(bank, monkeypatch):
-    textures = open_bank(bank, 3)
-    monkeypatch.setattr("detecture.data.synthetic.mosaic._COMPOUND", 0.0)
-    plain, labels = compose_mosaic(textures, 4, 3, 96, 2)
-    monkeypatch.setattr("detecture.data.synthetic.mosaic._COMPOUND", 1.0)
-    mixed, same = compose_mosaic(textures, 4, 3, 96, 2)
-    assert (labels == same).all()
-    changed = np.abs(plain.astype(int) - mixed).max(axis=2) > 24
-    # In patches: neither nothing nor everything of a region changes.
-    for number in range(2):
-        assert 0.05 < changed[labels == number].mean() < 0.95
-
-
-def test_mosaics_larger_than_their_textures(bank, monkeypatch):
-    for part in ("_COMPOUND", "_SPARSE"):
-        monkeypatch.setattr(f"detecture.data.synthetic.mosaic.{part}", 1.0)
-    image, labels = compose_mosaic(open_bank(bank, 3), 4, 0, 300, 2)
-    assert image.shape == (300, 300, 3) and labels.shape == (300, 300)
-
-
-@pytest.mark.parametrize("count", [1, 3, 6])
-def test_mosaics_of_a_given_number(bank, count):
-    _, labels = compose_mosaic(open_bank(bank, 3), 4, 0, 64, count)
-    assert len(np.unique(labels)) == count
+# ---- training pictures -------------------------------------------------------------------
 
 
 def test_mapper_refuses_evaluation():
@@ -189,9 +125,10 @@ def test_nothing_left_to_find_regions_by():
 
 def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
     model, cache = build(), tmp_path / "evidence.npz"
-    first = collect(model, 10, (str(bank), 3, 0), cache, 0)
+    mosaics = MosaicSource(folder=str(bank), count=3, first=0, unruly=0.5)
+    first = collect(model, 10, mosaics, cache, 0)
     (tmp_path / "evidence.npz").touch()
-    whole = collect(model, 20, (str(bank), 3, 0), cache, 0)
+    whole = collect(model, 20, mosaics, cache, 0)
     assert torch.equal(whole.evidence_BKE[:10], first.evidence_BKE)
     figures = fit(model.selector, whole, steps=50)
     assert figures["chosen"] <= figures["best"]

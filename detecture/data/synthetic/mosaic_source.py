@@ -1,0 +1,61 @@
+"""The mosaics that a config asks for: from which textures, how unruly."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detecture.d2 import CfgNode, configurable
+from detecture.data.synthetic.bank import open_bank
+from detecture.data.synthetic.mosaic import compose_mosaic
+from detecture.errors import ConfigError
+
+
+class MosaicSource:
+    """Composes mosaics from a bank, which is drawn here where it is missing: that takes minutes.
+
+    Every process that it is sent to opens the bank's file for itself.
+    """
+
+    @configurable
+    def __init__(self, *, folder: str, count: int, first: int, unruly: float) -> None:
+        """Open the bank, or draw it.
+
+        Args:
+            folder: of the texture bank.
+            count: number of its textures.
+            first: number of its first texture.
+            unruly: see `compose_mosaic`.
+
+        Raises:
+            ConfigError: `unruly` is no share.
+            DatasetError: see `open_bank`.
+        """
+        if not 0.0 <= unruly <= 1.0:
+            raise ConfigError(f"INPUT.UNRULY {unruly}: give a share of the regions, 0 to 1")
+        self._bank_address = (folder, count, first)
+        self._unruly = unruly
+        self._bank: np.ndarray | None = open_bank(*self._bank_address)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Arguments from a config."""
+        bank = cfg.INPUT.TEXTURE_BANK
+        return {
+            "folder": bank.FOLDER or str(Path(cfg.OUTPUT_DIR) / "texture_bank"),
+            "count": bank.COUNT,
+            "first": bank.FIRST,
+            "unruly": cfg.INPUT.UNRULY,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the memory map, which must not be sent to workers."""
+        return {**self.__dict__, "_bank": None}
+
+    def compose(
+        self, seed: int, index: int, size: int, num_regions: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Picture and regions of an address, see `compose_mosaic`."""
+        if self._bank is None:
+            self._bank = open_bank(*self._bank_address)
+        return compose_mosaic(self._bank, seed, index, size, num_regions, unruly=self._unruly)

@@ -1,0 +1,191 @@
+"""What makes one region look like two: bodies, folds, parts and patches that stay one texture.
+
+In photographs most regions are of this kind. A mosaic without it teaches that whatever differs on
+a coarse scale is another region.
+
+Legend: S side of the picture, T side of the bank's textures.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from detecture.data.synthetic.fields import octave_noise, smoothstep, value_noise
+
+_LEAST, _MOST = 1, 3  # kinds in one region
+
+
+def disturb(
+    rng: np.random.Generator, texture_3SS: Tensor, inside_SS: np.ndarray, bank: np.ndarray
+) -> Tensor:
+    """Vary a texture coarsely, in one to three ways.
+
+    Args:
+        rng: decides.
+        texture_3SS: about 0..255, float32.
+        inside_SS: bool, where the region is; what belongs to a body follows its extent.
+        bank: uint8 (N,T,T,3), textures for its parts.
+
+    Returns:
+        The same shape.
+    """
+    place_2SS = _own_place(inside_SS)
+    kinds = rng.permutation(len(_KINDS))[: rng.integers(_LEAST, _MOST + 1)]
+    for kind in sorted(kinds):  # parts first, light on all of them last
+        texture_3SS = _KINDS[kind](rng, texture_3SS, place_2SS, bank)
+    return texture_3SS
+
+
+def _own_place(inside_SS: np.ndarray) -> np.ndarray:
+    """Down and right, -1..1 over the region's extent: float32 (2,S,S)."""
+    place = []
+    for axis, side in enumerate(inside_SS.shape):
+        occupied = np.nonzero(inside_SS.any(axis=1 - axis))[0]
+        first, last = (occupied[0], occupied[-1]) if len(occupied) else (0, side - 1)
+        steps = (np.arange(side) - 0.5 * (first + last)) / max(0.5 * (last - first), 4.0)
+        place.append(np.clip(steps, -1.5, 1.5))
+    grids = np.meshgrid(*place, indexing="ij")
+    return np.stack(grids).astype(np.float32)
+
+
+def _along(rng: np.random.Generator, place_2SS: np.ndarray) -> np.ndarray:
+    """Position along a random direction, about -1..1: float32 (S,S)."""
+    angle = rng.random() * 2 * np.pi
+    way: np.ndarray = np.cos(angle) * place_2SS[0] + np.sin(angle) * place_2SS[1]
+    return way
+
+
+def _patches(
+    rng: np.random.Generator, size: int, grain: tuple[float, float], soft: tuple[float, float]
+) -> Tensor:
+    """Weight 0..1 (1,S,S) of a part that lies in patches of some grain (shares of the picture)."""
+    field = octave_noise(rng, (size, size), size * rng.uniform(*grain), 2, 0.45)
+    level = np.quantile(field[::3, ::3], rng.uniform(0.25, 0.75))
+    width = max(rng.uniform(*soft) * float(field.std()), 1e-3)
+    return _tensor(np.clip((field - level) / width + 0.5, 0.0, 1.0))[None]
+
+
+def _mean(texture_3SS: Tensor) -> Tensor:
+    return texture_3SS.mean(dim=(1, 2), keepdim=True)
+
+
+def _same_stuff(
+    rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
+) -> Tensor:
+    """The same texture again in coarse patches, turned, larger, of other contrast and tone."""
+    size = texture_3SS.shape[-1]
+    other_3SS = torch.rot90(texture_3SS, int(rng.integers(4)), (1, 2)).roll(size // 3, 2)
+    if rng.random() < 0.5:
+        other_3SS = _enlarged(other_3SS, rng.uniform(1.2, 2.0))
+    mean_311 = _mean(other_3SS)
+    tone = torch.from_numpy(rng.normal(0.0, 6.0, (3, 1, 1)) + rng.normal(0.0, 16.0)).float()
+    other_3SS = mean_311 + rng.uniform(0.5, 1.4) * (other_3SS - mean_311) + tone
+    weight_1SS = _patches(rng, size, (0.08, 0.5), (0.1, 1.5))
+    return texture_3SS + weight_1SS * (other_3SS - texture_3SS)
+
+
+def _other_stuff(
+    rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
+) -> Tensor:
+    """A second texture of about the same colour, in patches up to a tenth of the picture."""
+    size = texture_3SS.shape[-1]
+    other_3SS = _from_bank(rng, bank, size)
+    gap_311 = _mean(texture_3SS) - _mean(other_3SS)
+    other_3SS = other_3SS + rng.uniform(0.4, 1.0) * gap_311
+    weight_1SS = rng.uniform(0.5, 1.0) * _patches(rng, size, (0.025, 0.09), (0.05, 0.6))
+    return texture_3SS + weight_1SS * (other_3SS - texture_3SS)
+
+
+def _close(
+    rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
+) -> Tensor:
+    """Larger elements towards one side, and sharper or less sharp ones."""
+    weight_1SS = _tensor(smoothstep(0.5 + rng.uniform(0.4, 1.0) * _along(rng, place_2SS)))[None]
+    close_3SS = _enlarged(texture_3SS, rng.uniform(1.5, 3.0))
+    if rng.random() < 0.3:
+        return close_3SS
+    return texture_3SS + weight_1SS * (close_3SS - texture_3SS)
+
+
+def _things(
+    rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
+) -> Tensor:
+    """A few things of another texture: stones in grass, spots on a hide."""
+    size = texture_3SS.shape[-1]
+    field = value_noise(rng, (size, size), size * rng.uniform(0.03, 0.1))
+    level = np.quantile(field[::3, ::3], rng.uniform(0.8, 0.96))
+    weight_1SS = _tensor(np.clip((field - level) / 0.04 + 0.5, 0.0, 1.0))[None]
+    other_3SS = _from_bank(rng, bank, size)
+    other_3SS = other_3SS + rng.uniform(0.0, 0.8) * (_mean(texture_3SS) - _mean(other_3SS))
+    return texture_3SS + weight_1SS * (other_3SS - texture_3SS)
+
+
+def _folds(
+    rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
+) -> Tensor:
+    """Dark or light lines through it: cracks, folds, twigs."""
+    size = texture_3SS.shape[-1]
+    field = octave_noise(rng, (size, size), size * rng.uniform(0.12, 0.5), 3, 0.5)
+    steep = np.hypot(*np.gradient(field)) + 1e-4
+    width = rng.uniform(0.6, 2.5) * size / 192.0
+    line = np.clip(width - np.abs(field - np.median(field)) / steep, 0.0, 1.0)
+    strength = rng.uniform(0.25, 0.75) * (1.0 if rng.random() < 0.75 else -0.6)
+    return texture_3SS * (1.0 - strength * _tensor(line)[None])
+
+
+def _body(
+    rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
+) -> Tensor:
+    """Lit from one side over the region's own extent, the dark side in the colour of the sky."""
+    along = _along(rng, place_2SS)
+    if rng.random() < 0.3:  # from the middle outwards, as on a ball
+        along = 1.4 * np.hypot(*place_2SS) - 0.7
+    bend = rng.uniform(0.8, 4.0)
+    light = _tensor(np.tanh(bend * (along - rng.uniform(-0.4, 0.4))) / np.tanh(bend))[None]
+    lit = 1.0 + rng.uniform(0.15, 0.55) * light
+    tint = torch.from_numpy(rng.normal(0.0, 6.0, (3, 1, 1))).float()
+    return texture_3SS * lit + tint * light
+
+
+def _shade(
+    rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
+) -> Tensor:
+    """Shadow in coarse patches, with edges from sharp to soft."""
+    size = texture_3SS.shape[-1]
+    weight_1SS = _patches(rng, size, (0.1, 0.6), (0.05, 1.0))
+    return texture_3SS * (1.0 - rng.uniform(0.15, 0.5) * weight_1SS)
+
+
+_Kind = Callable[[np.random.Generator, Tensor, np.ndarray, np.ndarray], Tensor]
+_KINDS: tuple[_Kind, ...] = (_close, _other_stuff, _same_stuff, _things, _folds, _body, _shade)
+
+
+def _enlarged(texture_3SS: Tensor, factor: float) -> Tensor:
+    """The middle of a texture, `factor` times as large."""
+    size = texture_3SS.shape[-1]
+    side = max(8, round(size / factor))
+    start = (size - side) // 2
+    part = texture_3SS[None, :, start : start + side, start : start + side]
+    return functional.interpolate(part, (size, size), mode="bilinear", align_corners=False)[0]
+
+
+def _from_bank(rng: np.random.Generator, bank: np.ndarray, size: int) -> Tensor:
+    """A square of a random texture: float32 (3,S,S)."""
+    source = bank[rng.integers(len(bank))]
+    row, column = rng.integers(0, max(1, source.shape[0] - size), 2)
+    return crop(source, (int(row), int(column)), size)
+
+
+def crop(texture_TT3: np.ndarray, start: tuple[int, int], size: int) -> Tensor:
+    """A square of a texture from a place on, mirrored where it ends: float32 (3,S,S)."""
+    row, column = start
+    cut = texture_TT3[row : row + size, column : column + size]
+    missing = [(0, size - cut.shape[0]), (0, size - cut.shape[1]), (0, 0)]
+    return torch.from_numpy(np.pad(cut, missing, mode="symmetric")).permute(2, 0, 1).float()
+
+
+def _tensor(plane: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(plane, dtype=np.float32))
