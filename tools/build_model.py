@@ -5,9 +5,9 @@
 
 Stages, each named like its config in configs/recipes: the grouping net, the same with larger
 pictures, the same with regions that vary coarsely, the selector of the number of regions, the
-describer, the same with a look at textures; then the joined file. A stage that is finished is not
-run again; one that was killed goes on where it stopped. Exit status: 0 done, otherwise that of the
-stage that failed.
+describer, its look at textures by itself, both together; then the joined file. A stage that is
+finished is not run again; one that was killed goes on where it stopped. Exit status: 0 done,
+otherwise that of the stage that failed.
 """
 
 import argparse
@@ -46,35 +46,36 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
 
     def stage(tool: str, name: str, result: str, options: list[str], *joints: object) -> Stage:
         # What joins the stages stands last, so that no override can part them.
-        settings = [*overrides, "SEED", seed, *joints, "OUTPUT_DIR", output / name]
+        settings = [*overrides, *joints, "OUTPUT_DIR", output / name]
         command = [TOOLS / tool, "--config-file", RECIPES / f"{name}.yaml", *options, *settings]
         return Stage([str(word) for word in command], output / name / result)
 
     def trained(name: str) -> Path:
         return output / name / "model_final.safetensors"
 
-    def train(name: str, *joints: object) -> Stage:
+    def train(name: str, *joints: object, after: str = "", ordinal: int = 0) -> Stage:
+        # A stage that goes on where another ended must not see the same pictures again.
+        joints = ("SEED", seed + ordinal, *joints)
+        joints += ("MODEL.WEIGHTS", trained(after)) if after else ()
         return stage("train_net.py", name, trained(name).name, ["--resume"], *joints)
 
-    net, wide, unruly = (trained(f"grouping_net{kind}") for kind in ("", "_wide", "_unruly"))
-    describer = trained("describer")
-    count = ["--pictures", str(pictures)]
+    trunk = ("MODEL.DESCRIBER.TEXTURE_WEIGHTS", trained("grouping_net"))
+    described = train("describer_texture", after="describer_words", ordinal=2)
     selector = stage(
-        "fit_selector.py", "selector", "selector.safetensors", count, "MODEL.WEIGHTS", unruly
+        *("fit_selector.py", "selector", "selector.safetensors", ["--pictures", str(pictures)]),
+        *("SEED", seed, "MODEL.WEIGHTS", trained("grouping_net_unruly")),
     )
-    textures = ("MODEL.DESCRIBER.TEXTURE_WEIGHTS", net)
-    described = train("describer_texture", "MODEL.WEIGHTS", describer, *textures, "SEED", seed + 1)
     joined = output / "texture_grouping.safetensors"
     package = [TOOLS / "package_model.py", "--config-file", SHIPPED, "--output", joined]
     package += ["--parts", selector.result, described.result]
     package += ["--opts", *overrides] if overrides else []
-    # A stage that goes on where another ended must not see the same pictures again.
     return [
         train("grouping_net"),
-        train("grouping_net_wide", "MODEL.WEIGHTS", net, "SEED", seed + 1),
-        train("grouping_net_unruly", "MODEL.WEIGHTS", wide, "SEED", seed + 2),
+        train("grouping_net_wide", after="grouping_net", ordinal=1),
+        train("grouping_net_unruly", after="grouping_net_wide", ordinal=2),
         selector,
         train("describer"),
+        train("describer_words", *trunk, after="describer", ordinal=1),
         described,
         Stage([str(word) for word in package], joined),
     ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from detecture.modeling.grouping.evidence import EVIDENCE
 
-TARGET_TEMPERATURE = 0.04
+TARGET_TEMPERATURE = 0.1
 """Panoptic IoU that a number of regions may lack to be worth 1/e of the best one."""
 
 
