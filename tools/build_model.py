@@ -5,9 +5,9 @@
 
 Stages, each named like its config in configs/recipes: the grouping net, the same with larger
 pictures, the same with regions that vary coarsely, the selector of the number of regions, the
-describer, its look at textures by itself, both together; then the joined file. A stage that is
-finished is not run again; one that was killed goes on where it stopped. Exit status: 0 done,
-otherwise that of the stage that failed.
+describer, the same with a look at textures; then the joined file. A stage that is finished is not
+run again; one that was killed goes on where it stopped. Exit status: 0 done, otherwise that of the
+stage that failed.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
         return stage("train_net.py", name, trained(name).name, ["--resume"], *joints)
 
     trunk = ("MODEL.DESCRIBER.TEXTURE_WEIGHTS", trained("grouping_net"))
-    described = train("describer_texture", after="describer_words", ordinal=2)
+    described = train("describer_texture", *trunk, after="describer", ordinal=1)
     selector = stage(
         *("fit_selector.py", "selector", "selector.safetensors", ["--pictures", str(pictures)]),
         *("SEED", seed, "MODEL.WEIGHTS", trained("grouping_net_unruly")),
@@ -75,7 +75,6 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
         train("grouping_net_unruly", after="grouping_net_wide", ordinal=2),
         selector,
         train("describer"),
-        train("describer_words", *trunk, after="describer", ordinal=1),
         described,
         Stage([str(word) for word in package], joined),
     ]

@@ -20,6 +20,3 @@ def add_describer_keys(cfg: CfgNode) -> None:
     # Checkpoint of TextureGrouping whose net it starts from when RegionDescriber is built; empty:
     # random.
     cfg.MODEL.DESCRIBER.TEXTURE_WEIGHTS = ""
-    # Weight of what the texture's vector alone, through the VLM's head, tells of the words in the
-    # answer (needs MODEL.DESCRIBER.TEXTURE). With LOSS.LM_WEIGHT 0 the VLM is not run at all.
-    cfg.LOSS.WORDS_WEIGHT = 0.0

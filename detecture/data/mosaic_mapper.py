@@ -13,7 +13,7 @@ from detecture.errors import ConfigError
 
 @DATASET_MAPPER_REGISTRY.register()
 class MosaicMapper:
-    """From records `{image_id, seed, index}` to mapped dicts whose regions have names."""
+    """From records `{image_id, seed, index}` to mapped dicts whose regions have no words."""
 
     @configurable
     def __init__(self, *, source: MosaicSource, size: int) -> None:
@@ -41,17 +41,14 @@ class MosaicMapper:
         return {"source": MosaicSource(cfg), "size": cfg.INPUT.TRAIN_SIZE}
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Compose the picture: `image`, `sem_seg` (0 nowhere), and what every mapped dict has.
-
-        Its `descriptions` are no sentences: they name the texture and nothing else.
-        """
-        mosaic = self.source.compose(record["seed"], record["index"], self.size)
+        """Compose the picture: `image`, `sem_seg` (0 nowhere), and what every mapped dict has."""
+        image, labels = self.source.compose(record["seed"], record["index"], self.size)
         return {
             "file_name": record["image_id"],
             "image_id": record["image_id"],
             "height": self.size,
             "width": self.size,
-            "image": torch.from_numpy(np.ascontiguousarray(mosaic.image.transpose(2, 0, 1))),
-            "sem_seg": torch.from_numpy(mosaic.labels + 1),
-            "descriptions": self.source.phrases(mosaic),
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "sem_seg": torch.from_numpy(labels + 1),
+            "descriptions": [],
         }

@@ -58,8 +58,8 @@ def draw_picture(number: int, mosaics: MosaicSource) -> tuple[np.ndarray, np.nda
     if number % 2 == 0:
         scene = render_scene(_SEED, number, DEFAULT_SIZE, count, edition=LATEST_EDITION)
         return scene.image, scene.masks
-    mosaic = mosaics.compose(_SEED, number, DEFAULT_SIZE, count)
-    return mosaic.image, mosaic.labels[None] == np.arange(count)[:, None, None]
+    image, labels = mosaics.compose(_SEED, number, DEFAULT_SIZE, count)
+    return image, labels[None] == np.arange(count)[:, None, None]
 
 
 class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from detecture.data.synthetic.editions import LATEST_EDITION
 from detecture.data.synthetic.moods import draw_natural_mood
 from detecture.data.synthetic.streams import stream
-from detecture.data.synthetic.texture import TexturePlan, draw_plan, render
+from detecture.data.synthetic.texture import draw_plan, render
 from detecture.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -73,20 +73,11 @@ def open_bank(folder: str | Path, count: int, first: int = 0) -> np.ndarray:
 
 def draw_texture(number: int) -> np.ndarray:
     """Texture of this number, from 0: uint8 (S,S,3)."""
-    plan = _plan(number)
-    pixels = render(stream(_BANK_SEED, number, 1), plan, (BANK_SIDE, BANK_SIDE))
+    plan_rng, pixel_rng = stream(_BANK_SEED, number, 0), stream(_BANK_SEED, number, 1)
+    mood = draw_natural_mood(plan_rng)
+    plan = draw_plan(plan_rng, BANK_SIDE, mood, edition=LATEST_EDITION)
+    pixels = render(pixel_rng, plan, (BANK_SIDE, BANK_SIDE))
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-
-
-def texture_noun(number: int) -> str:
-    """What texture of this number shows, one or two words."""
-    return _plan(number).noun
-
-
-def _plan(number: int) -> TexturePlan:
-    rng = stream(_BANK_SEED, number, 0)
-    mood = draw_natural_mood(rng)
-    return draw_plan(rng, BANK_SIDE, mood, edition=LATEST_EDITION)
 
 
 def _draw(path: Path, numbers: range) -> None:

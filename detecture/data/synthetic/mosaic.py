@@ -7,8 +7,6 @@ camera would: distance, focus, light, colour.
 Legend: K regions, S side of the picture, T side of the bank's textures.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,21 +31,6 @@ _COMPOUND = 0.3
 _PLAN, _LAYOUT, _LOOK, _EFFECTS, _BLEND, _WILD = range(6)
 
 
-@dataclass(frozen=True)
-class Mosaic:
-    """A picture and what it is composed of.
-
-    Attributes:
-        image: uint8 (S,S,3), sRGB.
-        labels: int64 (S,S), the regions, 0..K-1.
-        textures: which of the bank each of the K regions shows most of.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    textures: tuple[int, ...]
-
-
 def compose_mosaic(
     bank: np.ndarray,
     seed: int,
@@ -56,7 +39,7 @@ def compose_mosaic(
     num_regions: int | None = None,
     *,
     unruly: float = 0.0,
-) -> Mosaic:
+) -> tuple[np.ndarray, np.ndarray]:
     """Compose the picture of an address: the same arguments always give the same bytes.
 
     Args:
@@ -66,6 +49,9 @@ def compose_mosaic(
         size: S.
         num_regions: K, 1 to 6; by default 2 in half of the pictures, 3 to 6 in the others.
         unruly: share of the regions that also vary as `unruly.disturb` says, 0..1.
+
+    Returns:
+        The picture, uint8 (S,S,3), and its regions, int64 (S,S), 0..K-1.
     """
     rng = stream(seed, index, _PLAN)
     count = 2 if rng.random() < _TWO_REGIONS else int(rng.integers(3, MOST_REGIONS + 1))
@@ -106,7 +92,7 @@ def compose_mosaic(
     canvas_3SS = textures_K3SS.gather(0, where_1SS)[0]
     canvas = canvas_3SS.permute(1, 2, 0).double().numpy()
     image = expose(stream(seed, index, _EFFECTS), np.ascontiguousarray(canvas), labels)
-    return Mosaic(image, labels, tuple(int(number) for number in numbers))
+    return image, labels
 
 
 def _window(rng: np.random.Generator, size: int, side: int) -> np.ndarray:

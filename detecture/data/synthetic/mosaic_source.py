@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from detecture.d2 import CfgNode, configurable
-from detecture.data.synthetic.bank import open_bank, texture_noun
-from detecture.data.synthetic.mosaic import Mosaic, compose_mosaic
+from detecture.data.synthetic.bank import open_bank
+from detecture.data.synthetic.mosaic import compose_mosaic
 from detecture.errors import ConfigError
 
 
@@ -52,13 +52,10 @@ class MosaicSource:
         """All but the memory map, which must not be sent to workers."""
         return {**self.__dict__, "_bank": None}
 
-    def compose(self, seed: int, index: int, size: int, num_regions: int | None = None) -> Mosaic:
-        """The picture of an address, see `compose_mosaic`."""
+    def compose(
+        self, seed: int, index: int, size: int, num_regions: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Picture and regions of an address, see `compose_mosaic`."""
         if self._bank is None:
             self._bank = open_bank(*self._bank_address)
         return compose_mosaic(self._bank, seed, index, size, num_regions, unruly=self._unruly)
-
-    def phrases(self, mosaic: Mosaic) -> list[str]:
-        """What each region shows, in two to four words."""
-        _, _, first = self._bank_address
-        return [f"Texture of {texture_noun(first + number)}" for number in mosaic.textures]

@@ -44,8 +44,6 @@ class Describer(nn.Module):
         regions_per_picture: int = 3,
         mask_noise: float = 0.6,
         texture: TextureFeatures | None = None,
-        lm_weight: float = 1.0,
-        words_weight: float = 0.0,
     ) -> None:
         """Wrap a VLM.
 
@@ -54,19 +52,11 @@ class Describer(nn.Module):
             regions_per_picture: regions drawn from each training picture, at most.
             mask_noise: share of the training masks that are disturbed.
             texture: gives a vector for each region, which is added to all of its visual tokens.
-            lm_weight: weight of the cross-entropy of the answers; at 0 the VLM is not run.
-            words_weight: weight of what the texture's vector alone, through the VLM's head, tells
-                of the words in the answer; needs `texture`.
 
         Raises:
             ConfigError: a value is out of its range.
         """
         super().__init__()
-        if words_weight > 0 and texture is None:
-            raise ConfigError(
-                f"LOSS.WORDS_WEIGHT {words_weight}: there is no texture vector to tell the words "
-                "from; set MODEL.DESCRIBER.TEXTURE to True"
-            )
         if regions_per_picture < 1:
             raise ConfigError(
                 f"MODEL.DESCRIBER.REGIONS_PER_PICTURE {regions_per_picture}: must be at least 1"
@@ -77,8 +67,6 @@ class Describer(nn.Module):
         self.texture = texture
         self.regions_per_picture = regions_per_picture
         self.mask_noise = mask_noise
-        self.lm_weight = lm_weight
-        self.words_weight = words_weight
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -95,8 +83,6 @@ class Describer(nn.Module):
             "texture": texture,
             "regions_per_picture": describer.REGIONS_PER_PICTURE,
             "mask_noise": describer.MASK_NOISE,
-            "lm_weight": cfg.LOSS.LM_WEIGHT,
-            "words_weight": cfg.LOSS.WORDS_WEIGHT,
         }
 
     # ---- what trains, and what a checkpoint says -------------------------------------------------
@@ -120,7 +106,7 @@ class Describer(nn.Module):
     def losses(
         self, samples: Sequence[dict[str, Any]], normalizers: dict[str, float] | None = None
     ) -> dict[str, Tensor]:
-        """Weighted losses of the drawn regions of training pictures.
+        """Language-model loss of the drawn regions of training pictures.
 
         Args:
             samples: mapped dicts with `image`, `image_id`, `sem_seg` and `descriptions`.
@@ -128,9 +114,7 @@ class Describer(nn.Module):
                 these samples.
 
         Returns:
-            Scalars, each where its weight is above 0: `loss_lm`, mean cross-entropy in nats of a
-            token, the end token included; `loss_words`, mean over the regions of the cross-entropy
-            in nats of the texture's vector to the different tokens of the answer.
+            `{"loss_lm"}`: scalar, mean cross-entropy in nats of a token, the end token included.
         """
         if normalizers is None:
             normalizers = self.loss_normalizers(samples)
@@ -139,33 +123,20 @@ class Describer(nn.Module):
             drawn = self._drawn(sample)
             shown.append(square(sample["image"], drawn.masks_RSS, self.vlm.image_size))
             answers += self._answers(drawn)
-        texture_ND = self._textures(shown)
-        losses = {}
-        if self.lm_weight > 0:
-            total = self._lm_sum(self._prompts(shown, texture_ND), answers)
-            losses["loss_lm"] = self.lm_weight * total / normalizers["lm_weights"]
-        if self.words_weight > 0 and texture_ND is not None:
-            total = _words_sum(self.vlm.logits(texture_ND), answers)
-            losses["loss_words"] = self.words_weight * total / normalizers["regions"]
-        return losses
-
-    def _lm_sum(self, prefix: Prefix, answers: list[list[int]]) -> Tensor:
+        prefix = self._prompts(shown)
         forced = self.vlm.teacher_forced(prefix, answers, predictions=True)
         if forced.predictions_BAD is None:
             raise RuntimeError("the VLM gave no states to predict tokens from")
         target_M = forced.ids_BA[forced.valid_BA]
         logits_MV = self.vlm.logits(forced.predictions_BAD[forced.valid_BA])
         weight_M = torch.ones(len(target_M), device=logits_MV.device)
-        return weighted_cross_entropy(logits_MV, target_M, weight_M)[0]
+        total, _ = weighted_cross_entropy(logits_MV, target_M, weight_M)
+        return {"loss_lm": total / normalizers["lm_weights"]}
 
     def loss_normalizers(self, samples: Sequence[dict[str, Any]]) -> dict[str, float]:
-        """What the sums of the losses are to be divided by.
-
-        Returns:
-            `lm_weights`, the number of tokens, and `regions`.
-        """
-        answers = [ids for sample in samples for ids in self._answers(self._drawn(sample))]
-        return {"lm_weights": float(sum(map(len, answers))), "regions": float(len(answers))}
+        """What the sum of the loss is to be divided by: `lm_weights`, the number of tokens."""
+        tokens = sum(len(ids) for s in samples for ids in self._answers(self._drawn(s)))
+        return {"lm_weights": float(tokens)}
 
     def _drawn(self, sample: dict[str, Any]) -> DrawnRegions:
         """Kept in the sample, because they are asked for twice."""
@@ -183,19 +154,13 @@ class Describer(nn.Module):
             for text in drawn.descriptions
         ]
 
-    def _textures(self, shown: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
-        """What the texture features (N,D) are of pictures (3,S,S) and their masks (R,S,S)."""
-        if self.texture is None:
-            return None
-        squares_B3SS = torch.stack([square_3SS for square_3SS, _ in shown])
-        texture_ND: Tensor = self.texture(squares_B3SS, [masks for _, masks in shown])
-        return texture_ND
-
-    def _prompts(self, shown: Sequence[tuple[Tensor, Tensor]], texture_ND: Tensor | None) -> Prefix:
+    def _prompts(self, shown: Sequence[tuple[Tensor, Tensor]]) -> Prefix:
         """One prompt for each region, of the pictures (3,S,S) and their masks (R,S,S)."""
         views = [view for square_3SS, masks in shown for view in paint_over(square_3SS, masks)]
         vision = self.vlm.encode_images(views)
-        if texture_ND is not None:
+        if self.texture is not None:
+            squares_B3SS = torch.stack([square_3SS for square_3SS, _ in shown])
+            texture_ND = self.texture(squares_B3SS, [masks for _, masks in shown])
             tokens = vision.tokens_BVD
             vision = replace(vision, tokens_BVD=tokens + texture_ND.to(tokens)[:, None])
         return self.vlm.prefix(vision, [ONE] * len(views))
@@ -220,8 +185,7 @@ class Describer(nn.Module):
         sentences = [""] * len(masks_MHW)
         if not shown:
             return sentences
-        pictures = [square(image_3HW, masks_MHW[shown], self.vlm.image_size)]
-        prefix = self._prompts(pictures, self._textures(pictures))
+        prefix = self._prompts([square(image_3HW, masks_MHW[shown], self.vlm.image_size)])
         answers = self.vlm.write(prefix, self.vlm.new_cache())
         taken: set[tuple[int, ...]] = set()
         for row, (index, answer) in enumerate(zip(shown, answers, strict=True)):
@@ -233,16 +197,6 @@ class Describer(nn.Module):
 
     def _text(self, answer: Sequence[int]) -> str:
         return parse_lines([self.vlm.chat.tokenizer.decode(answer, skip_special_tokens=True)])[0]
-
-
-def _words_sum(logits_NV: Tensor, answers: list[list[int]]) -> Tensor:
-    """Sum over the regions of the mean cross-entropy to the different tokens of each answer."""
-    log_NV = logits_NV.float().log_softmax(dim=1)
-    means = [
-        log_V[torch.tensor(sorted(set(ids)), device=log_V.device)].mean()
-        for log_V, ids in zip(log_NV, answers, strict=True)
-    ]
-    return -torch.stack(means).sum()
 
 
 def _prefixed(part: str, named: Iterator[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:

@@ -26,18 +26,21 @@ class RegionDescriber(nn.Module):
     """A describer, given the true regions."""
 
     @configurable
-    def __init__(self, *, describer: Describer) -> None:
-        """Wrap a describer, which writes the sentences.
+    def __init__(self, *, describer: Describer, lm_weight: float = 1.0) -> None:
+        """Wrap a describer.
+
+        Args:
+            describer: writes the sentences.
+            lm_weight: weight of its loss.
 
         Raises:
-            ConfigError: its losses have no weight, so that nothing would be learnt.
+            ConfigError: `lm_weight` is not above 0, so that nothing would be learnt.
         """
         super().__init__()
-        if describer.lm_weight <= 0 and describer.words_weight <= 0:
-            raise ConfigError(
-                "LOSS.LM_WEIGHT and LOSS.WORDS_WEIGHT are 0: RegionDescriber has no other loss"
-            )
+        if lm_weight <= 0:
+            raise ConfigError(f"LOSS.LM_WEIGHT {lm_weight}: RegionDescriber has no other loss")
         self.describer = describer
+        self.lm_weight = lm_weight
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -55,7 +58,7 @@ class RegionDescriber(nn.Module):
                     "DESCRIBER.TEXTURE is False; set it to True"
                 )
             describer.texture.start_from(weights)
-        return {"describer": describer}
+        return {"describer": describer, "lm_weight": cfg.LOSS.LM_WEIGHT}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups of parameters with a learning rate of their own: `name`, `params`, `names`."""
@@ -127,14 +130,15 @@ class RegionDescriber(nn.Module):
             normalizers: training only: sums of `loss_normalizers` over the whole effective batch.
 
         Returns:
-            The losses of `Describer.losses`, or a list of dicts: `descriptions` and `sem_seg`, the
-            true regions as float scores (K+1,H,W), the dustbin last.
+            `{"loss_lm"}`, or a list of dicts: `descriptions` and `sem_seg`, the true regions as
+            float scores (K+1,H,W), the dustbin last.
 
         Raises:
             ConfigError: in evaluation, a picture comes without its regions.
         """
         if self.training:
-            return self.describer.losses(batched_inputs, normalizers)
+            losses = self.describer.losses(batched_inputs, normalizers)
+            return {name: self.lm_weight * loss for name, loss in losses.items()}
         return [self._describe(sample) for sample in batched_inputs]
 
     def _describe(self, sample: dict[str, Any]) -> dict[str, Any]:

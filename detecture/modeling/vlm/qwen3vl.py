@@ -148,7 +148,7 @@ class Qwen3VL(nn.Module):
             "stop_supervision": vlm.STOP_SUPERVISION,
             "max_regions": cfg.MODEL.MAX_REGIONS,
             "max_new_tokens": vlm.MAX_NEW_TOKENS,
-            "supervise_lm": max(cfg.LOSS.LM_WEIGHT, cfg.LOSS.WORDS_WEIGHT) > 0,
+            "supervise_lm": cfg.LOSS.LM_WEIGHT > 0,
             "gradient_checkpointing": vlm.GRADIENT_CHECKPOINTING,
         }
 

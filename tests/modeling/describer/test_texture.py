@@ -1,7 +1,6 @@
 """The describer's convolutional look at textures: what it adds, what trains, what it reads."""
 
 import logging
-import math
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.config import make_config
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
-from detecture.modeling.describer.describer import _words_sum
 from detecture.modeling.describer.texture import TextureFeatures, _moments, _shares
 from detecture.modeling.grouping.net import GroupingNet
 from tests.micro import micro_overrides, training_batch
@@ -220,51 +218,3 @@ def test_the_recipe_is_a_config():
     assert cfg.MODEL.DESCRIBER.TEXTURE
     assert cfg.MODEL.VLM.IMAGE_SIZE == 160
     assert cfg.SOLVER.LR_FACTOR.TEXTURE == 1.0
-
-
-# ---- words told by the vector alone -------------------------------------------------------
-
-
-def test_the_vector_alone_learns_the_words(tmp_path):
-    weights = ["LOSS.LM_WEIGHT", "0.0", "LOSS.WORDS_WEIGHT", "2.0"]
-    model = build(tmp_path, *TEXTURE, *weights).train()
-    batch = training_batch((2, 3))
-    parameters = [p for group in model.parameter_groups() for p in group["params"]]
-    optimizer = torch.optim.Adam(parameters, 3e-3)
-    values = []
-    for _ in range(30):
-        losses = model([dict(sample) for sample in batch])
-        assert losses.keys() == {"loss_words"}  # the VLM is not run
-        optimizer.zero_grad()
-        losses["loss_words"].backward()
-        optimizer.step()
-        values.append(losses["loss_words"].item())
-    # From about the log of the vocabulary, twice.
-    tokens = model.describer.vlm.model.config.text_config.vocab_size
-    assert values[0] == pytest.approx(2 * math.log(tokens), rel=0.1)
-    assert values[-1] < 0.6 * values[0]
-
-
-def test_words_by_hand():
-    logits = torch.tensor([[0.0, 0.0, 0.0, 0.0], [math.log(2.0), 0.0, 0.0, 0.0]])
-    # Tokens that stand twice count once; 2/5 and 1/5 are the shares of the second region.
-    total = _words_sum(logits, [[1, 1, 2], [0, 3]])
-    assert float(total) == pytest.approx(math.log(4) - 0.5 * (math.log(2 / 5) + math.log(1 / 5)))
-
-
-def test_both_losses_add_up(tmp_path):
-    only = build(tmp_path, *TEXTURE).train()
-    both = build(tmp_path, *TEXTURE, "LOSS.WORDS_WEIGHT", "0.5").train()
-    batch = training_batch((2, 3))
-    alone, together = (model([dict(sample) for sample in batch]) for model in (only, both))
-    assert torch.equal(alone["loss_lm"], together["loss_lm"])
-    # Two halves of a batch with common normalizers are the whole batch.
-    whole = both.loss_normalizers([dict(sample) for sample in batch])
-    halves = [both([dict(sample)], whole) for sample in batch]
-    total = sum(float(half["loss_words"].detach()) for half in halves)
-    assert total == pytest.approx(float(together["loss_words"].detach()), rel=1e-5)
-
-
-def test_words_without_a_vector(tmp_path):
-    with pytest.raises(ConfigError, match=r"WORDS_WEIGHT 1\.0.*TEXTURE"):
-        build(tmp_path, "LOSS.WORDS_WEIGHT", "1.0")
