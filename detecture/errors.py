@@ -36,6 +36,9 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 """Exit status of a command line that was given something it cannot work with."""
 
+EXIT_INTERRUPTED = 130
+"""Exit status of a command line that was interrupted from the keyboard."""
+
 
 def require_choice(key: str, value: str, known: Sequence[str]) -> None:
     """Check a value that is one of a few words.

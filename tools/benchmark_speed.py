@@ -5,6 +5,7 @@
   python tools/benchmark_speed.py --task data --dataset rwtd
   python tools/benchmark_speed.py --task inference --regions 2 6 --batch-sizes 1 8
   python tools/benchmark_speed.py --task train
+  python tools/benchmark_speed.py --task prediction --threads 1 2
 
 evaluation: scoring one picture (1024x1024, 6 regions) against the plain way, boolean-mask IoU pair
 by pair and scikit-learn's ARI, on the same inputs.
@@ -14,8 +15,10 @@ inference: every stage of a Detecture with random weights on answers of fixed le
 published way (a whole second pass, always seven slots) on the same weights and inputs, in turns.
 train: optimiser steps of stages 1 and 2, against the published way (autograd through the VLM and
 the whole vocabulary in both stages, whole tables in the optimiser).
-Both void the comparison where the sides do not compute the same, and add what counted operations
-and bytes predict at full size. Tables go to stderr, JSON to stdout.
+prediction: a picture in, regions and sentences out, by the method that ships or --config-file:
+time, memory of the process, parameters, for pictures of 256 and 1024 pixels (or --size).
+inference and train void the comparison where the sides do not compute the same, and add what
+counted operations and bytes predict at full size. Tables go to stderr, JSON to stdout.
 """
 
 import argparse
@@ -183,7 +186,8 @@ def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
         training_suite,
     )
 
-    cfg = make_config(args.config_file, args.opts)
+    config_file = args.config_file or str(PROPORTIONAL)
+    cfg = make_config(config_file, args.opts)
     published = {
         "MODEL.REFINEMENT.STEPS": (cfg.MODEL.REFINEMENT.STEPS, 0),
         "MODEL.BRIDGE.DECODING": (cfg.MODEL.BRIDGE.DECODING, "multiplexed"),
@@ -191,7 +195,7 @@ def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
     }
     if other := [f"{key} {due}" for key, (value, due) in published.items() if value != due]:
         raise ConfigError(
-            f"{args.config_file}: the published model, which this compares with, lacks additions "
+            f"{config_file}: the published model, which this compares with, lacks additions "
             f"that are on here; set {' '.join(other)}"
         )
     options: dict[str, Any] = {
@@ -209,7 +213,7 @@ def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
         options |= {"regions": args.regions or [4], "repeats": args.repeats or 3}
         options["batch_sizes"] = args.batch_sizes or [2]
         result = training_suite(cfg, **options)
-    result |= {"config": str(args.config_file), "model_device": cfg.MODEL.DEVICE}
+    result |= {"config": config_file, "model_device": cfg.MODEL.DEVICE}
     if args.predict:
         predictions = predict_all(*full_size_costs(args.tokens_per_region))
         chosen = {k: v for k, v in predictions.items() if k.startswith(args.task)}
@@ -218,12 +222,28 @@ def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def benchmark_prediction(args: argparse.Namespace) -> dict[str, Any]:
+    """Whole predictions of any method."""
+    from detecture.engine.profiling.prediction import prediction_suite
+
+    cores = psutil.cpu_count(logical=False) or 1
+    return prediction_suite(
+        args.config_file or "",
+        [word for word in args.opts if word != "--"],
+        sizes=[args.size] if args.size else [256, 1024],
+        regions=(args.regions or [3])[0],
+        threads=args.threads or sorted({1, cores}),
+        repeats=args.repeats or 20,
+        report=functools.partial(print, file=sys.stderr, flush=True),
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tasks = ("evaluation", "data", "inference", "train")
+    tasks = ("evaluation", "data", "inference", "train", "prediction")
     parser.add_argument("--task", required=True, choices=tasks)
     parser.add_argument("--size", type=int, help="side of pictures in pixels (evaluation: 1024)")
     parser.add_argument("--regions", type=int, nargs="+", help="numbers of regions")
@@ -231,8 +251,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dataset", default="samples", help="data: a registered data set")
     parser.add_argument("--records", type=int, default=2000, help="data: records of the memory run")
     parser.add_argument("--epochs", type=int, default=5, help="data: epochs of the memory run")
+    parser.add_argument("--threads", type=int, nargs="+", help="prediction: 1 and all cores")
+    parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="of the model (inference, train: the proportional one; prediction: the shipped one)",
+    )
     model = parser.add_argument_group("inference, train")
-    model.add_argument("--config-file", default=str(PROPORTIONAL), metavar="FILE")
     model.add_argument("--batch-sizes", type=int, nargs="+", help="1 8 (train: 2)")
     model.add_argument("--tokens-per-region", type=int, default=40)
     model.add_argument("--prompt-tokens", type=int, default=300, help="without visual tokens")
@@ -250,17 +275,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ..")
     args = parser.parse_args(argv)
-    numbers = [*(args.regions or []), *(args.batch_sizes or []), args.repeats or 1]
-    if min(numbers) < 1:
-        parser.error("--regions, --batch-sizes and --repeats are positive numbers")
-    if args.task == "evaluation" and len(args.regions or [6]) > 1:
-        parser.error("--task evaluation takes one number of regions")
+    numbers = [*(args.regions or []), *(args.batch_sizes or []), *(args.threads or [])]
+    if min([*numbers, args.repeats or 1]) < 1:
+        parser.error("--regions, --batch-sizes, --threads and --repeats are positive numbers")
+    if args.task in ("evaluation", "prediction") and len(args.regions or [6]) > 1:
+        parser.error(f"--task {args.task} takes one number of regions")
     try:
         if args.task == "evaluation":
             (regions,) = args.regions or [6]
             result = benchmark_evaluation(args.size or 1024, regions, args.repeats or 50)
         elif args.task == "data":
             result = benchmark_data(args.dataset, args.records, args.epochs)
+        elif args.task == "prediction":
+            result = benchmark_prediction(args)
         else:
             result = benchmark_model(args)
     except DetectureError as error:

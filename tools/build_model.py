@@ -16,6 +16,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from detecture.errors import EXIT_INTERRUPTED
+
 TOOLS = Path(__file__).resolve().parent
 RECIPES = TOOLS.parent / "configs" / "recipes"
 SHIPPED = TOOLS.parent / "configs" / "texture_grouping.yaml"
@@ -96,7 +98,12 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{step.result} is there already")
             continue
         print(f"making {step.result}", flush=True)
-        if status := subprocess.run([sys.executable, *step.command], check=False).returncode:
+        try:
+            status = subprocess.run([sys.executable, *step.command], check=False).returncode
+        except KeyboardInterrupt:
+            print("build_model: interrupted; the same command goes on from here", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        if status:
             print(f"build_model: {Path(step.command[0]).name} failed", file=sys.stderr)
             return status
     print(f"{step.result} is made; see configs/texture_grouping.yaml for its use")

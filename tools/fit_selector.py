@@ -19,7 +19,8 @@ from detecture.config import make_config
 from detecture.d2 import setup_logger
 from detecture.data.synthetic.mosaic_source import MosaicSource
 from detecture.engine.evaluate import load_model
-from detecture.engine.selector_fit import collect, fit
+from detecture.engine.run_folder import reserved
+from detecture.engine.selector_fit import PRIOR, collect, fit
 from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 
@@ -47,16 +48,16 @@ def main(argv: list[str] | None = None) -> int:
                 "TextureGrouping"
             )
         folder = Path(cfg.OUTPUT_DIR)
-        folder.mkdir(parents=True, exist_ok=True)
-        name = _fingerprint(model, f"{cfg.MODEL.GROUPING} {cfg.INPUT}")
-        data = collect(
-            model,
-            args.pictures,
-            MosaicSource(cfg),
-            folder / f"evidence_{name}.npz",
-            cfg.DATALOADER.NUM_WORKERS,
-        )
-        figures = fit(model.selector, data, seed=max(cfg.SEED, 0))
+        name = _fingerprint(model, f"{cfg.MODEL.GROUPING} {cfg.INPUT} {PRIOR}")
+        with reserved(folder):
+            data = collect(
+                model,
+                args.pictures,
+                MosaicSource(cfg),
+                folder / f"evidence_{name}.npz",
+                cfg.DATALOADER.NUM_WORKERS,
+            )
+            figures = fit(model.selector, data, seed=max(cfg.SEED, 0))
     except DetectureError as error:
         print(f"fit_selector: {error}", file=sys.stderr)
         return EXIT_USAGE

@@ -16,11 +16,16 @@ from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, 
 from detecture.data import register_dataset_json, require_registered
 from detecture.device import bind_process, collective_backend
 from detecture.engine.run_folder import reserved
-from detecture.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, DetectureError, EvaluationError
+from detecture.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    ConfigError,
+    DetectureError,
+    EvaluationError,
+)
 
 logger = logging.getLogger("detecture")
-
-_EXIT_INTERRUPTED = 130
 
 
 def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
@@ -110,7 +115,7 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
     except DetectureError as error:
         return _report(error)
     except KeyboardInterrupt:
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0
 
 
@@ -125,7 +130,7 @@ def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.
             "interrupted; the same command goes on from what is finished "
             "(a training: with --resume)"
         )
-        raise SystemExit(_EXIT_INTERRUPTED) from error
+        raise SystemExit(EXIT_INTERRUPTED) from error
 
 
 def _report(error: DetectureError) -> int:

@@ -11,6 +11,7 @@ Legend: B pictures, K numbers of regions, E figures of evidence.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from detecture.checkpoint.atomic import write_atomic
 from detecture.data.synthetic import DEFAULT_SIZE, render_scene
 from detecture.data.synthetic.editions import LATEST_EDITION
 from detecture.data.synthetic.mosaic_source import MosaicSource
@@ -25,7 +27,7 @@ from detecture.data.synthetic.streams import stream
 from detecture.errors import ConfigError
 from detecture.evaluation.metrics import score_label_map
 from detecture.modeling.grouping.count_selector import CountSelector, selection_loss
-from detecture.modeling.grouping.evidence import evidence
+from detecture.modeling.grouping.evidence import EVIDENCE, evidence
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ PRIOR = (0.1, 0.55, 0.15, 0.09, 0.06, 0.05)
 case of what people segment, and the only one in two of the four published benchmarks' sets."""
 _CHUNK = 50
 _HELD_OUT = 5  # one picture in so many
+
+_Row = tuple[np.ndarray, np.ndarray]  # evidence (K,E) and quality (K,) of a picture
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,12 @@ def collect(
             those that it knows apart better than others.
         cache: file (.npz) of what was computed; must belong to this net.
         workers: processes; 0: this one.
+
+    Raises:
+        ConfigError: the cache cannot be read, or holds other figures than are computed today.
+        OSError: it cannot be written.
     """
-    rows: list[tuple[np.ndarray, np.ndarray]] = []
-    if cache.is_file():
-        with np.load(cache) as stored:
-            rows = list(zip(stored["evidence"], stored["quality"], strict=True))[:pictures]
+    rows = _stored(cache, model.selector.most)[:pictures]
     numbers = range(len(rows), pictures)
     loader = DataLoader(
         _Examples(model, numbers, mosaics), batch_size=None, num_workers=workers, shuffle=False
@@ -115,17 +120,32 @@ def collect(
     for found, quality in bar:
         rows.append((np.asarray(found), np.asarray(quality)))
         if len(rows) % _CHUNK == 0 or len(rows) == pictures:
-            staged = cache.with_suffix(".staged.npz")
-            np.savez(
-                staged,
-                evidence=np.stack([row[0] for row in rows]),
-                quality=np.stack([row[1] for row in rows]),
-            )
-            staged.replace(cache)
-    return Collected(
-        torch.from_numpy(np.stack([row[0] for row in rows])),
-        torch.from_numpy(np.stack([row[1] for row in rows])),
-    )
+            _store(cache, rows)
+    evidence_BKE, quality_BK = _stacked(rows)
+    return Collected(torch.from_numpy(evidence_BKE), torch.from_numpy(quality_BK))
+
+
+def _stacked(rows: list[_Row]) -> tuple[np.ndarray, np.ndarray]:
+    return np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
+
+
+def _store(cache: Path, rows: list[_Row]) -> None:
+    evidence_BKE, quality_BK = _stacked(rows)
+    write_atomic(cache, lambda file: np.savez(file, evidence=evidence_BKE, quality=quality_BK))
+
+
+def _stored(cache: Path, most: int) -> list[_Row]:
+    """What a file of evidence about divisions into up to `most` regions holds; none: nothing."""
+    if not cache.is_file():
+        return []
+    try:
+        with np.load(cache) as stored:
+            evidence_BKE, quality_BK = stored["evidence"], stored["quality"]
+        if evidence_BKE.shape[1:] != (most, EVIDENCE) or quality_BK.shape[1:] != (most,):
+            raise ValueError("it holds other figures")
+        return list(zip(evidence_BKE, quality_BK, strict=True))
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise ConfigError(f"{cache}: {error}; remove it, and it is computed anew") from error
 
 
 def fit(

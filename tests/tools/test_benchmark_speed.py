@@ -17,6 +17,7 @@ from detecture.evaluation import scores_to_label_map
 from detecture.modeling.build import build_model
 
 REPO = Path(__file__).parents[2]
+CLUSTERS = REPO / "configs/baselines/texture_clusters.yaml"
 TINY = str(REPO / "configs/detecture_tiny.yaml")
 SMALL = ["--config-file", TINY, "--repeats", "1", "--regions", "2", "--tokens-per-region", "16"]
 FROZEN = ["MODEL.VLM.TRAIN", "lora", "MODEL.SEGMENTER.TRAIN", "False"]
@@ -88,6 +89,23 @@ def test_additions_are_not_compared(tool, capsys):
 def test_evaluation_still_runs(tool, capsys):
     result = run(tool, capsys, "--task", "evaluation", "--size", "64", "--repeats", "2")
     assert result["ratio_p50"] > 0
+
+
+def test_prediction(tool, capsys):
+    words = ["--task", "prediction", "--size", "48", "--regions", "2", "--repeats", "2"]
+    words += ["--threads", "1", "--config-file", str(CLUSTERS)]
+    assert tool.main(words) == 0
+    captured = capsys.readouterr()
+    (row,) = json.loads(captured.out)["prediction"]
+    assert (row["size"], row["threads"]) == (48, 1)
+    assert 0 < row["known"]["p50_ms"] <= row["known"]["p95_ms"]
+    assert row["unknown"]["p50_ms"] > 0 and row["peak_mib"] > 50
+    assert "48x48, 1 threads: K known: p50" in captured.err
+
+
+def test_more_threads_than_cores_are_refused(tool, capsys):
+    assert tool.main(["--task", "prediction", "--threads", "100000"]) == 2
+    assert "--threads 100000: this machine has" in capsys.readouterr().err
 
 
 def test_odd_numbers_are_refused(tool):

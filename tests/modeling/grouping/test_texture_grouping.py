@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -135,6 +136,18 @@ def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
     assert not any(p.requires_grad for p in model.selector.parameters())
     with pytest.raises(ConfigError, match="too few"):
         fit(model.selector, first)
+
+
+def test_evidence_that_cannot_be_used(bank, tmp_path):
+    model, cache = build(), tmp_path / "evidence.npz"
+    mosaics = MosaicSource(folder=str(bank), count=3, first=0, unruly=0.5)
+    np.savez(cache, evidence=np.zeros((4, 6, 7)), quality=np.zeros((4, 6)))
+    with pytest.raises(ConfigError, match=r"evidence\.npz: it holds other figures; remove it"):
+        collect(model, 10, mosaics, cache, 0)
+    for content in (b"", b"PK\x03\x04 cut off", b"text"):
+        cache.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"evidence\.npz: .*remove it"):
+            collect(model, 10, mosaics, cache, 0)
 
 
 def _tool(name):
