@@ -147,17 +147,29 @@ def _no_foreign_patches() -> Iterator[None]:
     """Build a model of the classes it asks for, and leave transformers' registers as they were.
 
     Where transformers fuses a model's parts, it registers other classes for every model that the
-    process builds later, parts included. Those would not fit the files of their weights.
+    process builds later, parts included, and a load that fails leaves them in its modules. Those
+    would not fit the files of their weights.
     """
     from transformers import monkey_patching as patching
 
     before = patching.get_patch_mapping()
     patching.clear_patch_mapping()
+    _restore_classes()
     try:
         yield
     finally:
         patching.clear_patch_mapping()
         patching.register_patch_mapping(before)
+        _restore_classes()
+
+
+def _restore_classes() -> None:
+    """Put back what a load that failed while parts were fused has left of it."""
+    from transformers.models.qwen3_vl import modeling_qwen3_vl as module
+
+    for name, found in list(vars(module).items()):
+        if isinstance(found, type) and found.__name__ == f"Fused{name}":
+            setattr(module, name, found.__bases__[-1])
 
 
 def _check_base(base: str) -> None:
