@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> int:
                 "TextureGrouping"
             )
         folder = Path(cfg.OUTPUT_DIR)
-        name = _fingerprint(model, f"{cfg.MODEL.GROUPING} {cfg.INPUT} {PRIOR}")
+        bank = cfg.INPUT.TEXTURE_BANK
+        pictures = f"{bank.COUNT} {bank.FIRST} {cfg.INPUT.UNRULY} {PRIOR}"
+        name = _fingerprint(model, f"{cfg.MODEL.GROUPING} {pictures}")
         with reserved(folder):
             data = collect(
                 model,

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from detecture.data.synthetic.camera import expose
+from detecture.data.synthetic.cuttings import as_tensor, crop, random_crop
 from detecture.data.synthetic.editions import LATEST_EDITION
 from detecture.data.synthetic.fields import octave_noise, smoothstep, value_noise
 from detecture.data.synthetic.layouts import divide
 from detecture.data.synthetic.streams import stream
-from detecture.data.synthetic.unruly import crop, disturb
+from detecture.data.synthetic.unruly import disturb
 
 MOST_REGIONS = 6
 
@@ -163,17 +164,17 @@ def _drift(rng: np.random.Generator, texture_3SS: Tensor, size: int) -> Tensor:
     kinds = rng.random(4)
     mean_311 = texture_3SS.mean(dim=(1, 2), keepdim=True)
     if kinds[0] < 0.55:
-        texture_3SS = texture_3SS * (1.0 + rng.uniform(0.1, 0.45) * _tensor(_ramp(rng, size)))
+        texture_3SS = texture_3SS * (1.0 + rng.uniform(0.1, 0.45) * as_tensor(_ramp(rng, size)))
     if kinds[1] < 0.4:
         tint = torch.from_numpy(rng.normal(0.0, 14.0, (3, 1, 1))).float()
-        texture_3SS = texture_3SS + tint * _tensor(_ramp(rng, size))
+        texture_3SS = texture_3SS + tint * as_tensor(_ramp(rng, size))
     if kinds[2] < 0.3:
-        strength = 1.0 + 0.6 * _tensor(_ramp(rng, size)).clamp(-1.0, 1.0)
+        strength = 1.0 + 0.6 * as_tensor(_ramp(rng, size)).clamp(-1.0, 1.0)
         texture_3SS = mean_311 + strength * (texture_3SS - mean_311)
     if kinds[3] < 0.4:
         small = functional.avg_pool2d(texture_3SS[None], int(rng.integers(3, 6)), ceil_mode=True)
         blurred_3SS = functional.interpolate(small, (size, size), mode="bilinear")[0]
-        near = _tensor(smoothstep(0.5 + rng.uniform(0.5, 1.2) * _ramp(rng, size)))
+        near = as_tensor(smoothstep(0.5 + rng.uniform(0.5, 1.2) * _ramp(rng, size)))
         texture_3SS = blurred_3SS + near * (texture_3SS - blurred_3SS)
     return texture_3SS
 
@@ -182,7 +183,7 @@ def _scatter(rng: np.random.Generator, texture_3SS: Tensor, other_3SS: Tensor, s
     """Small patches of another texture, such as flowers in grass: the region stays one."""
     noise = octave_noise(rng, (size, size), rng.uniform(0.04, 0.12) * size, 2, 0.4)
     level = np.quantile(noise[::4, ::4], rng.uniform(0.86, 0.97))
-    patches = _tensor((noise > level).astype(np.float32))
+    patches = as_tensor((noise > level).astype(np.float32))
     return texture_3SS + rng.uniform(0.4, 1.0) * patches * (other_3SS - texture_3SS)
 
 
@@ -192,14 +193,12 @@ def _compound(rng: np.random.Generator, texture_3SS: Tensor, bank: np.ndarray, s
     Natural textures are of several stuffs far more often than painted ones are; the patches stay
     below a twelfth of the picture, where those of the layouts begin.
     """
-    source = bank[rng.integers(len(bank))]
-    start = rng.integers(0, max(1, source.shape[0] - size), 2)
-    other_3SS = crop(source, (int(start[0]), int(start[1])), size)
+    other_3SS = random_crop(rng, bank, size)
     grain = size * 0.012 * (0.055 / 0.012) ** rng.random()
     stretch = np.exp(rng.normal(0.0, 0.5))
     field_HW = octave_noise(rng, (size, max(8, round(size * stretch))), grain, 2, 0.5)
     field_SS = functional.interpolate(
-        _tensor(field_HW)[None, None], (size, size), mode="bilinear", align_corners=False
+        as_tensor(field_HW)[None, None], (size, size), mode="bilinear", align_corners=False
     )[0, 0]
     if rng.random() < 0.5:
         field_SS = field_SS.T
@@ -211,7 +210,3 @@ def _compound(rng: np.random.Generator, texture_3SS: Tensor, bank: np.ndarray, s
     gap_311 = (texture_3SS - other_3SS).mean(dim=(1, 2), keepdim=True)
     gap_311 = gap_311 - rng.uniform(0.0, 0.6) * gap_311.mean()
     return texture_3SS + patches_SS * (other_3SS + pull * gap_311 - texture_3SS)
-
-
-def _tensor(plane: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.asarray(plane, dtype=np.float32))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from detecture.data.synthetic.cuttings import as_tensor, random_crop
 from detecture.data.synthetic.fields import octave_noise, smoothstep, value_noise
 
 _LEAST, _MOST = 1, 3  # kinds in one region
@@ -65,7 +66,7 @@ def _patches(
     field = octave_noise(rng, (size, size), size * rng.uniform(*grain), 2, 0.45)
     level = np.quantile(field[::3, ::3], rng.uniform(0.25, 0.75))
     width = max(rng.uniform(*soft) * float(field.std()), 1e-3)
-    return _tensor(np.clip((field - level) / width + 0.5, 0.0, 1.0))[None]
+    return as_tensor(np.clip((field - level) / width + 0.5, 0.0, 1.0))[None]
 
 
 def _mean(texture_3SS: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def _other_stuff(
 ) -> Tensor:
     """A second texture of about the same colour, in patches up to a tenth of the picture."""
     size = texture_3SS.shape[-1]
-    other_3SS = _from_bank(rng, bank, size)
+    other_3SS = random_crop(rng, bank, size)
     gap_311 = _mean(texture_3SS) - _mean(other_3SS)
     other_3SS = other_3SS + rng.uniform(0.4, 1.0) * gap_311
     weight_1SS = rng.uniform(0.5, 1.0) * _patches(rng, size, (0.025, 0.09), (0.05, 0.6))
@@ -103,7 +104,7 @@ def _close(
     rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
 ) -> Tensor:
     """Larger elements towards one side, and sharper or less sharp ones."""
-    weight_1SS = _tensor(smoothstep(0.5 + rng.uniform(0.4, 1.0) * _along(rng, place_2SS)))[None]
+    weight_1SS = as_tensor(smoothstep(0.5 + rng.uniform(0.4, 1.0) * _along(rng, place_2SS)))[None]
     close_3SS = _enlarged(texture_3SS, rng.uniform(1.5, 3.0))
     if rng.random() < 0.3:
         return close_3SS
@@ -117,8 +118,8 @@ def _things(
     size = texture_3SS.shape[-1]
     field = value_noise(rng, (size, size), size * rng.uniform(0.03, 0.1))
     level = np.quantile(field[::3, ::3], rng.uniform(0.8, 0.96))
-    weight_1SS = _tensor(np.clip((field - level) / 0.04 + 0.5, 0.0, 1.0))[None]
-    other_3SS = _from_bank(rng, bank, size)
+    weight_1SS = as_tensor(np.clip((field - level) / 0.04 + 0.5, 0.0, 1.0))[None]
+    other_3SS = random_crop(rng, bank, size)
     other_3SS = other_3SS + rng.uniform(0.0, 0.8) * (_mean(texture_3SS) - _mean(other_3SS))
     return texture_3SS + weight_1SS * (other_3SS - texture_3SS)
 
@@ -133,7 +134,7 @@ def _folds(
     width = rng.uniform(0.6, 2.5) * size / 192.0
     line = np.clip(width - np.abs(field - np.median(field)) / steep, 0.0, 1.0)
     strength = rng.uniform(0.25, 0.75) * (1.0 if rng.random() < 0.75 else -0.6)
-    return texture_3SS * (1.0 - strength * _tensor(line)[None])
+    return texture_3SS * (1.0 - strength * as_tensor(line)[None])
 
 
 def _body(
@@ -144,7 +145,7 @@ def _body(
     if rng.random() < 0.3:  # from the middle outwards, as on a ball
         along = 1.4 * np.hypot(*place_2SS) - 0.7
     bend = rng.uniform(0.8, 4.0)
-    light = _tensor(np.tanh(bend * (along - rng.uniform(-0.4, 0.4))) / np.tanh(bend))[None]
+    light = as_tensor(np.tanh(bend * (along - rng.uniform(-0.4, 0.4))) / np.tanh(bend))[None]
     lit = 1.0 + rng.uniform(0.15, 0.55) * light
     tint = torch.from_numpy(rng.normal(0.0, 6.0, (3, 1, 1))).float()
     return texture_3SS * lit + tint * light
@@ -170,22 +171,3 @@ def _enlarged(texture_3SS: Tensor, factor: float) -> Tensor:
     start = (size - side) // 2
     part = texture_3SS[None, :, start : start + side, start : start + side]
     return functional.interpolate(part, (size, size), mode="bilinear", align_corners=False)[0]
-
-
-def _from_bank(rng: np.random.Generator, bank: np.ndarray, size: int) -> Tensor:
-    """A square of a random texture: float32 (3,S,S)."""
-    source = bank[rng.integers(len(bank))]
-    row, column = rng.integers(0, max(1, source.shape[0] - size), 2)
-    return crop(source, (int(row), int(column)), size)
-
-
-def crop(texture_TT3: np.ndarray, start: tuple[int, int], size: int) -> Tensor:
-    """A square of a texture from a place on, mirrored where it ends: float32 (3,S,S)."""
-    row, column = start
-    cut = texture_TT3[row : row + size, column : column + size]
-    missing = [(0, size - cut.shape[0]), (0, size - cut.shape[1]), (0, 0)]
-    return torch.from_numpy(np.pad(cut, missing, mode="symmetric")).permute(2, 0, 1).float()
-
-
-def _tensor(plane: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.asarray(plane, dtype=np.float32))
