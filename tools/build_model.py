@@ -4,10 +4,10 @@
   python tools/build_model.py --output output/recipes
 
 Stages, each named like its config in configs/recipes: the grouping net, the same with larger
-pictures, the same with regions that vary coarsely, the selector of the number of regions, the
-describer, the same with a look at textures; then the joined file. A stage that is finished is not
-run again; one that was killed goes on where it stopped. Exit status: 0 done, otherwise that of the
-stage that failed.
+pictures, with regions that vary coarsely, and at full size; the selector of the number of regions;
+the describer, a look at textures that learns by itself what they are, the two together; then the
+joined file. A stage that is finished is not run again; one that was killed goes on where it
+stopped. Exit status: 0 done, otherwise that of the stage that failed.
 """
 
 import argparse
@@ -61,11 +61,16 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
         joints += ("MODEL.WEIGHTS", trained(after)) if after else ()
         return stage("train_net.py", name, trained(name).name, ["--resume"], *joints)
 
-    trunk = ("MODEL.DESCRIBER.TEXTURE_WEIGHTS", trained("grouping_net"))
-    described = train("describer_texture", *trunk, after="describer", ordinal=1)
+    # Stages with the same textures draw them once.
+    bank = ("INPUT.TEXTURE_BANK.FOLDER", output / "texture_bank")
+    look = "MODEL.DESCRIBER.TEXTURE_WEIGHTS"
+    nouns = train("describer_nouns", *bank, look, trained("grouping_net_unruly"), ordinal=1)
+    described = train(
+        "describer_texture", look, trained("describer_nouns"), after="describer", ordinal=2
+    )
     selector = stage(
         *("fit_selector.py", "selector", "selector.safetensors", ["--pictures", str(pictures)]),
-        *("SEED", seed, "MODEL.WEIGHTS", trained("grouping_net_unruly")),
+        *("SEED", seed, "MODEL.WEIGHTS", trained("grouping_net_full")),
     )
     joined = output / "texture_grouping.safetensors"
     package = [TOOLS / "package_model.py", "--config-file", SHIPPED, "--output", joined]
@@ -73,10 +78,12 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
     package += ["--opts", *overrides] if overrides else []
     return [
         train("grouping_net"),
-        train("grouping_net_wide", after="grouping_net", ordinal=1),
-        train("grouping_net_unruly", after="grouping_net_wide", ordinal=2),
+        train("grouping_net_wide", *bank, after="grouping_net", ordinal=1),
+        train("grouping_net_unruly", *bank, after="grouping_net_wide", ordinal=2),
+        train("grouping_net_full", *bank, after="grouping_net_unruly", ordinal=3),
         selector,
         train("describer"),
+        nouns,
         described,
         Stage([str(word) for word in package], joined),
     ]

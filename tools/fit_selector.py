@@ -17,7 +17,7 @@ from detecture.checkpoint.atomic import write_atomic
 from detecture.checkpoint.weights_file import make_header, pack_weights
 from detecture.config import make_config
 from detecture.d2 import setup_logger
-from detecture.data.synthetic.mosaic_source import MosaicSource
+from detecture.data.synthetic.bank_source import BankSource
 from detecture.engine.evaluate import load_model
 from detecture.engine.run_folder import reserved
 from detecture.engine.selector_fit import PRIOR, collect, fit
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             data = collect(
                 model,
                 args.pictures,
-                MosaicSource(cfg),
+                BankSource(cfg),
                 folder / f"evidence_{name}.npz",
                 cfg.DATALOADER.NUM_WORKERS,
             )

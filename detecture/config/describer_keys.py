@@ -17,6 +17,6 @@ def add_describer_keys(cfg: CfgNode) -> None:
     cfg.MODEL.DESCRIBER.TEXTURE = False
     # Channels of that net's stages at strides 2, 4, 8 and 16; multiples of 8.
     cfg.MODEL.DESCRIBER.TEXTURE_WIDTHS = (24, 48, 96, 160)
-    # Checkpoint of TextureGrouping whose net it starts from when RegionDescriber is built; empty:
-    # random.
+    # Checkpoint of TextureClassifier, or of TextureGrouping, whose net it starts from when it is
+    # built for training; empty: random.
     cfg.MODEL.DESCRIBER.TEXTURE_WEIGHTS = ""

@@ -3,9 +3,10 @@
 Importing this package registers the built-in data sets and mappers.
 """
 
+from detecture.data.bank_mappers import MosaicMapper
 from detecture.data.build import build_texture_test_loader, build_texture_train_loader
 from detecture.data.datasets.builtin import register_builtin_datasets
-from detecture.data.datasets.mosaics import register_mosaics
+from detecture.data.datasets.from_bank import register_from_bank
 from detecture.data.datasets.register import (
     load_registered,
     register_dataset_json,
@@ -17,7 +18,6 @@ from detecture.data.ground_truth import GroundTruth, load_ground_truth
 from detecture.data.image_io import image_size, read_image, read_mask
 from detecture.data.k_hint import KHint, resolve_k_hint
 from detecture.data.mapper import DATASET_MAPPER_REGISTRY, SyntheticMapper, TextureMapper
-from detecture.data.mosaic_mapper import MosaicMapper
 
 __all__ = [
     "DATASET_MAPPER_REGISTRY",
@@ -34,7 +34,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "register_dataset_json",
-    "register_mosaics",
+    "register_from_bank",
     "register_synthetic_datasets",
     "register_texture_dataset",
     "require_registered",
@@ -43,4 +43,4 @@ __all__ = [
 
 register_builtin_datasets()
 register_synthetic_datasets()
-register_mosaics()
+register_from_bank()

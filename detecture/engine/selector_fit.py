@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from detecture.checkpoint.atomic import write_atomic
 from detecture.data.synthetic import DEFAULT_SIZE, render_scene
+from detecture.data.synthetic.bank_source import BankSource
 from detecture.data.synthetic.editions import LATEST_EDITION
-from detecture.data.synthetic.mosaic_source import MosaicSource
 from detecture.data.synthetic.streams import stream
 from detecture.errors import ConfigError
 from detecture.evaluation.metrics import score_label_map
@@ -56,20 +56,20 @@ class Collected:
     quality_BK: Tensor
 
 
-def draw_picture(number: int, mosaics: MosaicSource) -> tuple[np.ndarray, np.ndarray]:
+def draw_picture(number: int, mosaics: BankSource) -> tuple[np.ndarray, np.ndarray]:
     """Picture of this number: uint8 (S,S,3), and its regions, bool (K,S,S)."""
     count = 1 + int(stream(_SEED, number, 9).choice(len(PRIOR), p=PRIOR))
     if number % 2 == 0:
         scene = render_scene(_SEED, number, DEFAULT_SIZE, count, edition=LATEST_EDITION)
         return scene.image, scene.masks
-    image, labels = mosaics.compose(_SEED, number, DEFAULT_SIZE, count)
+    image, labels = mosaics.mosaic(_SEED, number, DEFAULT_SIZE, count)
     return image, labels[None] == np.arange(count)[:, None, None]
 
 
 class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
     """Evidence and quality of each picture, computed in a worker process."""
 
-    def __init__(self, model: TextureGrouping, numbers: range, mosaics: MosaicSource) -> None:
+    def __init__(self, model: TextureGrouping, numbers: range, mosaics: BankSource) -> None:
         self.model, self.numbers, self.mosaics = model, numbers, mosaics
 
     def __len__(self) -> int:
@@ -95,7 +95,7 @@ class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
 
 
 def collect(
-    model: TextureGrouping, pictures: int, mosaics: MosaicSource, cache: Path, workers: int
+    model: TextureGrouping, pictures: int, mosaics: BankSource, cache: Path, workers: int
 ) -> Collected:
     """Evidence and quality of procedural pictures; what a killed run has computed is kept.
 

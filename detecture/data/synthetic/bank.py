@@ -14,7 +14,7 @@ from tqdm import tqdm
 from detecture.data.synthetic.editions import LATEST_EDITION
 from detecture.data.synthetic.moods import draw_natural_mood
 from detecture.data.synthetic.streams import stream
-from detecture.data.synthetic.texture import draw_plan, render
+from detecture.data.synthetic.texture import TexturePlan, draw_plan, render
 from detecture.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -71,12 +71,16 @@ def open_bank(folder: str | Path, count: int, first: int = 0) -> np.ndarray:
     return np.load(pixels, mmap_mode="r")
 
 
+def plan_texture(number: int) -> TexturePlan:
+    """What the texture of this number, from 0, is."""
+    rng = stream(_BANK_SEED, number, 0)
+    return draw_plan(rng, BANK_SIDE, draw_natural_mood(rng), edition=LATEST_EDITION)
+
+
 def draw_texture(number: int) -> np.ndarray:
     """Texture of this number, from 0: uint8 (S,S,3)."""
-    plan_rng, pixel_rng = stream(_BANK_SEED, number, 0), stream(_BANK_SEED, number, 1)
-    mood = draw_natural_mood(plan_rng)
-    plan = draw_plan(plan_rng, BANK_SIDE, mood, edition=LATEST_EDITION)
-    pixels = render(pixel_rng, plan, (BANK_SIDE, BANK_SIDE))
+    shape = (BANK_SIDE, BANK_SIDE)
+    pixels = render(stream(_BANK_SEED, number, 1), plan_texture(number), shape)
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 

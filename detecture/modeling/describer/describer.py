@@ -74,7 +74,7 @@ class Describer(nn.Module):
         describer = cfg.MODEL.DESCRIBER
         vlm, texture = build_vlm(cfg), None
         if describer.TEXTURE:
-            widths = _checked_widths(describer.TEXTURE_WIDTHS)
+            widths = checked_widths(describer.TEXTURE_WIDTHS)
             with torch.random.fork_rng():
                 torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
                 texture = TextureFeatures(widths, vlm.hidden_size)
@@ -203,7 +203,8 @@ def _prefixed(part: str, named: Iterator[tuple[str, nn.Parameter]]) -> dict[str,
     return {f"{part}.{name}": parameter for name, parameter in named}
 
 
-def _checked_widths(widths: Sequence[int]) -> tuple[int, int, int, int]:
+def checked_widths(widths: Sequence[int]) -> tuple[int, int, int, int]:
+    """MODEL.DESCRIBER.TEXTURE_WIDTHS, or a ConfigError that says what is wrong with them."""
     if len(widths) != 4 or any(width < 8 or width % 8 for width in widths):
         raise ConfigError(
             f"MODEL.DESCRIBER.TEXTURE_WIDTHS {tuple(widths)}: needs four positive multiples of 8"

@@ -23,10 +23,12 @@ class DrawnRegions:
     Attributes:
         masks_RSS: bool, perhaps disturbed.
         descriptions: the true sentences.
+        numbers: of the regions in the picture, from 0.
     """
 
     masks_RSS: Tensor
     descriptions: list[str]
+    numbers: list[int]
 
 
 def draw_regions(sample: dict[str, Any], most: int, noise: float) -> DrawnRegions:
@@ -40,11 +42,11 @@ def draw_regions(sample: dict[str, Any], most: int, noise: float) -> DrawnRegion
     content = zlib.crc32(sample["image"].numpy().tobytes(), zlib.crc32(sample["image_id"].encode()))
     rng = np.random.default_rng(content)
     labels_SS = sample["sem_seg"].numpy()
-    order = rng.permutation(len(sample["descriptions"]))[:most]
+    order = rng.permutation(len(sample["descriptions"]))[:most].tolist()
     masks = []
     for index in order:
         mask_SS = labels_SS == index + 1
         if rng.random() < noise:
             mask_SS = disturb(rng, mask_SS)
         masks.append(torch.from_numpy(np.ascontiguousarray(mask_SS)))
-    return DrawnRegions(torch.stack(masks), [sample["descriptions"][i] for i in order])
+    return DrawnRegions(torch.stack(masks), [sample["descriptions"][i] for i in order], order)

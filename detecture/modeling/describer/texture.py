@@ -20,7 +20,8 @@ from detecture.modeling.grouping.net import DEEPEST, ConvTrunk
 _STRIDES = (4, 8, 16)
 _INNER = 256
 _LEAST_VARIANCE = 1e-5  # the root's slope at 0 is infinite
-_OF_THE_NET = "net."
+_OF_THE_NET, _OF_THE_CLASSIFIER = "net.", "texture."
+_LAST = "head.3."
 
 
 class TextureFeatures(nn.Module):
@@ -67,27 +68,35 @@ class TextureFeatures(nn.Module):
         return vectors_ND
 
     def start_from(self, path: str) -> None:
-        """Give the trunk the weights of a grouping net (in place).
+        """Take over what was trained for something else (in place).
 
         Args:
-            path: a checkpoint with tensors `net.*`; a shipped one: `detecture://NAME.safetensors`.
+            path: a checkpoint of TextureClassifier, which gives all but the last layer, or one with
+                a grouping net (`net.*`), which gives the trunk; a shipped one:
+                `detecture://NAME.safetensors`.
 
         Raises:
-            CheckpointError: it cannot be read, or lacks a layer of the trunk or has it in another
-                shape.
+            CheckpointError: it cannot be read, or lacks a layer or has it in another shape.
         """
         file = locate(path)
         verify_checkpoint(file)
         found, _ = read_weights(file)
-        own = {f"{_OF_THE_NET}{name}": value for name, value in self.trunk.state_dict().items()}
-        given = {name: found[name] for name in own if name in found}
-        if problems := misfits(own, given):
+        own, prefix = self.trunk.state_dict(prefix="trunk."), _OF_THE_NET
+        if any(name.startswith(_OF_THE_CLASSIFIER) for name in found):
+            own, prefix = self.state_dict(), _OF_THE_CLASSIFIER
+        wanted = {
+            name: prefix + (name.removeprefix("trunk.") if prefix == _OF_THE_NET else name)
+            for name in own
+            if not name.startswith(_LAST)
+        }
+        given = {name: found[there] for name, there in wanted.items() if there in found}
+        if problems := misfits({name: own[name] for name in wanted}, given):
             raise CheckpointError(
-                f"{file}: no trunk for MODEL.DESCRIBER.TEXTURE_WIDTHS: {'; '.join(problems)}. Give "
-                "MODEL.DESCRIBER.TEXTURE_WEIGHTS a checkpoint of TextureGrouping with MODEL."
-                "GROUPING.WIDTHS as TEXTURE_WIDTHS"
+                f"{file}: no texture for MODEL.DESCRIBER.TEXTURE_WIDTHS: {'; '.join(problems)}. "
+                "Give MODEL.DESCRIBER.TEXTURE_WEIGHTS a checkpoint of TextureClassifier with the "
+                "same ones, or of TextureGrouping with MODEL.GROUPING.WIDTHS as TEXTURE_WIDTHS"
             )
-        self.trunk.load_state_dict({n.removeprefix(_OF_THE_NET): t for n, t in given.items()})
+        self.load_state_dict(given, strict=False)
 
 
 def _shares(masks_RSS: Tensor) -> list[Tensor]:

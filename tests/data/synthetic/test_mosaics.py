@@ -7,8 +7,8 @@ import torch
 from detecture.config import make_config
 from detecture.data.synthetic import unruly
 from detecture.data.synthetic.bank import draw_texture, open_bank
+from detecture.data.synthetic.bank_source import BankSource
 from detecture.data.synthetic.mosaic import compose_mosaic
-from detecture.data.synthetic.mosaic_source import MosaicSource
 from detecture.errors import ConfigError, DatasetError
 
 
@@ -123,8 +123,8 @@ def test_tiny_regions_vary_too(bank, cells):
 
 def test_a_source_is_what_its_config_says(bank, tmp_path):
     words = ["INPUT.TEXTURE_BANK.FOLDER", str(bank), "INPUT.TEXTURE_BANK.COUNT", "3"]
-    source = MosaicSource(make_config(None, [*words, "INPUT.UNRULY", "1.0"]))
-    image, _ = source.compose(4, 1, 96)
+    source = BankSource(make_config(None, [*words, "INPUT.UNRULY", "1.0"]))
+    image, _ = source.mosaic(4, 1, 96)
     assert (image == compose_mosaic(open_bank(bank, 3), 4, 1, 96, unruly=1.0)[0]).all()
     with pytest.raises(ConfigError, match=r"INPUT\.UNRULY 1\.5"):
-        MosaicSource(make_config(None, [*words, "INPUT.UNRULY", "1.5"]))
+        BankSource(make_config(None, [*words, "INPUT.UNRULY", "1.5"]))

@@ -9,8 +9,8 @@ import torch
 
 from detecture.config import make_config
 from detecture.data import KHint
-from detecture.data.mosaic_mapper import MosaicMapper
-from detecture.data.synthetic.mosaic_source import MosaicSource
+from detecture.data.bank_mappers import MosaicMapper
+from detecture.data.synthetic.bank_source import BankSource
 from detecture.engine.selector_fit import collect, fit
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
@@ -126,7 +126,7 @@ def test_nothing_left_to_find_regions_by():
 
 def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
     model, cache = build(), tmp_path / "evidence.npz"
-    mosaics = MosaicSource(folder=str(bank), count=3, first=0, unruly=0.5)
+    mosaics = BankSource(folder=str(bank), count=3, first=0, unruly=0.5)
     first = collect(model, 10, mosaics, cache, 0)
     (tmp_path / "evidence.npz").touch()
     whole = collect(model, 20, mosaics, cache, 0)
@@ -140,7 +140,7 @@ def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
 
 def test_evidence_that_cannot_be_used(bank, tmp_path):
     model, cache = build(), tmp_path / "evidence.npz"
-    mosaics = MosaicSource(folder=str(bank), count=3, first=0, unruly=0.5)
+    mosaics = BankSource(folder=str(bank), count=3, first=0, unruly=0.5)
     np.savez(cache, evidence=np.zeros((4, 6, 7)), quality=np.zeros((4, 6)))
     with pytest.raises(ConfigError, match=r"evidence\.npz: it holds other figures; remove it"):
         collect(model, 10, mosaics, cache, 0)

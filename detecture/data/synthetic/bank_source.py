@@ -1,4 +1,4 @@
-"""The mosaics that a config asks for: from which textures, how unruly."""
+"""The pictures that a config asks for, composed from a bank: from which textures, how unruly."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,13 @@ import numpy as np
 from detecture.d2 import CfgNode, configurable
 from detecture.data.synthetic.bank import open_bank
 from detecture.data.synthetic.mosaic import compose_mosaic
+from detecture.data.synthetic.scene import Scene
+from detecture.data.synthetic.swatches import compose_swatches
 from detecture.errors import ConfigError
 
 
-class MosaicSource:
-    """Composes mosaics from a bank, which is drawn here where it is missing: that takes minutes.
+class BankSource:
+    """Composes pictures from a bank, which is drawn here where it is missing: that takes minutes.
 
     Every process that it is sent to opens the bank's file for itself.
     """
@@ -25,7 +27,7 @@ class MosaicSource:
             folder: of the texture bank.
             count: number of its textures.
             first: number of its first texture.
-            unruly: see `compose_mosaic`.
+            unruly: of mosaics, see `compose_mosaic`.
 
         Raises:
             ConfigError: `unruly` is no share.
@@ -52,10 +54,18 @@ class MosaicSource:
         """All but the memory map, which must not be sent to workers."""
         return {**self.__dict__, "_bank": None}
 
-    def compose(
+    def mosaic(
         self, seed: int, index: int, size: int, num_regions: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Picture and regions of an address, see `compose_mosaic`."""
+        return compose_mosaic(self._opened(), seed, index, size, num_regions, unruly=self._unruly)
+
+    def swatches(self, seed: int, index: int, size: int) -> Scene:
+        """Picture of an address and the truth about it, see `compose_swatches`."""
+        _, _, first = self._bank_address
+        return compose_swatches(self._opened(), first, seed, index, size)
+
+    def _opened(self) -> np.ndarray:
         if self._bank is None:
             self._bank = open_bank(*self._bank_address)
-        return compose_mosaic(self._bank, seed, index, size, num_regions, unruly=self._unruly)
+        return self._bank

@@ -1,0 +1,116 @@
+"""Trains the describer's look at textures by itself: what the texture of each true region is.
+
+A describer starts from it by MODEL.DESCRIBER.TEXTURE_WEIGHTS. Sentences teach a small VLM the names
+of textures slowly, because colours and places, which it can see by itself, explain most of them.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.data.synthetic import FAMILIES
+from detecture.errors import ConfigError
+from detecture.modeling.describer.describer import checked_widths
+from detecture.modeling.describer.draw import draw_regions
+from detecture.modeling.describer.texture import TextureFeatures
+
+CLASSES: dict[str, tuple[str, ...]] = {
+    "family": tuple(FAMILIES),
+    "orientation": ("none", "horizontal", "vertical", "diagonal"),
+    "scale": ("none", "fine", "medium", "coarse"),
+    "regularity": ("none", "regular", "irregular"),
+    "contrast": ("low", "medium", "high"),
+}
+"""Values of the attributes of `RegionAttributes` that are told apart."""
+
+
+@META_ARCH_REGISTRY.register()
+class TextureClassifier(nn.Module):
+    """A vector of each region, read as log odds of what its texture is."""
+
+    @configurable
+    def __init__(
+        self, *, texture: TextureFeatures, regions_per_picture: int = 3, mask_noise: float = 0.6
+    ) -> None:
+        """Wrap what looks at regions.
+
+        Args:
+            texture: gives as many values for each region as there are `CLASSES` in all.
+            regions_per_picture: regions drawn from each training picture, at most.
+            mask_noise: share of the training masks that are disturbed.
+        """
+        super().__init__()
+        self.texture = texture
+        self.regions_per_picture = regions_per_picture
+        self.mask_noise = mask_noise
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Constructor arguments from a config.
+
+        Raises:
+            CheckpointError: MODEL.DESCRIBER.TEXTURE_WEIGHTS cannot be read or does not fit.
+        """
+        describer = cfg.MODEL.DESCRIBER
+        with torch.random.fork_rng():
+            torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
+            total = sum(len(values) for values in CLASSES.values())
+            texture = TextureFeatures(checked_widths(describer.TEXTURE_WIDTHS), total)
+        if describer.TEXTURE_WEIGHTS:
+            texture.start_from(describer.TEXTURE_WEIGHTS)
+        return {
+            "texture": texture,
+            "regions_per_picture": describer.REGIONS_PER_PICTURE,
+            "mask_noise": describer.MASK_NOISE,
+        }
+
+    def loss_normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, float]:
+        """What the sums of the losses are to be divided by: the number of drawn regions."""
+        most = self.regions_per_picture
+        return {"regions": float(sum(min(most, len(s["attributes"])) for s in batched_inputs))}
+
+    def forward(
+        self, batched_inputs: list[dict[str, Any]], normalizers: dict[str, float] | None = None
+    ) -> dict[str, Tensor]:
+        """Losses of mapped dicts.
+
+        Args:
+            batched_inputs: with `image` (3,S,S), all of one size, `sem_seg`, `descriptions` and
+                `attributes`, the `RegionAttributes` of the regions.
+            normalizers: sums of `loss_normalizers` over the whole effective batch; None: those of
+                these pictures.
+
+        Returns:
+            `loss_family`, `loss_orientation` and so on: mean cross-entropy in nats of a region.
+
+        Raises:
+            ConfigError: it is asked for an evaluation, or the pictures have no attributes.
+        """
+        if not self.training:
+            raise ConfigError(
+                "TextureClassifier only trains a part of the describer: leave DATASETS.TEST empty"
+            )
+        pictures, masks, regions = [], [], []
+        for sample in batched_inputs:
+            if "attributes" not in sample:
+                raise ConfigError(
+                    f"picture {sample['image_id']!r} comes without attributes of its regions: "
+                    "TextureClassifier learns from DATASETS.TRAIN synthetic_swatches alone"
+                )
+            drawn = draw_regions(sample, self.regions_per_picture, self.mask_noise)
+            pictures.append(sample["image"])
+            masks.append(drawn.masks_RSS)
+            regions += [sample["attributes"][number] for number in drawn.numbers]
+        if normalizers is None:
+            normalizers = self.loss_normalizers(batched_inputs)
+        values_NC = self.texture(torch.stack(pictures), masks)
+        parts = values_NC.split([len(values) for values in CLASSES.values()], dim=1)
+        losses = {}
+        for (name, values), odds_Nc in zip(CLASSES.items(), parts, strict=True):
+            target_N = torch.tensor([values.index(getattr(region, name)) for region in regions])
+            total = functional.cross_entropy(odds_Nc, target_N.to(odds_Nc.device), reduction="sum")
+            losses[f"loss_{name}"] = total / normalizers["regions"]
+        return losses
