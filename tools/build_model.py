@@ -21,6 +21,8 @@ from detecture.errors import EXIT_INTERRUPTED
 TOOLS = Path(__file__).resolve().parent
 RECIPES = TOOLS.parent / "configs" / "recipes"
 SHIPPED = TOOLS.parent / "configs" / "texture_grouping.yaml"
+AT_TEXT = ("MODEL.DESCRIBER.TEXTURE_AT", "text")
+"""Where the recipe's describer differs from the one that ships, which is older."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
     joined = output / "texture_grouping.safetensors"
     package = [TOOLS / "package_model.py", "--config-file", SHIPPED, "--output", joined]
     package += ["--parts", selector.result, described.result]
-    package += ["--opts", *overrides] if overrides else []
+    package += ["--opts", *overrides, *AT_TEXT]
     return [
         train("grouping_net"),
         train("grouping_net_wide", *bank, after="grouping_net", ordinal=1),
@@ -113,7 +115,10 @@ def main(argv: list[str] | None = None) -> int:
         if status:
             print(f"build_model: {Path(step.command[0]).name} failed", file=sys.stderr)
             return status
-    print(f"{step.result} is made; see configs/texture_grouping.yaml for its use")
+    print(
+        f"{step.result} is made; use it with configs/texture_grouping.yaml, MODEL.WEIGHTS "
+        f"{step.result} {' '.join(AT_TEXT)}"
+    )
     return 0
 
 

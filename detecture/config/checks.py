@@ -47,6 +47,7 @@ _LEAST = {
     "SOLVER.LR_FACTOR.SEGMENTER": 0,
     "SOLVER.LR_FACTOR.SEG_ROWS": 0,
     "SOLVER.LR_FACTOR.TEXTURE": 0,
+    "SOLVER.LR_FACTOR.TEXTURE_READOUT": 0,
     "SOLVER.LR_FACTOR.VLM": 0,
     "SOLVER.MAX_EPOCHS": 0,
     "SOLVER.MAX_ITER": 1,
@@ -78,6 +79,7 @@ _GREATEST = {
 _CHOICES = {
     "LOSS.LM_CLIFF": ("cosine", "naive", "seg_only", "shifted_zero", "uniform"),
     "LOSS.NORMALIZER": ("global", "published"),
+    "MODEL.DESCRIBER.TEXTURE_AT": ("picture", "text"),
     "MODEL.DTYPE": ("bfloat16", "float32", "float64"),
     "MODEL.VLM.QUANTIZATION": ("none", "4bit", "8bit"),
     "SOLVER.AMP.PRECISION": ("bfloat16", "float16"),

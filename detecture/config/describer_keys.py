@@ -15,6 +15,10 @@ def add_describer_keys(cfg: CfgNode) -> None:
     cfg.MODEL.DESCRIBER.MASK_NOISE = 0.6
     # Also give the VLM a vector for each region from a convolutional net, which sees its texture.
     cfg.MODEL.DESCRIBER.TEXTURE = False
+    # Where that vector is added: to the region's visual tokens ("picture"), or, told as
+    # probabilities of textures, to the embeddings of its text ("text"). The VLM learns names of
+    # textures from the second only; the weights that ship have the first.
+    cfg.MODEL.DESCRIBER.TEXTURE_AT = "picture"
     # Channels of that net's stages at strides 2, 4, 8 and 16; multiples of 8.
     cfg.MODEL.DESCRIBER.TEXTURE_WIDTHS = (24, 48, 96, 160)
     # Checkpoint of TextureClassifier, or of TextureGrouping, whose net it starts from when it is

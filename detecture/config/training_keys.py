@@ -32,8 +32,10 @@ def add_training_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.LR_FACTOR.SEG_ROWS = 1.0
     # .. the segmenter,
     cfg.SOLVER.LR_FACTOR.SEGMENTER = 1.0
-    # .. and the describer's look at textures.
+    # .. the describer's look at textures,
     cfg.SOLVER.LR_FACTOR.TEXTURE = 1.0
+    # .. and the layer by which the VLM reads it.
+    cfg.SOLVER.LR_FACTOR.TEXTURE_READOUT = 1.0
 
     # ---- length and schedule ---------------------------------------------------------------------
     # Length in passes over the training set; it replaces MAX_ITER. 0: MAX_ITER counts.

@@ -67,6 +67,7 @@ def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
         "seg_rows": factors.SEG_ROWS,
         "segmenter": factors.SEGMENTER,
         "texture": factors.TEXTURE,
+        "texture_readout": factors.TEXTURE_READOUT,
     }
     groups = []
     named: Any = model

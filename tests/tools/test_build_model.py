@@ -41,7 +41,7 @@ def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     done = build(output, *small)
     assert done.returncode == 0, done.stderr[-2000:]
     file = output / "texture_grouping.safetensors"
-    words = [*small, "MODEL.WEIGHTS", str(file)]
+    words = [*small, "MODEL.WEIGHTS", str(file), "MODEL.DESCRIBER.TEXTURE_AT", "text"]
     predictor = TexturePredictor.from_config(str(REPO / "configs/texture_grouping.yaml"), words)
     result = predictor(str(REPO / "datasets/samples/photos/coffee.jpg"), count=2)
     assert len(result.descriptions) == 2 and set(np.unique(result.label_map)) <= {1, 2}

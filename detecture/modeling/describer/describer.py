@@ -19,7 +19,7 @@ from detecture.data.prompts import count_phrase, parse_lines, training_descripti
 from detecture.errors import ConfigError
 from detecture.modeling.describer.distinct import other_answer, prefix_of
 from detecture.modeling.describer.draw import DrawnRegions, draw_regions
-from detecture.modeling.describer.texture import TextureFeatures
+from detecture.modeling.describer.texture import TextureFeatures, TextureHint, is_readout
 from detecture.modeling.describer.views import paint_over, square
 from detecture.modeling.losses import weighted_cross_entropy
 from detecture.modeling.vlm import Qwen3VL, build_vlm
@@ -43,7 +43,7 @@ class Describer(nn.Module):
         vlm: Qwen3VL,
         regions_per_picture: int = 3,
         mask_noise: float = 0.6,
-        texture: TextureFeatures | None = None,
+        texture: TextureFeatures | TextureHint | None = None,
     ) -> None:
         """Wrap a VLM.
 
@@ -51,7 +51,8 @@ class Describer(nn.Module):
             vlm: sees a region's view (see `region_views`) and writes.
             regions_per_picture: regions drawn from each training picture, at most.
             mask_noise: share of the training masks that are disturbed.
-            texture: gives a vector for each region, which is added to all of its visual tokens.
+            texture: gives a vector for each region: a `TextureHint` is added to all embeddings of
+                its text, `TextureFeatures` to its visual tokens.
 
         Raises:
             ConfigError: a value is out of its range.
@@ -77,7 +78,8 @@ class Describer(nn.Module):
             widths = checked_widths(describer.TEXTURE_WIDTHS)
             with torch.random.fork_rng():
                 torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
-                texture = TextureFeatures(widths, vlm.hidden_size)
+                kind = TextureHint if describer.TEXTURE_AT == "text" else TextureFeatures
+                texture = kind(widths, vlm.hidden_size)
         return {
             "vlm": vlm,
             "texture": texture,
@@ -89,12 +91,14 @@ class Describer(nn.Module):
 
     def parameters_by_group(self) -> dict[str, dict[str, nn.Parameter]]:
         """What trains, by the group's name in SOLVER.LR_FACTOR and the parameter's name here."""
+        look = [] if self.texture is None else list(self.texture.named_parameters())
+        seen = ((name, p) for name, p in look if not is_readout(name))
+        told = ((name, p) for name, p in look if is_readout(name))
         return {
             "vlm": _prefixed("vlm", self.vlm.backbone_parameters()),
             "seg_rows": _prefixed("vlm", self.vlm.seg_row_parameters()),
-            "texture": {}
-            if self.texture is None
-            else _prefixed("texture", self.texture.named_parameters()),
+            "texture": _prefixed("texture", seen),
+            "texture_readout": _prefixed("texture", told),
         }
 
     def header(self) -> dict[str, Any]:
@@ -157,13 +161,15 @@ class Describer(nn.Module):
     def _prompts(self, shown: Sequence[tuple[Tensor, Tensor]]) -> Prefix:
         """One prompt for each region, of the pictures (3,S,S) and their masks (R,S,S)."""
         views = [view for square_3SS, masks in shown for view in paint_over(square_3SS, masks)]
-        vision = self.vlm.encode_images(views)
+        vision, hint_ND = self.vlm.encode_images(views), None
         if self.texture is not None:
             squares_B3SS = torch.stack([square_3SS for square_3SS, _ in shown])
-            texture_ND = self.texture(squares_B3SS, [masks for _, masks in shown])
-            tokens = vision.tokens_BVD
-            vision = replace(vision, tokens_BVD=tokens + texture_ND.to(tokens)[:, None])
-        return self.vlm.prefix(vision, [ONE] * len(views))
+            hint_ND = self.texture(squares_B3SS, [masks for _, masks in shown])
+            if isinstance(self.texture, TextureFeatures):
+                tokens = vision.tokens_BVD
+                vision = replace(vision, tokens_BVD=tokens + hint_ND.to(tokens)[:, None])
+                hint_ND = None
+        return replace(self.vlm.prefix(vision, [ONE] * len(views)), hint_BD=hint_ND)
 
     # ---- inference --------------------------------------------------------------------------
 

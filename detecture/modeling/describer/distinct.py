@@ -53,6 +53,7 @@ def prefix_of(prefix: Prefix, index: int) -> Prefix:
             tuple(level[row] for level in vision.deepstack),
             vision.grid_B3[row],
         ),
+        None if prefix.hint_BD is None else prefix.hint_BD[row],
     )
 
 

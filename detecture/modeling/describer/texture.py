@@ -14,6 +14,7 @@ from detecture.checkpoint.manifest import verify_checkpoint
 from detecture.checkpoint.misfits import misfits
 from detecture.checkpoint.shipped import locate
 from detecture.checkpoint.weights_file import read_weights
+from detecture.data.synthetic import FAMILIES
 from detecture.errors import CheckpointError
 from detecture.modeling.grouping.net import DEEPEST, ConvTrunk
 
@@ -22,6 +23,28 @@ _INNER = 256
 _LEAST_VARIANCE = 1e-5  # the root's slope at 0 is infinite
 _OF_THE_NET, _OF_THE_CLASSIFIER = "net.", "texture."
 _LAST = "head.3."
+_READOUTS = (_LAST, "readout.")
+
+CLASSES: dict[str, tuple[str, ...]] = {
+    "family": tuple(FAMILIES),
+    "orientation": ("none", "horizontal", "vertical", "diagonal"),
+    "scale": ("none", "fine", "medium", "coarse"),
+    "regularity": ("none", "regular", "irregular"),
+    "contrast": ("low", "medium", "high"),
+}
+"""Values of the attributes of `RegionAttributes` that are told apart."""
+NUM_CLASSES = sum(len(values) for values in CLASSES.values())
+
+
+def by_attribute(values_NC: Tensor) -> dict[str, Tensor]:
+    """Values (N,NUM_CLASSES) as one tensor (N,.) for each attribute of `CLASSES`."""
+    parts = values_NC.split([len(values) for values in CLASSES.values()], dim=1)
+    return dict(zip(CLASSES, parts, strict=True))
+
+
+def is_readout(name: str) -> bool:
+    """Whether a parameter of either class here belongs to the layer that the VLM reads."""
+    return name.startswith(_READOUTS)
 
 
 class TextureFeatures(nn.Module):
@@ -71,9 +94,9 @@ class TextureFeatures(nn.Module):
         """Take over what was trained for something else (in place).
 
         Args:
-            path: a checkpoint of TextureClassifier, which gives all but the last layer, or one with
-                a grouping net (`net.*`), which gives the trunk; a shipped one:
-                `detecture://NAME.safetensors`.
+            path: a checkpoint of TextureClassifier, which gives all layers (the last one only where
+                this has `NUM_CLASSES` values), or one with a grouping net (`net.*`), which gives
+                the trunk; a shipped one: `detecture://NAME.safetensors`.
 
         Raises:
             CheckpointError: it cannot be read, or lacks a layer or has it in another shape.
@@ -81,22 +104,57 @@ class TextureFeatures(nn.Module):
         file = locate(path)
         verify_checkpoint(file)
         found, _ = read_weights(file)
-        own, prefix = self.trunk.state_dict(prefix="trunk."), _OF_THE_NET
+        part: nn.Module = self.trunk
+        prefix = _OF_THE_NET
         if any(name.startswith(_OF_THE_CLASSIFIER) for name in found):
-            own, prefix = self.state_dict(), _OF_THE_CLASSIFIER
-        wanted = {
-            name: prefix + (name.removeprefix("trunk.") if prefix == _OF_THE_NET else name)
-            for name in own
-            if not name.startswith(_LAST)
+            part, prefix = self, _OF_THE_CLASSIFIER
+        other = set()
+        if self.head[-1].out_features != NUM_CLASSES:
+            other = {name for name in part.state_dict() if name.startswith(_LAST)}
+        own = {
+            f"{prefix}{name}": value
+            for name, value in part.state_dict().items()
+            if name not in other
         }
-        given = {name: found[there] for name, there in wanted.items() if there in found}
-        if problems := misfits({name: own[name] for name in wanted}, given):
+        given = {name: found[name] for name in own if name in found}
+        if problems := misfits(own, given):
             raise CheckpointError(
                 f"{file}: no texture for MODEL.DESCRIBER.TEXTURE_WIDTHS: {'; '.join(problems)}. "
                 "Give MODEL.DESCRIBER.TEXTURE_WEIGHTS a checkpoint of TextureClassifier with the "
                 "same ones, or of TextureGrouping with MODEL.GROUPING.WIDTHS as TEXTURE_WIDTHS"
             )
-        self.load_state_dict(given, strict=False)
+        part.load_state_dict({n.removeprefix(prefix): t for n, t in given.items()}, strict=False)
+
+
+class TextureHint(nn.Module):
+    """What the texture of a region is, as probabilities of `CLASSES`, read by a VLM.
+
+    Probabilities and not features: a VLM learns a name for a class in 300 steps, and boundaries
+    between classes not at all.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int], hidden_size: int) -> None:
+        """Make the layers; the last one gives 0, so that a fresh one changes nothing.
+
+        Args:
+            widths: channels of the trunk's stages.
+            hidden_size: D.
+        """
+        super().__init__()
+        self.features = TextureFeatures(widths, NUM_CLASSES)
+        self.readout = nn.Linear(NUM_CLASSES, hidden_size)
+        nn.init.zeros_(self.readout.weight)
+        nn.init.zeros_(self.readout.bias)
+
+    def forward(self, pictures_B3SS: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """One vector (N,D) for each region, see `TextureFeatures.forward`."""
+        odds = by_attribute(self.features(pictures_B3SS, masks)).values()
+        hint_ND: Tensor = self.readout(torch.cat([one.softmax(dim=1) for one in odds], dim=1))
+        return hint_ND
+
+    def start_from(self, path: str) -> None:
+        """See `TextureFeatures.start_from`."""
+        self.features.start_from(path)
 
 
 def _shares(masks_RSS: Tensor) -> list[Tensor]:

@@ -11,20 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
-from detecture.data.synthetic import FAMILIES
 from detecture.errors import ConfigError
 from detecture.modeling.describer.describer import checked_widths
 from detecture.modeling.describer.draw import draw_regions
-from detecture.modeling.describer.texture import TextureFeatures
-
-CLASSES: dict[str, tuple[str, ...]] = {
-    "family": tuple(FAMILIES),
-    "orientation": ("none", "horizontal", "vertical", "diagonal"),
-    "scale": ("none", "fine", "medium", "coarse"),
-    "regularity": ("none", "regular", "irregular"),
-    "contrast": ("low", "medium", "high"),
-}
-"""Values of the attributes of `RegionAttributes` that are told apart."""
+from detecture.modeling.describer.texture import (
+    CLASSES,
+    NUM_CLASSES,
+    TextureFeatures,
+    by_attribute,
+)
 
 
 @META_ARCH_REGISTRY.register()
@@ -57,8 +52,7 @@ class TextureClassifier(nn.Module):
         describer = cfg.MODEL.DESCRIBER
         with torch.random.fork_rng():
             torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
-            total = sum(len(values) for values in CLASSES.values())
-            texture = TextureFeatures(checked_widths(describer.TEXTURE_WIDTHS), total)
+            texture = TextureFeatures(checked_widths(describer.TEXTURE_WIDTHS), NUM_CLASSES)
         if describer.TEXTURE_WEIGHTS:
             texture.start_from(describer.TEXTURE_WEIGHTS)
         return {
@@ -106,11 +100,10 @@ class TextureClassifier(nn.Module):
             regions += [sample["attributes"][number] for number in drawn.numbers]
         if normalizers is None:
             normalizers = self.loss_normalizers(batched_inputs)
-        values_NC = self.texture(torch.stack(pictures), masks)
-        parts = values_NC.split([len(values) for values in CLASSES.values()], dim=1)
         losses = {}
-        for (name, values), odds_Nc in zip(CLASSES.items(), parts, strict=True):
-            target_N = torch.tensor([values.index(getattr(region, name)) for region in regions])
+        for name, odds_Nc in by_attribute(self.texture(torch.stack(pictures), masks)).items():
+            classes = [CLASSES[name].index(getattr(region, name)) for region in regions]
+            target_N = torch.tensor(classes)
             total = functional.cross_entropy(odds_Nc, target_N.to(odds_Nc.device), reduction="sum")
             losses[f"loss_{name}"] = total / normalizers["regions"]
         return losses

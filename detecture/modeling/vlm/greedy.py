@@ -36,6 +36,19 @@ def write_greedily(
     Returns:
         B lists of token ids, of different lengths.
     """
+    with model.get_input_embeddings().hinted(prefix.hint_BD):
+        written = _write(model, chat, prefix, cache, max_new_tokens)
+    return [chat.until_end(row) for row in torch.stack(written, dim=1).tolist()]
+
+
+def _write(
+    model: Qwen3VLForConditionalGeneration,
+    chat: Chat,
+    prefix: Prefix,
+    cache: DynamicCache,
+    max_new_tokens: int,
+) -> list[Tensor]:
+    """The tokens (B,) of each step."""
     valid = prefix.valid_BP.long()
     output = model.model(
         input_ids=prefix.ids_BP,
@@ -66,4 +79,4 @@ def write_greedily(
             past_key_values=cache,
             use_cache=True,
         )
-    return [chat.until_end(row) for row in torch.stack(written, dim=1).tolist()]
+    return written

@@ -311,14 +311,15 @@ class Qwen3VL(nn.Module):
         mask = additive_mask(
             prefix.valid_BP, masks, self.model.dtype, query="answer" if behind else "all"
         )
-        output = self.model.model(
-            input_ids=ids_BL,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            mm_encoder_outputs=None if behind else prefix.vision.as_encoder_output(),
-            use_cache=behind,
-        )
+        with self.model.get_input_embeddings().hinted(prefix.hint_BD):
+            output = self.model.model(
+                input_ids=ids_BL,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                mm_encoder_outputs=None if behind else prefix.vision.as_encoder_output(),
+                use_cache=behind,
+            )
         hidden: Tensor = output.last_hidden_state
         return hidden
 

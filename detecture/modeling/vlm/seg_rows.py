@@ -5,6 +5,9 @@ for two rows, and weight decay still shrinks all others. peft's `trainable_token
 tables at every call. Both wrappers here give the results of tables that hold the rows.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -30,10 +33,24 @@ class _WithRow(nn.Module):
 class SegEmbedding(_WithRow):
     """An embedding whose row `seg_id` is a parameter of its own."""
 
+    _hint_BD: Tensor | None = None
+
     def forward(self, ids: Tensor) -> Tensor:
         """Token ids (...) to vectors (...,D)."""
         vectors: Tensor = self.base(ids)
-        return torch.where((ids == self.seg_id)[..., None], self.row.to(vectors.dtype), vectors)
+        vectors = torch.where((ids == self.seg_id)[..., None], self.row.to(vectors.dtype), vectors)
+        if self._hint_BD is None:
+            return vectors
+        return vectors + self._hint_BD[:, None].to(vectors.dtype)
+
+    @contextmanager
+    def hinted(self, hint_BD: Tensor | None) -> Iterator[None]:
+        """Inside, ids (B,L) get their text's vector of `hint_BD` added; None adds nothing."""
+        self._hint_BD = hint_BD
+        try:
+            yield
+        finally:
+            self._hint_BD = None
 
 
 class SegHead(_WithRow):

@@ -59,6 +59,8 @@ class Prefix:
         positions_3BP: rotary positions in time, height and width.
         start_B: position of the first answer token, the same on all three axes.
         vision: the pictures.
+        hint_BD: for each a vector that is added to all its text embeddings, also those of the
+            answer; or None.
     """
 
     ids_BP: Tensor
@@ -66,6 +68,7 @@ class Prefix:
     positions_3BP: Tensor
     start_B: Tensor
     vision: VisionFeatures
+    hint_BD: Tensor | None = None
 
     def answer_positions(self, length: int) -> Tensor:
         """Rotary positions (3,B,length) of the tokens behind the prompt."""

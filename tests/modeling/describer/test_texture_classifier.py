@@ -15,8 +15,8 @@ from detecture.data.synthetic.bank import open_bank
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
 from detecture.modeling.describer.draw import draw_regions
+from detecture.modeling.describer.texture import CLASSES
 from detecture.modeling.meta_arch import texture_classifier
-from detecture.modeling.meta_arch.texture_classifier import CLASSES
 from tests.micro import micro_overrides, training_batch
 
 WIDTHS = ["MODEL.DESCRIBER.TEXTURE_WIDTHS", "(8,8,16,16)"]
@@ -115,20 +115,23 @@ def test_halves_of_a_batch_add_up(config):
 
 def test_a_describer_starts_from_it(config, tmp_path):
     trained = build(config)
-    torch.nn.init.normal_(trained.texture.head[1].weight)
+    torch.nn.init.normal_(trained.texture.head[-1].weight)
     Checkpointer(trained, tmp_path).save("model")
     words = ["MODEL.META_ARCHITECTURE", "RegionDescriber", "MODEL.DESCRIBER.TEXTURE", "True"]
     words += ["LOSS.LM_WEIGHT", "1.0", "MODEL.VLM.PROMPTS", "describe"]
     words += ["MODEL.DESCRIBER.TEXTURE_WEIGHTS", str(tmp_path / "model.safetensors")]
     own = build(config, *words).describer.texture.state_dict()
-    for name, tensor in trained.texture.state_dict().items():
+    due = trained.texture.state_dict()
+    for name, tensor in due.items():
         if name.startswith("head.3."):
-            # Its classes are not those of the VLM: a fresh layer reads them.
+            # A vector for the VLM, not classes: this layer is a fresh one.
             assert own[name].shape != tensor.shape and not own[name].any()
         else:
             assert torch.equal(own[name], tensor)
-    again = build(config, *words[-2:])  # a classifier goes on from one, its last layer anew
-    assert torch.equal(again.texture.head[1].weight, trained.texture.head[1].weight)
+    at_text = build(config, *words, "MODEL.DESCRIBER.TEXTURE_AT", "text").describer.texture
+    again = build(config, *words[-2:]).texture  # a classifier that goes on from it
+    for look in (at_text.features, again):
+        assert all(torch.equal(tensor, due[name]) for name, tensor in look.state_dict().items())
     wider = ["MODEL.DESCRIBER.TEXTURE_WIDTHS", "(8,8,16,24)"]
     with pytest.raises(CheckpointError, match=r"TEXTURE_WIDTHS.*trunk\.stage_16"):
         build(config, *words, *wider)
