@@ -308,9 +308,8 @@ class Qwen3VL(nn.Module):
     ) -> Tensor:
         """Last hidden states (B,L,D) of prompt and answers, or, with a cache, of the answers."""
         behind = cache is not None
-        mask = additive_mask(
-            prefix.valid_BP, masks, self.model.dtype, query="answer" if behind else "all"
-        )
+        query = "answer" if behind else "all"
+        mask = additive_mask(prefix.valid_BP, masks, self.model.dtype, query=query)
         with self.model.get_input_embeddings().hinted(prefix.hint_BD):
             output = self.model.model(
                 input_ids=ids_BL,
