@@ -8,7 +8,7 @@ from detecture.evaluation.summary import summarize
 from detecture.evaluation.words.agreement import AgreementCounter
 from detecture.evaluation.words.attributes import score_attributes
 from detecture.evaluation.words.form import build_lexicon, score_form
-from detecture.evaluation.words.matching import matched_pair, score_matching
+from detecture.evaluation.words.matching import matched_pair, reordered, score_matching
 from detecture.evaluation.words.picture import WordsPicture, load_pictures, open_run
 
 Progress = Callable[[Iterable[WordsPicture], int], Iterable[WordsPicture]]
@@ -44,7 +44,8 @@ def evaluate_words(
     Returns:
         `dataset`, `method`, `sentences` (`generated` or `true`), `n_pictures`, `n_with_sentences`,
         `regions` (the scores of the masks and of K, with `ci95`), `attributes`, `matching`,
-        `agreement` and `form`; `left_out`: why a part is None.
+        `matching_checked` (with the published sentences at the masks that they were read to be
+        of, where that was read), `agreement` and `form`; `left_out`: why a part is None.
 
     Raises:
         DatasetError, EvaluationError, ImageError: see `open_run` and `load_pictures`.
@@ -60,7 +61,10 @@ def evaluate_words(
         # Pixels of a thousand pictures would fill the memory.
         picture.image, picture.label_map = picture.image[:0], None
         pictures.append(picture)
-    pairs = [pair for pair in map(matched_pair, pictures) if pair is not None]
+    found_pairs = {p.image_id: pair for p in pictures if (pair := matched_pair(p)) is not None}
+    pairs = list(found_pairs.values())
+    turned = [reordered(run.dataset, name, pair) for name, pair in found_pairs.items()]
+    checked = [pair for pair in turned if pair is not None]
     left_out = {}
     procedural = all(picture.regions for picture in pictures)
     if not procedural:
@@ -88,6 +92,7 @@ def evaluate_words(
         },
         "attributes": score_attributes(pictures, bootstrap_samples) if procedural else None,
         "matching": score_matching(pairs, bootstrap_samples) if pairs else None,
+        "matching_checked": score_matching(checked, bootstrap_samples) if checked else None,
         "agreement": agreement.result(bootstrap_samples) if run.has_label_maps else None,
         "form": score_form(
             [p.sentences for p in pictures],

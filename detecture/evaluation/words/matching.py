@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from detecture.data.datasets.description_order import description_order
 from detecture.evaluation.summary import bootstrap_intervals
 from detecture.evaluation.words.parser import parse_sentence
 from detecture.evaluation.words.picture import WordsPicture
@@ -95,7 +96,11 @@ class Similarity:
         }
 
 
-def matched_pair(picture: WordsPicture) -> tuple[list[str], list[str]] | None:
+Pair = tuple[list[str], list[str]]
+"""The two generated sentences of a picture, and the two published ones in the same order."""
+
+
+def matched_pair(picture: WordsPicture) -> Pair | None:
     """The two generated sentences in the order of the published ones, and these.
 
     None where the picture does not have two true regions, both described. A sentence is empty
@@ -110,8 +115,18 @@ def matched_pair(picture: WordsPicture) -> tuple[list[str], list[str]] | None:
     return generated, published
 
 
+def reordered(dataset: str, image_id: str, pair: Pair) -> Pair | None:
+    """The pair with each published sentence at the mask that it was read to be of.
+
+    None where `description_order` does not know which.
+    """
+    generated, published = pair
+    order = description_order(dataset, image_id, published)
+    return (generated, [published[i] for i in order]) if order is not None else None
+
+
 def score_matching(
-    pairs: Sequence[tuple[list[str], list[str]]], bootstrap_samples: int
+    pairs: Sequence[Pair], bootstrap_samples: int
 ) -> dict[str, Any]:
     """Accuracy of two-way matching.
 

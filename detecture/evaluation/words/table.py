@@ -40,11 +40,16 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             )
         yield "true sentences: recall of the generator's own, which do not name everything"
         yield "moved: precision/recall of the same sentences, each at the next region"
-    if report["matching"]:
-        part = report["matching"]
+    for name, how in (
+        ("matching", "two-way matching"),
+        ("matching_checked", "the same, published sentences at the masks they are of"),
+    ):
+        part = report[name]
+        if not part:
+            continue
         yield ""
         yield (
-            f"two-way matching: {_with_interval(part['accuracy'], part['ci95'])}, chance .500; "
+            f"{how}: {_with_interval(part['accuracy'], part['ci95'])}, chance .500; "
             f"{part['n_pictures']:,} pictures, {part['n_ties']} ties, {part['n_incomplete']} "
             "without both sentences"
         )

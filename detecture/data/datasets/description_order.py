@@ -1,0 +1,48 @@
+"""Which published description belongs to which published mask, read from the pictures by eye.
+
+The descriptions of RWTD stand mostly foreground first, its masks in whatever order the collection
+had them: in about half of the pictures the first description is of the second mask. Region scores
+do not see that, since regions are matched by their overlap; everything that asks whether a sentence
+is about its region does. `description_order.json` holds what was read (docs/words.md says how), for
+the pictures that were.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+_FILE = Path(__file__).with_suffix(".json")
+_ORDERS = {"straight": (0, 1), "swapped": (1, 0), "neither": None}
+
+
+def description_order(
+    dataset: str, image_id: str, descriptions: Sequence[str]
+) -> tuple[int, ...] | None:
+    """Order in which a picture's descriptions belong to its masks, where that was read.
+
+    Args:
+        dataset: registered name.
+        image_id: of the picture.
+        descriptions: as published, in the order of the masks.
+
+    Returns:
+        For each mask the index of its description. None: the picture was not read, its
+        descriptions are not those that were read, or they do not stand for one mask each.
+    """
+    read = _read().get(dataset, {}).get(image_id)
+    if read is None or read["descriptions"] != fingerprint(descriptions):
+        return None
+    return _ORDERS[read["order"]]
+
+
+def fingerprint(descriptions: Sequence[str]) -> str:
+    """What a picture's descriptions are recognised by: 12 hexadecimal digits."""
+    return hashlib.sha256("\n".join(descriptions).encode()).hexdigest()[:12]
+
+
+@cache
+def _read() -> dict[str, dict[str, dict[str, str]]]:
+    found: dict[str, dict[str, dict[str, str]]] = json.loads(_FILE.read_text(encoding="utf-8"))
+    return found
