@@ -125,9 +125,7 @@ def reordered(dataset: str, image_id: str, pair: Pair) -> Pair | None:
     return (generated, [published[i] for i in order]) if order is not None else None
 
 
-def score_matching(
-    pairs: Sequence[Pair], bootstrap_samples: int
-) -> dict[str, Any]:
+def score_matching(pairs: Sequence[Pair], bootstrap_samples: int) -> dict[str, Any]:
     """Accuracy of two-way matching.
 
     Args:

@@ -8,7 +8,7 @@ from detecture.data import load_registered
 from detecture.data.ground_truth import load_image_and_truth
 from detecture.data.synthetic.attributes import position
 from detecture.data.synthetic.colors import color_names, rgb_to_lab
-from detecture.errors import DatasetError, EvaluationError
+from detecture.errors import DatasetError
 from detecture.evaluation.words import evaluate_words, format_words
 from detecture.evaluation.words.vocabulary import ATTRIBUTES
 
