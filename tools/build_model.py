@@ -21,6 +21,7 @@ from detecture.errors import EXIT_INTERRUPTED
 TOOLS = Path(__file__).resolve().parent
 RECIPES = TOOLS.parent / "configs" / "recipes"
 SHIPPED = TOOLS.parent / "configs" / "texture_grouping.yaml"
+BANK = "INPUT.TEXTURE_BANK.FOLDER"
 AT_TEXT = ("MODEL.DESCRIBER.TEXTURE_AT", "text")
 """Where the recipe's describer differs from the one that ships, which is older."""
 
@@ -38,6 +39,15 @@ class Stage:
     result: Path
 
 
+def without(key: str, overrides: list[str]) -> tuple[list[str], str]:
+    """Overrides without those of one key, and its last value; empty where there is none."""
+    pairs = list(zip(overrides[::2], overrides[1::2], strict=False))
+    left = [word for name, value in pairs if name != key for word in (name, value)]
+    # A key without a value stays, so that the stages refuse it.
+    left += overrides[2 * len(pairs) :]
+    return left, next((value for name, value in reversed(pairs) if name == key), "")
+
+
 def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list[Stage]:
     """The steps, in order.
 
@@ -45,8 +55,10 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
         output: folder of all stages.
         seed: of all stages; those that go on with an earlier one have the next ones.
         pictures: that the selector is fitted to.
-        overrides: of all stages' configs.
+        overrides: of all stages' configs; a folder for textures counts for the stages that share
+            theirs, the others have textures of their own.
     """
+    overrides, bank_folder = without(BANK, overrides)
 
     def stage(tool: str, name: str, result: str, options: list[str], *joints: object) -> Stage:
         # What joins the stages stands last, so that no override can part them.
@@ -64,7 +76,7 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
         return stage("train_net.py", name, trained(name).name, ["--resume"], *joints)
 
     # Stages with the same textures draw them once.
-    bank = ("INPUT.TEXTURE_BANK.FOLDER", output / "texture_bank")
+    bank = (BANK, bank_folder or output / "texture_bank")
     look = "MODEL.DESCRIBER.TEXTURE_WEIGHTS"
     nouns = train("describer_nouns", *bank, look, trained("grouping_net_unruly"), ordinal=1)
     described = train(

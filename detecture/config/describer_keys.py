@@ -16,8 +16,8 @@ def add_describer_keys(cfg: CfgNode) -> None:
     # Also give the VLM a vector for each region from a convolutional net, which sees its texture.
     cfg.MODEL.DESCRIBER.TEXTURE = False
     # Where that vector is added: to the region's visual tokens ("picture"), or, told as
-    # probabilities of textures, to the embeddings of its text ("text"). The VLM learns names of
-    # textures from the second only; the weights that ship have the first.
+    # probabilities of textures, to the embeddings of its text ("text"). The weights that ship
+    # have the first; the recipe has the second.
     cfg.MODEL.DESCRIBER.TEXTURE_AT = "picture"
     # Channels of that net's stages at strides 2, 4, 8 and 16; multiples of 8.
     cfg.MODEL.DESCRIBER.TEXTURE_WIDTHS = (24, 48, 96, 160)

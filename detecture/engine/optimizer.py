@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from detecture.d2 import CfgNode, build_optimizer
+from detecture.errors import ConfigError
 
 
 def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -14,7 +15,8 @@ def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Opti
     A model with `parameter_groups()` gets one group for each of its parts, with the learning rate
     `SOLVER.BASE_LR * SOLVER.LR_FACTOR.<NAME>` and `SOLVER.WEIGHT_DECAY`. Without it SGD is built
     as Detectron2 does, and AdamW over all parameters that train. Either skips a parameter that has
-    no gradient, so frozen ones get no state. Gradients are clipped by the training step, not here.
+    no gradient, so frozen ones get no state. A part whose factor is 0 is frozen. Gradients are
+    clipped by the training step, not here.
 
     Every group has `peak_lr`, its learning rate before any schedule.
 
@@ -23,6 +25,7 @@ def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Opti
         model: not wrapped; everything that will ever train requires a gradient.
 
     Raises:
+        ConfigError: the learning rates of all parts are 0.
         ValueError: the model names a part that SOLVER.LR_FACTOR does not have.
     """
     solver = cfg.SOLVER
@@ -80,7 +83,16 @@ def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
         parameters = list(group["params"])
         if parameters:
             factor = by_name[group["name"]]
+            if factor == 0.0:
+                # No step would change them, so their gradients need not be computed.
+                for parameter in parameters:
+                    parameter.requires_grad_(False)
             groups.append(
                 {"name": group["name"], "params": parameters, "lr": cfg.SOLVER.BASE_LR * factor}
             )
+    if not any(group["lr"] for group in groups):
+        parts = ", ".join(f"SOLVER.LR_FACTOR.{group['name'].upper()}" for group in groups)
+        raise ConfigError(
+            f"{type(model).__name__} would learn nothing: SOLVER.BASE_LR, or each of {parts}, is 0"
+        )
     return groups

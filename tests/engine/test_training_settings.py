@@ -6,6 +6,7 @@ from toy import ToySegmenter
 
 from detecture.config import make_config
 from detecture.engine import argument_parser, load_model, setup
+from detecture.engine.optimizer import build_training_optimizer
 from detecture.engine.run_folder import reserved
 from detecture.engine.trainer import _check_plan
 from detecture.engine.validation import _less_is_better
@@ -44,6 +45,18 @@ def test_a_refused_training_leaves_the_config_of_the_running_one(tmp_path):
 )
 def test_of_losses_and_errors_less_is_better(metric, less):
     assert _less_is_better(metric) == less
+
+
+def test_a_part_whose_factor_is_0_is_frozen():
+    cfg = config("SOLVER.LR_FACTOR.VLM", 0.0, "SOLVER.OPTIMIZER", "AdamW")
+    model = StagedToy(cfg)
+    groups = build_training_optimizer(cfg, model).param_groups
+    assert {group["name"]: group["lr"] > 0 for group in groups}["vlm"] is False
+    for group in groups:
+        assert all(p.requires_grad == (group["lr"] > 0) for p in group["params"])
+    nothing = config(*(w for g in groups for w in (f"SOLVER.LR_FACTOR.{g['name'].upper()}", 0.0)))
+    with pytest.raises(ConfigError, match=r"would learn nothing: .*LR_FACTOR\.VLM"):
+        build_training_optimizer(nothing, StagedToy(nothing))
 
 
 def test_a_model_without_its_weights_is_told(caplog):

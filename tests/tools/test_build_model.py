@@ -1,7 +1,9 @@
 """tools/build_model.py: the whole recipe, so small that it takes a minute."""
 
+import importlib.util
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,25 @@ def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     same, _ = read_weights(file)
     assert same.keys() == tensors.keys()
     assert all(torch.equal(same[name], tensors[name]) for name in tensors)
+
+
+def test_a_folder_for_textures_is_the_one_of_the_stages_that_share_them(tmp_path):
+    spec = importlib.util.spec_from_file_location("build_model", REPO / "tools/build_model.py")
+    tool = importlib.util.module_from_spec(spec)
+    sys.modules["build_model"] = tool  # its dataclass asks for its module
+    spec.loader.exec_module(tool)
+    folder = str(tmp_path / "mine")
+    key = "INPUT.TEXTURE_BANK.FOLDER"
+    steps = tool.stages(tmp_path, 1, 20, ["SEED", "3", key, folder, "MODEL.DEVICE", "cpu"])
+    given = {
+        step.result.parent.name: [v for k, v in pairwise(step.command) if k == key]
+        for step in steps
+    }
+    sharing = {"grouping_net_wide", "grouping_net_unruly", "grouping_net_full", "describer_nouns"}
+    assert {name for name, folders in given.items() if folders} == sharing
+    assert all(folders == [folder] for folders in given.values() if folders)
+    for step in steps:
+        assert ("MODEL.DEVICE", "cpu") in pairwise(step.command)
 
 
 def test_a_stage_that_fails_ends_it(tmp_path):

@@ -1,8 +1,6 @@
 """Plain pictures of a few textures of a bank, with sentences, for learning their names.
 
-Other than scenes they are shown as they were drawn, without camera, light or variation, and are
-composed in half of the time. Names are learnt from them first: from scenes alone, a small
-describer did not learn them at all.
+Other than in scenes, textures are shown as they were drawn, without camera, light or variation.
 
 Legend: S side of the picture, T side of the bank's textures.
 """
@@ -43,15 +41,15 @@ def compose_swatches(bank: np.ndarray, first: int, seed: int, index: int, size: 
     division = divide(stream(seed, index, _LAYOUT), (size, size), count, edition=LATEST_EDITION)
     masks = division.labels[None] == np.arange(count)[:, None, None]
     image = np.zeros((size, size, 3), np.uint8)
-    attributes = []
     plans = []
     for mask_SS in masks:
         place = int(rng.integers(len(bank)))
         pixels, plan = _shown(rng, bank[place], plan_texture(first + place), size)
         image[mask_SS] = pixels[mask_SS]
         plans.append(plan)
-    for mask_SS, plan in zip(masks, plans, strict=True):
-        attributes.append(describe_region(image, mask_SS, plan))
+    attributes = [
+        describe_region(image, mask_SS, plan) for mask_SS, plan in zip(masks, plans, strict=True)
+    ]
     return Scene(
         image=image,
         masks=masks,

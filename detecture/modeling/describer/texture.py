@@ -108,13 +108,11 @@ class TextureFeatures(nn.Module):
         prefix = _OF_THE_NET
         if any(name.startswith(_OF_THE_CLASSIFIER) for name in found):
             part, prefix = self, _OF_THE_CLASSIFIER
-        other = set()
-        if self.head[-1].out_features != NUM_CLASSES:
-            other = {name for name in part.state_dict() if name.startswith(_LAST)}
+        takes_last = self.head[-1].out_features == NUM_CLASSES
         own = {
             f"{prefix}{name}": value
             for name, value in part.state_dict().items()
-            if name not in other
+            if takes_last or not name.startswith(_LAST)
         }
         given = {name: found[name] for name in own if name in found}
         if problems := misfits(own, given):
@@ -129,8 +127,7 @@ class TextureFeatures(nn.Module):
 class TextureHint(nn.Module):
     """What the texture of a region is, as probabilities of `CLASSES`, read by a VLM.
 
-    Probabilities and not features: a VLM learns a name for a class in 300 steps, and boundaries
-    between classes not at all.
+    Probabilities and not features, so that all the VLM has to learn is a name for each class.
     """
 
     def __init__(self, widths: tuple[int, int, int, int], hidden_size: int) -> None:

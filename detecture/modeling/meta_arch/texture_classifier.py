@@ -1,7 +1,7 @@
 """Trains the describer's look at textures by itself: what the texture of each true region is.
 
-A describer starts from it by MODEL.DESCRIBER.TEXTURE_WEIGHTS. Sentences teach a small VLM the names
-of textures slowly, because colours and places, which it can see by itself, explain most of them.
+A describer starts from it by MODEL.DESCRIBER.TEXTURE_WEIGHTS. Trained with the sentences instead,
+the trunk forgets what it knew: a linear probe for 44 families fell from .49 to .12 in 1,000 steps.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.data.synthetic import RegionAttributes
 from detecture.errors import ConfigError
 from detecture.modeling.describer.describer import checked_widths
 from detecture.modeling.describer.draw import draw_regions
@@ -64,7 +65,7 @@ class TextureClassifier(nn.Module):
     def loss_normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, float]:
         """What the sums of the losses are to be divided by: the number of drawn regions."""
         most = self.regions_per_picture
-        return {"regions": float(sum(min(most, len(s["attributes"])) for s in batched_inputs))}
+        return {"regions": float(sum(min(most, len(_attributes(s))) for s in batched_inputs))}
 
     def forward(
         self, batched_inputs: list[dict[str, Any]], normalizers: dict[str, float] | None = None
@@ -89,15 +90,11 @@ class TextureClassifier(nn.Module):
             )
         pictures, masks, regions = [], [], []
         for sample in batched_inputs:
-            if "attributes" not in sample:
-                raise ConfigError(
-                    f"picture {sample['image_id']!r} comes without attributes of its regions: "
-                    "TextureClassifier learns from DATASETS.TRAIN synthetic_swatches alone"
-                )
+            of_all = _attributes(sample)
             drawn = draw_regions(sample, self.regions_per_picture, self.mask_noise)
             pictures.append(sample["image"])
             masks.append(drawn.masks_RSS)
-            regions += [sample["attributes"][number] for number in drawn.numbers]
+            regions += [of_all[number] for number in drawn.numbers]
         if normalizers is None:
             normalizers = self.loss_normalizers(batched_inputs)
         losses = {}
@@ -107,3 +104,14 @@ class TextureClassifier(nn.Module):
             total = functional.cross_entropy(odds_Nc, target_N.to(odds_Nc.device), reduction="sum")
             losses[f"loss_{name}"] = total / normalizers["regions"]
         return losses
+
+
+def _attributes(sample: dict[str, Any]) -> list[RegionAttributes]:
+    """Of the regions of a mapped picture; a data set that does not have them is a ConfigError."""
+    if "attributes" not in sample:
+        raise ConfigError(
+            f"picture {sample['image_id']!r} comes without attributes of its regions: "
+            "TextureClassifier learns from DATASETS.TRAIN synthetic_swatches alone"
+        )
+    found: list[RegionAttributes] = sample["attributes"]
+    return found

@@ -141,6 +141,8 @@ def test_what_it_cannot_do_is_said(config):
     model = build(config)
     with pytest.raises(ConfigError, match="synthetic_swatches"):
         model(training_batch((2,)))
+    with pytest.raises(ConfigError, match="synthetic_swatches"):
+        model.loss_normalizers(training_batch((2,)))
     with pytest.raises(ConfigError, match=r"DATASETS\.TEST"):
         model.eval()(batch_of(config, [0]))
     with pytest.raises(ConfigError, match="TEXTURE_WIDTHS"):
