@@ -4,10 +4,10 @@
   python tools/build_model.py --output output/recipes
 
 Stages, each named like its config in configs/recipes: the grouping net, the same with larger
-pictures, with regions that vary coarsely, and at full size; the selector of the number of regions;
-the describer, a look at textures that learns by itself what they are, the two together; then the
-joined file. A stage that is finished is not run again; one that was killed goes on where it
-stopped. Exit status: 0 done, otherwise that of the stage that failed.
+pictures, with regions that vary coarsely, and at full size; the mean of the last two; the selector
+of the number of regions; the describer, a look at textures that learns by itself what they are, the
+two together; then the joined file. A stage that is finished is not run again; one that was killed
+goes on where it stopped. Exit status: 0 done, otherwise that of the stage that failed.
 """
 
 import argparse
@@ -82,9 +82,12 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
     described = train(
         "describer_texture", look, trained("describer_nouns"), after="describer", ordinal=2
     )
+    mean = output / "grouping_net_mean.safetensors"
+    averaged = [TOOLS / "average_checkpoints.py", "--output", mean, "--checkpoints"]
+    averaged += [trained("grouping_net_unruly"), trained("grouping_net_full")]
     selector = stage(
         *("fit_selector.py", "selector", "selector.safetensors", ["--pictures", str(pictures)]),
-        *("SEED", seed, "MODEL.WEIGHTS", trained("grouping_net_full")),
+        *("SEED", seed, "MODEL.WEIGHTS", mean),
     )
     joined = output / "texture_grouping.safetensors"
     package = [TOOLS / "package_model.py", "--config-file", SHIPPED, "--output", joined]
@@ -95,6 +98,7 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
         train("grouping_net_wide", *bank, after="grouping_net", ordinal=1),
         train("grouping_net_unruly", *bank, after="grouping_net_wide", ordinal=2),
         train("grouping_net_full", *bank, after="grouping_net_unruly", ordinal=3),
+        Stage([str(word) for word in averaged], mean),
         selector,
         train("describer"),
         nouns,
@@ -110,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for all stages")
     parser.add_argument("--seed", type=int, default=1, help="of all stages (default: 1)")
-    parser.add_argument("--pictures", type=int, default=1700, help="for the selector")
+    parser.add_argument("--pictures", type=int, default=3400, help="for the selector")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides of all stages")
     args = parser.parse_args(argv)
     overrides = [word for word in args.opts if word != "--"]

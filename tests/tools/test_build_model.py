@@ -52,7 +52,7 @@ def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     file.unlink()
     again = build(output, *small)
     assert again.returncode == 0, again.stderr[-2000:]
-    assert again.stdout.count("is there already") == 8
+    assert again.stdout.count("is there already") == 9
     same, _ = read_weights(file)
     assert same.keys() == tensors.keys()
     assert all(torch.equal(same[name], tensors[name]) for name in tensors)
