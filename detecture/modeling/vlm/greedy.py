@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from detecture.modeling.vlm.chat import Chat
+from detecture.modeling.vlm.seg_rows import hinted
 from detecture.modeling.vlm.types import Prefix
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def write_greedily(
     Returns:
         B lists of token ids, of different lengths.
     """
-    with model.get_input_embeddings().hinted(prefix.hint_BD):
+    with hinted(prefix.hint_BD):
         written = _write(model, chat, prefix, cache, max_new_tokens)
     return [chat.until_end(row) for row in torch.stack(written, dim=1).tolist()]
 

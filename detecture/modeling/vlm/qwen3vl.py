@@ -27,6 +27,7 @@ from detecture.modeling.vlm.backbone import Backbone, load_backbone, random_back
 from detecture.modeling.vlm.build import VLM_REGISTRY
 from detecture.modeling.vlm.chat import Chat, load_prompts
 from detecture.modeling.vlm.greedy import write_greedily
+from detecture.modeling.vlm.seg_rows import hinted
 from detecture.modeling.vlm.trained_parts import add_lora, add_seg_rows
 from detecture.modeling.vlm.types import Generated, Prefix, TeacherForced, VisionFeatures, pad
 
@@ -310,7 +311,7 @@ class Qwen3VL(nn.Module):
         behind = cache is not None
         query = "answer" if behind else "all"
         mask = additive_mask(prefix.valid_BP, masks, self.model.dtype, query=query)
-        with self.model.get_input_embeddings().hinted(prefix.hint_BD):
+        with hinted(prefix.hint_BD):
             output = self.model.model(
                 input_ids=ids_BL,
                 attention_mask=mask,
@@ -381,13 +382,9 @@ class Qwen3VL(nn.Module):
         prompt_length = prefix.ids_BP.shape[1]
         if cache.get_seq_length() > prompt_length:
             cache.crop(prompt_length - cache.get_seq_length())
-        hidden = self._run(
-            ids_BA,
-            prefix,
-            [answer_attention(blocks, self.attention)],
-            prefix.answer_positions(ids_BA.shape[1]),
-            cache,
-        )
+        attention = [answer_attention(blocks, self.attention)]
+        positions = prefix.answer_positions(ids_BA.shape[1])
+        hidden = self._run(ids_BA, prefix, attention, positions, cache)
         return blocks, _at(hidden, blocks.seg_position_BK)
 
     def _blocks(self, ids_BA: Tensor, valid_BA: Tensor) -> RegionBlocks:

@@ -7,9 +7,24 @@ tables at every call. Both wrappers here give the results of tables that hold th
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
+
+# transformers calls the embedding with ids alone. Of a context and not of the module, because
+# threads may share a model.
+_HINT: ContextVar[Tensor | None] = ContextVar("_HINT", default=None)
+
+
+@contextmanager
+def hinted(hint_BD: Tensor | None) -> Iterator[None]:
+    """Inside, embeddings of ids (B,L) get their text's vector added; None adds nothing."""
+    token = _HINT.set(hint_BD)
+    try:
+        yield
+    finally:
+        _HINT.reset(token)
 
 
 class _WithRow(nn.Module):
@@ -33,24 +48,12 @@ class _WithRow(nn.Module):
 class SegEmbedding(_WithRow):
     """An embedding whose row `seg_id` is a parameter of its own."""
 
-    _hint_BD: Tensor | None = None
-
     def forward(self, ids: Tensor) -> Tensor:
-        """Token ids (...) to vectors (...,D)."""
+        """Token ids (...) to vectors (...,D); with what `hinted` adds to them."""
         vectors: Tensor = self.base(ids)
         vectors = torch.where((ids == self.seg_id)[..., None], self.row.to(vectors.dtype), vectors)
-        if self._hint_BD is None:
-            return vectors
-        return vectors + self._hint_BD[:, None].to(vectors.dtype)
-
-    @contextmanager
-    def hinted(self, hint_BD: Tensor | None) -> Iterator[None]:
-        """Inside, ids (B,L) get their text's vector of `hint_BD` added; None adds nothing."""
-        self._hint_BD = hint_BD
-        try:
-            yield
-        finally:
-            self._hint_BD = None
+        hint_BD = _HINT.get()
+        return vectors if hint_BD is None else vectors + hint_BD[:, None].to(vectors.dtype)
 
 
 class SegHead(_WithRow):

@@ -1,6 +1,8 @@
 """The describer's convolutional look at textures: what it adds, what trains, what it reads."""
 
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from detecture.modeling.describer.texture import (
     is_readout,
 )
 from detecture.modeling.grouping.net import GroupingNet
+from detecture.modeling.vlm.seg_rows import hinted
 from tests.micro import micro_overrides, training_batch
 
 WIDTHS = (8, 8, 16, 16)
@@ -288,3 +291,19 @@ def test_the_recipe_is_a_config():
     assert cfg.MODEL.VLM.IMAGE_SIZE == 160
     # What the look knows, sentences would unlearn; only how the VLM reads it is trained.
     assert cfg.SOLVER.LR_FACTOR.TEXTURE == 0.0 < cfg.SOLVER.LR_FACTOR.TEXTURE_READOUT
+
+
+def test_threads_that_share_a_model_do_not_mix_their_hints(tmp_path):
+    looking = build(tmp_path, *AT_TEXT).eval()
+    embedding = looking.describer.vlm.model.get_input_embeddings()
+    ids = torch.tensor([[300, 301]])
+    plain, both_inside = embedding(ids).detach(), threading.Barrier(2)
+
+    def added(value):
+        with torch.no_grad(), hinted(torch.full((1, plain.shape[-1]), value)):
+            both_inside.wait(timeout=30)
+            return embedding(ids) - plain
+
+    with ThreadPoolExecutor(2) as pool:
+        for value, found in zip((1.0, 5.0), pool.map(added, (1.0, 5.0)), strict=True):
+            assert torch.allclose(found, torch.full_like(found, value), atol=1e-4)
