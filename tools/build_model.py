@@ -4,10 +4,10 @@
   python tools/build_model.py --output output/recipes
 
 Stages, each named like its config in configs/recipes: the grouping net, the same with larger
-pictures, with regions that vary coarsely, and at full size; the mean of the last two; the selector
-of the number of regions; the describer, a look at textures that learns by itself what they are, the
-two together; then the joined file. A stage that is finished is not run again; one that was killed
-goes on where it stopped. Exit status: 0 done, otherwise that of the stage that failed.
+pictures, and with regions that vary coarsely; the selector of the number of regions; the describer,
+a look at textures that learns by itself what they are, the two together; then the joined file.
+A stage that is finished is not run again; one that was killed goes on where it stopped. Exit
+status: 0 done, otherwise that of the stage that failed.
 """
 
 import argparse
@@ -22,8 +22,6 @@ TOOLS = Path(__file__).resolve().parent
 RECIPES = TOOLS.parent / "configs" / "recipes"
 SHIPPED = TOOLS.parent / "configs" / "texture_grouping.yaml"
 BANK = "INPUT.TEXTURE_BANK.FOLDER"
-AT_TEXT = ("MODEL.DESCRIBER.TEXTURE_AT", "text")
-"""Where the recipe's describer differs from the one that ships, which is older."""
 
 
 @dataclass(frozen=True)
@@ -82,23 +80,18 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
     described = train(
         "describer_texture", look, trained("describer_nouns"), after="describer", ordinal=2
     )
-    mean = output / "grouping_net_mean.safetensors"
-    averaged = [TOOLS / "average_checkpoints.py", "--output", mean, "--checkpoints"]
-    averaged += [trained("grouping_net_unruly"), trained("grouping_net_full")]
     selector = stage(
         *("fit_selector.py", "selector", "selector.safetensors", ["--pictures", str(pictures)]),
-        *("SEED", seed, "MODEL.WEIGHTS", mean),
+        *("SEED", seed, "MODEL.WEIGHTS", trained("grouping_net_unruly")),
     )
     joined = output / "texture_grouping.safetensors"
     package = [TOOLS / "package_model.py", "--config-file", SHIPPED, "--output", joined]
     package += ["--parts", selector.result, described.result]
-    package += ["--opts", *overrides, *AT_TEXT]
+    package += ["--opts", *overrides]
     return [
         train("grouping_net"),
         train("grouping_net_wide", *bank, after="grouping_net", ordinal=1),
         train("grouping_net_unruly", *bank, after="grouping_net_wide", ordinal=2),
-        train("grouping_net_full", *bank, after="grouping_net_unruly", ordinal=3),
-        Stage([str(word) for word in averaged], mean),
         selector,
         train("describer"),
         nouns,
@@ -114,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for all stages")
     parser.add_argument("--seed", type=int, default=1, help="of all stages (default: 1)")
-    parser.add_argument("--pictures", type=int, default=3400, help="for the selector")
+    parser.add_argument("--pictures", type=int, default=1700, help="for the selector")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides of all stages")
     args = parser.parse_args(argv)
     overrides = [word for word in args.opts if word != "--"]
@@ -133,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
             return status
     print(
         f"{step.result} is made; use it with configs/texture_grouping.yaml, MODEL.WEIGHTS "
-        f"{step.result} {' '.join(AT_TEXT)}"
+        f"{step.result}"
     )
     return 0
 

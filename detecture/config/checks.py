@@ -79,7 +79,6 @@ _GREATEST = {
 _CHOICES = {
     "LOSS.LM_CLIFF": ("cosine", "naive", "seg_only", "shifted_zero", "uniform"),
     "LOSS.NORMALIZER": ("global", "published"),
-    "MODEL.DESCRIBER.TEXTURE_AT": ("picture", "text"),
     "MODEL.DTYPE": ("bfloat16", "float32", "float64"),
     "MODEL.VLM.QUANTIZATION": ("none", "4bit", "8bit"),
     "SOLVER.AMP.PRECISION": ("bfloat16", "float16"),

@@ -13,12 +13,9 @@ def add_describer_keys(cfg: CfgNode) -> None:
     # Share of the training masks that are disturbed (shifted, grown, shrunk, frayed), because masks
     # that a model finds are not exact.
     cfg.MODEL.DESCRIBER.MASK_NOISE = 0.6
-    # Also give the VLM a vector for each region from a convolutional net, which sees its texture.
+    # Also tell the VLM what a convolutional net makes of each region's texture: probabilities of
+    # families and attributes, as a vector that is added to all embeddings of its text.
     cfg.MODEL.DESCRIBER.TEXTURE = False
-    # Where that vector is added: to the region's visual tokens ("picture"), or, told as
-    # probabilities of textures, to the embeddings of its text ("text"). The weights that ship
-    # have the first; the recipe has the second.
-    cfg.MODEL.DESCRIBER.TEXTURE_AT = "picture"
     # Channels of that net's stages at strides 2, 4, 8 and 16; multiples of 8.
     cfg.MODEL.DESCRIBER.TEXTURE_WIDTHS = (24, 48, 96, 160)
     # Checkpoint of TextureClassifier, or of TextureGrouping, whose net it starts from when it is

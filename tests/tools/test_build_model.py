@@ -43,7 +43,7 @@ def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     done = build(output, *small)
     assert done.returncode == 0, done.stderr[-2000:]
     file = output / "texture_grouping.safetensors"
-    words = [*small, "MODEL.WEIGHTS", str(file), "MODEL.DESCRIBER.TEXTURE_AT", "text"]
+    words = [*small, "MODEL.WEIGHTS", str(file)]
     predictor = TexturePredictor.from_config(str(REPO / "configs/texture_grouping.yaml"), words)
     result = predictor(str(REPO / "datasets/samples/photos/coffee.jpg"), count=2)
     assert len(result.descriptions) == 2 and set(np.unique(result.label_map)) <= {1, 2}
@@ -52,7 +52,7 @@ def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     file.unlink()
     again = build(output, *small)
     assert again.returncode == 0, again.stderr[-2000:]
-    assert again.stdout.count("is there already") == 9
+    assert again.stdout.count("is there already") == 7
     same, _ = read_weights(file)
     assert same.keys() == tensors.keys()
     assert all(torch.equal(same[name], tensors[name]) for name in tensors)
@@ -70,12 +70,11 @@ def test_a_folder_for_textures_is_the_one_of_the_stages_that_share_them(tmp_path
         step.result.parent.name: [v for k, v in pairwise(step.command) if k == key]
         for step in steps
     }
-    sharing = {"grouping_net_wide", "grouping_net_unruly", "grouping_net_full", "describer_nouns"}
+    sharing = {"grouping_net_wide", "grouping_net_unruly", "describer_nouns"}
     assert {name for name, folders in given.items() if folders} == sharing
     assert all(folders == [folder] for folders in given.values() if folders)
-    of_configs = [step for step in steps if "--config-file" in step.command]
-    assert len(of_configs) == len(steps) - 1  # a mean has no config
-    assert all(("MODEL.DEVICE", "cpu") in pairwise(step.command) for step in of_configs)
+    for step in steps:
+        assert ("MODEL.DEVICE", "cpu") in pairwise(step.command)
 
 
 def test_a_stage_that_fails_ends_it(tmp_path):

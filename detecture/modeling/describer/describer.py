@@ -19,13 +19,15 @@ from detecture.data.prompts import count_phrase, parse_lines, training_descripti
 from detecture.errors import ConfigError
 from detecture.modeling.describer.distinct import other_answer, prefix_of
 from detecture.modeling.describer.draw import DrawnRegions, draw_regions
-from detecture.modeling.describer.texture import TextureFeatures, TextureHint, is_readout
+from detecture.modeling.describer.texture import TextureHint, is_readout
 from detecture.modeling.describer.views import paint_over, square
 from detecture.modeling.losses import weighted_cross_entropy
 from detecture.modeling.vlm import Qwen3VL, build_vlm
 from detecture.modeling.vlm.types import Prefix
 
 ONE = count_phrase(1)
+_MOST_SAID_ANEW = 24
+"""Regions of a picture: each takes as long as several others, and of hundreds most are alike."""
 
 
 class Describer(nn.Module):
@@ -43,7 +45,7 @@ class Describer(nn.Module):
         vlm: Qwen3VL,
         regions_per_picture: int = 3,
         mask_noise: float = 0.6,
-        texture: TextureFeatures | TextureHint | None = None,
+        texture: TextureHint | None = None,
     ) -> None:
         """Wrap a VLM.
 
@@ -51,8 +53,7 @@ class Describer(nn.Module):
             vlm: sees a region's view (see `region_views`) and writes.
             regions_per_picture: regions drawn from each training picture, at most.
             mask_noise: share of the training masks that are disturbed.
-            texture: gives a vector for each region: a `TextureHint` is added to all embeddings of
-                its text, `TextureFeatures` to its visual tokens.
+            texture: gives a vector for each region, which is added to all embeddings of its text.
 
         Raises:
             ConfigError: a value is out of its range.
@@ -78,8 +79,7 @@ class Describer(nn.Module):
             widths = checked_widths(describer.TEXTURE_WIDTHS)
             with torch.random.fork_rng():
                 torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
-                kind = TextureHint if describer.TEXTURE_AT == "text" else TextureFeatures
-                texture = kind(widths, vlm.hidden_size)
+                texture = TextureHint(widths, vlm.hidden_size)
         return {
             "vlm": vlm,
             "texture": texture,
@@ -165,10 +165,6 @@ class Describer(nn.Module):
         if self.texture is not None:
             squares_B3SS = torch.stack([square_3SS for square_3SS, _ in shown])
             hint_ND = self.texture(squares_B3SS, [masks for _, masks in shown])
-            if isinstance(self.texture, TextureFeatures):
-                tokens = vision.tokens_BVD
-                vision = replace(vision, tokens_BVD=tokens + hint_ND.to(tokens)[:, None])
-                hint_ND = None
         return replace(self.vlm.prefix(vision, [ONE] * len(views)), hint_BD=hint_ND)
 
     # ---- inference --------------------------------------------------------------------------
@@ -176,6 +172,8 @@ class Describer(nn.Module):
     @torch.no_grad()
     def describe(self, image_3HW: Tensor, masks_MHW: Tensor) -> list[str]:
         """One sentence for each region, no two alike where the VLM knows another way to put it.
+
+        That way is looked for in the first 24 regions whose sentence another one has.
 
         Args:
             image_3HW: uint8 RGB, of any size.
@@ -194,8 +192,10 @@ class Describer(nn.Module):
         prefix = self._prompts([square(image_3HW, masks_MHW[shown], self.vlm.image_size)])
         answers = self.vlm.write(prefix, self.vlm.new_cache())
         taken: set[tuple[int, ...]] = set()
+        said_anew = 0
         for row, (index, answer) in enumerate(zip(shown, answers, strict=True)):
-            if tuple(answer) in taken:
+            if tuple(answer) in taken and said_anew < _MOST_SAID_ANEW:
+                said_anew += 1
                 answer = other_answer(self.vlm, prefix_of(prefix, row), answer, taken)
             taken.add(tuple(answer))
             sentences[index] = self._text(answer)

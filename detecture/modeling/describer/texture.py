@@ -22,8 +22,7 @@ _STRIDES = (4, 8, 16)
 _INNER = 256
 _LEAST_VARIANCE = 1e-5  # the root's slope at 0 is infinite
 _OF_THE_NET, _OF_THE_CLASSIFIER = "net.", "texture."
-_LAST = "head.3."
-_READOUTS = (_LAST, "readout.")
+_READOUT = "readout."
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "family": tuple(FAMILIES),
@@ -43,24 +42,23 @@ def by_attribute(values_NC: Tensor) -> dict[str, Tensor]:
 
 
 def is_readout(name: str) -> bool:
-    """Whether a parameter of either class here belongs to the layer that the VLM reads."""
-    return name.startswith(_READOUTS)
+    """Whether a parameter of a `TextureHint` belongs to the layer by which the VLM reads it."""
+    return name.startswith(_READOUT)
 
 
-class TextureFeatures(nn.Module):
-    """One vector for each region: means and deviations of convolutional features over its area."""
+class TextureOdds(nn.Module):
+    """Log odds of `CLASSES` of each region, from means and deviations of convolutional features."""
 
-    def __init__(self, widths: tuple[int, int, int, int], hidden_size: int) -> None:
-        """Make the layers; the last one gives 0, so that a fresh one changes nothing.
+    def __init__(self, widths: tuple[int, int, int, int]) -> None:
+        """Make the layers; a fresh one finds all classes equally likely.
 
         Args:
             widths: channels of the trunk's stages.
-            hidden_size: D.
         """
         super().__init__()
         self.trunk = ConvTrunk(widths).to(memory_format=torch.channels_last)
         size = 2 * sum(widths[1:])
-        last = nn.Linear(_INNER, hidden_size)
+        last = nn.Linear(_INNER, NUM_CLASSES)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, _INNER), nn.GELU(), last)
@@ -73,7 +71,7 @@ class TextureFeatures(nn.Module):
             masks: for each picture its regions (R,S,S), bool; they may overlap.
 
         Returns:
-            (N,D) float32, in the order of the masks.
+            (N,NUM_CLASSES) float32, in the order of the masks.
         """
         device = self.trunk.stem.weight.device
         pictures = pictures_B3SS.to(device, torch.float32) / 255.0
@@ -87,16 +85,15 @@ class TextureFeatures(nn.Module):
                 for level_Bpc, share_Rp in zip(cells, shares, strict=True)
             ]
             statistics.append(torch.cat(levels, dim=1))
-        vectors_ND: Tensor = self.head(torch.cat(statistics))
-        return vectors_ND
+        odds_NC: Tensor = self.head(torch.cat(statistics))
+        return odds_NC
 
     def start_from(self, path: str) -> None:
         """Take over what was trained for something else (in place).
 
         Args:
-            path: a checkpoint of TextureClassifier, which gives all layers (the last one only where
-                this has `NUM_CLASSES` values), or one with a grouping net (`net.*`), which gives
-                the trunk; a shipped one: `detecture://NAME.safetensors`.
+            path: a checkpoint of TextureClassifier, which gives all layers, or one with a grouping
+                net (`net.*`), which gives the trunk; a shipped one: `detecture://NAME.safetensors`.
 
         Raises:
             CheckpointError: it cannot be read, or lacks a layer or has it in another shape.
@@ -108,12 +105,7 @@ class TextureFeatures(nn.Module):
         prefix = _OF_THE_NET
         if any(name.startswith(_OF_THE_CLASSIFIER) for name in found):
             part, prefix = self, _OF_THE_CLASSIFIER
-        takes_last = self.head[-1].out_features == NUM_CLASSES
-        own = {
-            f"{prefix}{name}": value
-            for name, value in part.state_dict().items()
-            if takes_last or not name.startswith(_LAST)
-        }
+        own = {f"{prefix}{name}": value for name, value in part.state_dict().items()}
         given = {name: found[name] for name in own if name in found}
         if problems := misfits(own, given):
             raise CheckpointError(
@@ -121,7 +113,7 @@ class TextureFeatures(nn.Module):
                 "Give MODEL.DESCRIBER.TEXTURE_WEIGHTS a checkpoint of TextureClassifier with the "
                 "same ones, or of TextureGrouping with MODEL.GROUPING.WIDTHS as TEXTURE_WIDTHS"
             )
-        part.load_state_dict({n.removeprefix(prefix): t for n, t in given.items()}, strict=False)
+        part.load_state_dict({name.removeprefix(prefix): t for name, t in given.items()})
 
 
 class TextureHint(nn.Module):
@@ -138,20 +130,20 @@ class TextureHint(nn.Module):
             hidden_size: D.
         """
         super().__init__()
-        self.features = TextureFeatures(widths, NUM_CLASSES)
+        self.odds = TextureOdds(widths)
         self.readout = nn.Linear(NUM_CLASSES, hidden_size)
         nn.init.zeros_(self.readout.weight)
         nn.init.zeros_(self.readout.bias)
 
     def forward(self, pictures_B3SS: Tensor, masks: Sequence[Tensor]) -> Tensor:
-        """One vector (N,D) for each region, see `TextureFeatures.forward`."""
-        odds = by_attribute(self.features(pictures_B3SS, masks)).values()
+        """One vector (N,D) for each region, see `TextureOdds.forward`."""
+        odds = by_attribute(self.odds(pictures_B3SS, masks)).values()
         hint_ND: Tensor = self.readout(torch.cat([one.softmax(dim=1) for one in odds], dim=1))
         return hint_ND
 
     def start_from(self, path: str) -> None:
-        """See `TextureFeatures.start_from`."""
-        self.features.start_from(path)
+        """See `TextureOdds.start_from`."""
+        self.odds.start_from(path)
 
 
 def _shares(masks_RSS: Tensor) -> list[Tensor]:

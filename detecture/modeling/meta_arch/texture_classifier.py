@@ -15,12 +15,7 @@ from detecture.data.synthetic import RegionAttributes
 from detecture.errors import ConfigError
 from detecture.modeling.describer.describer import checked_widths
 from detecture.modeling.describer.draw import draw_regions
-from detecture.modeling.describer.texture import (
-    CLASSES,
-    NUM_CLASSES,
-    TextureFeatures,
-    by_attribute,
-)
+from detecture.modeling.describer.texture import CLASSES, TextureOdds, by_attribute
 
 
 @META_ARCH_REGISTRY.register()
@@ -29,12 +24,12 @@ class TextureClassifier(nn.Module):
 
     @configurable
     def __init__(
-        self, *, texture: TextureFeatures, regions_per_picture: int = 3, mask_noise: float = 0.6
+        self, *, texture: TextureOdds, regions_per_picture: int = 3, mask_noise: float = 0.6
     ) -> None:
         """Wrap what looks at regions.
 
         Args:
-            texture: gives as many values for each region as there are `CLASSES` in all.
+            texture: gives log odds of `CLASSES` for each region.
             regions_per_picture: regions drawn from each training picture, at most.
             mask_noise: share of the training masks that are disturbed.
         """
@@ -53,7 +48,7 @@ class TextureClassifier(nn.Module):
         describer = cfg.MODEL.DESCRIBER
         with torch.random.fork_rng():
             torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
-            texture = TextureFeatures(checked_widths(describer.TEXTURE_WIDTHS), NUM_CLASSES)
+            texture = TextureOdds(checked_widths(describer.TEXTURE_WIDTHS))
         if describer.TEXTURE_WEIGHTS:
             texture.start_from(describer.TEXTURE_WEIGHTS)
         return {

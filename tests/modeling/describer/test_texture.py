@@ -15,8 +15,8 @@ from detecture.modeling.describer.distinct import prefix_of
 from detecture.modeling.describer.texture import (
     CLASSES,
     NUM_CLASSES,
-    TextureFeatures,
     TextureHint,
+    TextureOdds,
     _moments,
     _shares,
     by_attribute,
@@ -38,17 +38,14 @@ GROUPING = [
 ]
 
 
-AT_TEXT = [*TEXTURE, "MODEL.DESCRIBER.TEXTURE_AT", "text"]
-
-
 def build(folder, *overrides):
     return build_model(make_config(None, [*micro_overrides(folder), *WORDS, *overrides]))
 
 
-def features():
-    """Small, and with a last layer that is not zero."""
+def small_look():
+    """With a last layer that is not zero."""
     torch.manual_seed(0)
-    look = TextureFeatures(WIDTHS, 12)
+    look = TextureOdds(WIDTHS)
     torch.nn.init.normal_(look.head[-1].weight)
     return look
 
@@ -63,9 +60,8 @@ def picture(size=40):
     return torch.where(left, noise, image), torch.stack([left, ~left])
 
 
-@pytest.mark.parametrize("texture", [TEXTURE, AT_TEXT])
-def test_a_fresh_one_changes_nothing(tmp_path, texture):
-    plain, looking = build(tmp_path), build(tmp_path, *texture)
+def test_a_fresh_one_changes_nothing(tmp_path):
+    plain, looking = build(tmp_path), build(tmp_path, *TEXTURE)
     batch = training_batch((2, 3))
     losses = [model.train()([dict(s) for s in batch])["loss_lm"] for model in (plain, looking)]
     assert torch.equal(*losses)
@@ -74,23 +70,10 @@ def test_a_fresh_one_changes_nothing(tmp_path, texture):
     assert written[0] == written[1]
 
 
-def test_at_the_picture_it_is_added_to_the_visual_tokens(tmp_path):
+def test_it_is_added_to_prompts_and_answers(tmp_path):
     looking = build(tmp_path, *TEXTURE).eval()
-    describer, prefixes = looking.describer, []
-    for scale in (0.0, 1.0):
-        torch.nn.init.normal_(describer.texture.head[-1].weight, std=scale)
-        prefixes.append(describer._prompts([picture()]))
-    added = prefixes[1].vision.tokens_BVD - prefixes[0].vision.tokens_BVD
-    assert added.abs().max() > 0.1 and prefixes[1].hint_BD is None
-    # One vector for all tokens of a view, another one for the other region.
-    assert torch.allclose(added, added[:, :1].expand_as(added), atol=1e-4)
-    assert not torch.allclose(added[0], added[1], atol=1e-2)
-
-
-def test_at_the_text_it_is_added_to_prompts_and_answers(tmp_path):
-    looking = build(tmp_path, *AT_TEXT).eval()
     describer, vlm = looking.describer, looking.describer.vlm
-    torch.nn.init.normal_(describer.texture.features.head[-1].weight)
+    torch.nn.init.normal_(describer.texture.odds.head[-1].weight)
     torch.nn.init.normal_(describer.texture.readout.weight)
     embedded = []
     embedding = vlm.model.get_input_embeddings()
@@ -115,9 +98,8 @@ def test_at_the_text_it_is_added_to_prompts_and_answers(tmp_path):
     assert not embedded[0].any()
 
 
-@pytest.mark.parametrize("texture", [TEXTURE, AT_TEXT])
-def test_what_it_sees_reaches_the_loss(tmp_path, texture):
-    looking, batch = build(tmp_path, *texture).train(), training_batch((2,))
+def test_what_it_sees_reaches_the_loss(tmp_path):
+    looking, batch = build(tmp_path, *TEXTURE).train(), training_batch((2,))
     readout = {
         name: p for name, p in looking.describer.texture.named_parameters() if is_readout(name)
     }
@@ -132,10 +114,10 @@ def test_what_it_sees_reaches_the_loss(tmp_path, texture):
 def test_a_hint_is_read_from_probabilities():
     torch.manual_seed(0)
     hint = TextureHint(WIDTHS, 12)
-    torch.nn.init.normal_(hint.features.head[-1].weight)
+    torch.nn.init.normal_(hint.odds.head[-1].weight)
     torch.nn.init.normal_(hint.readout.weight)
     image, masks = picture()
-    odds = hint.features(image[None], [masks])
+    odds = hint.odds(image[None], [masks])
     assert odds.shape == (2, NUM_CLASSES)
     parts = by_attribute(odds)
     assert [part.shape[1] for part in parts.values()] == [len(v) for v in CLASSES.values()]
@@ -149,13 +131,13 @@ def test_a_hint_is_read_from_probabilities():
 
 
 def test_regions_differ_and_do_not_depend_on_their_company():
-    look = features()
+    look = small_look()
     image, masks = picture()
     other = image.flip(-1)
     with torch.no_grad():
         both = look(torch.stack([image, other]), [masks, masks[:1]])
         alone = look(other[None], [masks[:1]])
-    assert both.shape == (3, 12)
+    assert both.shape == (3, NUM_CLASSES)
     assert not torch.allclose(both[0], both[1], atol=1e-2)
     assert torch.allclose(both[2:], alone, atol=1e-5)
 
@@ -175,7 +157,7 @@ def test_moments_are_those_of_the_regions_pixels():
 
 
 def test_thin_and_empty_regions_stay_finite():
-    look = features()
+    look = small_look()
     image, _ = picture(41)
     masks = torch.zeros(3, 41, 41, dtype=torch.bool)
     masks[0, 40, 40] = True
@@ -187,24 +169,21 @@ def test_thin_and_empty_regions_stay_finite():
 
 
 def test_a_flat_picture_has_finite_gradients():
-    look = features()
+    look = small_look()
     flat = torch.full((1, 3, 32, 32), 7, dtype=torch.uint8)
     look(flat, [torch.ones(1, 32, 32, dtype=torch.bool)]).sum().backward()
     assert all(p.grad.isfinite().all() for p in look.parameters())
 
 
-@pytest.mark.parametrize(
-    ("texture", "readout"), [(TEXTURE, "texture.head.3."), (AT_TEXT, "texture.readout.")]
-)
-def test_it_trains_in_groups_of_its_own(tmp_path, texture, readout):
-    model = build(tmp_path, *texture).train()
+def test_it_trains_in_groups_of_its_own(tmp_path):
+    model = build(tmp_path, *TEXTURE).train()
     for name, parameter in model.describer.texture.named_parameters():
         if name.endswith("head.3.weight") or is_readout(name):
             torch.nn.init.normal_(parameter, std=0.1)
     model(training_batch())["loss_lm"].backward()
     groups = {group["name"]: group["names"] for group in model.parameter_groups()}
     assert all(name.startswith("describer.texture.") for name in groups["texture"])
-    last = {f"describer.{readout}weight", f"describer.{readout}bias"}
+    last = {"describer.texture.readout.weight", "describer.texture.readout.bias"}
     assert set(groups["texture_readout"]) == last
     trained = {name for names in groups.values() for name in names}
     assert trained == {name for name, p in model.named_parameters() if p.requires_grad}
@@ -216,8 +195,8 @@ def test_checkpoints_come_back(tmp_path):
     model = build(tmp_path / "a", *TEXTURE)
     Checkpointer(model, str(tmp_path)).save_weights("kept")
     other = build(tmp_path / "b", *TEXTURE, "MODEL.RANDOM_WEIGHTS_SEED", "5")
-    stem = other.describer.texture.trunk.stem.weight
-    assert not torch.equal(stem, model.describer.texture.trunk.stem.weight)
+    stem = other.describer.texture.odds.trunk.stem.weight
+    assert not torch.equal(stem, model.describer.texture.odds.trunk.stem.weight)
     Checkpointer(other, "").load(str(tmp_path / "kept.safetensors"))
     for (name, a), b in zip(model.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b), name
@@ -236,8 +215,8 @@ def test_a_file_without_it_starts_a_training_but_is_no_whole_model(tmp_path, cap
     vlm = zip(looking.describer.vlm.parameters(), plain.describer.vlm.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in vlm)
     partial = looking.checkpoint_state()
-    partial.pop("describer.texture.trunk.stem.weight")
-    with pytest.raises(CheckpointError, match=r"missing: describer\.texture\.trunk\.stem"):
+    partial.pop("describer.texture.odds.trunk.stem.weight")
+    with pytest.raises(CheckpointError, match=r"missing: describer\.texture\.odds\.trunk\.stem"):
         looking.load_checkpoint_state(partial)
 
     whole = build(tmp_path / "c", *GROUPING, *TEXTURE)
@@ -254,7 +233,7 @@ def test_the_trunk_starts_from_a_grouping_net(tmp_path):
     Checkpointer(grouping, str(tmp_path)).save_weights("net")
     file = str(tmp_path / "net.safetensors")
     weights = ["MODEL.DESCRIBER.TEXTURE_WEIGHTS", file]
-    trunk = build(tmp_path, *TEXTURE, *weights).describer.texture.trunk
+    trunk = build(tmp_path, *TEXTURE, *weights).describer.texture.odds.trunk
     own = dict(grouping.net.named_parameters())
     assert all(torch.equal(p, own[name]) for name, p in trunk.named_parameters())
     assert isinstance(grouping.net, GroupingNet)
@@ -276,7 +255,7 @@ def test_the_trunk_starts_from_a_grouping_net(tmp_path):
 
 def test_shipped_weights_and_bad_widths(tmp_path):
     shipped = "detecture://texture_grouping.safetensors"
-    look = TextureFeatures((24, 48, 96, 160), 12)
+    look = TextureOdds((24, 48, 96, 160))
     before = look.trunk.stem.weight.clone()
     look.start_from(shipped)
     assert not torch.equal(look.trunk.stem.weight, before)
@@ -294,7 +273,7 @@ def test_the_recipe_is_a_config():
 
 
 def test_threads_that_share_a_model_do_not_mix_their_hints(tmp_path):
-    looking = build(tmp_path, *AT_TEXT).eval()
+    looking = build(tmp_path, *TEXTURE).eval()
     embedding = looking.describer.vlm.model.get_input_embeddings()
     ids = torch.tensor([[300, 301]])
     plain, both_inside = embedding(ids).detach(), threading.Barrier(2)
