@@ -8,7 +8,7 @@ from detecture.data import load_registered
 from detecture.data.ground_truth import load_image_and_truth
 from detecture.data.synthetic.attributes import position
 from detecture.data.synthetic.colors import color_names, rgb_to_lab
-from detecture.errors import DatasetError
+from detecture.errors import DatasetError, EvaluationError
 from detecture.evaluation.words import evaluate_words, format_words
 from detecture.evaluation.words.vocabulary import ATTRIBUTES
 
@@ -131,3 +131,34 @@ def test_measured_sentences_tell_that_the_published_ones_are_at_other_masks(rwtd
     assert 0.9 * published["n_pictures"] < read["n_pictures"] < published["n_pictures"]
     text = format_words(found)
     assert f"chance .500; {read['n_pictures']} pictures" in text
+
+
+def test_wrong_input(true_run, tmp_path):
+    with pytest.raises(
+        DatasetError, match=r"no such file; give the folder of an evaluation.*did you mean"
+    ):
+        evaluate_words(true_run.parent, **OPTIONS)
+    with pytest.raises(DatasetError, match="no such file"):
+        evaluate_words(tmp_path / "none", **OPTIONS)
+    with pytest.raises(DatasetError, match="has no picture"):
+        evaluate_words(true_run, "synthetic_test", **OPTIONS)
+    with pytest.raises(DatasetError, match="is unknown"):
+        evaluate_words(true_run, "words_of_procedural_picture", **OPTIONS)
+    silent = reworded(true_run, tmp_path / "silent", lambda texts: [""] * len(texts))
+    with pytest.raises(EvaluationError, match="has a sentence"):
+        evaluate_words(silent, **OPTIONS)
+
+
+def test_half_finished(procedural, tmp_path, scenes):
+    skip = {f"{procedural}_{i:07d}" for i in range(4, len(scenes))}
+    run = write_run(tmp_path / procedural, procedural, lambda _, t: t.descriptions, skip=skip)
+    with pytest.raises(EvaluationError, match=r"4 of the 16 pictures.*--partial"):
+        evaluate_words(run, **OPTIONS)
+    assert evaluate_words(run, partial=True, **OPTIONS)["n_pictures"] == 4
+    (run / "summary.json").unlink()
+    with pytest.raises(EvaluationError, match="is not finished"):
+        evaluate_words(run, **OPTIONS)
+    assert evaluate_words(run, partial=True, **OPTIONS)["dataset"] == procedural
+    next((run / "label_maps").glob("*.png")).unlink()
+    with pytest.raises(DatasetError, match=r"label_maps.*no such file, but others have one"):
+        evaluate_words(run, partial=True, **OPTIONS)
