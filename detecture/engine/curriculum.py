@@ -9,7 +9,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detecture.d2 import comm, hooks
 from detecture.device import is_accelerator
+from detecture.engine.optimizer import freeze_idle_parts
 from detecture.engine.schedule import CurriculumCosine
+from detecture.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,14 @@ def distribute(model: nn.Module) -> nn.Module:
 def enter_stage(model: Any, stage: int, optimizer: Any = None) -> None:
     """Set the stage of a model that has stages; gradients of what trained before are dropped.
 
+    Args:
+        model: not wrapped; one without stages is left as it is.
+        stage: 1 or 2.
+        optimizer: of the model; what it has with a learning rate of 0 stays frozen. None: there is
+            none yet.
+
     Raises:
+        ConfigError: nothing would train.
         RuntimeError: something would train that the optimiser does not have.
     """
     if not hasattr(model, "set_stage"):
@@ -49,6 +58,11 @@ def enter_stage(model: Any, stage: int, optimizer: Any = None) -> None:
     lost = [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in known]
     if lost:
         raise RuntimeError(f"stage {stage} trains what no parameter group has: {', '.join(lost)}")
+    freeze_idle_parts(optimizer)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(
+            f"stage {stage} would train nothing: SOLVER.LR_FACTOR of all of its parts is 0"
+        )
     logger.info(
         "Stage %d: %d of %d parameters train",
         stage,

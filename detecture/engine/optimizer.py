@@ -47,7 +47,22 @@ def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Opti
         optimizer = build_optimizer(without_clipping(cfg), model)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
+    freeze_idle_parts(optimizer)
     return optimizer
+
+
+def freeze_idle_parts(optimizer: torch.optim.Optimizer) -> None:
+    """Freeze what no step would change (in place), so that its gradients are not computed.
+
+    To be called again after anything that lets parts of a model train.
+
+    Args:
+        optimizer: of `build_training_optimizer`.
+    """
+    for group in optimizer.param_groups:
+        if group["peak_lr"] == 0.0:
+            for parameter in group["params"]:
+                parameter.requires_grad_(False)
 
 
 def without_clipping(cfg: CfgNode) -> CfgNode:
@@ -83,10 +98,6 @@ def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
         parameters = list(group["params"])
         if parameters:
             factor = by_name[group["name"]]
-            if factor == 0.0:
-                # No step would change them, so their gradients need not be computed.
-                for parameter in parameters:
-                    parameter.requires_grad_(False)
             groups.append(
                 {"name": group["name"], "params": parameters, "lr": cfg.SOLVER.BASE_LR * factor}
             )

@@ -6,6 +6,7 @@ from toy import ToySegmenter
 
 from detecture.config import make_config
 from detecture.engine import argument_parser, load_model, setup
+from detecture.engine.curriculum import enter_stage
 from detecture.engine.optimizer import build_training_optimizer
 from detecture.engine.run_folder import reserved
 from detecture.engine.trainer import _check_plan
@@ -47,16 +48,34 @@ def test_of_losses_and_errors_less_is_better(metric, less):
     assert _less_is_better(metric) == less
 
 
-def test_a_part_whose_factor_is_0_is_frozen():
+def test_a_part_whose_factor_is_0_is_frozen_in_every_stage():
     cfg = config("SOLVER.LR_FACTOR.VLM", 0.0, "SOLVER.OPTIMIZER", "AdamW")
     model = StagedToy(cfg)
-    groups = build_training_optimizer(cfg, model).param_groups
-    assert {group["name"]: group["lr"] > 0 for group in groups}["vlm"] is False
-    for group in groups:
-        assert all(p.requires_grad == (group["lr"] > 0) for p in group["params"])
-    nothing = config(*(w for g in groups for w in (f"SOLVER.LR_FACTOR.{g['name'].upper()}", 0.0)))
+    optimizer = build_training_optimizer(cfg, model)
+    groups = {group["name"]: group for group in optimizer.param_groups}
+    assert groups["vlm"]["lr"] == 0.0 and len(groups) > 1
+
+    def trains(name):
+        return {p.requires_grad for p in groups[name]["params"]}
+
+    assert trains("vlm") == {False}
+    for stage in (1, 2):
+        enter_stage(model, stage, optimizer)
+        assert trains("vlm") == {False}
+    assert all(trains(name) == {True} for name in groups if name != "vlm")
+
+    def without(names):
+        return config(*(w for n in names for w in (f"SOLVER.LR_FACTOR.{n.upper()}", 0.0)))
+
+    nothing = without(groups)
     with pytest.raises(ConfigError, match=r"would learn nothing: .*LR_FACTOR\.VLM"):
         build_training_optimizer(nothing, StagedToy(nothing))
+    late = without(set(groups) - {"vlm"})
+    model = StagedToy(late)
+    optimizer = build_training_optimizer(late, model)
+    enter_stage(model, 2, optimizer)
+    with pytest.raises(ConfigError, match="stage 1 would train nothing"):
+        enter_stage(model, 1, optimizer)
 
 
 def test_a_model_without_its_weights_is_told(caplog):

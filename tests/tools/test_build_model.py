@@ -58,11 +58,29 @@ def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     assert all(torch.equal(same[name], tensors[name]) for name in tensors)
 
 
-def test_a_folder_for_textures_is_the_one_of_the_stages_that_share_them(tmp_path):
+@pytest.fixture
+def tool(monkeypatch):
     spec = importlib.util.spec_from_file_location("build_model", REPO / "tools/build_model.py")
-    tool = importlib.util.module_from_spec(spec)
-    sys.modules["build_model"] = tool  # its dataclass asks for its module
-    spec.loader.exec_module(tool)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "build_model", module)  # its dataclass asks for it
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("overrides", "left", "value"),
+    [
+        (["A", "1", "K", "x", "B", "2"], ["A", "1", "B", "2"], "x"),
+        (["K", "x", "K", "y"], [], "y"),
+        (["A", "K"], ["A", "K"], ""),  # a value that is called like the key
+        (["A", "1", "K"], ["A", "1", "K"], ""),  # a key without a value is left to the stages
+    ],
+)
+def test_overrides_without_a_key(tool, overrides, left, value):
+    assert tool.without("K", overrides) == (left, value)
+
+
+def test_a_folder_for_textures_is_the_one_of_the_stages_that_share_them(tool, tmp_path):
     folder = str(tmp_path / "mine")
     key = "INPUT.TEXTURE_BANK.FOLDER"
     steps = tool.stages(tmp_path, 1, 20, ["SEED", "3", key, folder, "MODEL.DEVICE", "cpu"])

@@ -17,7 +17,7 @@ _FILE = Path(__file__).with_suffix(".json")
 _ORDERS = {"straight": (0, 1), "swapped": (1, 0), "neither": None}
 
 
-def description_order(
+def order_of_descriptions(
     dataset: str, image_id: str, descriptions: Sequence[str]
 ) -> tuple[int, ...] | None:
     """Order in which a picture's descriptions belong to its masks, where that was read.

@@ -71,6 +71,8 @@ def evaluate_words(
         left_out["attributes"] = "only procedural pictures have true attributes"
     if not pairs:
         left_out["matching"] = "no picture has two described true regions"
+    elif not checked:
+        left_out["matching_checked"] = "which published sentence is of which mask was not read"
     if not run.has_label_maps:
         left_out["agreement"] = (
             "the predicted regions were not kept; evaluate with TEST.SAVE_LABEL_MAPS True"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from detecture.data.datasets.description_order import description_order
+from detecture.data.datasets.description_order import order_of_descriptions
 from detecture.evaluation.summary import bootstrap_intervals
 from detecture.evaluation.words.parser import parse_sentence
 from detecture.evaluation.words.picture import WordsPicture
@@ -118,10 +118,10 @@ def matched_pair(picture: WordsPicture) -> Pair | None:
 def reordered(dataset: str, image_id: str, pair: Pair) -> Pair | None:
     """The pair with each published sentence at the mask that it was read to be of.
 
-    None where `description_order` does not know which.
+    None where `order_of_descriptions` does not know which.
     """
     generated, published = pair
-    order = description_order(dataset, image_id, published)
+    order = order_of_descriptions(dataset, image_id, published)
     return (generated, [published[i] for i in order]) if order is not None else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detecture.data import load_registered
+from detecture.data.datasets.description_order import order_of_descriptions
 from detecture.data.ground_truth import load_image_and_truth
 from detecture.data.image_io import read_label_map
 from detecture.data.synthetic import (
@@ -142,7 +143,7 @@ def load_pictures(run: Run, max_pixels: int, *, true_sentences: bool) -> Iterato
         run: of `open_run`.
         max_pixels: larger files are refused.
         true_sentences: give every predicted region the sentence of the true one that it matches,
-            instead of its own.
+            instead of its own; where `order_of_descriptions` knows which that is, by that.
 
     Raises:
         DatasetError, ImageError: a file is missing or does not go with the others.
@@ -154,7 +155,9 @@ def load_pictures(run: Run, max_pixels: int, *, true_sentences: bool) -> Iterato
         matches = _matches(record, len(sentences))
         own = list(record.get("descriptions", ()))
         if true_sentences:
-            own = [sentences[matches[i]] if i in matches else "" for i in range(len(own))]
+            order = order_of_descriptions(run.dataset, record["image_id"], sentences)
+            true = sentences if order is None else [sentences[i] for i in order]
+            own = [true[matches[i]] if i in matches else "" for i in range(len(own))]
         label_map = None
         if with_maps and "assignment" in record:
             label_map = _label_map(run.folder, record, image.shape[:2], max_pixels)

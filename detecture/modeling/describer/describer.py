@@ -27,7 +27,7 @@ from detecture.modeling.vlm.types import Prefix
 
 ONE = count_phrase(1)
 _MOST_SAID_ANEW = 24
-"""Regions of a picture: each takes as long as several others, and of hundreds most are alike."""
+"""Regions of one picture, at most: each takes as long as several, and of many most are alike."""
 
 
 class Describer(nn.Module):

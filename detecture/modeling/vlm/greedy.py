@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detecture.modeling.vlm.chat import Chat
-from detecture.modeling.vlm.seg_rows import hinted
+from detecture.modeling.vlm.hint import hinted
 from detecture.modeling.vlm.types import Prefix
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from detecture.modeling.vlm.backbone import Backbone, load_backbone, random_back
 from detecture.modeling.vlm.build import VLM_REGISTRY
 from detecture.modeling.vlm.chat import Chat, load_prompts
 from detecture.modeling.vlm.greedy import write_greedily
-from detecture.modeling.vlm.seg_rows import hinted
+from detecture.modeling.vlm.hint import hinted
 from detecture.modeling.vlm.trained_parts import add_lora, add_seg_rows
 from detecture.modeling.vlm.types import Generated, Prefix, TeacherForced, VisionFeatures, pad
 

@@ -5,26 +5,10 @@ for two rows, and weight decay still shrinks all others. peft's `trainable_token
 tables at every call. Both wrappers here give the results of tables that hold the rows.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 import torch
 from torch import Tensor, nn
 
-# transformers calls the embedding with ids alone. Of a context and not of the module, because
-# threads may share a model.
-_HINT: ContextVar[Tensor | None] = ContextVar("_HINT", default=None)
-
-
-@contextmanager
-def hinted(hint_BD: Tensor | None) -> Iterator[None]:
-    """Inside, embeddings of ids (B,L) get their text's vector added; None adds nothing."""
-    token = _HINT.set(hint_BD)
-    try:
-        yield
-    finally:
-        _HINT.reset(token)
+from detecture.modeling.vlm.hint import current_hint
 
 
 class _WithRow(nn.Module):
@@ -49,10 +33,10 @@ class SegEmbedding(_WithRow):
     """An embedding whose row `seg_id` is a parameter of its own."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Token ids (...) to vectors (...,D); with what `hinted` adds to them."""
+        """Token ids (...), inside of `hinted` (B,L), to vectors (...,D)."""
         vectors: Tensor = self.base(ids)
         vectors = torch.where((ids == self.seg_id)[..., None], self.row.to(vectors.dtype), vectors)
-        hint_BD = _HINT.get()
+        hint_BD = current_hint()
         return vectors if hint_BD is None else vectors + hint_BD[:, None].to(vectors.dtype)
 
 

@@ -10,6 +10,7 @@ from detecture.config import make_config
 from detecture.data.synthetic import render_scene
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
+from detecture.modeling.describer import describer as describer_module
 from detecture.modeling.describer import region_views
 from detecture.modeling.describer.distinct import other_answer, prefix_of
 from detecture.modeling.describer.draw import draw_regions
@@ -164,6 +165,22 @@ def test_empty_masks_get_no_sentence(tmp_path):
     assert found[1] == ""
     assert describer.describe(image, masks[1:2]) == [""]
     assert describer.describe(image, masks[:0]) == []
+
+
+def test_of_many_alike_regions_some_are_said_anew(tmp_path, monkeypatch):
+    describer = describer_model(tmp_path).eval().describer
+    write_always(describer, [*describer.vlm.chat.ids("Texture of wool"), describer.vlm.chat.end_id])
+    calls = []
+
+    def other(vlm, prefix, answer, taken):
+        calls.append(len(prefix.ids_BP))
+        return answer
+
+    monkeypatch.setattr(describer_module, "other_answer", other)
+    masks = torch.eye(30, dtype=torch.bool)[:, None].repeat_interleave(30, 1)
+    sentences = describer.describe(torch.zeros(3, 30, 30, dtype=torch.uint8), masks)
+    assert sentences == ["Texture of wool"] * 30
+    assert calls == [1] * 24
 
 
 def test_another_answer_begins_alike_and_is_not_taken(tmp_path):

@@ -23,7 +23,7 @@ from detecture.modeling.describer.texture import (
     is_readout,
 )
 from detecture.modeling.grouping.net import GroupingNet
-from detecture.modeling.vlm.seg_rows import hinted
+from detecture.modeling.vlm.hint import hinted
 from tests.micro import micro_overrides, training_batch
 
 WIDTHS = (8, 8, 16, 16)
