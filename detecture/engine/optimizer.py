@@ -47,6 +47,12 @@ def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Opti
         optimizer = build_optimizer(without_clipping(cfg), model)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
+    if not any(group["peak_lr"] for group in optimizer.param_groups):
+        parts = [f"LR_FACTOR.{g['name'].upper()}" for g in optimizer.param_groups if "name" in g]
+        or_all = f", or all of {', '.join(parts)} are" if parts else ""
+        raise ConfigError(
+            f"{type(model).__name__} would learn nothing: SOLVER.BASE_LR is 0{or_all}"
+        )
     freeze_idle_parts(optimizer)
     return optimizer
 
@@ -101,9 +107,4 @@ def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
             groups.append(
                 {"name": group["name"], "params": parameters, "lr": cfg.SOLVER.BASE_LR * factor}
             )
-    if not any(group["lr"] for group in groups):
-        parts = ", ".join(f"SOLVER.LR_FACTOR.{group['name'].upper()}" for group in groups)
-        raise ConfigError(
-            f"{type(model).__name__} would learn nothing: SOLVER.BASE_LR, or each of {parts}, is 0"
-        )
     return groups

@@ -1,6 +1,7 @@
 """Settings of a training that are told before it, and what guards the folder of a running one."""
 
 import pytest
+import torch
 from staged_toy import StagedToy
 from toy import ToySegmenter
 
@@ -70,6 +71,9 @@ def test_a_part_whose_factor_is_0_is_frozen_in_every_stage():
     nothing = without(groups)
     with pytest.raises(ConfigError, match=r"would learn nothing: .*LR_FACTOR\.VLM"):
         build_training_optimizer(nothing, StagedToy(nothing))
+    plain = config("SOLVER.BASE_LR", 0.0, model=ToySegmenter)
+    with pytest.raises(ConfigError, match=r"would learn nothing: SOLVER\.BASE_LR is 0"):
+        build_training_optimizer(plain, torch.nn.Linear(2, 2))
     late = without(set(groups) - {"vlm"})
     model = StagedToy(late)
     optimizer = build_training_optimizer(late, model)
