@@ -6,6 +6,8 @@ at least `SECOND_SHARE` of them and the two mean colours have different names, b
 that of the larger part first; otherwise the region has the name of its mean colour alone.
 """
 
+import re
+
 import numpy as np
 
 COLOR_NAMES: dict[str, tuple[int, int, int]] = {
@@ -36,6 +38,12 @@ COLOR_NAMES: dict[str, tuple[int, int, int]] = {
     "lavender": (184, 164, 212),
 }
 """Name and sRGB value of every colour that a sentence may name."""
+
+_ANY_NAME = "|".join(sorted(COLOR_NAMES, key=len, reverse=True))
+# `dark teal and teal` are two colours, though the first is none of the names.
+_TWICE = re.compile(
+    rf"(?<!dark )(?<!light )(?<!pale )(?<!deep )(?<!bright )\b({_ANY_NAME}) and \1\b", re.IGNORECASE
+)
 
 SECOND_SHARE = 0.2
 """Least share of a region's pixels that its second colour needs to be named."""
@@ -119,6 +127,11 @@ def color_names(lab: np.ndarray) -> tuple[str, ...]:
         if names[0] != names[1]:
             return names if share >= 0.5 else names[::-1]
     return (color_name(_mean(lab)),)
+
+
+def names_color_twice(sentence: str) -> bool:
+    """Whether a sentence says `X and X` of one of `COLOR_NAMES`, as no true one does."""
+    return _TWICE.search(sentence) is not None
 
 
 def _mean(lab: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from detecture.data.synthetic import FAMILIES, RegionAttributes
-from detecture.data.synthetic.colors import COLOR_NAMES
+from detecture.data.synthetic.colors import COLOR_NAMES, names_color_twice
 from detecture.data.synthetic.editions import FIRST_EDITION, LATEST_EDITION
 from detecture.data.synthetic.phrases import POSITION_PHRASES
 from detecture.data.synthetic.sentences import write_sentences
@@ -46,8 +46,8 @@ def broken_because(sentence: str, lexicon: frozenset[str] | None) -> str | None:
     `, . ; : ' - ( ) & / !`, such as a part of a special token, or no letter or digit at the
     beginning, or two spaces in a row. `cut off`: its last word is one that cannot be last, or its
     last character is not of a word, a full stop, an exclamation mark or a bracket; or brackets do
-    not pair. `repeated`: one word twice in a row. `unknown word`: a word that is not in the
-    lexicon.
+    not pair. `repeated`: one word twice in a row, or `X and X` of a colour. `unknown word`: a word
+    that is not in the lexicon.
 
     Args:
         sentence: of one region.
@@ -63,7 +63,8 @@ def broken_because(sentence: str, lexicon: frozenset[str] | None) -> str | None:
         return "cut off"
     if text.count("(") != text.count(")"):
         return "cut off"
-    if any(a == b for a, b in pairwise(text.lower().replace(",", "").split())):
+    in_a_row = any(a == b for a, b in pairwise(text.lower().replace(",", "").split()))
+    if in_a_row or names_color_twice(text):
         return "repeated"
     if lexicon is not None and not lexicon.issuperset(words):
         return "unknown word"

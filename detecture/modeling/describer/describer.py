@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from detecture.d2 import CfgNode, configurable
 from detecture.data.prompts import count_phrase, parse_lines, training_description
+from detecture.data.synthetic.colors import names_color_twice
 from detecture.errors import ConfigError
 from detecture.modeling.describer.distinct import other_answer, prefix_of
 from detecture.modeling.describer.draw import DrawnRegions, draw_regions
@@ -173,7 +174,8 @@ class Describer(nn.Module):
     def describe(self, image_3HW: Tensor, masks_MHW: Tensor) -> list[str]:
         """One sentence for each region, no two alike where the VLM knows another way to put it.
 
-        That way is looked for in the first 24 regions whose sentence another one has.
+        That way is looked for in the first 24 regions whose sentence another one has, or that names
+        one colour twice.
 
         Args:
             image_3HW: uint8 RGB, of any size.
@@ -193,10 +195,14 @@ class Describer(nn.Module):
         answers = self.vlm.write(prefix, self.vlm.new_cache())
         taken: set[tuple[int, ...]] = set()
         said_anew = 0
+
+        def will_do(answer: list[int]) -> bool:
+            return tuple(answer) not in taken and not names_color_twice(self._text(answer))
+
         for row, (index, answer) in enumerate(zip(shown, answers, strict=True)):
-            if tuple(answer) in taken and said_anew < _MOST_SAID_ANEW:
+            if not will_do(answer) and said_anew < _MOST_SAID_ANEW:
                 said_anew += 1
-                answer = other_answer(self.vlm, prefix_of(prefix, row), answer, taken)
+                answer = other_answer(self.vlm, prefix_of(prefix, row), answer, will_do)
             taken.add(tuple(answer))
             sentences[index] = self._text(answer)
         return sentences

@@ -1,9 +1,9 @@
-"""A second way to put it: another likely answer, where two regions would get the same sentence.
+"""A second way to put it: another likely answer, where the first one will not do.
 
 Legend: A answer tokens, V vocabulary, B pictures.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -17,7 +17,7 @@ ATTEMPTS = 6
 
 @torch.no_grad()
 def other_answer(
-    vlm: Qwen3VL, prefix: Prefix, answer: list[int], taken: Collection[tuple[int, ...]]
+    vlm: Qwen3VL, prefix: Prefix, answer: list[int], will_do: Callable[[list[int]], bool]
 ) -> list[int]:
     """The answer that leaves a greedy one where the VLM was least sure, and goes on greedily.
 
@@ -25,7 +25,7 @@ def other_answer(
         vlm: has written `answer`.
         prefix: prompt of the one picture.
         answer: token ids.
-        taken: answers that are not wanted, `answer` among them.
+        will_do: whether another answer, token ids, is wanted.
 
     Returns:
         Token ids; `answer` itself, where none of the `ATTEMPTS` least sure places gives a new one.
@@ -34,7 +34,7 @@ def other_answer(
         ids_1A = torch.tensor([start], device=prefix.ids_BP.device)
         (rest,) = vlm.write(_behind(prefix, ids_1A), vlm.new_cache())
         found = start + rest
-        if tuple(found) not in taken and vlm.chat.end_id in found:
+        if vlm.chat.end_id in found and will_do(found):
             return found
     return answer
 

@@ -172,7 +172,7 @@ def test_of_many_alike_regions_some_are_said_anew(tmp_path, monkeypatch):
     write_always(describer, [*describer.vlm.chat.ids("Texture of wool"), describer.vlm.chat.end_id])
     calls = []
 
-    def other(vlm, prefix, answer, taken):
+    def other(vlm, prefix, answer, will_do):
         calls.append(len(prefix.ids_BP))
         return answer
 
@@ -181,6 +181,22 @@ def test_of_many_alike_regions_some_are_said_anew(tmp_path, monkeypatch):
     sentences = describer.describe(torch.zeros(3, 30, 30, dtype=torch.uint8), masks)
     assert sentences == ["Texture of wool"] * 30
     assert calls == [1] * 24
+
+
+def test_a_sentence_that_names_one_colour_twice_is_said_anew(tmp_path, monkeypatch):
+    describer = describer_model(tmp_path).eval().describer
+    chat = describer.vlm.chat
+    twice, better = "Texture of dark red and dark red wool", "Texture of dark red and red wool"
+    write_always(describer, [*chat.ids(twice), chat.end_id])
+
+    def other(vlm, prefix, answer, will_do):
+        found = [*chat.ids(better), chat.end_id]
+        assert will_do(found) and not will_do(answer)
+        return found
+
+    monkeypatch.setattr(describer_module, "other_answer", other)
+    image, masks, _ = scene()
+    assert describer.describe(image, masks[:1]) == [better]
 
 
 def test_another_answer_begins_alike_and_is_not_taken(tmp_path):
@@ -197,7 +213,7 @@ def test_another_answer_begins_alike_and_is_not_taken(tmp_path):
 
     vlm.write = write
     own = prefix_of(prefix, 1)
-    other = other_answer(vlm, own, answer, {tuple(answer)})
+    other = other_answer(vlm, own, answer, lambda found: found != answer)
     assert other != answer
     start = kept["ids"][own.ids_BP.shape[1] :]
     assert other[: len(start)] == start
