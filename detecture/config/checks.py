@@ -8,6 +8,9 @@ from typing import Any
 from detecture.d2 import CfgNode
 from detecture.errors import ConfigError
 
+COUNT_WORDS = ("regime", "autonomous", "per_image", "ground_truth_top_k")
+"""What TEST.COUNT may say besides an integer."""
+
 # Least value that makes sense; below it, a run would fail late or do nothing.
 _LEAST = {
     "DATALOADER.NUM_WORKERS": 0,
@@ -64,6 +67,7 @@ _LEAST = {
     "TEST.BOOTSTRAP_SAMPLES": 1,
     "TEST.EARLY_STOPPING_PATIENCE": 0,
     "TEST.EVAL_PERIOD": 0,
+    "TEST.LIMIT": 0,
     "TEST.MAX_FAILURES_IN_A_ROW": 1,
     "TEST.MAX_SCORE_PIXELS": 1,
     "TEST.VALIDATION_PICTURES": 0,
@@ -124,11 +128,9 @@ def check_values(cfg: CfgNode) -> None:
 
 
 def _check_count(count: str) -> None:
-    if count not in ("regime", "autonomous", "per_image") and not (
-        count.isascii() and count.isdigit() and int(count) > 0
-    ):
+    if count not in COUNT_WORDS and not (count.isascii() and count.isdigit() and int(count) > 0):
         raise ConfigError(
-            f"TEST.COUNT {count!r}: use regime, autonomous, per_image or a positive integer"
+            f"TEST.COUNT {count!r}: use {', '.join(COUNT_WORDS)} or a positive integer"
         )
 
 

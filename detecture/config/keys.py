@@ -67,11 +67,14 @@ def add_detecture_config(cfg: CfgNode) -> None:
 
     # ---- evaluation ---------------------------------------------------------------------------
     # What a method may know of K, the number of regions. regime: what the data set's regime
-    # grants | autonomous: nothing | per_image: the true number of each picture | an integer.
+    # grants | autonomous: nothing | per_image: the true number of each picture | an integer |
+    # ground_truth_top_k: as per_image, for a published cell in which one method alone is told.
     cfg.TEST.COUNT = "regime"
     # Tell methods the true descriptions, to measure segmentation apart from describing; every
     # record is marked as oracle.
     cfg.TEST.ORACLE = False
+    # Evaluate only the first pictures of each data set; 0: all.
+    cfg.TEST.LIMIT = 0
     # Constant score of the dustbin, for methods that have none of their own.
     cfg.TEST.DUSTBIN_LOGIT = 0.0
     # Resamples of the pictures behind every 95 % bootstrap interval.

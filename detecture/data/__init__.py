@@ -9,10 +9,12 @@ from detecture.data.datasets.builtin import register_builtin_datasets
 from detecture.data.datasets.from_bank import register_from_bank
 from detecture.data.datasets.register import (
     load_registered,
+    load_test_records,
     register_dataset_json,
     register_texture_dataset,
     require_registered,
 )
+from detecture.data.datasets.stand_ins import register_stand_ins
 from detecture.data.datasets.synthetic import register_synthetic_datasets
 from detecture.data.ground_truth import GroundTruth, load_ground_truth
 from detecture.data.image_io import image_size, read_image, read_mask
@@ -31,10 +33,12 @@ __all__ = [
     "image_size",
     "load_ground_truth",
     "load_registered",
+    "load_test_records",
     "read_image",
     "read_mask",
     "register_dataset_json",
     "register_from_bank",
+    "register_stand_ins",
     "register_synthetic_datasets",
     "register_texture_dataset",
     "require_registered",
@@ -44,3 +48,4 @@ __all__ = [
 register_builtin_datasets()
 register_synthetic_datasets()
 register_from_bank()
+register_stand_ins()

@@ -12,7 +12,7 @@ from detecture.d2 import (
     build_detection_train_loader,
     comm,
 )
-from detecture.data.datasets.register import load_registered
+from detecture.data.datasets.register import load_registered, load_test_records
 from detecture.data.mapper import build_mapper
 from detecture.data.training_stream import StreamDataset, StreamSampler
 from detecture.errors import ConfigError
@@ -34,7 +34,8 @@ def build_texture_test_loader(
         DatasetError: the data set is unknown or cannot be loaded.
         ConfigError: its mapper is unknown, or the config does not go with it.
     """
-    records = [r for r in load_registered(dataset_name) if r["image_id"] not in skip_ids]
+    all_records = load_test_records(dataset_name, cfg.TEST.LIMIT)
+    records = [r for r in all_records if r["image_id"] not in skip_ids]
     mapper = _mapper_of(cfg, dataset_name, is_train=False)
     if not records:  # Detectron2's InferenceSampler refuses to be empty
         nothing: Any = []

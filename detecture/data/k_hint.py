@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from detecture.config.checks import COUNT_WORDS
 from detecture.errors import ConfigError
 
 K_OF_REGIME: dict[str, int | None] = {"single": 1, "pair": 2, "autonomous": None}
 """The number of regions that each regime of a data set grants to every method."""
 
-HINT_KINDS = ("none", "regime", "per_image", "fixed")
+HINT_KINDS = ("none", "regime", "per_image", "ground_truth_top_k", "fixed")
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class KHint:
 
     Attributes:
         kind: `none` (nothing is known), `regime` (the data set's regime grants `k`), `per_image`
-            (`k` is the true number of this picture; such a row is marked) or `fixed` (`k` was
-            given by the user).
+            (`k` is the true number of this picture; such a row is marked), `ground_truth_top_k`
+            (the same, told to one method alone, as in a published cell; marked apart) or `fixed`
+            (`k` was given by the user).
         k: the number; None exactly when `kind` is `none`.
 
     Raises:
@@ -44,15 +46,15 @@ def resolve_k_hint(
     """The hint for one picture.
 
     Args:
-        count: `TEST.COUNT`: `regime`, `autonomous`, `per_image` or a positive integer (as a number
-            or as text).
+        count: `TEST.COUNT`: `regime`, `autonomous`, `per_image`,
+            `ground_truth_top_k` or a positive integer (as a number or as text).
         k_regime: the data set's regime: `single`, `pair` or `autonomous`.
         true_k: the picture's true number of regions, or a function that finds it; only used (and
-            called) when `count` is `per_image`.
+            called) when `count` is `per_image` or `ground_truth_top_k`.
 
     Raises:
-        ConfigError: `count` or `k_regime` is none of the above, or `per_image` is asked for where
-            no true number is known.
+        ConfigError: `count` or `k_regime` is none of the above, or a true number is asked for where
+            none is known.
     """
     if k_regime not in K_OF_REGIME:
         raise ConfigError(f"k_regime {k_regime!r}: use one of {', '.join(K_OF_REGIME)}")
@@ -61,17 +63,15 @@ def resolve_k_hint(
     if count == "regime":
         granted = K_OF_REGIME[k_regime]
         return KHint() if granted is None else KHint("regime", granted)
-    if count == "per_image":
+    if count in ("per_image", "ground_truth_top_k"):
         if true_k is None:
             raise ConfigError(
-                "TEST.COUNT per_image needs pictures with ground truth; use regime, autonomous or "
+                f"TEST.COUNT {count} needs pictures with ground truth; use regime, autonomous or "
                 "an integer here"
             )
-        return KHint("per_image", true_k() if callable(true_k) else true_k)
+        return KHint(str(count), true_k() if callable(true_k) else true_k)
     if not isinstance(count, bool) and str(count).isascii() and str(count).isdigit():
         number = int(count)
         if number > 0:
             return KHint("fixed", number)
-    raise ConfigError(
-        f"TEST.COUNT {count!r}: use regime, autonomous, per_image or a positive integer"
-    )
+    raise ConfigError(f"TEST.COUNT {count!r}: use {', '.join(COUNT_WORDS)} or a positive integer")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from detecture.checkpoint.atomic import write_atomic
 from detecture.d2 import CfgNode, DatasetEvaluator, MetadataCatalog, Registry, comm
-from detecture.data import load_ground_truth, load_registered
+from detecture.data import load_ground_truth, load_test_records
 from detecture.errors import DatasetError, EvaluationError, ImageError
 from detecture.evaluation.fingerprint import evaluation_fingerprint
 from detecture.evaluation.label_map import InvalidOutput, check_output, scores_to_label_map
@@ -63,7 +63,7 @@ class TextureSegEvaluator(DatasetEvaluator):
         self.oracle: bool = cfg.TEST.ORACLE
         self.count = str(cfg.TEST.COUNT)
         self.method: str = cfg.MODEL.META_ARCHITECTURE
-        dataset = load_registered(dataset_name)
+        dataset = load_test_records(dataset_name, cfg.TEST.LIMIT)
         self._dataset = {record["image_id"]: record for record in dataset}
         self._records = RecordFolder(self.folder, evaluation_fingerprint(cfg, dataset))
         self._new: list[Record] = []

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,16 @@ def evaluation_fingerprint(cfg: CfgNode, dataset: Iterable[dict[str, Any]]) -> d
             hashed; of a base model that is a folder, sizes and times count.
         dataset: dataset dicts; the contents of their picture and mask files are hashed.
     """
+    return fingerprint_with_data(cfg, hash_dataset(dataset))
+
+
+def fingerprint_with_data(cfg: CfgNode, data_hash: str) -> dict[str, str]:
+    """As `evaluation_fingerprint`, for a data set whose `hash_dataset` is known."""
     return {
         "config": _hash_config(cfg),
         "weights": hash_weights(cfg.MODEL.WEIGHTS),
         "files of the config": _hash_named_files(cfg.MODEL),
-        "data": _hash_dataset(dataset),
+        "data": data_hash,
         "code": _hash_code(),
     }
 
@@ -92,7 +98,8 @@ def _stamp(path: Path, *, hashed: bool) -> str:
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
-def _hash_dataset(dataset: Iterable[dict[str, Any]]) -> str:
+def hash_dataset(dataset: Iterable[dict[str, Any]]) -> str:
+    """Hash of dataset dicts and of the contents of the files that they name."""
     digest = hashlib.sha256()
     for record in dataset:
         textures = record.get("textures", [])
@@ -111,6 +118,7 @@ def _content(path: Path | None) -> str:
         return "unreadable"
 
 
+@cache
 def _hash_code() -> str:
     """Hash of the package's own source."""
     root = Path(detecture.__file__).parent

@@ -13,6 +13,7 @@ from detecture.errors import ConfigError
         ("autonomous", "pair", KHint("none", None)),
         ("per_image", "autonomous", KHint("per_image", 5)),
         ("per_image", "pair", KHint("per_image", 5)),
+        ("ground_truth_top_k", "autonomous", KHint("ground_truth_top_k", 5)),
         ("3", "pair", KHint("fixed", 3)),
         (3, "autonomous", KHint("fixed", 3)),
     ],
@@ -32,7 +33,7 @@ def test_true_k_is_found_only_when_it_is_needed():
 
 @pytest.mark.parametrize("count", ["", "two", "-1", "0", 0, -2, "2.0", True, None, "²"])
 def test_wrong_count(count):
-    with pytest.raises(ConfigError, match="regime, autonomous, per_image or a positive integer"):
+    with pytest.raises(ConfigError, match="ground_truth_top_k or a positive integer"):
         resolve_k_hint(count, "pair", 2)
 
 

@@ -109,6 +109,20 @@ def load_registered(name: str) -> Sequence[dict[str, Any]]:
     return records
 
 
+def load_test_records(name: str, limit: int) -> Sequence[dict[str, Any]]:
+    """The records that an evaluation is over: the first `limit` (TEST.LIMIT) of a data set.
+
+    Args:
+        name: a registered data set.
+        limit: number of pictures; 0: all.
+
+    Raises:
+        DatasetError: see `load_registered`.
+    """
+    records = load_registered(name)
+    return records[:limit] if limit else records
+
+
 def require_registered(name: str) -> None:
     """Check that a data set of this name exists.
 

@@ -32,6 +32,7 @@ from detecture.data.synthetic.scene import (
     LEAST_SIZE,
     MOST_REGIONS,
     Scene,
+    plan_of,
     render_scene,
 )
 
@@ -45,5 +46,6 @@ __all__ = [
     "MOST_REGIONS",
     "RegionAttributes",
     "Scene",
+    "plan_of",
     "render_scene",
 ]

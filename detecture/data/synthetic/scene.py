@@ -64,6 +64,15 @@ class Scene:
         return content.hexdigest()
 
 
+def plan_of(seed: int, index: int) -> tuple[int, bool]:
+    """K of the picture of an address, and whether a part of it stays unlabelled, undrawn."""
+    return _plan(stream(seed, index, PLAN))
+
+
+def _plan(rng: np.random.Generator) -> tuple[int, bool]:
+    return int(rng.integers(1, MOST_REGIONS + 1)), bool(rng.random() < _UNLABELLED_PROB)
+
+
 def render_scene(
     seed: int,
     index: int,
@@ -96,11 +105,11 @@ def render_scene(
         )
     check_edition(edition)
     rng = stream(seed, index, PLAN)
-    drawn = int(rng.integers(1, MOST_REGIONS + 1))
+    drawn, leaves_part = _plan(rng)
     count = drawn if num_regions is None else num_regions
     if not 1 <= count <= MOST_REGIONS:
         raise DatasetError(f"num_regions {count}: a picture has 1 to {MOST_REGIONS} regions")
-    unlabelled = UNLABELLED_SHARE if rng.random() < _UNLABELLED_PROB else None
+    unlabelled = UNLABELLED_SHARE if leaves_part else None
     division = divide(stream(seed, index, LAYOUT), (size, size), count, unlabelled, layout, edition)
     labels = division.labels
 

@@ -1,0 +1,156 @@
+"""Where a cell stands: what its folder holds, against what it would be run with today."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from detecture.benchmark.protocol import Cell
+from detecture.benchmark.results import CellResult
+from detecture.config import make_config
+from detecture.data import load_test_records
+from detecture.errors import DatasetError, DetectureError
+from detecture.evaluation.fingerprint import fingerprint_with_data, hash_dataset
+from detecture.evaluation.records import RecordFolder
+
+FAILURE = "failure.json"
+"""In a cell's folder: why its last run failed; a run that succeeds removes it."""
+
+
+_NO_DATA = "data: "
+
+
+def is_without_data(result: CellResult) -> bool:
+    """Whether a cell cannot be run because its data set is not there."""
+    return result.state == "missing" and result.note.startswith(_NO_DATA)
+
+
+def records_folder(root: Path, cell: Cell) -> Path:
+    """Where the evaluation of a cell keeps records, summary and label maps."""
+    return cell.folder(root) / "inference" / cell.dataset
+
+
+def survey(root: Path, cells: Iterable[Cell]) -> list[CellResult]:
+    """The state and the figures of every cell; nothing is run or written."""
+    return [look_at(root, cell) for cell in cells]
+
+
+def look_at(root: Path, cell: Cell) -> CellResult:
+    """The state and the figures of one cell."""
+    state, note, summary = _state(root, cell)
+    folder = records_folder(root, cell)
+    return CellResult(
+        method=cell.method.name,
+        label=cell.method.label,
+        dataset=cell.dataset,
+        variant=cell.variant,
+        k_access=cell.k_access,
+        state=state,
+        note=note,
+        random_weights=cell.random_weights,
+        summary=summary,
+        folder=folder if folder.is_dir() else None,
+    )
+
+
+def pictures_of(cell: Cell) -> int:
+    """How many pictures a cell has.
+
+    Raises:
+        DatasetError: its data set is not there.
+    """
+    return len(load_test_records(cell.dataset, cell.limit))
+
+
+def finished_pictures(root: Path, cell: Cell) -> int:
+    """How many pictures have a record by now, without looking at whether they are still valid."""
+    folder = records_folder(root, cell)
+    try:
+        return sum(
+            max(path.read_bytes().count(b"\n") - 1, 0) for path in folder.glob("records*.jsonl")
+        )
+    except OSError:  # renamed while it was read
+        return 0
+
+
+def _state(root: Path, cell: Cell) -> tuple[str, str, dict[str, Any] | None]:
+    folder = records_folder(root, cell)
+    try:
+        records = RecordFolder(folder, _fingerprint(cell))
+        due = pictures_of(cell)
+    except DatasetError as error:
+        return "missing", f"{_NO_DATA}{error}", None
+    except DetectureError as error:
+        return "failed", str(error), None
+    changed = records.differences()
+    finished = records.read()
+    summary = _summary(records.summary_path)
+    failure = read_failure(cell.folder(root))
+    if failure:
+        return "failed", failure, None
+    if changed:
+        return "stale", f"{' and '.join(changed)} changed since it was run", summary
+    if summary is not None and len(finished) >= due:
+        return "done", "", summary
+    if finished:
+        return "partial", f"{len(finished)} of {due} pictures", None
+    return "missing", "not run", None
+
+
+def read_failure(folder: Path) -> str:
+    """Why the last run of a cell failed; empty where it did not."""
+    try:
+        return str(json.loads((folder / FAILURE).read_text(encoding="utf-8"))["note"])
+    except OSError:
+        return ""
+    except (ValueError, KeyError, TypeError):
+        return f"{folder / FAILURE} cannot be read"
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _fingerprint(cell: Cell) -> dict[str, str]:
+    cfg = make_config(cell.config, cell.overrides())
+    return fingerprint_with_data(cfg, _data_hash(cell.dataset, cell.limit))
+
+
+@lru_cache(maxsize=64)
+def _data_hash(dataset: str, limit: int) -> str:
+    """Once for all cells of a data set: it may have thousands of files."""
+    return hash_dataset(load_test_records(dataset, limit))
+
+
+def best_variants(results: Sequence[CellResult]) -> list[CellResult]:
+    """One result for each method and data set: of several variants the best one that is done.
+
+    By the headline metric. While one is missing, the best of the others is shown, and the note says
+    which are not done; where none is done, the first stands for all.
+    """
+    grouped: dict[tuple[str, str], list[CellResult]] = {}
+    for result in results:
+        grouped.setdefault((result.method, result.dataset), []).append(result)
+    return [_best(group) for group in grouped.values()]
+
+
+def _best(group: Sequence[CellResult]) -> CellResult:
+    done = [one for one in group if one.state == "done" and one.summary is not None]
+    if not done:
+        return group[0]
+    best = max(done, key=_headline)
+    left = [f"{one.variant} {one.state}" for one in group if one.state != "done"]
+    if not left:
+        return best
+    return replace(best, note=f"best of the variants that are done; {', '.join(left)}")
+
+
+def _headline(result: CellResult) -> float:
+    summary = result.summary or {}
+    return float(summary.get(summary.get("headline", "mIoU"), 0.0))

@@ -1,0 +1,319 @@
+"""Which methods meet which data sets, in which variants, and what each may know: read from a file.
+
+`configs/benchmark.yaml` holds it as data; its first lines describe the form.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detecture.d2 import MetadataCatalog
+from detecture.data import require_registered
+from detecture.data.k_hint import K_OF_REGIME
+from detecture.errors import ConfigError
+
+K_ACCESS = {
+    "none": "autonomous",
+    "regime": "regime",
+    "per_image": "per_image",
+    "ground_truth_top_k": "ground_truth_top_k",
+}
+"""What a method is told of the number of regions, and the TEST.COUNT that tells it so."""
+
+_LEAKS = frozenset({"per_image", "ground_truth_top_k"})
+_SUBJECT = "{subject}"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method and the variants that it has.
+
+    Attributes:
+        name: in the protocol file.
+        label: for tables.
+        config: yaml of the method.
+        random_config: the same method at tiny size with random weights; None where it has none.
+        variants: config overrides of each, by name; texts may hold `{subject}`.
+    """
+
+    name: str
+    label: str
+    config: Path
+    random_config: Path | None
+    variants: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a method takes part in a regime, or on one data set.
+
+    Attributes:
+        variants: names; where there are several, the best one is reported, and named.
+        k_access: a key of `K_ACCESS`.
+    """
+
+    variants: tuple[str, ...]
+    k_access: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A named set of entries.
+
+    Attributes:
+        name: in the protocol file.
+        note: what it is for.
+        datasets: registered names, in the order of the tables.
+        entries: by the method's name, then by a data set's name or a regime.
+    """
+
+    name: str
+    note: str
+    datasets: tuple[str, ...]
+    entries: Mapping[str, Mapping[str, Entry]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant of a method on one data set.
+
+    Attributes:
+        method: of the protocol file.
+        variant: its name.
+        dataset: registered name.
+        k_access: a key of `K_ACCESS`.
+        random_weights: run the tiny config with random weights.
+        limit: number of pictures; 0: all.
+    """
+
+    method: Method
+    variant: str
+    dataset: str
+    k_access: str
+    random_weights: bool = False
+    limit: int = 0
+
+    @property
+    def config(self) -> Path:
+        """The yaml that is run."""
+        if self.random_weights and self.method.random_config is not None:
+            return self.method.random_config
+        return self.method.config
+
+    def overrides(self) -> list[str]:
+        """Config overrides: those of the variant, what it is told of K, and the pictures."""
+        subject = MetadataCatalog.get(self.dataset).get("subject", "")
+        words: list[str] = []
+        for key, value in self.method.variants[self.variant].items():
+            words += [key, repr(_filled(value, subject))]
+        words += ["DATASETS.TEST", repr((self.dataset,)), "TEST.COUNT", K_ACCESS[self.k_access]]
+        return [*words, "TEST.LIMIT", str(self.limit)]
+
+    def folder(self, root: Path) -> Path:
+        """Where it is evaluated; the same for all protocols that ask for the same."""
+        method = f"{self.method.name}-random" if self.random_weights else self.method.name
+        dataset = f"{self.dataset}-first-{self.limit}" if self.limit else self.dataset
+        return root / "cells" / method / self.variant / f"{dataset}-{self.k_access}"
+
+
+@dataclass(frozen=True)
+class ProtocolFile:
+    """All that a protocol file holds.
+
+    Attributes:
+        path: of the file.
+        methods: by name, in the order of the tables.
+        protocols: by name.
+    """
+
+    path: Path
+    methods: Mapping[str, Method]
+    protocols: Mapping[str, Protocol]
+
+    def cells(
+        self,
+        protocol: str,
+        methods: Iterable[str] = (),
+        datasets: Iterable[str] = (),
+        *,
+        random_weights: bool = False,
+        limit: int = 0,
+    ) -> list[Cell]:
+        """The cells of a protocol, method by method.
+
+        Args:
+            protocol: its name.
+            methods: only these; empty: all that the protocol has.
+            datasets: only these, registered names; empty: those of the protocol.
+            random_weights: use the tiny config of every method that has one.
+            limit: number of pictures of each data set; 0: all.
+
+        Raises:
+            ConfigError: a name is unknown, or a variant needs a subject that a data set has not.
+            DatasetError: a data set is not registered.
+        """
+        plan = _one_of(self.path, "protocol", protocol, self.protocols)
+        chosen = list(methods) or list(plan.entries)
+        for name in chosen:
+            _one_of(self.path, f"method of protocol {protocol!r}", name, plan.entries)
+        names = list(datasets) or list(plan.datasets)
+        for name in names:
+            require_registered(name)
+        return [
+            Cell(method, variant, dataset, entry.k_access, tiny, limit)
+            for method in self.methods.values()
+            if method.name in chosen
+            for tiny in [random_weights and method.random_config is not None]
+            for dataset in names
+            for entry in [_entry_for(plan.entries[method.name], dataset)]
+            if entry is not None
+            for variant in entry.variants
+            if _fits(self.path, method, variant, dataset)
+        ]
+
+
+def read_protocols(path: Path) -> ProtocolFile:
+    """Read and check a protocol file.
+
+    Raises:
+        ConfigError: it cannot be read, or names the key that is wrong and what it may be.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is no yaml of plain values ({error})") from error
+    sections = _mapping(path, "the file", content, {"methods", "protocols"}, set())
+    methods = {
+        str(name): _method(path, str(name), value)
+        for name, value in _mapping(path, "methods", sections["methods"]).items()
+    }
+    protocols = {
+        str(name): _protocol(path, str(name), value, methods)
+        for name, value in _mapping(path, "protocols", sections["protocols"]).items()
+    }
+    return ProtocolFile(path, methods, protocols)
+
+
+def _method(path: Path, name: str, value: Any) -> Method:
+    where = f"methods.{name}"
+    found = _mapping(path, where, value, {"label", "config"}, {"random_config", "variants"})
+    variants = _mapping(path, f"{where}.variants", found.get("variants", {"default": {}}))
+    settings = {
+        str(key): _mapping(path, f"{where}.variants.{key}", one) for key, one in variants.items()
+    }
+    random_config = found.get("random_config")
+    return Method(
+        name,
+        _text(path, f"{where}.label", found["label"]),
+        _file(path, f"{where}.config", found["config"]),
+        None if random_config is None else _file(path, f"{where}.random_config", random_config),
+        settings,
+    )
+
+
+def _protocol(path: Path, name: str, value: Any, methods: Mapping[str, Method]) -> Protocol:
+    where = f"protocols.{name}"
+    found = _mapping(path, where, value, {"note", "datasets", "leaks", "methods"}, set())
+    leaks = found["leaks"]
+    if not isinstance(leaks, bool):
+        raise ConfigError(f"{path}: {where}.leaks must be true or false, not {leaks!r}")
+    datasets = found["datasets"]
+    if not isinstance(datasets, list) or not all(isinstance(one, str) for one in datasets):
+        raise ConfigError(f"{path}: {where}.datasets must be a list of names, not {datasets!r}")
+    entries: dict[str, dict[str, Entry]] = {}
+    for method, by_place in _mapping(path, f"{where}.methods", found["methods"]).items():
+        known = _one_of(path, f"method in {where}", method, methods)
+        places = _mapping(path, f"{where}.methods.{method}", by_place)
+        for place in places:
+            _one_of(
+                path, f"data set or regime in {where}.methods.{method}", place,
+                dict.fromkeys([*K_OF_REGIME, *datasets]),
+            )  # fmt: skip
+        entries[method] = {
+            place: _entry(path, f"{where}.methods.{method}.{place}", one, known, leaks)
+            for place, one in places.items()
+        }
+    return Protocol(name, _text(path, f"{where}.note", found["note"]), tuple(datasets), entries)
+
+
+def _entry(path: Path, where: str, value: Any, method: Method, leaks: bool) -> Entry:
+    found = _mapping(path, where, value, {"variants", "k"}, set())
+    variants = found["variants"]
+    if not isinstance(variants, list) or not variants:
+        raise ConfigError(f"{path}: {where}.variants must be a list of names, not {variants!r}")
+    for variant in variants:
+        _one_of(path, f"variant of {method.name} in {where}", variant, method.variants)
+    access = found["k"]
+    _one_of(path, f"{where}.k", access, K_ACCESS)
+    if access in _LEAKS and not leaks:
+        raise ConfigError(
+            f"{path}: {where}.k is {access}, which tells a method the true number of regions of "
+            "each picture; the protocol says `leaks: false`"
+        )
+    return Entry(tuple(variants), access)
+
+
+def _entry_for(entries: Mapping[str, Entry], dataset: str) -> Entry | None:
+    """That of the data set, else that of its regime; None: the method does not take part."""
+    return entries.get(dataset, entries.get(MetadataCatalog.get(dataset).k_regime))
+
+
+def _fits(path: Path, method: Method, variant: str, dataset: str) -> bool:
+    needs = any(_SUBJECT in repr(value) for value in method.variants[variant].values())
+    if needs and not MetadataCatalog.get(dataset).get("subject", ""):
+        raise ConfigError(
+            f"{path}: variant {variant} of {method.name} names the subject of a data set, and "
+            f"{dataset} has none; register it with `subject`, or give it an entry of its own"
+        )
+    return True
+
+
+def _filled(value: Any, subject: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(_SUBJECT, subject)
+    if isinstance(value, (list, tuple)):
+        return tuple(_filled(one, subject) for one in value)
+    return value
+
+
+def _mapping(
+    path: Path,
+    where: str,
+    value: Any,
+    due: set[str] | None = None,
+    allowed: set[str] | None = None,
+) -> dict[str, Any]:
+    """A mapping with text keys: all of `due`, and beyond those only `allowed`; None: any."""
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"{path}: {where} must be a mapping with names as keys, not {value!r}")
+    if due is not None:
+        missing, unknown = due - set(value), set(value) - due - (allowed or set())
+        if missing or unknown:
+            faults = [f"lacks {', '.join(sorted(missing))}"] if missing else []
+            faults += [f"has unknown {', '.join(sorted(unknown))}"] if unknown else []
+            raise ConfigError(f"{path}: {where} {' and '.join(faults)}")
+    return value
+
+
+def _one_of(path: Path, what: str, name: Any, known: Mapping[str, Any]) -> Any:
+    if name not in known:
+        raise ConfigError(f"{path}: {what} {name!r} is unknown; use one of {', '.join(known)}")
+    return known[name]
+
+
+def _text(path: Path, where: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{path}: {where} must be a text, not {value!r}")
+    return value
+
+
+def _file(path: Path, where: str, value: Any) -> Path:
+    file = path.parent / _text(path, where, value)
+    if not file.is_file():
+        raise ConfigError(f"{path}: {where} names {file}, which does not exist")
+    return file

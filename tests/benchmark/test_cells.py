@@ -1,0 +1,194 @@
+"""Where a cell stands, and the runner, with processes that do little."""
+
+import json
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from detecture.benchmark.cells import best_variants, is_without_data, look_at, records_folder
+from detecture.benchmark.protocol import Cell, Method
+from detecture.benchmark.results import CellResult
+from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells
+from detecture.config import make_config
+from detecture.d2 import MetadataCatalog
+from detecture.engine import evaluate, load_model
+from detecture.errors import EvaluationError
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def make_cell(tmp_path, dataset="synthetic_pair", limit=2, text="{}"):
+    config = tmp_path / "method.yaml"
+    config.write_text(f"MODEL:\n  META_ARCHITECTURE: HalfSplit\nTEST: {text}\n")
+    method = Method("half", "Half", config, None, {"default": {}})
+    return Cell(method, "default", dataset, "regime", limit=limit)
+
+
+def run_here(tmp_path, cell):
+    overrides = [*cell.overrides(), "OUTPUT_DIR", str(cell.folder(tmp_path))]
+    cfg = make_config(cell.config, overrides)
+    evaluate(cfg, load_model(cfg))
+
+
+def test_a_cell_from_missing_to_stale(tmp_path):
+    cell = make_cell(tmp_path)
+    assert look_at(tmp_path, cell).state == "missing"
+    assert look_at(tmp_path, cell).note == "not run"
+    run_here(tmp_path, cell)
+    done = look_at(tmp_path, cell)
+    assert done.state == "done"
+    assert done.summary["n_total"] == 2
+    assert done.k_access == "regime"
+    assert cells_to_run([cell], tmp_path) == []
+    # Another limit is another cell; another config is not.
+    assert look_at(tmp_path, replace(cell, limit=3)).state == "missing"
+    stale = look_at(tmp_path, make_cell(tmp_path, text="{DUSTBIN_LOGIT: -1.0}"))
+    assert stale.state == "stale"
+    assert stale.note == "config changed since it was run"
+    assert stale.summary == done.summary
+
+
+def test_a_cell_that_was_cut_off_is_partial(tmp_path):
+    cell = make_cell(tmp_path)
+    run_here(tmp_path, cell)
+    folder = records_folder(tmp_path, cell)
+    lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
+    (folder / "records.jsonl").write_text("".join(lines[:2]))
+    (folder / "summary.json").unlink()
+    partial = look_at(tmp_path, cell)
+    assert (partial.state, partial.note) == ("partial", "1 of 2 pictures")
+    assert partial.summary is None
+    assert cells_to_run([cell, cell], tmp_path) == [cell]
+
+
+def test_a_summary_without_its_records_is_not_done(tmp_path):
+    cell = make_cell(tmp_path)
+    run_here(tmp_path, cell)
+    (records_folder(tmp_path, cell) / "records.jsonl").unlink()
+    assert look_at(tmp_path, cell).state == "missing"
+
+
+def test_missing_data_and_broken_configs(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTURE_DATASETS_ROOT", str(tmp_path))
+    missing = look_at(tmp_path, make_cell(tmp_path, dataset="stld"))
+    assert is_without_data(missing)
+    assert "STLD" in missing.note
+    assert cells_to_run([make_cell(tmp_path, dataset="stld")], tmp_path) == []
+    broken = look_at(tmp_path, make_cell(tmp_path, text="{DUSTBIN: 1}"))
+    assert broken.state == "failed"
+    assert "TEST.DUSTBIN" in broken.note
+
+
+def launch_text(text):
+    return lambda cell, folder: [sys.executable, "-c", text, str(folder)]
+
+
+def test_a_broken_cell_fails_and_the_others_run(tmp_path):
+    broken, fine = make_cell(tmp_path), replace(make_cell(tmp_path), limit=3)
+
+    def launch(cell, folder):
+        if cell.limit == 2:
+            return [sys.executable, "-c", "raise ValueError('no weights')"]
+        command = [sys.executable, str(REPO / "tools/train_net.py"), "--eval-only"]
+        command += ["--config-file", str(cell.config), *cell.overrides()]
+        return [*command, "OUTPUT_DIR", str(folder)]
+
+    run_here(tmp_path, broken)  # an older success must not be shown for the failure
+    (records_folder(tmp_path, broken) / "records.jsonl").unlink()
+    run_cells([broken, fine], tmp_path, launch, [{}, {}])
+    failed = look_at(tmp_path, broken)
+    assert failed.state == "failed"
+    assert "exit status 1: ValueError: no weights" in failed.note
+    assert failed.summary is None
+    assert look_at(tmp_path, fine).state == "done"
+    assert cells_to_run([broken, fine], tmp_path) == [broken]  # it is tried again
+
+
+def test_variables_reach_the_process(tmp_path):
+    cell = make_cell(tmp_path)
+    text = "import os, sys; open(sys.argv[1] + '/seen', 'w').write(os.environ['DEVICE'])"
+    run_cells([cell], tmp_path, launch_text(text), [{"DEVICE": "3"}])
+    assert (cell.folder(tmp_path) / "seen").read_text() == "3"
+
+
+def test_an_interrupt_ends_the_processes(tmp_path, monkeypatch):
+    cell = make_cell(tmp_path)
+    text = "import sys, time; open(sys.argv[1] + '/began', 'w'); time.sleep(60)"
+
+    def interrupted(*_):
+        while not (cell.folder(tmp_path) / "began").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("detecture.benchmark.runner._show_progress", interrupted)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_cells([cell], tmp_path, launch_text(text), [{}])
+    assert time.monotonic() - started < 30
+    assert look_at(tmp_path, cell).state == "missing"  # not failed
+
+
+def test_it_waits_for_a_process_that_an_earlier_runner_left(tmp_path):
+    cell = make_cell(tmp_path)
+    folder = records_folder(tmp_path, cell)
+    folder.mkdir(parents=True)
+    earlier = FileLock(folder / ".lock", thread_local=False)
+    earlier.acquire()
+    threading.Timer(2.0, earlier.release).start()
+    text = "import sys; open(sys.argv[1] + '/ran', 'w')"
+    started = time.monotonic()
+    run_cells([cell], tmp_path, launch_text(text), [{}])
+    assert (cell.folder(tmp_path) / "ran").exists()
+    assert time.monotonic() - started > 1.5
+
+
+def test_two_runners_in_one_folder(tmp_path):
+    busy = pytest.raises(EvaluationError, match="another benchmark is running in it")
+    with reserved_root(tmp_path), busy, reserved_root(tmp_path):
+        pass
+    with reserved_root(tmp_path):
+        pass
+    (tmp_path / "file").write_text("")
+    unusable = pytest.raises(EvaluationError, match="choose another --root")
+    with unusable, reserved_root(tmp_path / "file"):
+        pass
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    cell = make_cell(tmp_path)
+    (tmp_path / "cells").write_text("a file where a folder is due")
+    with pytest.raises(EvaluationError, match="cannot be written"):
+        run_cells([cell], tmp_path, launch_text("pass"), [{}])
+
+
+def result(variant, state="done", score=0.5, headline="mIoU", **more):
+    summary = {"headline": headline, headline: score} if state == "done" else None
+    return CellResult("m", "M", "rwtd", variant, "regime", state, summary=summary, **more)
+
+
+def test_the_best_variant_is_reported_by_name():
+    (best,) = best_variants([result("a", score=0.4), result("b", score=0.6)])
+    assert (best.variant, best.note) == ("b", "")
+    blind = [result("a", score=0.4, headline="pIoU"), result("b", score=0.3, headline="pIoU")]
+    assert best_variants(blind)[0].variant == "a"
+    (partly,) = best_variants([result("a", "failed"), result("b", score=0.1)])
+    assert partly.variant == "b"
+    assert partly.note == "best of the variants that are done; a failed"
+    (none,) = best_variants([result("a", "failed", note="why"), result("b", "missing")])
+    assert (none.variant, none.state) == ("a", "failed")
+
+
+def test_notes_of_failures_survive_damage(tmp_path):
+    cell = make_cell(tmp_path)
+    folder = cell.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "failure.json").write_text(json.dumps({"note": "it broke"}))
+    assert look_at(tmp_path, cell).note == "it broke"
+    (folder / "failure.json").write_text("{")
+    assert "cannot be read" in look_at(tmp_path, cell).note
+    assert MetadataCatalog.get("synthetic_pair").k_regime == "pair"

@@ -1,0 +1,192 @@
+"""The protocol file: what it says, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detecture.benchmark.manifest import Request, read_request, write_request
+from detecture.benchmark.protocol import read_protocols
+from detecture.config import make_config
+from detecture.d2 import MetadataCatalog
+from detecture.errors import ConfigError, DatasetError
+
+REPO = Path(__file__).resolve().parents[2]
+SHIPPED = REPO / "configs" / "benchmark.yaml"
+
+
+def write(tmp_path, change=None):
+    (tmp_path / "method.yaml").write_text("MODEL:\n  META_ARCHITECTURE: HalfSplit\n")
+    content = {
+        "methods": {
+            "a": {"label": "A", "config": "method.yaml"},
+            "b": {
+                "label": "B",
+                "config": "method.yaml",
+                "random_config": "method.yaml",
+                "variants": {
+                    "word": {"MODEL.WEIGHTS": "{subject} here"},
+                    "plain": {"TEST.DUSTBIN_LOGIT": -1.0},
+                },
+            },
+        },
+        "protocols": {
+            "p": {
+                "note": "a note",
+                "datasets": ["rwtd", "caid", "bsds_coarse"],
+                "leaks": False,
+                "methods": {
+                    "b": {
+                        "single": {"variants": ["word", "plain"], "k": "regime"},
+                        "bsds_coarse": {"variants": ["plain"], "k": "none"},
+                    },
+                    "a": {"pair": {"variants": ["default"], "k": "regime"}},
+                },
+            }
+        },
+    }
+    if change:
+        change(content)
+    path = tmp_path / "protocols.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def test_cells_of_regimes_and_data_sets(tmp_path):
+    cells = read_protocols(write(tmp_path)).cells("p")
+    assert [(c.method.name, c.dataset, c.variant, c.k_access) for c in cells] == [
+        ("a", "rwtd", "default", "regime"),
+        ("b", "caid", "word", "regime"),
+        ("b", "caid", "plain", "regime"),
+        ("b", "bsds_coarse", "plain", "none"),
+    ]
+    assert len({c.folder(tmp_path) for c in cells}) == 4
+
+
+def test_overrides_go_through_the_config(tmp_path):
+    cells = read_protocols(write(tmp_path)).cells("p", ["b"], ["caid", "bsds_coarse"], limit=3)
+    word = make_config(cells[0].config, cells[0].overrides())
+    assert word.MODEL.WEIGHTS == "water surface here"
+    assert word.DATASETS.TEST == ("caid",)
+    assert word.TEST.COUNT == "regime"
+    assert word.TEST.LIMIT == 3
+    plain = make_config(cells[2].config, cells[2].overrides())
+    assert plain.TEST.DUSTBIN_LOGIT == -1.0
+    assert plain.TEST.COUNT == "autonomous"
+
+
+def test_random_weights_and_limits_have_folders_of_their_own(tmp_path):
+    file = read_protocols(write(tmp_path))
+    usual = file.cells("p", ["b"], ["caid"])[0]
+    tiny = file.cells("p", ["b"], ["caid"], random_weights=True)[0]
+    few = file.cells("p", ["b"], ["caid"], limit=2)[0]
+    assert tiny.random_weights
+    assert not usual.random_weights
+    assert not file.cells("p", ["a"], ["rwtd"], random_weights=True)[0].random_weights
+    assert len({cell.folder(tmp_path) for cell in (usual, tiny, few)}) == 3
+
+
+def entry(content):
+    return content["protocols"]["p"]["methods"]["b"]["single"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(extra=1), "has unknown extra"),
+        (lambda c: c.pop("protocols"), "lacks protocols"),
+        (lambda c: c["methods"]["a"].pop("label"), "methods.a lacks label"),
+        (lambda c: c["methods"]["a"].update(label=" "), "methods.a.label must be a text"),
+        (lambda c: c["methods"]["a"].update(config="no.yaml"), "no.yaml, which does not exist"),
+        (lambda c: c["protocols"]["p"].update(leaks="no"), "leaks must be true or false"),
+        (lambda c: c["protocols"]["p"].update(datasets="rwtd"), "datasets must be a list"),
+        (lambda c: c["protocols"]["p"]["methods"].update(z={}), "'z' is unknown; use one of a, b"),
+        (lambda c: entry(c).update(variants=[]), "variants must be a list of names"),
+        (lambda c: entry(c).update(variants=["other"]), "'other' is unknown; use one of word, pla"),
+        (lambda c: entry(c).update(k="all"), "'all' is unknown; use one of none, regime"),
+        (lambda c: entry(c).update(k="per_image"), "the protocol says `leaks: false`"),
+        (lambda c: entry(c).update(k="ground_truth_top_k"), "the protocol says `leaks: false`"),
+        (
+            lambda c: c["protocols"]["p"]["methods"]["b"].update(triple=entry(c)),
+            "'triple' is unknown; use one of single, pair, autonomous, rwtd",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, change, message):
+    path = write(tmp_path, change)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_protocols(path)
+    assert str(path) in str(caught.value)
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_protocols(tmp_path / "none.yaml")
+    path = tmp_path / "code.yaml"
+    path.write_text("methods: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ConfigError, match="no yaml of plain values"):
+        read_protocols(path)
+    path.write_text("")
+    with pytest.raises(ConfigError, match="must be a mapping"):
+        read_protocols(path)
+
+
+def test_unknown_names_and_missing_subjects(tmp_path):
+    file = read_protocols(write(tmp_path))
+    with pytest.raises(ConfigError, match="protocol 'q' is unknown; use one of p"):
+        file.cells("q")
+    with pytest.raises(ConfigError, match="'c' is unknown; use one of b, a"):
+        file.cells("p", ["c"])
+    with pytest.raises(DatasetError, match="did you mean rwtd"):
+        file.cells("p", datasets=["rwtf"])
+    path = write(tmp_path, lambda c: entry(c).update(variants=["word"]))
+    MetadataCatalog.get("rwtd")
+    content = yaml.safe_load(path.read_text())
+    content["protocols"]["p"]["methods"]["b"]["rwtd"] = {"variants": ["word"], "k": "regime"}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="names the subject of a data set, and rwtd has none"):
+        read_protocols(path).cells("p")
+
+
+def test_requests_come_back(tmp_path):
+    request = Request("f.yaml", "fair", ("a",), ("rwtd",), True, 4)
+    write_request(tmp_path, request)
+    assert read_request(tmp_path) == read_request(tmp_path, "fair") == request
+    with pytest.raises(ConfigError, match="--protocol blind first"):
+        read_request(tmp_path, "blind")
+    write_request(tmp_path, Request("f.yaml", "blind"))
+    with pytest.raises(ConfigError, match=r"2 protocols \(blind, fair\)"):
+        read_request(tmp_path)
+    for damaged in ("{", "[]", '{"protocol": "blind"}', '{"methods": "a", "datasets": []}'):
+        (tmp_path / "blind.json").write_text(damaged)
+        with pytest.raises(ConfigError, match="is damaged"):
+            read_request(tmp_path, "blind")
+    with pytest.raises(ConfigError, match="has no benchmark"):
+        read_request(tmp_path / "nothing")
+
+
+# ---- the shipped protocols ---------------------------------------------------------------------
+
+
+def test_every_cell_of_the_shipped_file_has_a_valid_config():
+    file = read_protocols(SHIPPED)
+    for name in file.protocols:
+        for random_weights in (False, True):
+            for cell in file.cells(name, random_weights=random_weights):
+                make_config(cell.config, cell.overrides())
+
+
+def test_nothing_is_told_where_nothing_may_be_known():
+    file = read_protocols(SHIPPED)
+    for name in ("fair", "blind"):
+        for cell in file.cells(name):
+            regime = MetadataCatalog.get(cell.dataset).k_regime
+            due = "regime" if name == "fair" and regime != "autonomous" else "none"
+            assert cell.k_access == due, cell
+    assert {cell.k_access for cell in file.cells("counted")} == {"per_image"}
+
+
+def test_own_methods_have_one_variant_only():
+    for method in read_protocols(SHIPPED).methods.values():
+        if "(ours)" in method.label:
+            assert len(method.variants) == 1

@@ -1,0 +1,130 @@
+#!/usr/bin/env python
+"""Run every method on every data set of a protocol; what is done already stays done.
+
+  python tools/benchmark.py --dry-run
+  python tools/benchmark.py --protocol fair --num-gpus 4
+  python tools/benchmark.py --methods one_region texture_clusters --datasets rwtd
+  python tools/benchmark.py --random-weights --limit 4     # shows that all goes through
+  python tools/aggregate_results.py                        # the tables
+
+Each cell (a variant of a method on a data set) is a run of tools/train_net.py --eval-only in a
+process of its own. Killed, it goes on at the next picture when it is started again; a cell whose
+config, weights, data or code have changed is run anew, and says so.
+configs/benchmark.yaml says who meets what, and what each may know of the number of regions.
+Exit status: 0 all done, 1 a cell failed, 2 wrong input, 3 data is missing (the rest is done).
+"""
+
+import argparse
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tabulate import tabulate
+
+from detecture.benchmark.cells import is_without_data, survey
+from detecture.benchmark.manifest import Request, write_request
+from detecture.benchmark.protocol import Cell
+from detecture.benchmark.results import CellResult
+from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells
+from detecture.d2 import setup_logger
+from detecture.device import VISIBLE_DEVICES
+from detecture.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DetectureError
+
+REPO = Path(__file__).resolve().parents[1]
+EXIT_DATA_MISSING = 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    setup_logger()
+    request = Request(
+        str(args.protocol_file),
+        args.protocol,
+        tuple(args.methods),
+        tuple(args.datasets),
+        args.random_weights,
+        args.limit,
+    )
+    try:
+        if args.limit < 0 or args.num_gpus < 0:
+            raise DetectureError("--limit and --num-gpus must be 0 or more")
+        _, cells = request.read()
+        if args.dry_run:
+            print(_table(survey(args.root, cells)))
+            for cell in cells_to_run(cells, args.root):
+                print(shlex.join(launch(cell, cell.folder(args.root))))
+            return 0
+        with reserved_root(args.root):
+            write_request(args.root, request)
+            run_cells(cells_to_run(cells, args.root), args.root, launch, _devices(args.num_gpus))
+    except DetectureError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("benchmark: interrupted; the same command goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    results = survey(args.root, cells)
+    print(_table(results))
+    return _status(results)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--protocol", default="fair", help="fair (default), published, ..")
+    parser.add_argument("--methods", nargs="+", default=[], help="only these (default: all)")
+    parser.add_argument("--datasets", nargs="+", default=[], help="only these (default: all)")
+    parser.add_argument("--limit", type=int, default=0, help="first pictures of each data set")
+    parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="tiny models with random weights where weights are due: shows that all goes through",
+    )
+    parser.add_argument("--num-gpus", type=int, default=0, help="cells at once, one on each GPU")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be run")
+    parser.add_argument("--root", type=Path, default=Path("output/benchmark"))
+    parser.add_argument("--protocol-file", type=Path, default=REPO / "configs" / "benchmark.yaml")
+    return parser
+
+
+def launch(cell: Cell, folder: Path) -> list[str]:
+    """The command that evaluates a cell into `folder`."""
+    command = [sys.executable, str(REPO / "tools" / "train_net.py"), "--eval-only"]
+    command += ["--config-file", str(cell.config), *cell.overrides()]
+    return [*command, "OUTPUT_DIR", str(folder)]
+
+
+def _devices(num_gpus: int) -> list[dict[str, str]]:
+    return [{VISIBLE_DEVICES: str(index)} for index in range(num_gpus)] or [{}]
+
+
+def _table(results: list[CellResult]) -> str:
+    rows = [
+        [
+            r.method,
+            r.variant,
+            r.dataset,
+            r.k_access,
+            r.state,
+            "".join(r.note.splitlines()[:1])[:100],
+        ]
+        for r in results
+    ]
+    counts = ", ".join(f"{n} {state}" for state, n in Counter(r.state for r in results).items())
+    table = tabulate(rows, ["method", "variant", "data", "told of K", "state", ""], "github")
+    return f"{table}\n{counts}"
+
+
+def _status(results: list[CellResult]) -> int:
+    left = [result for result in results if result.state != "done"]
+    if any(not is_without_data(result) for result in left):
+        return EXIT_FAILED
+    return EXIT_DATA_MISSING if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
