@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from detecture.benchmark.crew import read_failure
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
 from detecture.config import make_config
@@ -14,10 +15,6 @@ from detecture.data import load_test_records
 from detecture.errors import DatasetError, DetectureError
 from detecture.evaluation.fingerprint import fingerprint_with_data, hash_dataset
 from detecture.evaluation.records import RecordFolder
-
-FAILURE = "failure.json"
-"""In a cell's folder: why its last run failed; a run that succeeds removes it."""
-
 
 _NO_DATA = "data: "
 
@@ -97,16 +94,6 @@ def _state(root: Path, cell: Cell) -> tuple[str, str, dict[str, Any] | None]:
     if finished:
         return "partial", f"{len(finished)} of {due} pictures", None
     return "missing", "not run", None
-
-
-def read_failure(folder: Path) -> str:
-    """Why the last run of a cell failed; empty where it did not."""
-    try:
-        return str(json.loads((folder / FAILURE).read_text(encoding="utf-8"))["note"])
-    except OSError:
-        return ""
-    except (ValueError, KeyError, TypeError):
-        return f"{folder / FAILURE} cannot be read"
 
 
 def _summary(path: Path) -> dict[str, Any] | None:

@@ -1,0 +1,165 @@
+"""Runs commands in processes of their own, several at once, and keeps why one failed."""
+
+import json
+import logging
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from filelock import FileLock, Timeout
+
+from detecture.checkpoint.atomic import write_text_atomic
+from detecture.errors import EvaluationError
+
+logger = logging.getLogger(__name__)
+
+_FAILURE = "failure.json"
+_LOG = "run.log"
+_NOTE_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Job:
+    """Commands that run one after the other, until one fails.
+
+    Attributes:
+        folder: gets the log of all of them, and why one failed.
+        commands: command lines.
+        lock: file that the processes hold a lock on while they write; None: there is none.
+    """
+
+    folder: Path
+    commands: Sequence[Sequence[str]]
+    lock: Path | None = None
+
+
+def read_failure(folder: Path) -> str:
+    """Why the last run of a job in this folder failed; empty where it did not."""
+    try:
+        return str(json.loads((folder / _FAILURE).read_text(encoding="utf-8"))["note"])
+    except OSError:
+        return ""
+    except (ValueError, KeyError, TypeError):
+        return f"{folder / _FAILURE} cannot be read"
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    environments: Sequence[dict[str, str]],
+    watch: Callable[[Callable[[], bool]], None],
+) -> None:
+    """Run jobs, as many at once as there are environments; one that fails stops no other.
+
+    Args:
+        jobs: those to run, in this order.
+        environments: variables of the processes of each that runs beside others, such as a device.
+        watch: called meanwhile, with a function that says whether any is still running; returns
+            when none is.
+
+    Raises:
+        KeyboardInterrupt: passed on; the processes have ended by then.
+        EvaluationError: a folder or file cannot be written.
+    """
+    queue: SimpleQueue[Job] = SimpleQueue()
+    for job in jobs:
+        queue.put(job)
+    crew = _Crew(queue)
+    threads = [
+        threading.Thread(target=crew.work, args=(environment,), daemon=True)
+        for environment in environments
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        watch(lambda: any(thread.is_alive() for thread in threads))
+    finally:
+        crew.stop()
+        for thread in threads:
+            thread.join()
+    if crew.error is not None:
+        raise crew.error
+
+
+class _Crew:
+    """Threads that take jobs from a queue, and the processes that they wait for."""
+
+    def __init__(self, queue: "SimpleQueue[Job]") -> None:
+        self.error: EvaluationError | None = None
+        self._queue = queue
+        self._stopped = threading.Event()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._guard = threading.Lock()
+
+    def work(self, environment: dict[str, str]) -> None:
+        while not self._stopped.is_set():
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                return
+            try:
+                self._run(job, environment)
+            except OSError as error:
+                self.error = EvaluationError(
+                    f"{job.folder}: cannot be written ({error.strerror or error}). Make room, and "
+                    "run the same command again: it goes on from there"
+                )
+                self._stopped.set()
+
+    def stop(self) -> None:
+        """End all processes, softly."""
+        self._stopped.set()
+        with self._guard:
+            for process in self._running:
+                process.terminate()
+
+    def _run(self, job: Job, environment: dict[str, str]) -> None:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / _FAILURE).unlink(missing_ok=True)
+        if job.lock is not None:
+            self._wait_for_earlier(job.lock)
+        log = job.folder / _LOG
+        with log.open("wb") as file:
+            for command in job.commands:
+                with self._guard:
+                    if self._stopped.is_set():
+                        return
+                    process = subprocess.Popen(
+                        command,
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                        env={**os.environ, **environment},
+                    )
+                    self._running.add(process)
+                status = process.wait()
+                with self._guard:
+                    self._running.discard(process)
+                if status:
+                    break
+        if status and not self._stopped.is_set():
+            text = json.dumps({"note": _reason(log, status), "status": status})
+            write_text_atomic(job.folder / _FAILURE, text)
+
+    def _wait_for_earlier(self, path: Path) -> None:
+        """A runner that was killed cannot end its processes: one may still write here."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock, said = FileLock(path), False
+        while not self._stopped.is_set():
+            try:
+                with lock.acquire(timeout=1):
+                    return
+            except Timeout:
+                if not said:
+                    logger.warning("%s: an earlier run still writes there; waiting", path.parent)
+                said = True
+
+
+def _reason(log: Path, status: int) -> str:
+    """The last line of a log, progress bars being lines too."""
+    text = log.read_bytes().decode("utf-8", "replace").replace("\r", "\n")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = lines[-1] if lines else "it wrote nothing"
+    return f"exit status {status}: {last[-_NOTE_CHARACTERS:]} (all in {log})"

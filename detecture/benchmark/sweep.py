@@ -1,0 +1,155 @@
+"""A grid of trainings: config files times settings times seeds, each trained and evaluated once."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detecture.benchmark.crew import read_failure
+from detecture.config import make_config
+from detecture.errors import ConfigError
+
+_FINAL = "model_final.safetensors"
+# What decides what a run gives; the rest is how and where it is run.
+_SECTIONS = ("MODEL", "INPUT", "LOSS", "DATASETS", "SOLVER", "TEST")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, or one evaluation of weights that are there.
+
+    Attributes:
+        name: of the row: the config's stem and the settings of the grid.
+        config: yaml file.
+        overrides: config overrides, those of the grid among them.
+        seed: of the training; None: nothing is trained.
+        folder: of the run; another config has another one.
+    """
+
+    name: str
+    config: Path
+    overrides: tuple[str, ...]
+    seed: int | None
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        """What the training ends with."""
+        return self.folder / _FINAL
+
+    def is_trained(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.seed is None or self.weights.is_file()
+
+    def summaries(self) -> dict[str, dict[str, Any]]:
+        """Summary of each data set that has been evaluated, by its name."""
+        found = {}
+        for name in make_config(self.config, self.overrides).DATASETS.TEST:
+            path = self.folder / "inference" / name / "summary.json"
+            try:
+                found[name] = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+        return found
+
+
+def plan(
+    root: Path,
+    configs: Sequence[Path],
+    grid: Mapping[str, Sequence[str]],
+    overrides: Sequence[str],
+    seeds: int,
+) -> list[Run]:
+    """All runs of a sweep.
+
+    Args:
+        root: folder of the sweep.
+        configs: yaml files.
+        grid: values of each key; all combinations are run.
+        overrides: of all runs.
+        seeds: trainings of each, with the seeds 1, 2, ..; 0: evaluate the weights of the configs.
+
+    Raises:
+        ConfigError: a config, key or value is wrong, or two configs have one name.
+    """
+    stems = [config.stem for config in configs]
+    if len(set(stems)) < len(stems):
+        raise ConfigError(f"two configs have one name: {', '.join(sorted(stems))}; rename one")
+    runs = []
+    for config, values in product(configs, product(*grid.values())):
+        chosen = [word for pair in zip(grid, values, strict=True) for word in pair]
+        words = (*overrides, *chosen)
+        cfg = make_config(config, words)
+        if not cfg.DATASETS.TEST:
+            raise ConfigError(f"{config}: DATASETS.TEST is empty; name what to evaluate on")
+        labels = [
+            f"{key.rsplit('.', 1)[-1]}={value}" for key, value in zip(grid, values, strict=True)
+        ]
+        name = " ".join([config.stem, *labels])
+        digest = _digest(cfg)
+        for seed in range(1, seeds + 1) if seeds else [None]:
+            tail = "evaluated" if seed is None else f"seed-{seed}"
+            folder = root / f"{config.stem}-{digest}" / tail
+            runs.append(Run(name, config, words, seed, folder))
+    return runs
+
+
+def _digest(cfg: Any) -> str:
+    sections = {name: cfg[name] for name in _SECTIONS}
+    return hashlib.sha256(json.dumps(sections, sort_keys=True, default=str).encode()).hexdigest()[
+        :8
+    ]
+
+
+def commands(run: Run, python: str, train_net: Path) -> list[list[str]]:
+    """What is left to do: train, going on where it was killed, then evaluate."""
+    base = [python, str(train_net), "--config-file", str(run.config)]
+    output = ["OUTPUT_DIR", str(run.folder)]
+    if run.seed is None:
+        return [[*base, "--eval-only", *run.overrides, *output]]
+    todo = []
+    if not run.is_trained():
+        todo.append([*base, "--resume", *run.overrides, "SEED", str(run.seed), *output])
+    weights = ["MODEL.WEIGHTS", str(run.weights)]
+    return [*todo, [*base, "--eval-only", *run.overrides, *weights, *output]]
+
+
+def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """One row for each name and data set.
+
+    Returns:
+        Dicts with `name`, `dataset`, `runs` (how many are done), `of`, `mIoU`, `pIoU`, `ARI` and
+        `K_accuracy` (mean over the seeds), `spread` (standard deviation of the headline over the
+        seeds; None with fewer than two), `headline`, and `failed` (why one failed, or empty).
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    values: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in runs:
+        summaries = run.summaries()
+        for dataset in make_config(run.config, run.overrides).DATASETS.TEST:
+            key = (run.name, dataset)
+            row = rows.setdefault(
+                key, {"name": run.name, "dataset": dataset, "of": 0, "failed": ""}
+            )
+            row["of"] += 1
+            row["failed"] = row["failed"] or read_failure(run.folder)
+            found = values.setdefault(key, [])
+            if dataset in summaries and run.is_trained():
+                found.append(summaries[dataset])
+    return [{**row, **_means(values[key])} for key, row in rows.items()]
+
+
+def _means(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if not summaries:
+        return {"runs": 0}
+    headline = str(summaries[0]["headline"])
+    names = ("mIoU", "pIoU", "ARI", "K_accuracy")
+    means = {name: float(np.mean([one[name] for one in summaries])) for name in names}
+    scores = [one[headline] for one in summaries]
+    spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
+    return {"runs": len(summaries), "headline": headline, "spread": spread, **means}
