@@ -29,10 +29,10 @@ from detecture.modeling.segmenter.build import Tokenizer
 LICENCE_PAGE = "https://huggingface.co/facebook/sam3"
 
 # What Meta trained with; transformers' default is 1e-6.
-_VIT_LAYER_NORM_EPS = 1e-5
+VIT_LAYER_NORM_EPS = 1e-5
 
 # What transformers raises for a folder or hub id that it cannot load, network errors included.
-_LOAD_ERRORS = (
+LOAD_ERRORS = (
     OSError,
     ValueError,
     RuntimeError,
@@ -133,7 +133,7 @@ def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
                 f"{base} holds a model of type {config.model_type}, not SAM 3 "
                 "(MODEL.SEGMENTER.BASE)"
             )
-        config.vision_config.backbone_config.layer_norm_eps = _VIT_LAYER_NORM_EPS
+        config.vision_config.backbone_config.layer_norm_eps = VIT_LAYER_NORM_EPS
         parts, info = Sam3Parts.from_pretrained(
             base,
             config=config,
@@ -141,16 +141,30 @@ def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except _LOAD_ERRORS as error:
-        raise CheckpointError(_remedy(base, error)) from error
+    except LOAD_ERRORS as error:
+        raise CheckpointError(sam3_remedy(base, error)) from error
+    check_loaded(info, base, "SAM 3")
+    return parts
+
+
+def check_loaded(info: Mapping[str, Any], base: str, kind: str) -> None:
+    """Refuse weights that did not all find their place: transformers would only log it.
+
+    Args:
+        info: what `from_pretrained(output_loading_info=True)` tells.
+        base: where the weights are.
+        kind: what they should have been.
+
+    Raises:
+        CheckpointError: weights are missing, left over or of another shape; all are named.
+    """
     faults = [
-        f"{kind.split('_')[0]}: {', '.join(sorted(map(str, info[kind])))}"
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        if info.get(kind)
+        f"{name.split('_')[0]}: {', '.join(sorted(map(str, info[name])))}"
+        for name in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if info.get(name)
     ]
     if faults:
-        raise CheckpointError(f"the weights in {base} are not those of SAM 3 ({'; '.join(faults)})")
-    return parts
+        raise CheckpointError(f"the weights in {base} are not those of {kind} ({'; '.join(faults)})")
 
 
 def load_tokenizer(base: str, context_length: int) -> Tokenizer:
@@ -161,8 +175,8 @@ def load_tokenizer(base: str, context_length: int) -> Tokenizer:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(base)
-    except _LOAD_ERRORS as error:
-        raise CheckpointError(_remedy(base, error)) from error
+    except LOAD_ERRORS as error:
+        raise CheckpointError(sam3_remedy(base, error)) from error
     # Without its files transformers makes an empty one, which turns every phrase into nothing.
     if len(tokenizer) < _LEAST_VOCABULARY:
         raise CheckpointError(
@@ -216,17 +230,29 @@ def restore_buffers(module: nn.Module, device: torch.device) -> None:
                 part.position_ids = torch.arange(length.shape[-1], device=device).expand((1, -1))
 
 
-def _remedy(base: str, error: BaseException) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def sam3_remedy(base: str, error: BaseException, key: str = "MODEL.SEGMENTER.BASE") -> str:
+    """Why SAM 3 could not be loaded from the hub id or folder `base`, and what to do.
+
+    Args:
+        base: value of the config key `key`.
+        error: what transformers raised.
+        key: named in the text.
+    """
+    reason = first_line(error)
     if Path(base).is_dir():
         return (
-            f"folder {base} (MODEL.SEGMENTER.BASE) cannot be loaded as SAM 3: {reason} It must "
+            f"folder {base} ({key}) cannot be loaded as SAM 3: {reason} It must "
             "hold config.json and model.safetensors, as transformers' save_pretrained writes them"
         )
     return (
-        f"MODEL.SEGMENTER.BASE {base!r} cannot be loaded: {reason} It is neither a folder nor a "
+        f"{key} {base!r} cannot be loaded: {reason} It is neither a folder nor a "
         f"file here, and as a hub id it could not be fetched. The weights of SAM 3 are gated: "
         f"accept the licence on {LICENCE_PAGE} and log in (hf auth login). Without a network, "
-        "download them elsewhere and give the local folder as MODEL.SEGMENTER.BASE, or set "
+        f"download them elsewhere and give the local folder as {key}, or set "
         "HF_HUB_OFFLINE=1 where they are in the cache already"
     )
