@@ -1,7 +1,7 @@
 """Everything that imports transformers' SAM 3; imported only when one is built.
 
 Of transformers' `Sam3Model` it takes the parts that a segmenter needs: of 840 M parameters at full
-size, 465 M without the text encoder.
+size, 465 M without the text encoder and the detector.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, Sam3Config
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.sam3.modeling_sam3 import (
+    Sam3DetrDecoder,
     Sam3DetrEncoder,
+    Sam3DotProductScoring,
+    Sam3GeometryEncoder,
     Sam3MaskDecoder,
     Sam3PreTrainedModel,
     Sam3VisionModel,
@@ -59,9 +62,16 @@ class Sam3Parts(Sam3PreTrainedModel):
         r"(^|\.)pixel_decoder\.(conv_layers|norms)\.2\.",
     )
 
-    def __init__(self, config: Sam3Config, with_text: bool = False) -> None:
+    def __init__(
+        self, config: Sam3Config, with_text: bool = False, with_detector: bool = False
+    ) -> None:
         super().__init__(config)
-        for part in (config.detr_encoder_config, config.mask_decoder_config):
+        for part in (
+            config.geometry_encoder_config,
+            config.detr_encoder_config,
+            config.detr_decoder_config,
+            config.mask_decoder_config,
+        ):
             part._attn_implementation = config._attn_implementation
         self.vision_encoder = Sam3VisionModel(config.vision_config)
         # SAM 3 makes one level more than it uses: the last, coarsest.
@@ -72,7 +82,12 @@ class Sam3Parts(Sam3PreTrainedModel):
         )
         self.detr_encoder = Sam3DetrEncoder(config.detr_encoder_config)
         self.mask_decoder = Sam3MaskDecoder(config.mask_decoder_config)
-        del self.mask_decoder.mask_embedder, self.mask_decoder.instance_projection
+        if with_detector:
+            self.geometry_encoder = Sam3GeometryEncoder(config.geometry_encoder_config)
+            self.detr_decoder = Sam3DetrDecoder(config.detr_decoder_config)
+            self.dot_product_scoring = Sam3DotProductScoring(config)
+        else:
+            del self.mask_decoder.mask_embedder, self.mask_decoder.instance_projection
         # Likewise a stage of the pixel decoder more than there are levels to go up.
         decoder, stages = self.mask_decoder.pixel_decoder, len(neck.fpn_layers) - 1
         decoder.conv_layers = nn.ModuleList(list(decoder.conv_layers)[:stages])
@@ -82,8 +97,12 @@ class Sam3Parts(Sam3PreTrainedModel):
         self.post_init()
 
 
-def make_structure(structure: Mapping[str, Any]) -> Sam3Config:
+def make_structure(structure: Mapping[str, Any], *, with_detector: bool = False) -> Sam3Config:
     """A checked `Sam3Config`.
+
+    Args:
+        structure: as transformers writes it.
+        with_detector: the sizes of the detector must fit too.
 
     Raises:
         ConfigError: the dict is no SAM 3, or its sizes do not fit together.
@@ -111,15 +130,21 @@ def make_structure(structure: Mapping[str, Any]) -> Sam3Config:
         config.detr_encoder_config.hidden_size,
         config.mask_decoder_config.hidden_size,
     }
+    if with_detector:
+        widths |= {
+            config.geometry_encoder_config.hidden_size,
+            config.detr_decoder_config.hidden_size,
+        }
     if len(widths) != 1:
         raise ConfigError(
             "MODEL.SEGMENTER.CONFIG: fpn_hidden_size and the hidden_size of detr_encoder_config "
-            f"and mask_decoder_config must be equal, not {sorted(widths)}"
+            "and mask_decoder_config (with the detector, of geometry_encoder_config and "
+            f"detr_decoder_config too) must be equal, not {sorted(widths)}"
         )
     return config
 
 
-def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
+def load_pretrained(base: str, *, with_text: bool, with_detector: bool = False) -> Sam3Parts:
     """The weights of a hub id or of a folder in transformers' layout, in float32.
 
     Raises:
@@ -138,6 +163,7 @@ def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
             base,
             config=config,
             with_text=with_text,
+            with_detector=with_detector,
             dtype=torch.float32,
             output_loading_info=True,
         )
