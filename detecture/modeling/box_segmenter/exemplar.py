@@ -18,7 +18,7 @@ class BoxExemplar(BoxSegmenter):
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
-        """Wrap a segmenter that was built with its geometry encoder."""
+        """Wrap a segmenter that was built with its detector."""
         super().__init__()
         self.segmenter = segmenter.requires_grad_(False)
         self.eval()
@@ -32,5 +32,5 @@ class BoxExemplar(BoxSegmenter):
     def logits(self, encoding: ImageFeatures, boxes_R4: Tensor) -> Tensor:
         """See `BoxSegmenter`."""
         image_index_R = torch.zeros(len(boxes_R4), dtype=torch.int64)
-        prompt = self.segmenter.exemplar_prompt(encoding, image_index_R, boxes_R4)
+        prompt = self.segmenter.exemplar_prompt(encoding, image_index_R, boxes_R4[:, None])
         return self.segmenter.semantic_logits(encoding, image_index_R, *prompt)[:, 0].float()

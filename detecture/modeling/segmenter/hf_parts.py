@@ -190,7 +190,9 @@ def check_loaded(info: Mapping[str, Any], base: str, kind: str) -> None:
         if info.get(name)
     ]
     if faults:
-        raise CheckpointError(f"the weights in {base} are not those of {kind} ({'; '.join(faults)})")
+        raise CheckpointError(
+            f"the weights in {base} are not those of {kind} ({'; '.join(faults)})"
+        )
 
 
 def load_tokenizer(base: str, context_length: int) -> Tokenizer:
