@@ -90,7 +90,8 @@ def load(base: str) -> tuple[GroundingDinoForObjectDetection, GroundingDinoProce
         raise CheckpointError(_remedy(base, error)) from error
     check_loaded(info, base, "Grounding DINO")
     # Without its files transformers makes an empty one, which turns every phrase into nothing.
-    if processor.tokenizer.convert_tokens_to_ids("[SEP]") != model.special_tokens[1]:
+    place_of = processor.tokenizer.convert_tokens_to_ids
+    if any(place_of(mark) != place for place, mark in _MARKS.items()):
         raise CheckpointError(
             f"{_BASE} {base!r} holds no tokenizer of BERT; put tokenizer.json and "
             f"tokenizer_config.json there, from {HUB_PAGE}"
