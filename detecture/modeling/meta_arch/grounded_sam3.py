@@ -98,6 +98,7 @@ class GroundedSam3(nn.Module):
         keys = cfg.MODEL.GROUNDED_SAM3
         # Before anything large is built.
         require_choice("MODEL.GROUNDED_SAM3.VARIANT", keys.VARIANT, VARIANTS)
+        require_choice("MODEL.GROUNDED_SAM3.BOX_MASKS", keys.BOX_MASKS, BOX_MASKS)
         phrase = normalize_phrase(keys.PHRASE)
         # Each part by the seed alone, whatever was built before it.
         with _seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
