@@ -2,6 +2,7 @@
 
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.meta_arch.floors import HalfSplit, OneRegion
+from detecture.modeling.meta_arch.grounded_sam3 import GroundedSam3
 from detecture.modeling.meta_arch.region_describer import RegionDescriber
 from detecture.modeling.meta_arch.texture_classifier import TextureClassifier
 from detecture.modeling.meta_arch.texture_clusters import TextureClusters
@@ -9,6 +10,7 @@ from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 
 __all__ = [
     "Detecture",
+    "GroundedSam3",
     "HalfSplit",
     "OneRegion",
     "RegionDescriber",

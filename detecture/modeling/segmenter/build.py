@@ -1,11 +1,12 @@
 """The interface of a segmenter, and the function that builds the one a config names.
 
-Legend: B images, N prompts, T tokens of a prompt, D width, S side of the square image in pixels,
-h, w size of a feature map.
+Legend: B images, N prompts, T tokens of a prompt, R boxes of a prompt, D width, S side of the
+square image in pixels, h, w size of a feature map.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, cast
 
 import torch
@@ -23,30 +24,33 @@ SEGMENTER_REGISTRY = Registry("SEGMENTER")
 SEGMENTER_REGISTRY.__doc__ = """
 Registry of segmenters.
 
-The registered object is called as `obj(cfg, with_text=bool)` and returns a `Segmenter`, on the
-CPU (or the device of the surrounding `with torch.device(...)`) and in float32; `with_text` says
-whether it brings its text encoder. It reads MODEL.SEGMENTER.{BASE,CONFIG,GRADIENT_CHECKPOINTING}.
+The registered object is called as `obj(cfg, with_text=bool, with_detector=bool)` and returns a
+`Segmenter`, on the CPU (or the device of the surrounding `with torch.device(...)`) and in float32;
+`with_text` says whether it brings its text encoder, `with_detector` whether it brings its detector:
+what finds single objects. It reads MODEL.SEGMENTER.{BASE,CONFIG,GRADIENT_CHECKPOINTING}.
 """
 
 Tokenizer = Callable[[list[str]], tuple[Tensor, Tensor]]
 """N phrases to int64 token ids (N,T) and a bool mask (N,T) that is True on real tokens."""
 
 
-def build_segmenter(cfg: CfgNode, *, with_text: bool = False) -> "Segmenter":
+def build_segmenter(
+    cfg: CfgNode, *, with_text: bool = False, with_detector: bool = False
+) -> "Segmenter":
     """The registered segmenter MODEL.SEGMENTER.NAME.
 
     Args:
         cfg: the config.
         with_text: bring the text encoder too, for `Segmenter.text_features`.
+        with_detector: bring the detector too, for `Segmenter.exemplar_prompt`.
 
     Raises:
         ConfigError: no segmenter of this name is registered.
         CheckpointError: its weights, MODEL.SEGMENTER.BASE, cannot be had.
     """
     name, key = cfg.MODEL.SEGMENTER.NAME, "MODEL.SEGMENTER.NAME"
-    return cast(
-        "Segmenter", build_registered(SEGMENTER_REGISTRY, name, key, cfg, with_text=with_text)
-    )
+    options = {"with_text": with_text, "with_detector": with_detector}
+    return cast("Segmenter", build_registered(SEGMENTER_REGISTRY, name, key, cfg, **options))
 
 
 class Segmenter(nn.Module, ABC):
@@ -146,10 +150,10 @@ class Segmenter(nn.Module, ABC):
         Returns:
             (N,D,h,w) at the size of the finest level.
         """
-        levels = tuple(self._cast(level) for level in features.levels)
+        features = self._cast_features(features)
         if len(prompt_NTD) == 0:  # an image without a phrase; attention cannot reshape nothing
-            return levels[0].new_zeros((0, *levels[0].shape[1:]))
-        features = ImageFeatures(levels, self._cast(features.positions))
+            finest = features.levels[0]
+            return finest.new_zeros((0, *finest.shape[1:]))
         index_N = image_index_N.to(self.device)
         prompt_NTD = self._cast(prompt_NTD)
         if self.gradient_checkpointing and torch.is_grad_enabled():
@@ -169,6 +173,46 @@ class Segmenter(nn.Module, ABC):
         """SAM 3's own semantic head: `pixel_embeddings` to logits (N,1,h,w) of the prompt."""
         pixel_NDhw = self.pixel_embeddings(features, image_index_N, prompt_NTD, prompt_mask_NT)
         return cast("Tensor", self._semantic_head()(pixel_NDhw))
+
+    def exemplar_prompt(
+        self,
+        features: ImageFeatures,
+        image_index_N: Tensor,
+        boxes_NR4: Tensor,
+        box_mask_NR: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Boxes as prompts, by SAM 3's geometry encoder alone: no text goes with them.
+
+        A box is an example of what to find, all over the image; it does not bound the mask.
+
+        Args:
+            features: of B images, from `encode_image` or a cache.
+            image_index_N: int64, which of the B images each prompt belongs to.
+            boxes_NR4: R boxes of each prompt, all of them positive examples: centre x, centre y,
+                width, height as shares of the image's width and height.
+            box_mask_NR: bool, True on real boxes, which come first; None where all are.
+
+        Returns:
+            The prompts (N,T,D) and their bool mask (N,T), True on real tokens; T = R + 1, one token
+            for each box and one more.
+
+        Raises:
+            DetectureError: the segmenter was built without its detector.
+            ValueError: the boxes have another shape.
+        """
+        self._require_detector()
+        if boxes_NR4.ndim != 3 or boxes_NR4.shape[2] != 4:
+            raise ValueError(f"boxes must be (N,R,4), not {tuple(boxes_NR4.shape)}")
+        # Coordinates need their precision, and pooling under a box knows no bfloat16.
+        with self._without_autocast():
+            features, boxes_NR4 = self._cast_features(features), self._cast(boxes_NR4)
+            mask_NR = boxes_NR4.new_ones(boxes_NR4.shape[:2], dtype=torch.bool)
+            if box_mask_NR is not None:
+                mask_NR = box_mask_NR.to(mask_NR)
+            if len(boxes_NR4) == 0:
+                count = boxes_NR4.shape[1] + 1
+                return boxes_NR4.new_zeros((0, count, self.width)), mask_NR.new_zeros((0, count))
+            return self._encode_boxes(features, image_index_N.to(self.device), boxes_NR4, mask_NR)
 
     def text_features(self, phrases: list[str]) -> tuple[Tensor, Tensor]:
         """Phrases as prompts, by SAM 3's own text encoder.
@@ -218,6 +262,11 @@ class Segmenter(nn.Module, ABC):
     def has_text(self) -> bool:
         """Whether the text encoder is there."""
 
+    @property
+    @abstractmethod
+    def has_detector(self) -> bool:
+        """Whether the detector is there."""
+
     @abstractmethod
     def _encode(self, pixels_B3SS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Levels (B,D,h,w), finest first, and positions (1,D,h,w) of the coarsest."""
@@ -231,6 +280,12 @@ class Segmenter(nn.Module, ABC):
         prompt_mask_NT: Tensor | None,
     ) -> Tensor:
         """`pixel_embeddings`, with everything in the right type and place."""
+
+    @abstractmethod
+    def _encode_boxes(
+        self, features: ImageFeatures, index_N: Tensor, boxes_NR4: Tensor, mask_NR: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`exemplar_prompt`, with everything in the right type and place."""
 
     @abstractmethod
     def _encode_text(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
@@ -258,6 +313,23 @@ class Segmenter(nn.Module, ABC):
         super()._apply(fn, recurse)
         self._restore()
         return self
+
+    def _require_detector(self) -> None:
+        if not self.has_detector:
+            raise DetectureError(
+                f"this {type(self).__name__} was built without its detector; build it with "
+                "with_detector=True"
+            )
+
+    def _cast_features(self, features: ImageFeatures) -> ImageFeatures:
+        levels = tuple(self._cast(level) for level in features.levels)
+        return ImageFeatures(levels, self._cast(features.positions))
+
+    def _without_autocast(self) -> AbstractContextManager[Any]:
+        kind = self.device.type
+        if torch.amp.is_autocast_available(kind):
+            return torch.autocast(kind, enabled=False)
+        return nullcontext()
 
     def _cast(self, tensor: Tensor) -> Tensor:
         # Under autocast every operation picks its own type: a copy here would be for nothing.

@@ -1,7 +1,7 @@
 """Everything that imports transformers' SAM 3; imported only when one is built.
 
 Of transformers' `Sam3Model` it takes the parts that a segmenter needs: of 840 M parameters at full
-size, 465 M without the text encoder.
+size, 465 M without the text encoder and the detector.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, Sam3Config
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.sam3.modeling_sam3 import (
+    Sam3DetrDecoder,
     Sam3DetrEncoder,
+    Sam3DotProductScoring,
+    Sam3GeometryEncoder,
     Sam3MaskDecoder,
     Sam3PreTrainedModel,
     Sam3VisionModel,
@@ -29,10 +32,10 @@ from detecture.modeling.segmenter.build import Tokenizer
 LICENCE_PAGE = "https://huggingface.co/facebook/sam3"
 
 # What Meta trained with; transformers' default is 1e-6.
-_VIT_LAYER_NORM_EPS = 1e-5
+VIT_LAYER_NORM_EPS = 1e-5
 
 # What transformers raises for a folder or hub id that it cannot load, network errors included.
-_LOAD_ERRORS = (
+LOAD_ERRORS = (
     OSError,
     ValueError,
     RuntimeError,
@@ -59,9 +62,16 @@ class Sam3Parts(Sam3PreTrainedModel):
         r"(^|\.)pixel_decoder\.(conv_layers|norms)\.2\.",
     )
 
-    def __init__(self, config: Sam3Config, with_text: bool = False) -> None:
+    def __init__(
+        self, config: Sam3Config, with_text: bool = False, with_detector: bool = False
+    ) -> None:
         super().__init__(config)
-        for part in (config.detr_encoder_config, config.mask_decoder_config):
+        for part in (
+            config.geometry_encoder_config,
+            config.detr_encoder_config,
+            config.detr_decoder_config,
+            config.mask_decoder_config,
+        ):
             part._attn_implementation = config._attn_implementation
         self.vision_encoder = Sam3VisionModel(config.vision_config)
         # SAM 3 makes one level more than it uses: the last, coarsest.
@@ -72,7 +82,12 @@ class Sam3Parts(Sam3PreTrainedModel):
         )
         self.detr_encoder = Sam3DetrEncoder(config.detr_encoder_config)
         self.mask_decoder = Sam3MaskDecoder(config.mask_decoder_config)
-        del self.mask_decoder.mask_embedder, self.mask_decoder.instance_projection
+        if with_detector:
+            self.geometry_encoder = Sam3GeometryEncoder(config.geometry_encoder_config)
+            self.detr_decoder = Sam3DetrDecoder(config.detr_decoder_config)
+            self.dot_product_scoring = Sam3DotProductScoring(config)
+        else:
+            del self.mask_decoder.mask_embedder, self.mask_decoder.instance_projection
         # Likewise a stage of the pixel decoder more than there are levels to go up.
         decoder, stages = self.mask_decoder.pixel_decoder, len(neck.fpn_layers) - 1
         decoder.conv_layers = nn.ModuleList(list(decoder.conv_layers)[:stages])
@@ -82,8 +97,12 @@ class Sam3Parts(Sam3PreTrainedModel):
         self.post_init()
 
 
-def make_structure(structure: Mapping[str, Any]) -> Sam3Config:
+def make_structure(structure: Mapping[str, Any], *, with_detector: bool = False) -> Sam3Config:
     """A checked `Sam3Config`.
+
+    Args:
+        structure: as transformers writes it.
+        with_detector: the sizes of the detector must fit too.
 
     Raises:
         ConfigError: the dict is no SAM 3, or its sizes do not fit together.
@@ -111,15 +130,21 @@ def make_structure(structure: Mapping[str, Any]) -> Sam3Config:
         config.detr_encoder_config.hidden_size,
         config.mask_decoder_config.hidden_size,
     }
+    if with_detector:
+        widths |= {
+            config.geometry_encoder_config.hidden_size,
+            config.detr_decoder_config.hidden_size,
+        }
     if len(widths) != 1:
         raise ConfigError(
             "MODEL.SEGMENTER.CONFIG: fpn_hidden_size and the hidden_size of detr_encoder_config "
-            f"and mask_decoder_config must be equal, not {sorted(widths)}"
+            "and mask_decoder_config (with the detector, of geometry_encoder_config and "
+            f"detr_decoder_config too) must be equal, not {sorted(widths)}"
         )
     return config
 
 
-def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
+def load_pretrained(base: str, *, with_text: bool, with_detector: bool = False) -> Sam3Parts:
     """The weights of a hub id or of a folder in transformers' layout, in float32.
 
     Raises:
@@ -133,24 +158,41 @@ def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
                 f"{base} holds a model of type {config.model_type}, not SAM 3 "
                 "(MODEL.SEGMENTER.BASE)"
             )
-        config.vision_config.backbone_config.layer_norm_eps = _VIT_LAYER_NORM_EPS
+        config.vision_config.backbone_config.layer_norm_eps = VIT_LAYER_NORM_EPS
         parts, info = Sam3Parts.from_pretrained(
             base,
             config=config,
             with_text=with_text,
+            with_detector=with_detector,
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except _LOAD_ERRORS as error:
-        raise CheckpointError(_remedy(base, error)) from error
+    except LOAD_ERRORS as error:
+        raise CheckpointError(sam3_remedy(base, error)) from error
+    check_loaded(info, base, "SAM 3")
+    return parts
+
+
+def check_loaded(info: Mapping[str, Any], base: str, kind: str) -> None:
+    """Refuse weights that did not all find their place: transformers would only log it.
+
+    Args:
+        info: what `from_pretrained(output_loading_info=True)` tells.
+        base: where the weights are.
+        kind: what they should have been.
+
+    Raises:
+        CheckpointError: weights are missing, left over or of another shape; all are named.
+    """
     faults = [
-        f"{kind.split('_')[0]}: {', '.join(sorted(map(str, info[kind])))}"
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        if info.get(kind)
+        f"{name.split('_')[0]}: {', '.join(sorted(map(str, info[name])))}"
+        for name in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if info.get(name)
     ]
     if faults:
-        raise CheckpointError(f"the weights in {base} are not those of SAM 3 ({'; '.join(faults)})")
-    return parts
+        raise CheckpointError(
+            f"the weights in {base} are not those of {kind} ({'; '.join(faults)})"
+        )
 
 
 def load_tokenizer(base: str, context_length: int) -> Tokenizer:
@@ -161,8 +203,8 @@ def load_tokenizer(base: str, context_length: int) -> Tokenizer:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(base)
-    except _LOAD_ERRORS as error:
-        raise CheckpointError(_remedy(base, error)) from error
+    except LOAD_ERRORS as error:
+        raise CheckpointError(sam3_remedy(base, error)) from error
     # Without its files transformers makes an empty one, which turns every phrase into nothing.
     if len(tokenizer) < _LEAST_VOCABULARY:
         raise CheckpointError(
@@ -216,17 +258,29 @@ def restore_buffers(module: nn.Module, device: torch.device) -> None:
                 part.position_ids = torch.arange(length.shape[-1], device=device).expand((1, -1))
 
 
-def _remedy(base: str, error: BaseException) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind where it has none."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def sam3_remedy(base: str, error: BaseException, key: str = "MODEL.SEGMENTER.BASE") -> str:
+    """Why SAM 3 could not be loaded from the hub id or folder `base`, and what to do.
+
+    Args:
+        base: value of the config key `key`.
+        error: what transformers raised.
+        key: named in the text.
+    """
+    reason = first_line(error)
     if Path(base).is_dir():
         return (
-            f"folder {base} (MODEL.SEGMENTER.BASE) cannot be loaded as SAM 3: {reason} It must "
+            f"folder {base} ({key}) cannot be loaded as SAM 3: {reason} It must "
             "hold config.json and model.safetensors, as transformers' save_pretrained writes them"
         )
     return (
-        f"MODEL.SEGMENTER.BASE {base!r} cannot be loaded: {reason} It is neither a folder nor a "
+        f"{key} {base!r} cannot be loaded: {reason} It is neither a folder nor a "
         f"file here, and as a hub id it could not be fetched. The weights of SAM 3 are gated: "
         f"accept the licence on {LICENCE_PAGE} and log in (hf auth login). Without a network, "
-        "download them elsewhere and give the local folder as MODEL.SEGMENTER.BASE, or set "
+        f"download them elsewhere and give the local folder as {key}, or set "
         "HF_HUB_OFFLINE=1 where they are in the cache already"
     )

@@ -84,8 +84,14 @@ class Sam3Meta(Segmenter):
             self.load_weights(strip_prefix(read_meta_file(base), "detector."), base)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, with_text: bool = False) -> dict[str, Any]:
+    def from_config(
+        cls, cfg: CfgNode, with_text: bool = False, with_detector: bool = False
+    ) -> dict[str, Any]:
         """Constructor arguments from a config."""
+        if with_detector:
+            raise DetectureError(
+                "Sam3Meta has no detector yet; set MODEL.SEGMENTER.NAME Sam3Transformers"
+            )
         return {
             "base": cfg.MODEL.SEGMENTER.BASE,
             "structure": cfg.MODEL.SEGMENTER.CONFIG,
@@ -97,6 +103,11 @@ class Sam3Meta(Segmenter):
     def has_text(self) -> bool:
         """Whether the text encoder is there."""
         return self.with_text
+
+    @property
+    def has_detector(self) -> bool:
+        """Whether the detector is there."""
+        return False
 
     def _encode(self, pixels_B3SS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         neck: Any = self.backbone["vision_backbone"]
@@ -139,6 +150,11 @@ class Sam3Meta(Segmenter):
         memory_NLD = memory_NLD + attended_LND.transpose(0, 1)
         memory_NDhw = memory_NLD.transpose(1, 2).unflatten(2, coarsest.shape[-2:])
         return cast("Tensor", head.pixel_decoder([*finer, memory_NDhw]))
+
+    def _encode_boxes(
+        self, features: ImageFeatures, index_N: Tensor, boxes_NR4: Tensor, mask_NR: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
 
     def _encode_text(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
         # The mask is not needed: attention is causal, and padding comes last.

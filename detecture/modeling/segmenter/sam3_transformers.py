@@ -23,7 +23,15 @@ from detecture.modeling.segmenter.structure import read_structure
 class Sam3Transformers(Segmenter):
     """The parts of transformers' `Sam3Model` on the path, under the names they have there."""
 
-    OFF_PATH: ClassVar[tuple[str, ...]] = ("text_encoder.", "mask_decoder.semantic_projection.")
+    OFF_PATH: ClassVar[tuple[str, ...]] = (
+        "text_encoder.",
+        "mask_decoder.semantic_projection.",
+        "geometry_encoder.",
+        "detr_decoder.",
+        "dot_product_scoring.",
+        "mask_decoder.mask_embedder.",
+        "mask_decoder.instance_projection.",
+    )
 
     @configurable
     def __init__(
@@ -32,6 +40,7 @@ class Sam3Transformers(Segmenter):
         base: str = "",
         structure: str | Mapping[str, Any] = "sam3",
         with_text: bool = False,
+        with_detector: bool = False,
         gradient_checkpointing: bool = False,
         tokenizer: Tokenizer | None = None,
     ) -> None:
@@ -42,6 +51,7 @@ class Sam3Transformers(Segmenter):
                 or a file with Meta's weights (the structure is `structure`); empty: random.
             structure: name of a shipped structure, path of a json file, or the dict itself.
             with_text: bring the text encoder too.
+            with_detector: bring what finds single objects too.
             gradient_checkpointing: see `Segmenter`.
             tokenizer: instead of the one of `base`.
 
@@ -52,11 +62,12 @@ class Sam3Transformers(Segmenter):
         hf = _import_parts()
         is_pretrained = bool(base) and not Path(base).is_file()
         if is_pretrained:
-            parts = hf.load_pretrained(base, with_text=with_text)
+            parts = hf.load_pretrained(base, with_text=with_text, with_detector=with_detector)
         else:
             if isinstance(structure, str):
                 structure = read_structure(structure)
-            parts = hf.Sam3Parts(hf.make_structure(structure), with_text)
+            config = hf.make_structure(structure, with_detector=with_detector)
+            parts = hf.Sam3Parts(config, with_text, with_detector)
         text = parts.config.text_config
         if is_pretrained and with_text and tokenizer is None:
             tokenizer = hf.load_tokenizer(base, text.max_position_embeddings)
@@ -72,24 +83,35 @@ class Sam3Transformers(Segmenter):
         self.detr_encoder = parts.detr_encoder
         self.mask_decoder = parts.mask_decoder
         self.text_encoder = parts.text_encoder if with_text else None
+        self.geometry_encoder = parts.geometry_encoder if with_detector else None
+        self.detr_decoder = parts.detr_decoder if with_detector else None
+        self.dot_product_scoring = parts.dot_product_scoring if with_detector else None
         self.train()  # from_pretrained leaves evaluation mode; a new module is in training mode
         if base and not is_pretrained:
             self.load_weights(meta_to_transformers(read_meta_file(base)), base)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, with_text: bool = False) -> dict[str, Any]:
+    def from_config(
+        cls, cfg: CfgNode, with_text: bool = False, with_detector: bool = False
+    ) -> dict[str, Any]:
         """Constructor arguments from a config."""
         return {
             "base": cfg.MODEL.SEGMENTER.BASE,
             "structure": cfg.MODEL.SEGMENTER.CONFIG,
             "gradient_checkpointing": cfg.MODEL.SEGMENTER.GRADIENT_CHECKPOINTING,
             "with_text": with_text,
+            "with_detector": with_detector,
         }
 
     @property
     def has_text(self) -> bool:
         """Whether the text encoder is there."""
         return self.text_encoder is not None
+
+    @property
+    def has_detector(self) -> bool:
+        """Whether the detector is there."""
+        return self.detr_decoder is not None
 
     def _encode(self, pixels_B3SS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         encoder = self.vision_encoder
@@ -135,6 +157,19 @@ class Sam3Transformers(Segmenter):
         encoded = self.text_encoder(input_ids=ids_NT, attention_mask=mask_NT.long())
         states_NTC: Tensor = encoded.last_hidden_state
         return states_NTC
+
+    def _encode_boxes(
+        self, features: ImageFeatures, index_N: Tensor, boxes_NR4: Tensor, mask_NR: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        encoder: Any = self.geometry_encoder
+        encoded = encoder(
+            box_embeddings=boxes_NR4,
+            box_mask=mask_NR,
+            box_labels=torch.ones_like(mask_NR, dtype=torch.int64),
+            img_feats=(features.gather(index_N)[-1],),
+            img_pos_embeds=(features.positions,),
+        )
+        return encoded.last_hidden_state, encoded.attention_mask
 
     def _text_projection(self) -> nn.Linear:
         return self.text_projection

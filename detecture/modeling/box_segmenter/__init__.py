@@ -1,0 +1,7 @@
+"""From boxes to masks, by SAM 3: encode a picture once, then ask for any number of boxes."""
+
+from detecture.modeling.box_segmenter.box_prompt import BoxPrompt
+from detecture.modeling.box_segmenter.exemplar import BoxExemplar
+from detecture.modeling.box_segmenter.interface import BoxSegmenter
+
+__all__ = ["BoxExemplar", "BoxPrompt", "BoxSegmenter"]

@@ -1,0 +1,180 @@
+"""Grounded SAM 3: Grounding DINO finds boxes of a phrase, SAM 3 makes a mask of each.
+
+Three variants (benchmark spec, sections 3.2, 3.3, 4.2 and 7.1). `exemplar`, as published: each box
+alone is an example of a concept, its logits one channel. `inverse`, as published for two regions:
+the logits m of the best box, and -m. `box`: SAM 3 segments what lies inside each box, which is what
+grounding and segmenting usually means, and overlapping masks leave the smaller one on top.
+
+Legend: R boxes, H, W size asked for, h, w size of SAM 3's masks.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.data.k_hint import KHint
+from detecture.errors import ConfigError, require_choice
+from detecture.modeling.box_detector import Detections, GroundingDino, normalize_phrase
+from detecture.modeling.box_segmenter import BoxExemplar, BoxPrompt, BoxSegmenter
+from detecture.modeling.region_channels import (
+    logits_of_probabilities,
+    output_from_regions,
+    resize_scores,
+    smallest_first,
+)
+from detecture.modeling.segmenter import build_segmenter
+from detecture.modeling.vlm.backbone import DTYPES
+
+logger = logging.getLogger(__name__)
+
+VARIANTS = ("exemplar", "inverse", "box")
+BOX_MASKS = ("hard", "soft")
+
+
+@dataclass(frozen=True)
+class GroundedPicture:
+    """What does not depend on the number of regions.
+
+    Attributes:
+        found: boxes of the phrase.
+        encoding: the picture, as the box segmenter encodes it; None where no box was found.
+    """
+
+    found: Detections
+    encoding: Any
+
+
+@META_ARCH_REGISTRY.register()
+class GroundedSam3(nn.Module):
+    """Grounding DINO and SAM 3, both frozen."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        detector: GroundingDino,
+        segmenter: BoxSegmenter,
+        phrase: str = "texture regions",
+        variant: str = "exemplar",
+        max_regions: int = 6,
+        box_masks: str = "hard",
+        dustbin_logit: float = 0.0,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            detector: phrase to boxes.
+            segmenter: boxes to masks; a `BoxPrompt` under `box`, otherwise a `BoxExemplar`.
+            phrase: what the detector looks for; see `normalize_phrase`.
+            variant: `exemplar`, `inverse` or `box`; see the top of this file.
+            max_regions: greatest number of regions where the number is unknown.
+            box_masks: under `box`, `hard` (masks are decided, the smaller one is on top) or `soft`
+                (scores 5 * (2p - 1); a pixel goes to the surest).
+            dustbin_logit: score of the dustbin.
+
+        Raises:
+            ConfigError: an unknown word, or an empty phrase.
+        """
+        super().__init__()
+        require_choice("MODEL.GROUNDED_SAM3.VARIANT", variant, VARIANTS)
+        require_choice("MODEL.GROUNDED_SAM3.BOX_MASKS", box_masks, BOX_MASKS)
+        self.phrase = normalize_phrase(phrase)
+        self.detector = detector
+        self.segmenter = segmenter
+        self.variant = variant
+        self.max_regions = max_regions
+        self.box_masks = box_masks
+        self.dustbin_logit = dustbin_logit
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Constructor arguments from a config."""
+        keys = cfg.MODEL.GROUNDED_SAM3
+        # Before anything large is built.
+        require_choice("MODEL.GROUNDED_SAM3.VARIANT", keys.VARIANT, VARIANTS)
+        require_choice("MODEL.GROUNDED_SAM3.BOX_MASKS", keys.BOX_MASKS, BOX_MASKS)
+        phrase = normalize_phrase(keys.PHRASE)
+        # Each part by the seed alone, whatever was built before it.
+        with _seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
+            detector = GroundingDino(cfg)
+        with _seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
+            if keys.VARIANT == "box":
+                segmenter: BoxSegmenter = BoxPrompt(cfg)
+                key, base = "MODEL.GROUNDED_SAM3.BOX_BASE", keys.BOX_BASE
+            else:
+                segmenter = BoxExemplar(build_segmenter(cfg, with_detector=True))
+                segmenter.to(DTYPES[cfg.MODEL.DTYPE])
+                key, base = "MODEL.SEGMENTER.BASE", cfg.MODEL.SEGMENTER.BASE
+        bases = {"MODEL.GROUNDED_SAM3.DETECTOR_BASE": keys.DETECTOR_BASE, key: base}
+        for name in [name for name, value in bases.items() if not value]:
+            logger.warning("%s is empty: random weights, whose answers mean nothing", name)
+        return {
+            "detector": detector,
+            "segmenter": segmenter,
+            "phrase": phrase,
+            "variant": keys.VARIANT,
+            "max_regions": keys.MAX_REGIONS,
+            "box_masks": keys.BOX_MASKS,
+            "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
+        }
+
+    @torch.no_grad()
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs.
+
+        Raises:
+            ConfigError: the variant `inverse`, and a number of regions that is not 2.
+        """
+        return [self._answer(sample) for sample in batched_inputs]
+
+    @torch.no_grad()
+    def encode_image(self, sample: dict[str, Any]) -> GroundedPicture:
+        """What does not depend on K, of a mapped dict's `image`; it is encoded once for all K."""
+        found = self.detector.detect(sample["image"], self.phrase)
+        return GroundedPicture(
+            found, self.segmenter.encode_image(sample["image"]) if len(found) else None
+        )
+
+    def _answer(self, sample: dict[str, Any]) -> dict[str, Any]:
+        hint: KHint = sample["k_hint"]
+        if self.variant == "inverse" and hint.k != 2:
+            raise ConfigError(
+                "MODEL.GROUNDED_SAM3.VARIANT inverse has always two regions, and "
+                f"{hint.k or 'nothing'} was told of their number; set TEST.COUNT 2, or use the "
+                "variant exemplar or box"
+            )
+        picture = sample.get("encoding")
+        if picture is None:
+            picture = self.encode_image(sample)
+        count = self.max_regions if hint.k is None else hint.k
+        found = picture.found.best(1 if self.variant == "inverse" else count)
+        size = (sample["height"], sample["width"])
+        if len(found) == 0:
+            nothing_0HW = found.boxes_R4.new_zeros((0, *size))
+            return output_from_regions(nothing_0HW, [], hint, self.dustbin_logit)
+        logits_Rhw = self.segmenter.logits(picture.encoding, found.shares())
+        logits_RHW, labels = self._channels(resize_scores(logits_Rhw, size), found.labels)
+        return output_from_regions(logits_RHW, labels, hint, self.dustbin_logit)
+
+    def _channels(self, logits_RHW: Tensor, labels: list[str]) -> tuple[Tensor, list[str]]:
+        """The channels of the variant, best first, and their texts."""
+        if self.variant == "inverse":
+            return torch.cat([logits_RHW, -logits_RHW]), [*labels, ""]
+        if self.variant == "exemplar":
+            return logits_RHW, labels
+        order = smallest_first(logits_RHW)
+        soft_RHW = logits_RHW >= 0 if self.box_masks == "hard" else logits_RHW.sigmoid()
+        return logits_of_probabilities(soft_RHW)[order], [labels[index] for index in order]
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
