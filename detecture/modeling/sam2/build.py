@@ -1,0 +1,68 @@
+"""Builds a SAM 2 for single pictures: from weights, or with random ones.
+
+transformers is imported where a model is built: it takes seconds, and most methods need none of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from detecture.checkpoint.misfits import take_over
+from detecture.errors import CheckpointError
+from detecture.modeling.sam2.name_map import meta_to_transformers
+from detecture.modeling.segmenter.meta_file import read_meta_file
+from detecture.modeling.segmenter.structure import read_structure
+
+if TYPE_CHECKING:
+    from transformers import Sam2Model
+
+_FOLDER = Path(__file__).parent / "configs"
+_FILES = (".pt", ".pth", ".safetensors")
+_ORIGIN = (
+    "(sam2.1_hiera_small.pt, from https://huggingface.co/facebook/sam2.1-hiera-small, Apache 2.0; "
+    "sam2.1_hiera_small_0.3.pt, from https://github.com/Scientific-Computing-Lab/TextureSAM)"
+)
+
+
+def build_sam2(base: str, structure: str, seed: int) -> Sam2Model:
+    """A `Sam2Model` of transformers, in float32, frozen and in evaluation mode.
+
+    Args:
+        base: hub id or folder in transformers' layout (its own config.json is the structure), or a
+            file with Meta's weights (the structure is `structure`); empty: random weights.
+        structure: a shipped structure (`sam2.1_hiera_small`, `tiny`), or a json file.
+        seed: of random weights, the same for the same seed. On torch's `meta` device they take no
+            memory.
+
+    Raises:
+        ConfigError: the structure cannot be read or does not fit together.
+        CheckpointError: the weights cannot be had or do not fit.
+    """
+    # Only here: see above.
+    from detecture.modeling.sam2 import hf_parts
+
+    base = str(Path(base).expanduser()) if base else ""
+    if base and Path(base).suffix not in _FILES:
+        model = hf_parts.load_pretrained(base)
+    else:
+        content = read_structure(structure, key="MODEL.TEXTURE_SAM.CONFIG", folder=_FOLDER)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = hf_parts.random_model(content)
+        if base:
+            _load_meta_file(model, base)
+    return model.requires_grad_(False).eval()
+
+
+def _load_meta_file(model: Sam2Model, path: str) -> None:
+    state = read_meta_file(path, key="MODEL.TEXTURE_SAM.BASE", origin=_ORIGIN)
+    try:
+        take_over(model.state_dict(), meta_to_transformers(state))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"MODEL.TEXTURE_SAM.BASE {path}: {error}, and check that MODEL.TEXTURE_SAM.CONFIG is "
+            "its structure"
+        ) from error
