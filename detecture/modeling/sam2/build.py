@@ -45,7 +45,8 @@ def build_sam2(base: str, structure: str, seed: int) -> Sam2Model:
     from detecture.modeling.sam2 import hf_parts
 
     base = str(Path(base).expanduser()) if base else ""
-    if base and Path(base).suffix not in _FILES:
+    is_file = Path(base).suffix in _FILES or Path(base).is_file()
+    if base and not is_file:
         model = hf_parts.load_pretrained(base)
     else:
         content = read_structure(structure, key="MODEL.TEXTURE_SAM.CONFIG", folder=_FOLDER)

@@ -52,14 +52,9 @@ def load_pretrained(base: str) -> Sam2Model:
     """
     try:
         content, _ = Sam2Config.get_config_dict(base)
-        if content.get("model_type") not in _MODEL_TYPES:
-            raise CheckpointError(
-                f"{base} holds a model of type {content.get('model_type')}, not SAM 2 "
-                "(MODEL.TEXTURE_SAM.BASE)"
-            )
-        model, info = Sam2Model.from_pretrained(
-            base, dtype=torch.float32, output_loading_info=True
-        )
+        if (found := content.get("model_type")) not in _MODEL_TYPES:
+            raise ValueError(f"it holds a model of type {found}." if found else "no config.json.")
+        model, info = Sam2Model.from_pretrained(base, dtype=torch.float32, output_loading_info=True)
     except _LOAD_ERRORS as error:
         raise CheckpointError(_remedy(base, error)) from error
     faults = [

@@ -147,13 +147,13 @@ def generate_masks(
         settings: which masks to keep.
     """
     height, width = image_3HW.shape[1:]
+    # Of a picture of a few pixels the crops of further layers would be empty.
+    layers = min(settings.crop_n_layers, (min(height, width).bit_length() - 1) // 2)
     boxes_C4, _, crops, _ = processor.generate_crop_boxes(
-        image_3HW, processor.size["height"], settings.crop_n_layers, points_per_crop=1
+        image_3HW, processor.size["height"], layers, points_per_crop=1
     )
     parts, areas = [], []
     for box_4, crop in zip(boxes_C4, crops, strict=True):
-        if crop.numel() == 0:  # of a picture of a few pixels
-            continue
         found = _masks_of_crop(model, processor, crop, box_4, (height, width), settings)
         parts.append(found.suppressed(found.scores_N, settings.box_nms_thresh))
         areas.append(torch.full_like(parts[-1].scores_N, crop.shape[1] * crop.shape[2]))

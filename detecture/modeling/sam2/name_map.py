@@ -136,8 +136,9 @@ def transformers_to_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     rules = swap(_RENAMED)
     for name, tensor in state.items():
         if name in _HF_POSITIONS:
-            if not torch.equal(renamed.setdefault(_POSITIONS, tensor), tensor):
+            if _POSITIONS in renamed and not torch.equal(renamed[_POSITIONS], tensor):
                 raise CheckpointError(f"{' and '.join(_HF_POSITIONS)} differ; SAM 2 has one matrix")
+            renamed[_POSITIONS] = tensor
         elif name == _HF_POINTS:
             rows = enumerate(tensor.split(1))
             renamed.update((f"{_PROMPT}.point_embeddings.{i}.weight", row) for i, row in rows)
