@@ -176,11 +176,7 @@ class TextureSegEvaluator(DatasetEvaluator):
         try:
             scores, descriptions = check_output(output, truth.masks.shape[1:])
             label_map = scores_to_label_map(scores)
-            touching = (
-                touching_fields(output["all_masks"], truth.index_map)
-                if "all_masks" in output
-                else {}
-            )
+            touching = touching_fields(output.get("all_masks"), truth.index_map)
         except InvalidOutput as error:
             return record | {"status": "invalid_output", "error": str(error)}
         score = score_label_map(label_map, len(descriptions), truth.masks)

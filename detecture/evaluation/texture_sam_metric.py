@@ -86,19 +86,21 @@ def mean_over_pictures(pictures: Iterable[Sequence[TouchedRegion]]) -> tuple[flo
     return float(iou), float(ari)
 
 
-def touching_fields(rles: Sequence[dict[str, Any]], labels_HW: np.ndarray) -> Record:
+def touching_fields(rles: Sequence[dict[str, Any]] | None, labels_HW: np.ndarray) -> Record:
     """What a per-sample record holds of a method's `all_masks`, instead of the masks themselves.
 
     Args:
-        rles: COCO RLE of each mask, of the picture's size.
+        rles: COCO RLE of each mask, of the picture's size; None: the method returns none.
         labels_HW: as for `touched_regions`.
 
     Returns:
-        `num_masks`, and `touched_regions`: for each `[label, iou, ari, masks]`.
+        `num_masks`, and `touched_regions`: for each `[label, iou, ari, masks]`; nothing for None.
 
     Raises:
         InvalidOutput: a mask is no RLE, or of another size.
     """
+    if rles is None:
+        return {}
     regions = touched_regions((_decode(rle, labels_HW.shape) for rle in rles), labels_HW)
     rows = [[region.label, region.iou, region.ari, region.masks] for region in regions]
     return {"num_masks": len(rles), "touched_regions": rows}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
-from detecture.errors import ConfigError, DetectureError
+from detecture.errors import ConfigError
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -24,6 +24,7 @@ from detecture.modeling.region_channels import (
 from detecture.modeling.sam2 import (
     AutomaticMasks,
     MaskGenerationSettings,
+    build_processor,
     build_sam2,
     generate_masks,
 )
@@ -51,7 +52,7 @@ class TextureSam(nn.Module):
         """Keep the model and the settings.
 
         Args:
-            model: SAM 2 of transformers; its prompt encoder knows the side of its square pictures.
+            model: SAM 2 of transformers, frozen and in evaluation mode.
             settings: of the masks.
             dynamic_multimask: where one mask a point is asked for and it is unstable, take the best
                 of three instead. transformers does by default; TextureSAM was published without.
@@ -75,8 +76,7 @@ class TextureSam(nn.Module):
         self.max_regions = max_regions
         self.smallest_on_top = smallest_on_top
         self.dustbin_logit = dustbin_logit
-        side = model.config.prompt_encoder_config.image_size
-        self.processor = _import_processor()(size={"height": side, "width": side})
+        self.processor = build_processor(model)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -143,14 +143,3 @@ class TextureSam(nn.Module):
             tried = torch.cat([masks_RHW, found.mask(index)[None]])
             masks_RHW = tried[without_duplicates(tried, self.duplicate_iou)]
         return masks_RHW
-
-
-def _import_processor() -> Any:
-    # Only when one is built: importing it takes seconds.
-    try:
-        from transformers import Sam2ImageProcessor
-    except ImportError as error:
-        raise DetectureError(
-            f"SAM 2 needs transformers ({error}); install it: pip install 'transformers>=5.20'"
-        ) from error
-    return Sam2ImageProcessor

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
 from safetensors import SafetensorError
-from transformers import Sam2Config, Sam2Model
+from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model
 
 from detecture.errors import CheckpointError, ConfigError
+
+__all__ = ["Sam2ImageProcessor", "load_pretrained", "random_model"]
 
 _HUB_PAGE = "https://huggingface.co/facebook/sam2.1-hiera-small"
 

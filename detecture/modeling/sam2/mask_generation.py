@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
-from torchvision.ops import nms
 
 from detecture.d2 import CfgNode
 from detecture.errors import ConfigError
@@ -126,6 +125,8 @@ class _Found:
 
     def suppressed(self, priority_N: Tensor, iou: float) -> "_Found":
         """Without the masks whose boxes overlap that of one with a higher priority."""
+        from torchvision.ops import nms  # only here: it takes seconds, and other methods none of it
+
         kept = nms(self.boxes_N4, priority_N, iou)
         rles = [self.rles[index] for index in kept.tolist()]
         return _Found(rles, self.scores_N[kept], self.boxes_N4[kept])

@@ -2,11 +2,8 @@
 
 import pytest
 import torch
-from transformers import Sam2ImageProcessor
 
-from detecture.modeling.sam2 import build_sam2
-
-SIDE = 128
+from detecture.modeling.sam2 import build_processor, build_sam2
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +20,8 @@ def sam2():
 
 
 @pytest.fixture(scope="session")
-def processor():
-    return Sam2ImageProcessor(size={"height": SIDE, "width": SIDE})
+def processor(sam2):
+    return build_processor(sam2)
 
 
 @pytest.fixture
