@@ -19,6 +19,7 @@ from detecture.evaluation.label_map import InvalidOutput, check_output, scores_t
 from detecture.evaluation.metrics import SampleScore, score_label_map
 from detecture.evaluation.records import FAILED_STATUSES, Record, RecordFolder
 from detecture.evaluation.summary import summarize
+from detecture.evaluation.texture_sam_metric import touching_fields
 from detecture.visualize import label_map_image
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ class TextureSegEvaluator(DatasetEvaluator):
         Args:
             inputs: mapped dicts (`image_id`, `k_hint`).
             outputs: for each, the standard output (`sem_seg` (K+1,H,W), `descriptions`, `status`),
-                or, where the method could not run, just `status` and `error`.
+                or, where the method could not run, just `status` and `error`. Overlapping masks
+                under `all_masks` (COCO RLE) are scored besides, by TextureSAM's metric.
         """
         for sample, output in zip(inputs, outputs, strict=True):
             record = self._score(sample, output)
@@ -174,13 +176,14 @@ class TextureSegEvaluator(DatasetEvaluator):
         try:
             scores, descriptions = check_output(output, truth.masks.shape[1:])
             label_map = scores_to_label_map(scores)
+            touching = touching_fields(output.get("all_masks"), truth.index_map)
         except InvalidOutput as error:
             return record | {"status": "invalid_output", "error": str(error)}
         score = score_label_map(label_map, len(descriptions), truth.masks)
         if self.save_label_maps:
             self._save_label_map(image_id, label_map)
         extra = {k: output[k] for k in ("generated_text",) if k in output}
-        record |= _score_fields(score) | {"descriptions": descriptions} | extra
+        record |= _score_fields(score) | {"descriptions": descriptions} | extra | touching
         if hint.k is not None and score.k_pred != hint.k:
             record |= {"mIoU": score.panoptic_iou, "mDice": score.panoptic_dice}
             if record["status"] == "ok":

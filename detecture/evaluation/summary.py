@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from detecture.evaluation.texture_sam_metric import summarize_touching
+
 Record = dict[str, Any]
 
 MEAN_METRICS = ("mIoU", "pIoU", "mDice", "pDice", "ARI", "coverage")
@@ -26,7 +28,8 @@ def summarize(records: Sequence[Record], bootstrap_samples: int) -> dict[str, An
         The means (fractions in 0..1) under the names of `MEAN_METRICS`; `Dice`, the panoptic
         Dice, as the published tables' column of that name; `K_MAE`, the mean |K_pred - K_gt|;
         `K_accuracy`; `ci95`: name -> [low, high], percentile bootstrap over pictures; `n_total`,
-        `n_ok`, `statuses`; histograms of K and the panoptic IoU by true K.
+        `n_ok`, `statuses`; histograms of K and the panoptic IoU by true K; for methods that return
+        all their masks the columns of `summarize_touching`.
     """
     summary: dict[str, Any] = {
         "n_total": len(records),
@@ -44,6 +47,7 @@ def summarize(records: Sequence[Record], bootstrap_samples: int) -> dict[str, An
     means = {name: float(column.mean()) for name, column in columns.items()}
     summary.update(means)
     summary["Dice"] = means["pDice"]
+    summary.update(summarize_touching(records))
     summary["ci95"] = bootstrap_intervals(columns, bootstrap_samples)
     summary["k_pred_histogram"] = _histogram(r["k_pred"] for r in records)
     summary["k_gt_histogram"] = _histogram(r["k_gt"] for r in records)

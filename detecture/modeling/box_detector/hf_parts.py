@@ -47,7 +47,7 @@ def make_random(
         ConfigError: it cannot be read, is no Grounding DINO, or its vocabulary is too small.
     """
     if isinstance(structure, str):
-        structure = read_structure(structure, _FOLDER, _CONFIG)
+        structure = read_structure(structure, key=_CONFIG, folder=_FOLDER)
     tokenizer = letter_tokenizer()
     try:
         config = GroundingDinoConfig(**structure)

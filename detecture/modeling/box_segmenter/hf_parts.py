@@ -34,7 +34,7 @@ def make_random(structure: str | Mapping[str, Any]) -> Sam3TrackerModel:
         ConfigError: it cannot be read, or is no tracker of SAM 3.
     """
     if isinstance(structure, str):
-        structure = read_structure(structure, _FOLDER, _CONFIG)
+        structure = read_structure(structure, key=_CONFIG, folder=_FOLDER)
     try:
         return Sam3TrackerModel(Sam3TrackerConfig(**structure))
     except (*LOAD_ERRORS, TypeError, AttributeError) as error:

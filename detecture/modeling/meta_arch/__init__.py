@@ -7,6 +7,7 @@ from detecture.modeling.meta_arch.region_describer import RegionDescriber
 from detecture.modeling.meta_arch.texture_classifier import TextureClassifier
 from detecture.modeling.meta_arch.texture_clusters import TextureClusters
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
+from detecture.modeling.meta_arch.texture_sam import TextureSam
 
 __all__ = [
     "Detecture",
@@ -17,4 +18,5 @@ __all__ = [
     "TextureClassifier",
     "TextureClusters",
     "TextureGrouping",
+    "TextureSam",
 ]

@@ -1,4 +1,4 @@
-"""Read a checkpoint file of Meta's SAM 3, safely."""
+"""Read a checkpoint file in Meta's format (of SAM 2 or SAM 3), safely."""
 
 import pickle
 from pathlib import Path
@@ -10,17 +10,25 @@ from torch import Tensor
 
 from detecture.errors import CheckpointError
 
+_SAM3 = "(sam3.pt, from https://huggingface.co/facebook/sam3 after accepting the licence)"
 
-def read_meta_file(path: str) -> dict[str, Tensor]:
+
+def read_meta_file(
+    path: str, *, key: str = "MODEL.SEGMENTER.BASE", origin: str = _SAM3
+) -> dict[str, Tensor]:
     """The weights of a `.pt` or `.safetensors` file, on the CPU, under the names they have there.
+
+    Args:
+        path: of the file.
+        key: the config key that `path` is the value of, for errors.
+        origin: where such a file can be had, for errors.
 
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else than tensors.
     """
     if not Path(path).is_file():
         raise CheckpointError(
-            f"MODEL.SEGMENTER.BASE {path} does not exist; it must be a file with Meta's weights "
-            "(sam3.pt, from https://huggingface.co/facebook/sam3 after accepting the licence)"
+            f"{key} {path} does not exist; it must be a file with Meta's weights {origin}"
         )
     try:
         if path.endswith(".safetensors"):

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from detecture.errors import CheckpointError
 
+NameRules = tuple[tuple[str, str], ...]
+"""Pairs of patterns, see above: a name that fits the first becomes the second."""
+
 _TRUNK, _NECK = "backbone.vision_backbone.trunk", "backbone.vision_backbone.convs"
 _TEXT, _FUSION = "backbone.language_backbone.encoder", "transformer.encoder.layers.#"
 _HF_TRUNK, _HF_NECK = "vision_encoder.backbone", "vision_encoder.neck.fpn_layers"
@@ -117,10 +120,10 @@ def meta_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             renamed[_POSITIONS[1]] = tensor[:, 1:]
         elif name == _TRANSPOSED[0]:
             renamed[_TRANSPOSED[1]] = tensor.t()
-        elif (target := _rename(name, _FUSED)) is not None:
+        elif (target := rename(name, _FUSED)) is not None:
             for part, chunk in zip("qkv", tensor.chunk(3), strict=True):
                 renamed[target.replace("?", part)] = chunk
-        elif (target := _rename(name, _RENAMED)) is not None:
+        elif (target := rename(name, _RENAMED)) is not None:
             renamed[target] = tensor
         else:
             unknown.append(name)
@@ -143,7 +146,7 @@ def transformers_to_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     fused: dict[str, dict[str, Tensor]] = {}
     unknown = []
-    renames, fuses = _swap(_RENAMED), _swap(_FUSED)
+    renames, fuses = swap(_RENAMED), swap(_FUSED)
     for name, tensor in strip_prefix(state, "detector_model.").items():
         if _HF_UNUSED.match(name):
             continue
@@ -151,10 +154,10 @@ def transformers_to_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             renamed[_POSITIONS[0]] = torch.cat([torch.zeros_like(tensor[:, :1]), tensor], dim=1)
         elif name == _TRANSPOSED[1]:
             renamed[_TRANSPOSED[0]] = tensor.t()
-        elif (target := _rename(name, fuses)) is not None:
+        elif (target := rename(name, fuses)) is not None:
             part = re.sub(r".*\.([qkv])_proj\..*", r"\1", name)
             fused.setdefault(target, {})[part] = tensor
-        elif (target := _rename(name, renames)) is not None:
+        elif (target := rename(name, renames)) is not None:
             renamed[target] = tensor
         else:
             unknown.append(name)
@@ -217,11 +220,12 @@ def _refuse(source: str, **faults: Iterable[str]) -> None:
         )
 
 
-def _swap(rules: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def swap(rules: NameRules) -> NameRules:
+    """The same rules in the other direction."""
     return tuple((target, source) for source, target in rules)
 
 
-def _rename(name: str, rules: tuple[tuple[str, str], ...]) -> str | None:
+def rename(name: str, rules: NameRules) -> str | None:
     """The name that the first fitting rule makes of `name`; None where none fits."""
     for source, target in rules:
         pattern = re.escape(source).replace(r"\#", r"(\d+)").replace("@", "(weight|bias)")

@@ -10,26 +10,25 @@ _FOLDER = Path(__file__).parent / "configs"
 
 
 def shipped_structures(folder: Path = _FOLDER) -> list[str]:
-    """Names of the json files in a folder that ships with the package; default: of SAM 3."""
+    """Names of the json files that ship with the package, in one of its folders."""
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
 def read_structure(
-    name: str, folder: Path = _FOLDER, key: str = "MODEL.SEGMENTER.CONFIG"
+    name: str, *, key: str = "MODEL.SEGMENTER.CONFIG", folder: Path = _FOLDER
 ) -> dict[str, Any]:
-    """The dict of a transformers' config; by default of a `Sam3Config`.
+    """The dict of a transformers' config, such as `Sam3Config`.
 
     Args:
         name: a shipped one (of SAM 3: `sam3`, `tiny`, `tiny_fine`, `proportional`), or a json file.
-        folder: of the shipped ones.
-        key: config key that the name comes from; errors name it.
+        key: the config key that `name` is the value of, for errors.
+        folder: where the shipped ones are.
 
     Raises:
         ConfigError: there is no such file, or it holds no json mapping.
     """
-    shipped = shipped_structures(folder)
-    path = folder / f"{name}.json" if name in shipped else Path(name)
-    known = ", ".join(shipped)
+    path = folder / f"{name}.json" if name in shipped_structures(folder) else Path(name)
+    known = ", ".join(shipped_structures(folder))
     try:
         structure = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,0 +1,88 @@
+"""Everything that imports transformers' SAM 2; imported only when one is built."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+from safetensors import SafetensorError
+from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model
+
+from detecture.errors import CheckpointError, ConfigError
+
+__all__ = ["Sam2ImageProcessor", "load_pretrained", "random_model"]
+
+_HUB_PAGE = "https://huggingface.co/facebook/sam2.1-hiera-small"
+
+# The weights on the hub are those of the video model, of which Sam2Model is a part.
+_MODEL_TYPES = ("sam2", "sam2_video")
+
+# What transformers raises for a folder or hub id that it cannot load, network errors included.
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    HfHubHTTPError,
+    SafetensorError,
+    StrictDataclassError,
+)
+
+
+def random_model(structure: Mapping[str, Any]) -> Sam2Model:
+    """A model with random weights of torch's own generator.
+
+    Raises:
+        ConfigError: the dict is no SAM 2, or its sizes do not fit together.
+    """
+    try:
+        model = Sam2Model(Sam2Config(**structure))
+    except (TypeError, ValueError, AttributeError, KeyError, StrictDataclassError) as error:
+        raise ConfigError(f"MODEL.TEXTURE_SAM.CONFIG is no structure of SAM 2: {error}") from error
+    # One matrix in SAM 2, and a copy for each use in transformers.
+    pixels, prompts = model.shared_image_embedding, model.prompt_encoder.shared_embedding
+    prompts.positional_embedding = pixels.positional_embedding.clone()
+    return model
+
+
+def load_pretrained(base: str) -> Sam2Model:
+    """The weights of a hub id or of a folder in transformers' layout, in float32.
+
+    Raises:
+        CheckpointError: it cannot be reached or read, or is not a SAM 2.
+    """
+    try:
+        content, _ = Sam2Config.get_config_dict(base)
+        if (found := content.get("model_type")) not in _MODEL_TYPES:
+            raise ValueError(f"it holds a model of type {found}." if found else "no config.json.")
+        model, info = Sam2Model.from_pretrained(base, dtype=torch.float32, output_loading_info=True)
+    except _LOAD_ERRORS as error:
+        raise CheckpointError(_remedy(base, error)) from error
+    faults = [
+        f"{kind.split('_')[0]}: {', '.join(sorted(map(str, info[kind])))}"
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if info.get(kind)
+    ]
+    if faults:
+        raise CheckpointError(
+            f"the weights in {base} (MODEL.TEXTURE_SAM.BASE) are not those of SAM 2 "
+            f"({'; '.join(faults)})"
+        )
+    return model
+
+
+def _remedy(base: str, error: BaseException) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if Path(base).is_dir():
+        return (
+            f"folder {base} (MODEL.TEXTURE_SAM.BASE) cannot be loaded as SAM 2: {reason} It must "
+            "hold config.json and model.safetensors, as transformers' save_pretrained writes them"
+        )
+    return (
+        f"MODEL.TEXTURE_SAM.BASE {base!r} cannot be loaded: {reason} It is neither a folder nor a "
+        f"file here, and as a hub id it could not be fetched; {_HUB_PAGE} has the weights of SAM "
+        "2.1 (Apache 2.0). Without a network, download them elsewhere and give the local folder or "
+        "file as MODEL.TEXTURE_SAM.BASE, or set HF_HUB_OFFLINE=1 where they are in the cache "
+        "already"
+    )
