@@ -1,5 +1,6 @@
 """Which cell stands where: rows are methods, columns data sets and whether K was given."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -103,15 +104,16 @@ def arrange(cells: Sequence[CellResult]) -> Layout:
         ConfigError: two cells differ in nothing but their results.
     """
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
-    regimes = {name: _regime_among(name, cells) for name in datasets}
-    places = [Column(cell.dataset, _k_given(cell, regimes[cell.dataset])) for cell in cells]
+    grants = {name: _grants_k([c for c in cells if c.dataset == name]) for name in datasets}
+    places = [Column(c.dataset, grants[c.dataset] and told(c) != "none") for c in cells]
     columns = sorted(dict.fromkeys(places), key=lambda column: datasets.index(column.dataset))
+    labels = _labels(cells)
     rows: dict[tuple[str, str], Row] = {}
     found: list[tuple[Row, Column, CellResult]] = []
     suffixes = _suffixes(list(zip(cells, places, strict=True)))
     for cell, column, suffix in zip(cells, places, suffixes, strict=True):
-        label, behind = cell.label or cell.method, f" ({suffix})" if suffix else ""
-        new = Row(f"{cell.method}{behind}", f"{label}{behind}", cell.method, {})
+        behind = f" ({suffix})" if suffix else ""
+        new = Row(f"{cell.method}{behind}", f"{labels[cell.method]}{behind}", cell.method, {})
         row = rows.setdefault((cell.method, suffix), new)
         if column in row.cells:
             raise ConfigError(
@@ -139,15 +141,24 @@ def k_regime(cell: CellResult) -> str:
     return regime if isinstance(regime, str) and regime in K_OF_REGIME else ""
 
 
-def _regime_among(dataset: str, cells: Iterable[CellResult]) -> str:
-    regimes = (k_regime(cell) for cell in cells if cell.dataset == dataset)
-    return next((regime for regime in regimes if regime), "")
+def _grants_k(cells: Sequence[CellResult]) -> bool:
+    """Whether the regime of the data set that these cells share grants K to every method."""
+    regimes = [regime for cell in cells if (regime := k_regime(cell))]
+    if regimes:
+        return K_OF_REGIME[regimes[0]] is not None
+    return any(told(cell) == "regime" for cell in cells)
 
 
-def _k_given(cell: CellResult, regime: str) -> bool:
-    if not regime:
-        return told(cell) == "regime"
-    return K_OF_REGIME[regime] is not None and told(cell) != "none"
+def _labels(cells: Iterable[CellResult]) -> dict[str, str]:
+    """One label for each method, and no two alike: a reader could not tell their rows apart."""
+    labels: dict[str, str] = {}
+    for cell in cells:
+        labels.setdefault(cell.method, cell.label or cell.method)
+    counts = Counter(labels.values())
+    return {
+        method: f"{label}: {method}" if counts[label] > 1 else label
+        for method, label in labels.items()
+    }
 
 
 def _suffixes(placed: Sequence[tuple[CellResult, Column]]) -> list[str]:

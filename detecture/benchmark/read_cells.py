@@ -16,6 +16,7 @@ INDEX = "benchmark.json"
 
 _TEXTS = ("method", "label", "dataset", "variant", "k_access", "state", "note")
 _FILES = ("summary.json", "records.jsonl", "label_maps")
+_MOST_REGIONS = 65535  # that fit into a label map's file
 _RECORD_SCORES = ("mIoU", "pIoU", "ARI")
 _REMEDY = "run the benchmark again, or correct the file"
 
@@ -72,8 +73,9 @@ def read_cell_records(cell: CellResult) -> dict[str, Record]:
 
 
 def _is_record(record: Record) -> bool:
+    counts = (record.get(name) for name in ("k_pred", "k_gt"))
     return all(finite_number(record.get(name)) is not None for name in _RECORD_SCORES) and all(
-        type(record.get(name)) is int for name in ("k_pred", "k_gt")
+        type(count) is int and 0 <= count <= _MOST_REGIONS for count in counts
     )
 
 
