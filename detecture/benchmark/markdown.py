@@ -17,7 +17,9 @@ def report_markdown(report: Report) -> str:
 def escape_markdown(text: str) -> str:
     """Any text on one line, so that Markdown shows it as it is."""
     line = " ".join(text.split())
-    line = re.sub(r"([\\`*|<>\[\]])", r"\\\1", line)
+    line = re.sub(r"([\\`*|<>])", r"\\\1", line)
+    # Brackets are themselves but in links, so that intervals stay legible in the source too.
+    line = re.sub(r"\](?=[(\[:])", r"\\]", line)
     # Inside a word an underscore is itself; names of data sets stay legible.
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", line)
 

@@ -263,7 +263,8 @@ def test_told_is_what_the_protocol_or_the_records_say_whichever_is_more():
 
 
 def test_markdown_shows_any_text_as_it_is():
-    assert escape_markdown("a|b <i> *c* `d`\n[e] f\\g") == (r"a\|b \<i\> \*c\* \`d\` \[e\] f\\g")
+    assert escape_markdown("a|b <i> *c* `d`\ne f\\g") == r"a\|b \<i\> \*c\* \`d\` e f\\g"
+    assert escape_markdown("[0.1, 0.2] [a](b) [c][d]") == r"[0.1, 0.2] [a\](b) [c\][d]"
     assert escape_markdown("ade20k_detecture _x_") == r"ade20k_detecture \_x\_"
     lines = markdown_lines([cell("a", "x|y", 0.5, label="l|1\n2")], metrics=["mIoU"])
     row = next(line for line in lines if line.startswith("| l"))
