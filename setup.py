@@ -23,6 +23,8 @@ setup(
         "detecture": [
             "py.typed",
             "assets/*/*",
+            "benchmark/*.yaml",
+            "benchmark/templates/*",
             "data/datasets/*.json",
             "modeling/*/configs/*.json",
             "web/*.css",
@@ -52,6 +54,8 @@ setup(
         "packaging>=23",
         "pycocotools>=2.0.8",
         "pyyaml>=6.0",
+        # The benchmark's page; torch brings it along anyway.
+        "jinja2>=3.1",
         # The models themselves: Qwen3-VL, SAM 3 and CLIP, and low-rank adapters.
         "transformers>=5.20",
         "peft>=0.20",

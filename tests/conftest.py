@@ -1,10 +1,12 @@
-"""Fixtures for all tests: where the data sets for evaluation are, if they are anywhere."""
+"""Fixtures for all tests: where the data sets for evaluation are, if anywhere; a browser."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from web.chromium import VARIABLE, browser, chromium_path
 
 REPO = Path(__file__).resolve().parents[1]
 _VARIABLE = "DETECTURE_DATASETS_ROOT"
@@ -38,3 +40,13 @@ def require_dataset(datasets_root: Path) -> Callable[[str], Path]:
         return folder
 
     return require
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A headless Chromium (playwright's `Browser`); the test is skipped where there is none."""
+    pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
+    if chromium_path() is None:
+        pytest.skip(f"needs a Chromium on the PATH, or {VARIABLE} with the path of one")
+    with browser() as running:
+        yield running

@@ -7,10 +7,7 @@ from urllib.parse import urlparse
 
 import pytest
 from web.chromium import (
-    VARIABLE,
-    browser,
     choose_count,
-    chromium_path,
     give,
     open_page,
     wait_for_message,
@@ -18,15 +15,6 @@ from web.chromium import (
 )
 
 PHOTOS = Path(__file__).parents[2] / "datasets/samples/photos"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
-    if chromium_path() is None:
-        pytest.skip(f"needs a Chromium on the PATH, or {VARIABLE} with the path of one")
-    with browser() as running:
-        yield running
 
 
 @pytest.fixture

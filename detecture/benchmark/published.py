@@ -1,0 +1,128 @@
+"""Figures that others have published: shown apart from what was measured here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detecture.benchmark.table import METRICS, finite_number
+from detecture.errors import ConfigError
+
+PUBLISHED = Path(__file__).with_name("published.yaml")
+
+_TABLE_KEYS = {"title", "source", "differs", "metrics", "datasets", "rows"}
+_ROW_KEYS = {"method", "note", "values"}
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One method as published.
+
+    Attributes:
+        method: the name it has there.
+        note: what is different about this row alone.
+        values: for each data set the values of the table's metrics.
+    """
+
+    method: str
+    note: str
+    values: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """One table as published.
+
+    Attributes:
+        title: of the block.
+        source: where the figures stand.
+        differs: sentences on why they are not comparable with our own.
+        metrics: of the values, names of `METRICS`.
+        datasets: in the order of the values.
+        rows: methods.
+    """
+
+    title: str
+    source: str
+    differs: Sequence[str]
+    metrics: Sequence[str]
+    datasets: Sequence[str]
+    rows: Sequence[PublishedRow]
+
+
+def load_published(path: Path = PUBLISHED) -> list[PublishedTable]:
+    """Read published figures.
+
+    Args:
+        path: yaml, a list of tables with the attributes of `PublishedTable`.
+
+    Raises:
+        ConfigError: the file cannot be read, or a part of it has the wrong form; names the part.
+    """
+    try:
+        tables = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as yaml ({error}); correct the file") from error
+    if not isinstance(tables, list):
+        raise ConfigError(f"{path}: must hold a list of tables")
+    return [_table(table, f"{path}: table {number}") for number, table in enumerate(tables)]
+
+
+def _table(table: Any, where: str) -> PublishedTable:
+    _require_keys(table, _TABLE_KEYS, where)
+    metrics = _texts(table["metrics"], f"{where}.metrics")
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise ConfigError(f"{where}.metrics: {unknown[0]!r}; use some of {', '.join(METRICS)}")
+    datasets = _texts(table["datasets"], f"{where}.datasets")
+    if not isinstance(table["rows"], list):
+        raise ConfigError(f"{where}.rows must be a list")
+    return PublishedTable(
+        title=_text(table["title"], f"{where}.title"),
+        source=_text(table["source"], f"{where}.source"),
+        differs=_texts(table["differs"], f"{where}.differs"),
+        metrics=metrics,
+        datasets=datasets,
+        rows=[
+            _row(row, (len(datasets), len(metrics)), f"{where}.rows[{number}]")
+            for number, row in enumerate(table["rows"])
+        ],
+    )
+
+
+def _row(row: Any, shape: tuple[int, int], where: str) -> PublishedRow:
+    _require_keys({"note": "", **row} if isinstance(row, dict) else row, _ROW_KEYS, where)
+    values = row["values"]
+    fits = isinstance(values, list) and len(values) == shape[0]
+    for group in values if fits else ():
+        fits = fits and isinstance(group, list) and len(group) == shape[1]
+        # ARI may be negative; a percentage among fractions is a slip.
+        fits = fits and all(
+            (number := finite_number(v)) is not None and -1 <= number <= 1 for v in group
+        )
+    if not fits:
+        raise ConfigError(
+            f"{where}.values must hold, for each of the {shape[0]} data sets, {shape[1]} numbers "
+            "from -1 to 1, one per metric"
+        )
+    note = _text(row["note"], f"{where}.note") if "note" in row else ""
+    return PublishedRow(_text(row["method"], f"{where}.method"), note, values)
+
+
+def _require_keys(value: Any, keys: set[str], where: str) -> None:
+    if not isinstance(value, dict) or set(value) != keys:
+        raise ConfigError(f"{where} must have exactly the keys {', '.join(sorted(keys))}")
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    if not isinstance(value, list) or not value:
+        raise ConfigError(f"{where} must be a list of texts, and not empty")
+    return [_text(item, f"{where}[{number}]") for number, item in enumerate(value)]
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{where} must be a text, is {value!r:.80}; correct the file")
+    return value

@@ -1,0 +1,166 @@
+"""Reading what a benchmark has left on the disk; nothing of it is trusted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from detecture.benchmark.layout import K_ACCESS
+from detecture.benchmark.results import STATES, CellResult
+from detecture.benchmark.table import finite_number
+from detecture.errors import ConfigError, EvaluationError, require_choice
+from detecture.evaluation.records import Record, read_records
+
+INDEX = "benchmark.json"
+"""Lists the cells: `{"protocol": str, "cells": [{"method", "label", "dataset", "variant",
+"k_access", "random_weights", "folder", "state", "note"}]}`, folders relative to its own."""
+
+_TEXTS = ("method", "label", "dataset", "variant", "k_access", "state", "note")
+_FILES = ("summary.json", "records.jsonl", "label_maps")
+_MOST_REGIONS = 65535  # that fit into a label map's file
+_RECORD_SCORES = ("mIoU", "pIoU", "ARI")
+_REMEDY = "run the benchmark again, or correct the file"
+
+
+def read_cells(root: Path) -> list[CellResult]:
+    """The cells of a benchmark with their summaries, in the order of its `benchmark.json`.
+
+    A cell that is said to be done but whose summary is missing, half-written or of another data
+    set becomes `missing`, with a note that says so.
+
+    Args:
+        root: folder of the benchmark.
+
+    Raises:
+        ConfigError: `benchmark.json` is missing or malformed, or a cell's files lie outside `root`.
+    """
+    return [_cell(root, entry, f"cells[{i}]") for i, entry in enumerate(_read_index(root)["cells"])]
+
+
+def read_protocol_name(root: Path) -> str:
+    """Name of the protocol that the cells follow.
+
+    Raises:
+        ConfigError: as for `read_cells`.
+    """
+    return _text(root, _read_index(root), "protocol", "the file")
+
+
+def read_cell_records(cell: CellResult) -> dict[str, Record]:
+    """Records of a cell by image id, in the order of the data set.
+
+    Raises:
+        EvaluationError: there are none, fewer than the summary counts, or foreign ones; the text
+            names the file.
+    """
+    if cell.folder is None:
+        raise EvaluationError(f"{cell.method} on {cell.dataset} has no folder with records")
+    path = cell.folder / "records.jsonl"
+    try:
+        records = {record["image_id"]: record for record in read_records(cell.folder)}
+    except (OSError, TypeError, RecursionError) as error:
+        raise EvaluationError(f"{path}: cannot be read ({error}); run the cell again") from error
+    total = (cell.summary or {}).get("n_total", len(records))
+    if len(records) != total:
+        raise EvaluationError(
+            f"{path}: holds {len(records)} records, its summary counts {total}; run the cell again"
+        )
+    for image_id, record in records.items():
+        if not isinstance(image_id, str) or not _is_record(record):
+            raise EvaluationError(
+                f"{path}: the record of {image_id!r} is none of an evaluation; run the cell again"
+            )
+    return records
+
+
+def _is_record(record: Record) -> bool:
+    counts = (record.get(name) for name in ("k_pred", "k_gt"))
+    return all(finite_number(record.get(name)) is not None for name in _RECORD_SCORES) and all(
+        type(count) is int and 0 <= count <= _MOST_REGIONS for count in counts
+    )
+
+
+def _read_index(root: Path) -> dict[str, Any]:
+    path = root / INDEX
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}: no such file; give the folder of a benchmark, as its runner was given it"
+        )
+    try:
+        index = _load_json(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); run the benchmark again") from error
+    if not isinstance(index, dict) or not isinstance(index.get("cells"), list):
+        raise ConfigError(f"{path}: must hold an object with a list `cells`; {_REMEDY}")
+    return index
+
+
+def _cell(root: Path, entry: Any, where: str) -> CellResult:
+    path = root / INDEX
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{path}: {where} must be an object; {_REMEDY}")
+    texts = {key: _text(root, entry, key, where) for key in _TEXTS}
+    require_choice(f"{path}: {where}.state", texts["state"], STATES)
+    require_choice(f"{path}: {where}.k_access", texts["k_access"], K_ACCESS)
+    random_weights = entry.get("random_weights")
+    if not isinstance(random_weights, bool):
+        raise ConfigError(f"{path}: {where}.random_weights must be true or false; {_REMEDY}")
+    folder = _folder(root, entry.get("folder"), where)
+    summary, problem = _summary(folder, texts["dataset"])
+    if texts["state"] == "done" and summary is None:
+        texts |= {"state": "missing", "note": problem}
+    if texts["state"] == "missing":
+        summary = None
+    return CellResult(**texts, random_weights=random_weights, summary=summary, folder=folder)
+
+
+def _text(root: Path, entry: dict[str, Any], key: str, where: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str) or (not value and key in ("method", "dataset")):
+        raise ConfigError(
+            f"{root / INDEX}: {where}: `{key}` must be a text, is {value!r:.80}; {_REMEDY}"
+        )
+    return value
+
+
+def _folder(root: Path, text: Any, where: str) -> Path | None:
+    """Folder of a cell; None where nothing was written."""
+    if text is None:
+        return None
+    if not isinstance(text, str) or "\0" in text:
+        raise ConfigError(f"{root / INDEX}: {where}.folder must be a text or null; {_REMEDY}")
+    folder = root / text
+    try:
+        for path in (folder, *(folder / name for name in _FILES)):
+            if not path.resolve().is_relative_to(root.resolve()):
+                raise ConfigError(
+                    f"{root / INDEX}: {where}.folder {text!r} leads out of {root}, to "
+                    f"{path.resolve()}; move the files into the benchmark's folder"
+                )
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
+        raise ConfigError(f"{root / INDEX}: {where}.folder {text!r:.80}: {error}") from error
+
+
+def _summary(folder: Path | None, dataset: str) -> tuple[dict[str, Any] | None, str]:
+    """Summary of a cell, or what is wrong with it."""
+    if folder is None:
+        return None, "its folder is missing"
+    path = folder / "summary.json"
+    try:
+        summary = _load_json(path)
+    except FileNotFoundError:
+        return None, f"{path.name} is missing"
+    except (OSError, ValueError) as error:
+        return None, f"{path.name} cannot be read ({error})"
+    if not isinstance(summary, dict) or type(summary.get("n_total")) is not int:
+        return None, f"{path.name} is no summary of an evaluation"
+    if summary.get("dataset", dataset) != dataset:
+        return None, f"{path.name} is of the data set {summary['dataset']!r:.80}"
+    return summary, ""
+
+
+def _load_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

@@ -1,0 +1,165 @@
+"""All that a report says, as texts and numbers; `markdown`, `latex` and `page` write it down."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detecture.benchmark.layout import K_ACCESS_WORDS, Layout, arrange, told
+from detecture.benchmark.published import PublishedTable, load_published
+from detecture.benchmark.results import CellResult
+from detecture.benchmark.significance import Comparison, compare_rows, notes_on
+from detecture.benchmark.table import METRICS, MISSING, MetricTable, decimal, metric_table
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Texts in rows and columns below a title.
+
+    Attributes:
+        title: of the grid.
+        heads: of the columns.
+        rows: as many texts each.
+        notes: sentences on how to read it.
+    """
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All but the pictures.
+
+    Attributes:
+        protocol: name of the protocol.
+        layout: of all cells.
+        intro: sentences on how to read the tables.
+        tables: one per metric.
+        cells: what each cell is.
+        comparison: against a chosen method; None without one.
+        published: figures of others.
+    """
+
+    protocol: str
+    layout: Layout
+    intro: Sequence[str]
+    tables: Sequence[MetricTable]
+    cells: Grid
+    comparison: Grid | None
+    published: Sequence[Grid]
+
+
+def build_report(
+    cells: Sequence[CellResult],
+    protocol: str,
+    *,
+    metrics: Sequence[str] = tuple(METRICS),
+    against: str | None = None,
+    bootstrap_samples: int = 2000,
+) -> Report:
+    """Put a report together.
+
+    Args:
+        cells: of a benchmark, in the order of its protocol.
+        protocol: its name.
+        metrics: names of `METRICS`, one table each.
+        against: method that all others are compared with, picture by picture; None: no comparison.
+        bootstrap_samples: resamples behind the comparison's intervals.
+
+    Raises:
+        ConfigError: two cells are the same, or `against` is not among the methods.
+    """
+    layout = arrange(cells)
+    comparison = None
+    if against is not None:
+        found = compare_rows(layout, against, bootstrap_samples)
+        comparison = _comparison_grid(found, layout.find_row(against).label)
+    return Report(
+        protocol=protocol,
+        layout=layout,
+        intro=_intro(layout),
+        tables=[metric_table(layout, METRICS[name]) for name in metrics],
+        cells=_cells_grid(layout),
+        comparison=comparison,
+        published=[_published_grid(table) for table in load_published()],
+    )
+
+
+def _intro(layout: Layout) -> list[str]:
+    headline = []
+    for metric, words in (("mIoU", "where K is given"), ("pIoU", "where K is unknown")):
+        names = [c.dataset for c in layout.columns if c.headline == metric]
+        if names:
+            headline.append(f"{metric} {words} ({', '.join(names)})")
+    sentences = [
+        "Each figure is the mean over all pictures of a data set, a failed picture counted with "
+        "its zeros, with its 95 % bootstrap interval. Bold: the best of its column, among cells "
+        "that are current, have trained weights and were told no more than the regime grants."
+    ]
+    if headline:
+        sentences.insert(
+            0,
+            f"Headline metric: {', '.join(headline)}. The matched mIoU charges nothing for regions "
+            "too many or too few; the panoptic IoU does.",
+        )
+    return sentences
+
+
+def _cells_grid(layout: Layout) -> Grid:
+    rows = []
+    for row, _, cell in layout.places:
+        counts = [(cell.summary or {}).get(name, "") for name in ("n_ok", "n_total")]
+        rows.append(
+            [
+                f"{row.label} (random weights)" if cell.random_weights else row.label,
+                cell.dataset,
+                cell.variant or MISSING,
+                K_ACCESS_WORDS[told(cell)],
+                cell.state,
+                f"{counts[0]} of {counts[1]}" if cell.summary else MISSING,
+                cell.note,
+            ]
+        )
+    heads = ["method", "data set", "variant", "told of K", "state", "pictures ok", "note"]
+    return Grid("Cells", heads, rows)
+
+
+def _comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
+    rows = []
+    for item in comparisons:
+        line = [item.label, item.column.title, item.metric]
+        if item.result is None:
+            rows.append([*line, MISSING, MISSING, MISSING, MISSING, item.reason])
+            continue
+        result = item.result
+        low, high = decimal(result.low), decimal(result.high)
+        unpaired = f"{result.n_unpaired} without a partner" if result.n_unpaired else ""
+        rows.append(
+            [
+                *line,
+                decimal(result.difference),
+                f"[{low}, {high}]",
+                decimal(result.p),
+                str(result.n_pairs),
+                unpaired,
+            ]
+        )
+    heads = ["method", "data set", "metric", "difference", "95 % interval", "p", "pictures", "note"]
+    return Grid(f"Against {reference}", heads, rows, notes_on(comparisons))
+
+
+def _published_grid(table: PublishedTable) -> Grid:
+    heads = ["method", *(f"{name}: {' / '.join(table.metrics)}" for name in table.datasets)]
+    rows = [
+        [
+            f"{row.method} ({row.note})" if row.note else row.method,
+            *(" / ".join(decimal(value) for value in group) for group in row.values),
+        ]
+        for row in table.rows
+    ]
+    notes = [
+        f"Not measured here. Source: {table.source}.",
+        *(f"What differs: {sentence}" for sentence in table.differs),
+    ]
+    return Grid(table.title, heads, rows, notes)

@@ -1,0 +1,300 @@
+"""The figures of all cells: one table per metric, and comma-separated files.
+
+A table knows values, intervals, marks and footnotes, and nothing of how they are written down:
+`markdown`, `latex` and `page` do that.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from detecture.benchmark.layout import Column, Layout, k_regime, told
+from detecture.benchmark.results import CellResult
+
+MISSING = "—"
+
+INCOMPLETE = "†"
+TRUE_K = "‡"
+TOP_K = "§"
+ORACLE = "¶"
+_MARKS = {
+    TRUE_K: "was told the true number of regions of each picture",
+    TOP_K: "kept as many of its regions as each picture truly has, the best ones",
+    ORACLE: "was told the true descriptions",
+}
+
+CSV_HEADER = ("model", "dataset", "mIoU", "pIoU", "Dice", "ARI", "Coverage", "n_ok", "n_total")
+"""Columns of the published suite's file, in its order."""
+
+_FULL_HEADER = (
+    *CSV_HEADER,
+    *("label", "variant", "k_access", "regime", "state", "random_weights", "headline"),
+    *("K_error", "K_accuracy"),
+    *(f"{name}_{end}" for name in ("mIoU", "pIoU", "ARI") for end in ("low", "high")),
+    *("n_by_status", "note"),
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a cell.
+
+    Attributes:
+        name: on the command line and in heads.
+        title: for people.
+        key: in the summary of an evaluation.
+        interval_key: in the summary's `ci95`.
+        better: 1 higher is better, -1 lower is, 0 neither.
+        decimals: that are shown.
+    """
+
+    name: str
+    title: str
+    key: str
+    interval_key: str
+    better: int
+    decimals: int = 4
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("mIoU", "mIoU: mean IoU of the matched regions", "mIoU", "mIoU", 1),
+        Metric("pIoU", "pIoU: panoptic IoU, which charges a wrong K", "pIoU", "pIoU", 1),
+        Metric("Dice", "Dice: panoptic Dice", "Dice", "pDice", 1),
+        Metric("ARI", "ARI: adjusted Rand index", "ARI", "ARI", 1),
+        Metric("K_error", "K error: mean |K predicted - K true|", "K_MAE", "K_MAE", -1, 2),
+        Metric("coverage", "Coverage: share given to the dustbin", "coverage", "coverage", 0),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands in one place of a table.
+
+    Attributes:
+        value: None where there is none to show.
+        interval: its 95 % bootstrap interval.
+        word: in the place of a value, or a warning beside it.
+        marks: signs whose meaning stands below the table.
+        best: of its column, among those that may be compared.
+    """
+
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    word: str = ""
+    marks: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One method; `entries` are in the order of the table's columns."""
+
+    label: str
+    random_weights: bool
+    entries: Sequence[Entry]
+    mean: Entry
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """One metric of all cells.
+
+    Attributes:
+        metric: of the values.
+        columns: data sets.
+        rows: methods.
+        footnotes: one sentence for each mark and warning that occurs.
+    """
+
+    metric: Metric
+    columns: Sequence[Column]
+    rows: Sequence[TableRow]
+    footnotes: Sequence[str]
+
+
+def metric_table(layout: Layout, metric: Metric) -> MetricTable:
+    """The table of one metric.
+
+    A mean is that of the columns whose cell is done, and is marked where these are not all. What
+    is stale, of random weights or told more than the regime grants is never the best of its
+    column, nor is an incomplete mean.
+    """
+    entries = [[_entry(row.cells.get(c), metric) for c in layout.columns] for row in layout.rows]
+    means = [_mean(row_entries) for row_entries in entries]
+    for index in range(len(layout.columns)):
+        column = [row_entries[index] for row_entries in entries]
+        cells = [row.cells.get(layout.columns[index]) for row in layout.rows]
+        fair = [_competes(cell) for cell in cells]
+        for row_entries, best in zip(entries, _best(column, fair, metric), strict=True):
+            row_entries[index] = replace(row_entries[index], best=best)
+    fair = [
+        not mean.marks and all(_competes(cell) for cell in row.cells.values())
+        for row, mean in zip(layout.rows, means, strict=True)
+    ]
+    best_means = _best(means, fair, metric)
+    rows = [
+        TableRow(row.label, row.random_weights, found, replace(mean, best=best))
+        for row, found, mean, best in zip(layout.rows, entries, means, best_means, strict=True)
+    ]
+    return MetricTable(metric, layout.columns, rows, _footnotes(rows))
+
+
+def figure(cell: CellResult, key: str) -> float | None:
+    """A number of a cell's summary; None where there is none, or none that is finite."""
+    return finite_number((cell.summary or {}).get(key))
+
+
+def interval(cell: CellResult, key: str) -> tuple[float, float] | None:
+    """The 95 % interval of a number of a cell's summary; None where there is none."""
+    intervals = (cell.summary or {}).get("ci95")
+    ends = intervals.get(key) if isinstance(intervals, dict) else None
+    if not isinstance(ends, list) or len(ends) != 2:
+        return None
+    low, high = finite_number(ends[0]), finite_number(ends[1])
+    return None if low is None or high is None else (low, high)
+
+
+def finite_number(value: Any) -> float | None:
+    """A value out of a file that may be foreign; None unless it is a number, and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
+
+
+def decimal(value: float | None, decimals: int = 4) -> str:
+    """A number with so many decimals and no negative zero; empty for None."""
+    return "" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def csv_text(layout: Layout) -> str:
+    """The finished cells, long form, under `CSV_HEADER`.
+
+    The header has no column for it, so random weights are named behind the method's name.
+    """
+    lines = []
+    for row, column, cell in layout.places:
+        if cell.state == "done":
+            name = f"{row.name} (random weights)" if cell.random_weights else row.name
+            lines.append([name, column.dataset, *_csv_figures(cell)])
+    return _csv(CSV_HEADER, lines)
+
+
+def csv_full_text(layout: Layout) -> str:
+    """All cells with all that is known of them, long form; no figures where there are none.
+
+    The figures of a cell whose `state` is not `done` are those of an earlier or unfinished run.
+    """
+    lines = []
+    for row, column, cell in layout.places:
+        ends = [interval(cell, name) or (None, None) for name in ("mIoU", "pIoU", "ARI")]
+        statuses = (cell.summary or {}).get("statuses")
+        counts = sorted(statuses.items()) if isinstance(statuses, dict) else []
+        lines.append(
+            [
+                *(row.name, column.dataset, *_csv_figures(cell)),
+                *(row.label, cell.variant, told(cell), k_regime(cell), cell.state),
+                *(str(cell.random_weights).lower(), column.headline),
+                *(decimal(figure(cell, key)) for key in ("K_MAE", "K_accuracy")),
+                *(decimal(end) for pair in ends for end in pair),
+                *(" ".join(f"{status}:{count}" for status, count in counts), cell.note),
+            ]
+        )
+    return _csv(_FULL_HEADER, lines)
+
+
+def _entry(cell: CellResult | None, metric: Metric) -> Entry:
+    if cell is None or cell.state == "missing":
+        return Entry(word=MISSING)
+    value = figure(cell, metric.key)
+    if cell.state == "done":
+        if value is None:
+            return Entry(word=MISSING)
+        return Entry(value, interval(cell, metric.interval_key), marks=_marks(cell))
+    if cell.state == "stale" and value is not None:
+        return Entry(value, word="stale", marks=_marks(cell))
+    return Entry(word=cell.state)
+
+
+def _marks(cell: CellResult) -> str:
+    signs = {"per_image": TRUE_K, "ground_truth_top_k": TOP_K}
+    oracle = ORACLE if (cell.summary or {}).get("oracle") else ""
+    return signs.get(told(cell), "") + oracle
+
+
+def _competes(cell: CellResult | None) -> bool:
+    return (
+        cell is not None and cell.state == "done" and not cell.random_weights and not _marks(cell)
+    )
+
+
+def _mean(entries: Sequence[Entry]) -> Entry:
+    values = [entry.value for entry in entries if entry.value is not None and not entry.word]
+    if not values:
+        return Entry(word=MISSING)
+    marks = INCOMPLETE if len(values) < len(entries) else ""
+    return Entry(math.fsum(values) / len(values), marks=marks)
+
+
+def _best(entries: Sequence[Entry], fair: Sequence[bool], metric: Metric) -> list[bool]:
+    """Which entries are the best; none where there is nothing to choose between."""
+    # As shown: two methods that look equal are both the best, or neither.
+    shown = [
+        round(entry.value, metric.decimals) * metric.better
+        if competes and entry.value is not None
+        else None
+        for entry, competes in zip(entries, fair, strict=True)
+    ]
+    values = [value for value in shown if value is not None]
+    if not values or min(values) == max(values):
+        return [False] * len(entries)
+    return [value == max(values) for value in shown]
+
+
+def _footnotes(rows: Sequence[TableRow]) -> list[str]:
+    used = "".join(entry.marks for row in rows for entry in row.entries)
+    notes = [f"{mark} {meaning}." for mark, meaning in _MARKS.items() if mark in used]
+    partly = [row for row in rows if INCOMPLETE in row.mean.marks]
+    if partly:
+        counts = ", ".join(f"{row.label} {_done(row)} of {len(row.entries)}" for row in partly)
+        notes.append(f"{INCOMPLETE} mean over the finished columns only: {counts}.")
+    words = {entry.word for row in rows for entry in row.entries}
+    if "stale" in words:
+        notes.append(
+            "stale: the figure of an earlier run; config, weights, data or code have changed."
+        )
+    random = [row.label for row in rows if row.random_weights]
+    if random:
+        notes.append(
+            f"Random weights: {', '.join(random)}. These figures mean nothing; they show that the "
+            "method runs."
+        )
+    return notes
+
+
+def _done(row: TableRow) -> int:
+    return sum(entry.value is not None and not entry.word for entry in row.entries)
+
+
+def _csv_figures(cell: CellResult) -> list[str]:
+    summary = cell.summary or {}
+    figures = [decimal(figure(cell, key)) for key in ("mIoU", "pIoU", "Dice", "ARI", "coverage")]
+    counts = [summary.get(key) for key in ("n_ok", "n_total")]
+    return [*figures, *(str(count) if type(count) is int else "" for count in counts)]
+
+
+def _csv(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return file.getvalue()

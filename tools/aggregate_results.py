@@ -1,0 +1,119 @@
+#!/usr/bin/env python
+"""Tables, comparisons and a page of pictures of a benchmark's results.
+
+  python tools/aggregate_results.py --root output/benchmark
+  python tools/aggregate_results.py --root output/benchmark --metric mIoU ARI --latex tables.tex
+  python tools/aggregate_results.py --root output/benchmark --csv summary.csv --csv-full all.csv \\
+      --html report.html --against texture_clusters
+
+Runs nothing: it reads what the cells have left in --root. Markdown goes to the standard output
+unless --markdown names a file. Exit status: 0 done, 2 wrong input (no benchmark there, a method
+that is not in it, a file that cannot be written ..).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from detecture.benchmark.latex import report_latex
+from detecture.benchmark.markdown import report_markdown
+from detecture.benchmark.page import report_page
+from detecture.benchmark.pictures import draw_galleries
+from detecture.benchmark.read_cells import read_cells, read_protocol_name
+from detecture.benchmark.report import build_report
+from detecture.benchmark.table import METRICS, csv_full_text, csv_text
+from detecture.checkpoint.atomic import write_text_atomic
+from detecture.config import make_config
+from detecture.data import register_dataset_json
+from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--root", type=Path, required=True, metavar="DIR", help="folder of the benchmark"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="finished cells, published header")
+    parser.add_argument("--csv-full", type=Path, metavar="FILE", help="all cells, all columns")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="booktabs, a table per metric")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="(standard output)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with pictures")
+    parser.add_argument(
+        "--against", metavar="METHOD", help="compare all methods with this one, picture by picture"
+    )
+    parser.add_argument(
+        "--metric", nargs="+", choices=tuple(METRICS), default=list(METRICS), help="(all)"
+    )
+    parser.add_argument(
+        "--pictures", type=_count, default=12, metavar="N", help="of each data set in --html (12)"
+    )
+    parser.add_argument(
+        "--pictures-by",
+        metavar="METHOD",
+        help="whose best, median and worst pictures --html shows (those of all methods in turn)",
+    )
+    parser.add_argument(
+        "--dataset-json",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="metadata file of your own data set among the results; may be repeated",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        cfg = make_config(None, [])
+        for path in args.dataset_json:
+            register_dataset_json(path)
+        report = build_report(
+            read_cells(args.root),
+            read_protocol_name(args.root),
+            metrics=args.metric,
+            against=args.against,
+            bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
+        )
+        layout = report.layout
+        texts = [(args.csv, csv_text(layout)), (args.csv_full, csv_full_text(layout))]
+        texts += [(args.latex, report_latex(report)), (args.markdown, report_markdown(report))]
+        if args.html:
+            galleries = draw_galleries(
+                layout, args.pictures, cfg.INPUT.MAX_PIXELS, args.pictures_by
+            )
+            texts.append((args.html, report_page(report, galleries)))
+        for path, text in texts:
+            if path:
+                _write(path, text)
+    except DetectureError as error:
+        print(f"aggregate_results: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    if not args.markdown:
+        print(report_markdown(report), end="")
+    return 0
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text_atomic(path, text)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be written ({error.strerror or error}); name another file"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
