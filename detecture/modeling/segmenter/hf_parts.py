@@ -24,10 +24,12 @@ from transformers.models.sam3.modeling_sam3 import (
     Sam3VisionModel,
     Sam3ViTLayer,
     Sam3ViTRotaryEmbedding,
+    box_cxcywh_to_xyxy,
+    inverse_sigmoid,
 )
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.segmenter.build import Tokenizer
+from detecture.modeling.segmenter.interface import Tokenizer
 
 LICENCE_PAGE = "https://huggingface.co/facebook/sam3"
 
@@ -222,6 +224,13 @@ def attention_mask(
         attention_mask=prompt_mask_NT,
     )
     return mask
+
+
+def refined_boxes(decoder: Any, query_NQD: Tensor, reference_NQ4: Tensor) -> Tensor:
+    """Boxes (N,Q,4), as corners, of the queries that a DETR decoder ends with."""
+    moved_NQ4 = decoder.box_head(query_NQD) + inverse_sigmoid(reference_NQ4)
+    corners_NQ4: Tensor = box_cxcywh_to_xyxy(moved_NQ4.sigmoid())
+    return corners_NQ4
 
 
 def restore_buffers(module: nn.Module, device: torch.device) -> None:

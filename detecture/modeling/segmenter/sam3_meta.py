@@ -1,7 +1,8 @@
 """SAM 3 by Meta's own `sam3` package.
 
 Assembled from the package's submodules: its own builder wants an accelerator even for the CPU, and
-a fixed size. Legend as in build.py; L = h*w tokens of the coarsest level.
+a fixed size. Legend as in interface.py; L = h*w tokens of the coarsest level, Q queries of the
+detector.
 """
 
 import importlib
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 
 from detecture.d2 import CfgNode, configurable
 from detecture.errors import ConfigError, DetectureError
-from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY, Segmenter, Tokenizer
+from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY
 from detecture.modeling.segmenter.features import ImageFeatures
+from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
 from detecture.modeling.segmenter.meta_file import read_meta_file
 from detecture.modeling.segmenter.name_map import strip_prefix
+from detecture.modeling.segmenter.proposals import Proposals
 from detecture.modeling.segmenter.structure import read_structure
 
 
@@ -33,6 +36,11 @@ class Sam3Meta(Segmenter):
     OFF_PATH: ClassVar[tuple[str, ...]] = (
         "backbone.language_backbone.encoder.",
         "segmentation_head.semantic_seg_head.",
+        "geometry_encoder.",
+        "transformer.decoder.",
+        "dot_prod_scoring.",
+        "segmentation_head.mask_predictor.",
+        "segmentation_head.instance_seg_head.",
     )
 
     @configurable
@@ -42,6 +50,7 @@ class Sam3Meta(Segmenter):
         base: str = "",
         structure: str | Mapping[str, Any] = "sam3",
         with_text: bool = False,
+        with_detector: bool = False,
         gradient_checkpointing: bool = False,
         tokenizer: Tokenizer | None = None,
     ) -> None:
@@ -52,6 +61,7 @@ class Sam3Meta(Segmenter):
             structure: name of a shipped structure, path of a json file, or the dict itself, in
                 transformers' form.
             with_text: bring the text encoder too.
+            with_detector: bring what finds single objects too.
             gradient_checkpointing: see `Segmenter`.
             tokenizer: for `text_features`; Meta's files hold none.
 
@@ -64,7 +74,7 @@ class Sam3Meta(Segmenter):
 
         if isinstance(structure, str):
             structure = read_structure(structure)
-        config = make_structure(structure)
+        config = make_structure(structure, with_detector=with_detector)
         text = config.text_config
         super().__init__(
             image_size=config.image_size,
@@ -74,12 +84,18 @@ class Sam3Meta(Segmenter):
             tokenizer=tokenizer,
         )
         self.with_text = with_text
+        self.with_detector = with_detector
         language = _text_encoder(text, self.width, with_text)
         self.backbone = nn.ModuleDict(
             {"vision_backbone": _vision_backbone(config), "language_backbone": language}
         )
         self.transformer = nn.ModuleDict({"encoder": _fusion_encoder(config.detr_encoder_config)})
-        self.segmentation_head = _segmentation_head(config.mask_decoder_config)
+        self.segmentation_head = _segmentation_head(config.mask_decoder_config, with_detector)
+        if with_detector:
+            detector = _detector()
+            self.geometry_encoder = detector.box_encoder(config.geometry_encoder_config)
+            self.transformer["decoder"] = detector.query_decoder(config.detr_decoder_config)
+            self.dot_prod_scoring = detector.scoring(config.detr_decoder_config)
         if base:
             self.load_weights(strip_prefix(read_meta_file(base), "detector."), base)
 
@@ -88,15 +104,12 @@ class Sam3Meta(Segmenter):
         cls, cfg: CfgNode, with_text: bool = False, with_detector: bool = False
     ) -> dict[str, Any]:
         """Constructor arguments from a config."""
-        if with_detector:
-            raise DetectureError(
-                "Sam3Meta has no detector yet; set MODEL.SEGMENTER.NAME Sam3Transformers"
-            )
         return {
             "base": cfg.MODEL.SEGMENTER.BASE,
             "structure": cfg.MODEL.SEGMENTER.CONFIG,
             "gradient_checkpointing": cfg.MODEL.SEGMENTER.GRADIENT_CHECKPOINTING,
             "with_text": with_text,
+            "with_detector": with_detector,
         }
 
     @property
@@ -107,7 +120,7 @@ class Sam3Meta(Segmenter):
     @property
     def has_detector(self) -> bool:
         """Whether the detector is there."""
-        return False
+        return self.with_detector
 
     def _encode(self, pixels_B3SS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         neck: Any = self.backbone["vision_backbone"]
@@ -126,10 +139,20 @@ class Sam3Meta(Segmenter):
         prompt_NTD: Tensor,
         prompt_mask_NT: Tensor | None,
     ) -> Tensor:
-        *finer, coarsest = features.gather(index_N)
+        levels = features.gather(index_N)
         is_padding_NT = None if prompt_mask_NT is None else ~prompt_mask_NT.to(prompt_NTD.device)
-        memory_NLD = coarsest.flatten(2).transpose(1, 2)
-        position_1LD = features.positions.flatten(2).transpose(1, 2)
+        memory_NLD = self._fuse(levels[-1], features.positions, prompt_NTD, is_padding_NT)
+        return self._pixels(levels, memory_NLD, prompt_NTD, is_padding_NT)
+
+    def _fuse(
+        self,
+        coarsest_NDhw: Tensor,
+        positions_1Dhw: Tensor,
+        prompt_NTD: Tensor,
+        is_padding_NT: Tensor | None,
+    ) -> Tensor:
+        memory_NLD = coarsest_NDhw.flatten(2).transpose(1, 2)
+        position_1LD = positions_1Dhw.flatten(2).transpose(1, 2)
         encoder: Any = self.transformer["encoder"]
         # Not encoder(): it insists on its own checkpointing in training, and on other layouts.
         for layer in encoder.layers:
@@ -139,6 +162,16 @@ class Sam3Meta(Segmenter):
                 query_pos=position_1LD,
                 memory_key_padding_mask=is_padding_NT,
             )
+        return memory_NLD
+
+    def _pixels(
+        self,
+        levels: tuple[Tensor, ...],
+        memory_NLD: Tensor,
+        prompt_NTD: Tensor,
+        is_padding_NT: Tensor | None,
+    ) -> Tensor:
+        *finer, coarsest = levels
         head: Any = self.segmentation_head
         prompt_TND = prompt_NTD.transpose(0, 1)
         attended_LND = head.cross_attend_prompt(
@@ -151,10 +184,40 @@ class Sam3Meta(Segmenter):
         memory_NDhw = memory_NLD.transpose(1, 2).unflatten(2, coarsest.shape[-2:])
         return cast("Tensor", head.pixel_decoder([*finer, memory_NDhw]))
 
+    def _propose(
+        self,
+        features: ImageFeatures,
+        index_N: Tensor,
+        prompt_NTD: Tensor,
+        prompt_mask_NT: Tensor | None,
+    ) -> Proposals:
+        levels = features.gather(index_N)
+        is_padding_NT = prompt_NTD.new_zeros(prompt_NTD.shape[:2], dtype=torch.bool)
+        if prompt_mask_NT is not None:
+            is_padding_NT = ~prompt_mask_NT.to(prompt_NTD.device)
+        memory_NLD = self._fuse(levels[-1], features.positions, prompt_NTD, is_padding_NT)
+        query_NQD, scores_NQ, boxes_NQ4 = _detector().decode(
+            self.transformer["decoder"],
+            self.dot_prod_scoring,
+            levels[-1],
+            memory_NLD,
+            features.positions,
+            prompt_NTD,
+            is_padding_NT,
+        )
+        head: Any = self.segmentation_head
+        pixel_NDhw = self._pixels(levels, memory_NLD, prompt_NTD, is_padding_NT)
+        masks_NQhw = head.mask_predictor(query_NQD, head.instance_seg_head(pixel_NDhw))
+        return Proposals(masks_NQhw, scores_NQ, boxes_NQ4)
+
     def _encode_boxes(
         self, features: ImageFeatures, index_N: Tensor, boxes_NR4: Tensor, mask_NR: Tensor
     ) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        coarsest_NDhw = features.gather(index_N)[-1]
+        found: tuple[Tensor, Tensor] = _detector().encode_boxes(
+            self.geometry_encoder, coarsest_NDhw, features.positions, boxes_NR4, mask_NR
+        )
+        return found
 
     def _encode_text(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
         # The mask is not needed: attention is causal, and padding comes last.
@@ -282,7 +345,7 @@ def _fusion_encoder(fusion: Any) -> nn.Module:
     return encoder
 
 
-def _segmentation_head(decoder: Any) -> nn.Module:
+def _segmentation_head(decoder: Any, with_detector: bool) -> nn.Module:
     module = _package("maskformer_segmentation")
     stages = decoder.num_upsampling_stages - 1  # the last is for a level more than there are
     head: nn.Module = module.UniversalSegmentationHead(
@@ -291,7 +354,8 @@ def _segmentation_head(decoder: Any) -> nn.Module:
         pixel_decoder=module.PixelDecoder(decoder.hidden_size, stages),
         cross_attend_prompt=_attention(decoder, batch_first=False),
     )
-    del head.mask_predictor, head.instance_seg_head  # for single objects, by the DETR decoder
+    if not with_detector:
+        del head.mask_predictor, head.instance_seg_head  # for single objects
     return head
 
 
@@ -300,6 +364,13 @@ def _attention(config: Any, *, batch_first: bool) -> nn.Module:
         config.hidden_size, config.num_attention_heads, batch_first=batch_first
     )
     return wrapper
+
+
+def _detector() -> Any:
+    _package("decoder")  # with its errors and warnings, not those of the module's import
+    from detecture.modeling.segmenter import sam3_meta_detector
+
+    return sam3_meta_detector
 
 
 def _package(module: str) -> Any:

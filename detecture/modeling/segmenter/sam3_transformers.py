@@ -1,6 +1,6 @@
 """SAM 3 by transformers: the default segmenter.
 
-Legend as in build.py; L = h*w tokens of the coarsest level.
+Legend as in interface.py; L = h*w tokens of the coarsest level, Q queries of the detector.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from detecture.d2 import CfgNode, configurable
 from detecture.errors import DetectureError
-from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY, Segmenter, Tokenizer
+from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY
 from detecture.modeling.segmenter.features import ImageFeatures
+from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
 from detecture.modeling.segmenter.meta_file import read_meta_file
 from detecture.modeling.segmenter.name_map import meta_to_transformers
+from detecture.modeling.segmenter.proposals import Proposals
 from detecture.modeling.segmenter.structure import read_structure
 
 
@@ -88,7 +90,8 @@ class Sam3Transformers(Segmenter):
         self.dot_product_scoring = parts.dot_product_scoring if with_detector else None
         self.train()  # from_pretrained leaves evaluation mode; a new module is in training mode
         if base and not is_pretrained:
-            self.load_weights(meta_to_transformers(read_meta_file(base)), base)
+            state = meta_to_transformers(read_meta_file(base), with_detector=with_detector)
+            self.load_weights(state, base)
 
     @classmethod
     def from_config(
@@ -133,13 +136,32 @@ class Sam3Transformers(Segmenter):
         prompt_NTD: Tensor,
         prompt_mask_NT: Tensor | None,
     ) -> Tensor:
-        *finer, coarsest = features.gather(index_N)
-        memory_NLD = self.detr_encoder(
-            vision_features=[coarsest],
+        levels = features.gather(index_N)
+        fused = self._fuse(levels[-1], features.positions, prompt_NTD, prompt_mask_NT)
+        return self._pixels(levels, fused.last_hidden_state, prompt_NTD, prompt_mask_NT)
+
+    def _fuse(
+        self,
+        coarsest_NDhw: Tensor,
+        positions_1Dhw: Tensor,
+        prompt_NTD: Tensor,
+        prompt_mask_NT: Tensor | None,
+    ) -> Any:
+        return self.detr_encoder(
+            vision_features=[coarsest_NDhw],
             text_features=prompt_NTD,
-            vision_pos_embeds=[features.positions],
+            vision_pos_embeds=[positions_1Dhw],
             text_mask=prompt_mask_NT,
-        ).last_hidden_state
+        )
+
+    def _pixels(
+        self,
+        levels: tuple[Tensor, ...],
+        memory_NLD: Tensor,
+        prompt_NTD: Tensor,
+        prompt_mask_NT: Tensor | None,
+    ) -> Tensor:
+        *finer, coarsest = levels
         decoder = self.mask_decoder
         query_NLD = decoder.prompt_cross_attn_norm(memory_NLD)
         mask = _import_parts().attention_mask(decoder.config, query_NLD, prompt_NTD, prompt_mask_NT)
@@ -150,6 +172,38 @@ class Sam3Transformers(Segmenter):
         memory_NDhw = memory_NLD.transpose(1, 2).unflatten(2, coarsest.shape[-2:])
         pixel_NDhw: Tensor = decoder.pixel_decoder([*finer, memory_NDhw])
         return pixel_NDhw
+
+    def _propose(
+        self,
+        features: ImageFeatures,
+        index_N: Tensor,
+        prompt_NTD: Tensor,
+        prompt_mask_NT: Tensor | None,
+    ) -> Proposals:
+        # As Sam3Model.forward; of its decoder's layers, only what the last one gives is wanted.
+        levels = features.gather(index_N)
+        fused = self._fuse(levels[-1], features.positions, prompt_NTD, prompt_mask_NT)
+        decoder: Any = self.detr_decoder
+        decoded = decoder(
+            vision_features=fused.last_hidden_state,
+            text_features=prompt_NTD,
+            vision_pos_encoding=fused.pos_embeds_flattened,
+            text_mask=prompt_mask_NT,
+            spatial_shapes=fused.spatial_shapes,
+        )
+        query_NQD = decoded.intermediate_hidden_states[-1]
+        scoring: Any = self.dot_product_scoring
+        logits_NQ = scoring(query_NQD[None], prompt_NTD, prompt_mask_NT)[0].squeeze(-1)
+        pixel_NDhw = self._pixels(levels, fused.last_hidden_state, prompt_NTD, prompt_mask_NT)
+        head: Any = self.mask_decoder
+        masks_NQhw = torch.einsum(
+            "nqd,ndhw->nqhw", head.mask_embedder(query_NQD), head.instance_projection(pixel_NDhw)
+        )
+        return Proposals(
+            masks_NQhw,
+            logits_NQ.sigmoid() * decoded.presence_logits[-1].sigmoid(),
+            _import_parts().refined_boxes(decoder, query_NQD, decoded.reference_boxes[-1]),
+        )
 
     def _encode_text(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
         if self.text_encoder is None:
