@@ -7,6 +7,7 @@ ours.
 from detecture.config.describer_keys import add_describer_keys
 from detecture.config.grouping_keys import add_grouping_keys
 from detecture.config.model_keys import add_model_keys
+from detecture.config.sam3_text_keys import add_sam3_text_keys
 from detecture.config.training_keys import add_training_keys
 from detecture.d2 import CfgNode
 
@@ -18,6 +19,7 @@ def add_detecture_config(cfg: CfgNode) -> None:
     add_model_keys(cfg)
     add_describer_keys(cfg)
     add_grouping_keys(cfg)
+    add_sam3_text_keys(cfg)
     add_training_keys(cfg)
     # "auto": the best device of this machine; or cpu, mps, or an accelerator by its torch name.
     cfg.MODEL.DEVICE = "auto"

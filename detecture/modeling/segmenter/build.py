@@ -1,8 +1,12 @@
 """The function that builds the segmenter that a config names."""
 
+from typing import Any
+
 from detecture.d2 import CfgNode, Registry
 from detecture.modeling.registry import build_registered
-from detecture.modeling.segmenter.interface import Segmenter
+from detecture.modeling.segmenter.byte_tokenizer import ByteTokenizer
+from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
+from detecture.modeling.segmenter.structure import read_structure
 
 SEGMENTER_REGISTRY = Registry("SEGMENTER")
 SEGMENTER_REGISTRY.__doc__ = """
@@ -11,7 +15,7 @@ Registry of segmenters.
 The registered object is called as `obj(cfg, with_text=bool, with_detector=bool)` and returns a
 `Segmenter`, on the CPU (or the device of the surrounding `with torch.device(...)`) and in float32;
 `with_text` says whether it brings its text encoder, `with_detector` whether it brings its detector:
-what finds single objects. It reads MODEL.SEGMENTER.{BASE,CONFIG,GRADIENT_CHECKPOINTING}.
+what finds single objects. It reads MODEL.SEGMENTER.{BASE,CONFIG,TOKENIZER,GRADIENT_CHECKPOINTING}.
 """
 
 
@@ -33,3 +37,28 @@ def build_segmenter(
     options = {"with_text": with_text, "with_detector": with_detector}
     segmenter: Segmenter = build_registered(SEGMENTER_REGISTRY, name, key, cfg, **options)
     return segmenter
+
+
+def arguments_of_config(cfg: CfgNode, with_text: bool, with_detector: bool) -> dict[str, Any]:
+    """What the constructors of both backends take, from a config.
+
+    Raises:
+        ConfigError: MODEL.SEGMENTER.CONFIG cannot be read.
+    """
+    return {
+        "base": cfg.MODEL.SEGMENTER.BASE,
+        "structure": cfg.MODEL.SEGMENTER.CONFIG,
+        "gradient_checkpointing": cfg.MODEL.SEGMENTER.GRADIENT_CHECKPOINTING,
+        "with_text": with_text,
+        "with_detector": with_detector,
+        "tokenizer": _tokenizer(cfg) if with_text else None,
+    }
+
+
+def _tokenizer(cfg: CfgNode) -> Tokenizer | str | None:
+    if cfg.MODEL.SEGMENTER.TOKENIZER or cfg.MODEL.SEGMENTER.BASE:
+        return cfg.MODEL.SEGMENTER.TOKENIZER or None
+    from detecture.modeling.segmenter.hf_parts import make_structure
+
+    text = make_structure(read_structure(cfg.MODEL.SEGMENTER.CONFIG)).text_config
+    return ByteTokenizer(text.vocab_size, text.max_position_embeddings)

@@ -181,22 +181,27 @@ def load_pretrained(base: str, *, with_text: bool, with_detector: bool = False) 
     return parts
 
 
-def load_tokenizer(base: str, context_length: int) -> Tokenizer:
+def load_tokenizer(source: str, context_length: int) -> Tokenizer:
     """The tokenizer of a hub id or folder; phrases are padded or cut to `context_length`.
 
     Raises:
         CheckpointError: there is none.
     """
+    told = f"{source!r} (MODEL.SEGMENTER.TOKENIZER, or .BASE where that is empty)"
+    remedy = (
+        f"put SAM 3's tokenizer.json and tokenizer_config.json there, from {LICENCE_PAGE}, or let "
+        "MODEL.SEGMENTER.TOKENIZER name another hub id or local folder that holds them; CLIP's "
+        "(openai/clip-vit-base-patch32) has the same vocabulary"
+    )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer = AutoTokenizer.from_pretrained(source)
     except _LOAD_ERRORS as error:
-        raise CheckpointError(_remedy(base, error)) from error
+        raise CheckpointError(
+            f"no tokenizer can be loaded from {told}: {_reason(error)}; {remedy}"
+        ) from error
     # Without its files transformers makes an empty one, which turns every phrase into nothing.
     if len(tokenizer) < _LEAST_VOCABULARY:
-        raise CheckpointError(
-            f"MODEL.SEGMENTER.BASE {base!r} holds no tokenizer; put SAM 3's tokenizer.json and "
-            f"tokenizer_config.json there, from {LICENCE_PAGE}"
-        )
+        raise CheckpointError(f"{told} holds no tokenizer; {remedy}")
 
     def tokenize(phrases: list[str]) -> tuple[Tensor, Tensor]:
         encoded = tokenizer(
@@ -251,8 +256,12 @@ def restore_buffers(module: nn.Module, device: torch.device) -> None:
                 part.position_ids = torch.arange(length.shape[-1], device=device).expand((1, -1))
 
 
+def _reason(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def _remedy(base: str, error: BaseException) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = _reason(error)
     if Path(base).is_dir():
         return (
             f"folder {base} (MODEL.SEGMENTER.BASE) cannot be loaded as SAM 3: {reason} It must "

@@ -160,7 +160,7 @@ class Segmenter(nn.Module, ABC):
         Raises:
             DetectureError: the segmenter was built without its detector.
         """
-        self._require_detector()
+        self.require_detector()
         features, prompt_NTD = self._cast_features(features), self._cast(prompt_NTD)
         if len(prompt_NTD) == 0:
             shapes = ((0, 0, *features.levels[0].shape[-2:]), (0, 0), (0, 0, 4))
@@ -197,7 +197,7 @@ class Segmenter(nn.Module, ABC):
             DetectureError: the segmenter was built without its detector.
             ValueError: the boxes have another shape.
         """
-        self._require_detector()
+        self.require_detector()
         if boxes_NR4.ndim != 3 or boxes_NR4.shape[2] != 4:
             raise ValueError(f"boxes must be (N,R,4), not {tuple(boxes_NR4.shape)}")
         # Coordinates need their precision, and pooling under a box knows no bfloat16.
@@ -220,6 +220,16 @@ class Segmenter(nn.Module, ABC):
         Raises:
             DetectureError: the segmenter was built without its text encoder or a tokenizer.
         """
+        ids_NT, mask_NT = self.require_text()(phrases)
+        ids_NT, mask_NT = ids_NT.to(self.device), mask_NT.to(self.device, torch.bool)
+        return self.project_text(self._encode_text(ids_NT, mask_NT)), mask_NT
+
+    def require_text(self) -> Tokenizer:
+        """The tokenizer, which together with the text encoder makes prompts of phrases.
+
+        Raises:
+            DetectureError: the segmenter was built without its text encoder or a tokenizer.
+        """
         if not self.has_text:
             raise DetectureError(
                 f"this {type(self).__name__} was built without its text encoder; build it with "
@@ -227,12 +237,22 @@ class Segmenter(nn.Module, ABC):
             )
         if self.tokenizer is None:
             raise DetectureError(
-                f"this {type(self).__name__} has no tokenizer; let MODEL.SEGMENTER.BASE name a hub "
-                "id or folder that holds one, or pass tokenizer="
+                f"this {type(self).__name__} has no tokenizer; let MODEL.SEGMENTER.TOKENIZER (or "
+                ".BASE) name a hub id or folder that holds one, or pass tokenizer="
             )
-        ids_NT, mask_NT = self.tokenizer(phrases)
-        ids_NT, mask_NT = ids_NT.to(self.device), mask_NT.to(self.device, torch.bool)
-        return self.project_text(self._encode_text(ids_NT, mask_NT)), mask_NT
+        return self.tokenizer
+
+    def require_detector(self) -> None:
+        """Refuse to go on without the detector.
+
+        Raises:
+            DetectureError: the segmenter was built without it.
+        """
+        if not self.has_detector:
+            raise DetectureError(
+                f"this {type(self).__name__} was built without its detector; build it with "
+                "with_detector=True"
+            )
 
     def path_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters that encode_image, project_text and pixel_embeddings use."""
@@ -325,13 +345,6 @@ class Segmenter(nn.Module, ABC):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(function, *arguments, use_reentrant=False)
         return function(*arguments)
-
-    def _require_detector(self) -> None:
-        if not self.has_detector:
-            raise DetectureError(
-                f"this {type(self).__name__} was built without its detector; build it with "
-                "with_detector=True"
-            )
 
     def _cast_features(self, features: ImageFeatures) -> ImageFeatures:
         levels = tuple(self._cast(level) for level in features.levels)

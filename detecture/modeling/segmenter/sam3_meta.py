@@ -5,23 +5,26 @@ a fixed size. Legend as in interface.py; L = h*w tokens of the coarsest level, Q
 detector.
 """
 
-import importlib
-import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from detecture.d2 import CfgNode, configurable
-from detecture.errors import ConfigError, DetectureError
-from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY
+from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY, arguments_of_config
 from detecture.modeling.segmenter.features import ImageFeatures
 from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
 from detecture.modeling.segmenter.meta_file import read_meta_file
 from detecture.modeling.segmenter.name_map import strip_prefix
 from detecture.modeling.segmenter.proposals import Proposals
+from detecture.modeling.segmenter.sam3_meta_parts import (
+    detector_module,
+    fusion_encoder,
+    segmentation_head,
+    text_encoder,
+    vision_backbone,
+)
 from detecture.modeling.segmenter.structure import read_structure
 
 
@@ -52,7 +55,7 @@ class Sam3Meta(Segmenter):
         with_text: bool = False,
         with_detector: bool = False,
         gradient_checkpointing: bool = False,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Tokenizer | str | None = None,
     ) -> None:
         """Build it, with the weights of `base` or random ones.
 
@@ -63,19 +66,21 @@ class Sam3Meta(Segmenter):
             with_text: bring the text encoder too.
             with_detector: bring what finds single objects too.
             gradient_checkpointing: see `Segmenter`.
-            tokenizer: for `text_features`; Meta's files hold none.
+            tokenizer: for `text_features`, Meta's files hold none; a name is a hub id or a folder.
 
         Raises:
             ConfigError: the structure cannot be read or does not fit together.
             CheckpointError: the weights cannot be had or do not fit.
             DetectureError: the package is not installed.
         """
-        from detecture.modeling.segmenter.hf_parts import make_structure
+        from detecture.modeling.segmenter.hf_parts import load_tokenizer, make_structure
 
         if isinstance(structure, str):
             structure = read_structure(structure)
         config = make_structure(structure, with_detector=with_detector)
         text = config.text_config
+        if isinstance(tokenizer, str):
+            tokenizer = load_tokenizer(tokenizer, text.max_position_embeddings)
         super().__init__(
             image_size=config.image_size,
             text_width=text.hidden_size,
@@ -85,14 +90,14 @@ class Sam3Meta(Segmenter):
         )
         self.with_text = with_text
         self.with_detector = with_detector
-        language = _text_encoder(text, self.width, with_text)
+        language = text_encoder(text, self.width, with_text)
         self.backbone = nn.ModuleDict(
-            {"vision_backbone": _vision_backbone(config), "language_backbone": language}
+            {"vision_backbone": vision_backbone(config), "language_backbone": language}
         )
-        self.transformer = nn.ModuleDict({"encoder": _fusion_encoder(config.detr_encoder_config)})
-        self.segmentation_head = _segmentation_head(config.mask_decoder_config, with_detector)
+        self.transformer = nn.ModuleDict({"encoder": fusion_encoder(config.detr_encoder_config)})
+        self.segmentation_head = segmentation_head(config.mask_decoder_config, with_detector)
         if with_detector:
-            detector = _detector()
+            detector = detector_module()
             self.geometry_encoder = detector.box_encoder(config.geometry_encoder_config)
             self.transformer["decoder"] = detector.query_decoder(config.detr_decoder_config)
             self.dot_prod_scoring = detector.scoring(config.detr_decoder_config)
@@ -104,13 +109,7 @@ class Sam3Meta(Segmenter):
         cls, cfg: CfgNode, with_text: bool = False, with_detector: bool = False
     ) -> dict[str, Any]:
         """Constructor arguments from a config."""
-        return {
-            "base": cfg.MODEL.SEGMENTER.BASE,
-            "structure": cfg.MODEL.SEGMENTER.CONFIG,
-            "gradient_checkpointing": cfg.MODEL.SEGMENTER.GRADIENT_CHECKPOINTING,
-            "with_text": with_text,
-            "with_detector": with_detector,
-        }
+        return arguments_of_config(cfg, with_text, with_detector)
 
     @property
     def has_text(self) -> bool:
@@ -196,7 +195,7 @@ class Sam3Meta(Segmenter):
         if prompt_mask_NT is not None:
             is_padding_NT = ~prompt_mask_NT.to(prompt_NTD.device)
         memory_NLD = self._fuse(levels[-1], features.positions, prompt_NTD, is_padding_NT)
-        query_NQD, scores_NQ, boxes_NQ4 = _detector().decode(
+        query_NQD, scores_NQ, boxes_NQ4 = detector_module().decode(
             self.transformer["decoder"],
             self.dot_prod_scoring,
             levels[-1],
@@ -214,7 +213,7 @@ class Sam3Meta(Segmenter):
         self, features: ImageFeatures, index_N: Tensor, boxes_NR4: Tensor, mask_NR: Tensor
     ) -> tuple[Tensor, Tensor]:
         coarsest_NDhw = features.gather(index_N)[-1]
-        found: tuple[Tensor, Tensor] = _detector().encode_boxes(
+        found: tuple[Tensor, Tensor] = detector_module().encode_boxes(
             self.geometry_encoder, coarsest_NDhw, features.positions, boxes_NR4, mask_NR
         )
         return found
@@ -255,132 +254,3 @@ class Sam3Meta(Segmenter):
             with torch.device("cpu"):
                 mask = language.encoder.build_causal_mask()
             language.encoder.attn_mask = mask.to(device, self.dtype)
-
-
-def _vision_backbone(config: Any) -> nn.Module:
-    vision, vit = config.vision_config, config.vision_config.backbone_config
-    trunk = _package("vitdet").ViT(
-        img_size=vit.image_size,
-        pretrain_img_size=vit.pretrain_image_size,
-        patch_size=vit.patch_size,
-        embed_dim=vit.hidden_size,
-        depth=vit.num_hidden_layers,
-        num_heads=vit.num_attention_heads,
-        # The package rounds hidden_size * mlp_ratio down.
-        mlp_ratio=(vit.intermediate_size + 0.5) / vit.hidden_size,
-        norm_layer=partial(nn.LayerNorm, eps=vit.layer_norm_eps),
-        drop_path_rate=0.0,
-        use_abs_pos=True,
-        tile_abs_pos=True,
-        global_att_blocks=tuple(vit.global_attn_indexes),
-        rel_pos_blocks=(),
-        use_rope=True,
-        use_interp_rope=True,
-        window_size=vit.window_size,
-        pretrain_use_cls_token=True,
-        retain_cls_token=False,
-        ln_pre=True,
-        bias_patch_embed=False,
-        use_act_checkpoint=False,
-    )
-    positions = _package("position_encoding").PositionEmbeddingSine(
-        num_pos_feats=vision.fpn_hidden_size, normalize=True
-    )
-    neck: nn.Module = _package("necks").Sam3DualViTDetNeck(
-        position_encoding=positions,
-        d_model=vision.fpn_hidden_size,
-        # SAM 3 makes one level more than it uses: the last, coarsest.
-        scale_factors=vision.scale_factors[:-1],
-        trunk=trunk,
-    )
-    return neck
-
-
-def _text_encoder(text: Any, width: int, with_text: bool) -> nn.Module:
-    if not with_text:
-        return nn.ModuleDict({"resizer": nn.Linear(text.hidden_size, width)})
-    if text.intermediate_size != 4 * text.hidden_size:
-        raise ConfigError(
-            "MODEL.SEGMENTER.CONFIG: Meta's text encoder has an intermediate_size of 4 times "
-            f"hidden_size {text.hidden_size}, not {text.intermediate_size}"
-        )
-    encoder: nn.Module = _package("text_encoder_ve").VETextEncoder(
-        d_model=width,
-        tokenizer=None,
-        width=text.hidden_size,
-        heads=text.num_attention_heads,
-        layers=text.num_hidden_layers,
-        context_length=text.max_position_embeddings,
-        vocab_size=text.vocab_size,
-        use_act_checkpoint=False,
-    )
-    return encoder
-
-
-def _fusion_encoder(fusion: Any) -> nn.Module:
-    module = _package("encoder")
-
-    def attention() -> nn.Module:
-        return _attention(fusion, batch_first=True)
-
-    layer = module.TransformerEncoderLayer(
-        activation="relu",
-        d_model=fusion.hidden_size,
-        dim_feedforward=fusion.intermediate_size,
-        dropout=fusion.dropout,
-        pos_enc_at_attn=True,
-        pos_enc_at_cross_attn_keys=False,
-        pos_enc_at_cross_attn_queries=False,
-        pre_norm=True,
-        self_attention=attention(),
-        cross_attention=attention(),
-    )
-    encoder: nn.Module = module.TransformerEncoderFusion(
-        layer=layer,
-        num_layers=fusion.num_layers,
-        d_model=fusion.hidden_size,
-        num_feature_levels=1,
-        add_pooled_text_to_img_feat=False,
-    )
-    return encoder
-
-
-def _segmentation_head(decoder: Any, with_detector: bool) -> nn.Module:
-    module = _package("maskformer_segmentation")
-    stages = decoder.num_upsampling_stages - 1  # the last is for a level more than there are
-    head: nn.Module = module.UniversalSegmentationHead(
-        hidden_dim=decoder.hidden_size,
-        upsampling_stages=stages,
-        pixel_decoder=module.PixelDecoder(decoder.hidden_size, stages),
-        cross_attend_prompt=_attention(decoder, batch_first=False),
-    )
-    if not with_detector:
-        del head.mask_predictor, head.instance_seg_head  # for single objects
-    return head
-
-
-def _attention(config: Any, *, batch_first: bool) -> nn.Module:
-    wrapper: nn.Module = _package("model_misc").MultiheadAttentionWrapper(
-        config.hidden_size, config.num_attention_heads, batch_first=batch_first
-    )
-    return wrapper
-
-
-def _detector() -> Any:
-    _package("decoder")  # with its errors and warnings, not those of the module's import
-    from detecture.modeling.segmenter import sam3_meta_detector
-
-    return sam3_meta_detector
-
-
-def _package(module: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            # Importing it warns, on a machine without an accelerator, of what nothing here uses.
-            warnings.simplefilter("ignore")
-            return importlib.import_module(f"sam3.model.{module}")
-    except ImportError as error:
-        raise DetectureError(
-            f"Sam3Meta needs Meta's sam3 package, which cannot be imported ({error}); install it: "
-            'pip install "detecture[meta-sam3]", or set MODEL.SEGMENTER.NAME Sam3Transformers'
-        ) from error

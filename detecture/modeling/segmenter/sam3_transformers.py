@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from detecture.d2 import CfgNode, configurable
 from detecture.errors import DetectureError
-from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY
+from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY, arguments_of_config
 from detecture.modeling.segmenter.features import ImageFeatures
 from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
 from detecture.modeling.segmenter.meta_file import read_meta_file
@@ -44,7 +44,7 @@ class Sam3Transformers(Segmenter):
         with_text: bool = False,
         with_detector: bool = False,
         gradient_checkpointing: bool = False,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Tokenizer | str | None = None,
     ) -> None:
         """Build it, with the weights of `base` or random ones.
 
@@ -55,7 +55,7 @@ class Sam3Transformers(Segmenter):
             with_text: bring the text encoder too.
             with_detector: bring what finds single objects too.
             gradient_checkpointing: see `Segmenter`.
-            tokenizer: instead of the one of `base`.
+            tokenizer: instead of the one of `base`; a name is a hub id or a folder.
 
         Raises:
             ConfigError: the structure cannot be read or does not fit together.
@@ -72,7 +72,10 @@ class Sam3Transformers(Segmenter):
             parts = hf.Sam3Parts(config, with_text, with_detector)
         text = parts.config.text_config
         if is_pretrained and with_text and tokenizer is None:
-            tokenizer = hf.load_tokenizer(base, text.max_position_embeddings)
+            tokenizer = base
+        if isinstance(tokenizer, str):
+            loaded: Tokenizer = hf.load_tokenizer(tokenizer, text.max_position_embeddings)
+            tokenizer = loaded
         super().__init__(
             image_size=parts.config.image_size,
             text_width=text.hidden_size,
@@ -98,13 +101,7 @@ class Sam3Transformers(Segmenter):
         cls, cfg: CfgNode, with_text: bool = False, with_detector: bool = False
     ) -> dict[str, Any]:
         """Constructor arguments from a config."""
-        return {
-            "base": cfg.MODEL.SEGMENTER.BASE,
-            "structure": cfg.MODEL.SEGMENTER.CONFIG,
-            "gradient_checkpointing": cfg.MODEL.SEGMENTER.GRADIENT_CHECKPOINTING,
-            "with_text": with_text,
-            "with_detector": with_detector,
-        }
+        return arguments_of_config(cfg, with_text, with_detector)
 
     @property
     def has_text(self) -> bool:
