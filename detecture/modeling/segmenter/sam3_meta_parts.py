@@ -77,6 +77,10 @@ def text_encoder(text: Any, width: int, with_text: bool) -> nn.Module:
         vocab_size=text.vocab_size,
         use_act_checkpoint=False,
     )
+    # The package leaves these to a checkpoint, as whatever the memory held; random ones as CLIP's.
+    transformer: Any = encoder.encoder
+    nn.init.normal_(transformer.positional_embedding, std=0.01)
+    nn.init.normal_(transformer.text_projection, std=text.hidden_size**-0.5)
     return encoder
 
 
