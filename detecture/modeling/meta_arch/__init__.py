@@ -4,6 +4,7 @@ from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.meta_arch.floors import HalfSplit, OneRegion
 from detecture.modeling.meta_arch.grounded_sam3 import GroundedSam3
 from detecture.modeling.meta_arch.region_describer import RegionDescriber
+from detecture.modeling.meta_arch.sam3_text import Sam3Text
 from detecture.modeling.meta_arch.texture_classifier import TextureClassifier
 from detecture.modeling.meta_arch.texture_clusters import TextureClusters
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
@@ -15,6 +16,7 @@ __all__ = [
     "HalfSplit",
     "OneRegion",
     "RegionDescriber",
+    "Sam3Text",
     "TextureClassifier",
     "TextureClusters",
     "TextureGrouping",

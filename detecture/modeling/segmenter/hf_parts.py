@@ -24,10 +24,12 @@ from transformers.models.sam3.modeling_sam3 import (
     Sam3VisionModel,
     Sam3ViTLayer,
     Sam3ViTRotaryEmbedding,
+    box_cxcywh_to_xyxy,
+    inverse_sigmoid,
 )
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.segmenter.build import Tokenizer
+from detecture.modeling.segmenter.interface import Tokenizer
 
 LICENCE_PAGE = "https://huggingface.co/facebook/sam3"
 
@@ -195,22 +197,27 @@ def check_loaded(info: Mapping[str, Any], base: str, kind: str) -> None:
         )
 
 
-def load_tokenizer(base: str, context_length: int) -> Tokenizer:
+def load_tokenizer(source: str, context_length: int) -> Tokenizer:
     """The tokenizer of a hub id or folder; phrases are padded or cut to `context_length`.
 
     Raises:
         CheckpointError: there is none.
     """
+    told = f"{source!r} (MODEL.SEGMENTER.TOKENIZER, or .BASE where that is empty)"
+    remedy = (
+        f"put SAM 3's tokenizer.json and tokenizer_config.json there, from {LICENCE_PAGE}, or let "
+        "MODEL.SEGMENTER.TOKENIZER name another hub id or local folder that holds them; CLIP's "
+        "(openai/clip-vit-base-patch32) has the same vocabulary"
+    )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer = AutoTokenizer.from_pretrained(source)
     except LOAD_ERRORS as error:
-        raise CheckpointError(sam3_remedy(base, error)) from error
+        raise CheckpointError(
+            f"no tokenizer can be loaded from {told}: {first_line(error)}; {remedy}"
+        ) from error
     # Without its files transformers makes an empty one, which turns every phrase into nothing.
     if len(tokenizer) < _LEAST_VOCABULARY:
-        raise CheckpointError(
-            f"MODEL.SEGMENTER.BASE {base!r} holds no tokenizer; put SAM 3's tokenizer.json and "
-            f"tokenizer_config.json there, from {LICENCE_PAGE}"
-        )
+        raise CheckpointError(f"{told} holds no tokenizer; {remedy}")
 
     def tokenize(phrases: list[str]) -> tuple[Tensor, Tensor]:
         encoded = tokenizer(
@@ -238,6 +245,13 @@ def attention_mask(
         attention_mask=prompt_mask_NT,
     )
     return mask
+
+
+def refined_boxes(decoder: Any, query_NQD: Tensor, reference_NQ4: Tensor) -> Tensor:
+    """Boxes (N,Q,4), as corners, of the queries that a DETR decoder ends with."""
+    moved_NQ4 = decoder.box_head(query_NQD) + inverse_sigmoid(reference_NQ4)
+    corners_NQ4: Tensor = box_cxcywh_to_xyxy(moved_NQ4.sigmoid())
+    return corners_NQ4
 
 
 def restore_buffers(module: nn.Module, device: torch.device) -> None:
