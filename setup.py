@@ -24,6 +24,7 @@ setup(
             "py.typed",
             "assets/*/*",
             "data/datasets/*.json",
+            "data/wordings/*.yaml",
             "modeling/*/configs/*.json",
             "web/*.css",
             "web/*.js",

@@ -1,17 +1,21 @@
 """Registered methods, one file each. Importing this package registers them all."""
 
+from detecture.modeling.meta_arch.describe_then_segment import DescribeThenSegment
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.meta_arch.floors import HalfSplit, OneRegion
 from detecture.modeling.meta_arch.region_describer import RegionDescriber
+from detecture.modeling.meta_arch.sa2va import Sa2VA
 from detecture.modeling.meta_arch.texture_classifier import TextureClassifier
 from detecture.modeling.meta_arch.texture_clusters import TextureClusters
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 
 __all__ = [
+    "DescribeThenSegment",
     "Detecture",
     "HalfSplit",
     "OneRegion",
     "RegionDescriber",
+    "Sa2VA",
     "TextureClassifier",
     "TextureClusters",
     "TextureGrouping",
