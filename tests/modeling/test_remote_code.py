@@ -15,17 +15,16 @@ from detecture.modeling import build_model
 from detecture.modeling.remote_code import load_remote_model, optional_flash_attention
 from detecture.modeling.vlm.tokenizer import small_tokenizer
 
-# Like the published code: imports flash-attn unguarded in a file of its own, goes on without it.
-FLASH = "import flash_attn\n"
+# Like the published code: it names flash-attn, and goes on without it.
 CODE = """
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-try:
-    from .flash_part import flash_attn
-    HAS_FLASH = True
-except ImportError:
-    HAS_FLASH = False
+
+def fast_attention():
+    from flash_attn.flash_attn_interface import flash_attn_func
+
+    return flash_attn_func
 
 
 class PartsConfig(PretrainedConfig):
@@ -63,7 +62,6 @@ def folder(tmp_path, monkeypatch):
     small_tokenizer().save_pretrained(path)
     (path / "config.json").write_text(CONFIG)
     (path / "modeling_parts.py").write_text(CODE)
-    (path / "flash_part.py").write_text(FLASH)
     torch.save({"weight": torch.arange(3.0)}, path / "pytorch_model.bin")
     return path
 
