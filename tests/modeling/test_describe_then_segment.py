@@ -177,6 +177,12 @@ def test_weights_come_from_the_seed_alone(build, built):
     assert any(not torch.equal(value, found[name]) for name, value in state.items())
 
 
+def test_random_weights_are_said_to_be_random(build, caplog):
+    build()
+    assert "MODEL.VLM.BASE is empty" in caplog.text
+    assert "MODEL.SEGMENTER.BASE is empty" in caplog.text
+
+
 def test_nothing_trains(built):
     assert not any(parameter.requires_grad for parameter in built.parameters())
     assert not any(part.training for part in built.train().modules())

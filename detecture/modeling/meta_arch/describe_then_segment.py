@@ -7,6 +7,7 @@ specification, 4.5 and 7.1): the VLM writes lines `TEXTURE_i: Texture of ..`, ea
 Legend: B pictures, R regions, N prompts, T tokens, D width, H, W size asked for.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from detecture.modeling.segmenter import ImageFeatures, Segmenter, build_segment
 from detecture.modeling.vlm import Qwen3VL, build_vlm
 from detecture.modeling.vlm.asking import ask
 from detecture.modeling.vlm.backbone import DTYPES
+
+logger = logging.getLogger(__name__)
 
 
 @META_ARCH_REGISTRY.register()
@@ -64,6 +67,13 @@ class DescribeThenSegment(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from a config."""
         own = cfg.MODEL.DESCRIBE_THEN_SEGMENT
+        for key, base in (("VLM", cfg.MODEL.VLM.BASE), ("SEGMENTER", cfg.MODEL.SEGMENTER.BASE)):
+            if not base:
+                logger.warning(
+                    "MODEL.%s.BASE is empty: DescribeThenSegment runs with random weights there; "
+                    "its answers mean nothing",
+                    key,
+                )
         # As it comes: nothing beside its weights, and no word that it must put at line ends.
         vlm = build_vlm(cfg, train="none", seg_rows=None, stop_supervision="released")
         with torch.random.fork_rng():

@@ -61,8 +61,10 @@ def ask(vlm: Qwen3VL, vision: VisionFeatures, system: str, questions: Sequence[s
     Returns:
         B answers, without special tokens.
     """
-    visual_tokens = vision.tokens_BVD.shape[1]
-    rows = [vlm.chat.question_ids(system, question, visual_tokens) for question in questions]
-    prefix = prefix_of_prompts(vlm.model, vlm.chat, vision, rows)
+    chat, visual_tokens = vlm.chat, vision.tokens_BVD.shape[1]
+    rows = [chat.question_ids(system, question, visual_tokens) for question in questions]
+    prefix = prefix_of_prompts(vlm.model, chat, vision, rows)
     answers = vlm.write(prefix, vlm.new_cache())
-    return [vlm.chat.tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
+    # The end of a text ends an answer too, for a model that nobody taught otherwise.
+    cut = [row[: row.index(chat.pad_id)] if chat.pad_id in row else row for row in answers]
+    return [chat.tokenizer.decode(row, skip_special_tokens=True) for row in cut]

@@ -8,7 +8,7 @@ from micro import VLM
 
 from detecture.data.prompts import DEFAULT_PROMPTS
 from detecture.modeling.vlm import Qwen3VL
-from detecture.modeling.vlm.asking import ask
+from detecture.modeling.vlm.asking import ask, prefix_of_prompts
 from detecture.modeling.vlm.backbone import random_backbone
 
 SYSTEM = "Say what is there."
@@ -47,21 +47,24 @@ def test_the_vlm_is_as_it_comes(vlm):
 def test_the_answers_are_those_of_transformers_own_generation(vlm, vision):
     answers = ask(vlm, vision, SYSTEM, QUESTIONS)
     assert len(set(answers)) == len(QUESTIONS)
-    for row, (question, answer) in enumerate(zip(QUESTIONS, answers, strict=True)):
-        ids = torch.tensor([vlm.chat.question_ids(SYSTEM, question, vision.tokens_BVD.shape[1])])
-        written = vlm.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=(ids == vlm.chat.image_id).int(),
-            mm_encoder_outputs=one(vision, row).as_encoder_output(),
-            image_grid_thw=vision.grid_B3[row : row + 1],
-            do_sample=False,
-            max_new_tokens=20,
-            eos_token_id=vlm.chat.end_id,
-            pad_token_id=vlm.chat.pad_id,
-        )
-        due = vlm.chat.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
-        assert answer == due
+    assert answers == [generated(vlm, one(vision, i), QUESTIONS[i]) for i in range(len(QUESTIONS))]
+
+
+@pytest.mark.parametrize("end", ["end_id", "pad_id"])
+def test_both_end_tokens_end_an_answer(vlm, vision, end):
+    (whole,) = ask(vlm, one(vision, 0), SYSTEM, QUESTIONS[:1])
+    # Random weights write neither: let it take the place of the sixth token that they write.
+    table, token = vlm.model.lm_head.weight, getattr(vlm.chat, end)
+    sixth = vlm.write(prefix_of(vlm, one(vision, 0)), vlm.new_cache())[0][5]
+    with torch.no_grad():
+        before = table[token].clone()
+        table[token] = 1.01 * table[sixth]
+        (answer,) = ask(vlm, one(vision, 0), SYSTEM, QUESTIONS[:1])
+        due = generated(vlm, one(vision, 0), QUESTIONS[0])
+        table[token] = before
+    assert answer == due
+    assert whole.startswith(answer)
+    assert 0 < len(answer) < len(whole)
 
 
 def test_an_answer_depends_on_its_picture_and_on_both_texts(vlm, vision):
@@ -89,3 +92,25 @@ def one(vision, row):
         tuple(level[row : row + 1] for level in vision.deepstack),
         vision.grid_B3[row : row + 1],
     )
+
+
+def prefix_of(vlm, vision):
+    ids = vlm.chat.question_ids(SYSTEM, QUESTIONS[0], vision.tokens_BVD.shape[1])
+    return prefix_of_prompts(vlm.model, vlm.chat, vision, [ids])
+
+
+def generated(vlm, vision, question):
+    """What transformers writes about one picture."""
+    ids = torch.tensor([vlm.chat.question_ids(SYSTEM, question, vision.tokens_BVD.shape[1])])
+    written = vlm.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        mm_token_type_ids=(ids == vlm.chat.image_id).int(),
+        mm_encoder_outputs=vision.as_encoder_output(),
+        image_grid_thw=vision.grid_B3,
+        do_sample=False,
+        max_new_tokens=20,
+        eos_token_id=[vlm.chat.end_id, vlm.chat.pad_id],
+        pad_token_id=vlm.chat.pad_id,
+    )
+    return vlm.chat.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
