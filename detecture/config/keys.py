@@ -9,6 +9,7 @@ from detecture.config.describer_keys import add_describer_keys
 from detecture.config.grouping_keys import add_grouping_keys
 from detecture.config.model_keys import add_model_keys
 from detecture.config.sa2va_keys import add_sa2va_keys
+from detecture.config.sam3_text_keys import add_sam3_text_keys
 from detecture.config.training_keys import add_training_keys
 from detecture.d2 import CfgNode
 
@@ -22,6 +23,7 @@ def add_detecture_config(cfg: CfgNode) -> None:
     add_grouping_keys(cfg)
     add_describe_then_segment_keys(cfg)
     add_sa2va_keys(cfg)
+    add_sam3_text_keys(cfg)
     add_training_keys(cfg)
     # "auto": the best device of this machine; or cpu, mps, or an accelerator by its torch name.
     cfg.MODEL.DEVICE = "auto"

@@ -77,6 +77,9 @@ def add_model_keys(cfg: CfgNode) -> None:
     # Structure of a segmenter with random weights: a shipped one (sam3, tiny, tiny_fine,
     # proportional), or a json file.
     cfg.MODEL.SEGMENTER.CONFIG = "tiny"
+    # Hub id or local folder of the tokenizer of its text encoder, where a method gives it text;
+    # empty: that of BASE, or with random weights one that reads bytes and needs no file.
+    cfg.MODEL.SEGMENTER.TOKENIZER = ""
     # Train it too (published: it stays frozen).
     cfg.MODEL.SEGMENTER.TRAIN = False
     # Compute its activations behind the image encoder anew in the backward pass.

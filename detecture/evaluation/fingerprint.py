@@ -78,7 +78,7 @@ def _named_files(section: CfgNode, prefix: str) -> Iterator[tuple[str, str]]:
             if path.is_file():
                 yield f"{prefix}{name}", _stamp(path, hashed=True)
             # Only there: a word such as "tiny" may be the name of the run's own folder, too.
-            elif name == "BASE" and path.is_dir():
+            elif name in ("BASE", "TOKENIZER") and path.is_dir():
                 files = sorted(p for p in path.rglob("*") if p.is_file())
                 stamps = (f"{p.relative_to(path)} {_stamp(p, hashed=False)}\n" for p in files)
                 yield f"{prefix}{name}", "".join(stamps)

@@ -5,6 +5,7 @@ from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.meta_arch.floors import HalfSplit, OneRegion
 from detecture.modeling.meta_arch.region_describer import RegionDescriber
 from detecture.modeling.meta_arch.sa2va import Sa2VA
+from detecture.modeling.meta_arch.sam3_text import Sam3Text
 from detecture.modeling.meta_arch.texture_classifier import TextureClassifier
 from detecture.modeling.meta_arch.texture_clusters import TextureClusters
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
@@ -16,6 +17,7 @@ __all__ = [
     "OneRegion",
     "RegionDescriber",
     "Sa2VA",
+    "Sam3Text",
     "TextureClassifier",
     "TextureClusters",
     "TextureGrouping",

@@ -1,7 +1,7 @@
 """Everything that imports transformers' SAM 3; imported only when one is built.
 
 Of transformers' `Sam3Model` it takes the parts that a segmenter needs: of 840 M parameters at full
-size, 465 M without the text encoder.
+size, 465 M without the text encoder and the detector.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,21 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, Sam3Config
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.sam3.modeling_sam3 import (
+    Sam3DetrDecoder,
     Sam3DetrEncoder,
+    Sam3DotProductScoring,
+    Sam3GeometryEncoder,
     Sam3MaskDecoder,
     Sam3PreTrainedModel,
     Sam3VisionModel,
     Sam3ViTLayer,
     Sam3ViTRotaryEmbedding,
+    box_cxcywh_to_xyxy,
+    inverse_sigmoid,
 )
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.segmenter.build import Tokenizer
+from detecture.modeling.segmenter.interface import Tokenizer
 
 LICENCE_PAGE = "https://huggingface.co/facebook/sam3"
 
@@ -59,9 +64,16 @@ class Sam3Parts(Sam3PreTrainedModel):
         r"(^|\.)pixel_decoder\.(conv_layers|norms)\.2\.",
     )
 
-    def __init__(self, config: Sam3Config, with_text: bool = False) -> None:
+    def __init__(
+        self, config: Sam3Config, with_text: bool = False, with_detector: bool = False
+    ) -> None:
         super().__init__(config)
-        for part in (config.detr_encoder_config, config.mask_decoder_config):
+        for part in (
+            config.geometry_encoder_config,
+            config.detr_encoder_config,
+            config.detr_decoder_config,
+            config.mask_decoder_config,
+        ):
             part._attn_implementation = config._attn_implementation
         self.vision_encoder = Sam3VisionModel(config.vision_config)
         # SAM 3 makes one level more than it uses: the last, coarsest.
@@ -72,7 +84,12 @@ class Sam3Parts(Sam3PreTrainedModel):
         )
         self.detr_encoder = Sam3DetrEncoder(config.detr_encoder_config)
         self.mask_decoder = Sam3MaskDecoder(config.mask_decoder_config)
-        del self.mask_decoder.mask_embedder, self.mask_decoder.instance_projection
+        if with_detector:
+            self.geometry_encoder = Sam3GeometryEncoder(config.geometry_encoder_config)
+            self.detr_decoder = Sam3DetrDecoder(config.detr_decoder_config)
+            self.dot_product_scoring = Sam3DotProductScoring(config)
+        else:
+            del self.mask_decoder.mask_embedder, self.mask_decoder.instance_projection
         # Likewise a stage of the pixel decoder more than there are levels to go up.
         decoder, stages = self.mask_decoder.pixel_decoder, len(neck.fpn_layers) - 1
         decoder.conv_layers = nn.ModuleList(list(decoder.conv_layers)[:stages])
@@ -82,8 +99,12 @@ class Sam3Parts(Sam3PreTrainedModel):
         self.post_init()
 
 
-def make_structure(structure: Mapping[str, Any]) -> Sam3Config:
+def make_structure(structure: Mapping[str, Any], *, with_detector: bool = False) -> Sam3Config:
     """A checked `Sam3Config`.
+
+    Args:
+        structure: as transformers writes it.
+        with_detector: the sizes of the detector must fit too.
 
     Raises:
         ConfigError: the dict is no SAM 3, or its sizes do not fit together.
@@ -111,15 +132,21 @@ def make_structure(structure: Mapping[str, Any]) -> Sam3Config:
         config.detr_encoder_config.hidden_size,
         config.mask_decoder_config.hidden_size,
     }
+    if with_detector:
+        widths |= {
+            config.geometry_encoder_config.hidden_size,
+            config.detr_decoder_config.hidden_size,
+        }
     if len(widths) != 1:
         raise ConfigError(
             "MODEL.SEGMENTER.CONFIG: fpn_hidden_size and the hidden_size of detr_encoder_config "
-            f"and mask_decoder_config must be equal, not {sorted(widths)}"
+            "and mask_decoder_config (with the detector, of geometry_encoder_config and "
+            f"detr_decoder_config too) must be equal, not {sorted(widths)}"
         )
     return config
 
 
-def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
+def load_pretrained(base: str, *, with_text: bool, with_detector: bool = False) -> Sam3Parts:
     """The weights of a hub id or of a folder in transformers' layout, in float32.
 
     Raises:
@@ -138,6 +165,7 @@ def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
             base,
             config=config,
             with_text=with_text,
+            with_detector=with_detector,
             dtype=torch.float32,
             output_loading_info=True,
         )
@@ -153,22 +181,27 @@ def load_pretrained(base: str, *, with_text: bool) -> Sam3Parts:
     return parts
 
 
-def load_tokenizer(base: str, context_length: int) -> Tokenizer:
+def load_tokenizer(source: str, context_length: int) -> Tokenizer:
     """The tokenizer of a hub id or folder; phrases are padded or cut to `context_length`.
 
     Raises:
         CheckpointError: there is none.
     """
+    told = f"{source!r} (MODEL.SEGMENTER.TOKENIZER, or .BASE where that is empty)"
+    remedy = (
+        f"put SAM 3's tokenizer.json and tokenizer_config.json there, from {LICENCE_PAGE}, or let "
+        "MODEL.SEGMENTER.TOKENIZER name another hub id or local folder that holds them; CLIP's "
+        "(openai/clip-vit-base-patch32) has the same vocabulary"
+    )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer = AutoTokenizer.from_pretrained(source)
     except _LOAD_ERRORS as error:
-        raise CheckpointError(_remedy(base, error)) from error
+        raise CheckpointError(
+            f"no tokenizer can be loaded from {told}: {_reason(error)}; {remedy}"
+        ) from error
     # Without its files transformers makes an empty one, which turns every phrase into nothing.
     if len(tokenizer) < _LEAST_VOCABULARY:
-        raise CheckpointError(
-            f"MODEL.SEGMENTER.BASE {base!r} holds no tokenizer; put SAM 3's tokenizer.json and "
-            f"tokenizer_config.json there, from {LICENCE_PAGE}"
-        )
+        raise CheckpointError(f"{told} holds no tokenizer; {remedy}")
 
     def tokenize(phrases: list[str]) -> tuple[Tensor, Tensor]:
         encoded = tokenizer(
@@ -198,6 +231,13 @@ def attention_mask(
     return mask
 
 
+def refined_boxes(decoder: Any, query_NQD: Tensor, reference_NQ4: Tensor) -> Tensor:
+    """Boxes (N,Q,4), as corners, of the queries that a DETR decoder ends with."""
+    moved_NQ4 = decoder.box_head(query_NQD) + inverse_sigmoid(reference_NQ4)
+    corners_NQ4: Tensor = box_cxcywh_to_xyxy(moved_NQ4.sigmoid())
+    return corners_NQ4
+
+
 def restore_buffers(module: nn.Module, device: torch.device) -> None:
     """Compute the buffers that no checkpoint holds, in full precision, on `device`."""
     for part in module.modules():
@@ -216,8 +256,12 @@ def restore_buffers(module: nn.Module, device: torch.device) -> None:
                 part.position_ids = torch.arange(length.shape[-1], device=device).expand((1, -1))
 
 
+def _reason(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def _remedy(base: str, error: BaseException) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = _reason(error)
     if Path(base).is_dir():
         return (
             f"folder {base} (MODEL.SEGMENTER.BASE) cannot be loaded as SAM 3: {reason} It must "

@@ -1,8 +1,9 @@
 """Names of SAM 3's weights in Meta's checkpoint and in transformers: one to the other, strictly.
 
 Pure functions on state dicts. Only the parts that a segmenter can have are mapped: image encoder,
-text encoder, fusion encoder, pixel decoder and semantic head; what is known to belong to the others
-(geometry encoder, DETR decoder, tracker) is passed over, and any other name is an error.
+text encoder, fusion encoder, pixel decoder and semantic head, and the detector where it is asked
+for; what is known to belong to the others (such as the tracker) is passed over, and any other name
+is an error.
 
 In the patterns `#` stands for a number and `@` for `weight` or `bias`.
 """
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from detecture.errors import CheckpointError
+from detecture.modeling.segmenter import detector_names
 
 _TRUNK, _NECK = "backbone.vision_backbone.trunk", "backbone.vision_backbone.convs"
 _TEXT, _FUSION = "backbone.language_backbone.encoder", "transformer.encoder.layers.#"
@@ -85,42 +87,45 @@ _FUSED = (
 )
 
 # The coarsest level of the neck (number 3) and the last stage of the pixel decoder (number 2) are
-# in SAM 3 and used by nothing.
+# in SAM 3 and used by nothing; points as prompts are Meta's alone.
 _META_UNUSED = re.compile(
-    r"transformer\.decoder\.|geometry_encoder\.|dot_prod_scoring\.|inst_interactive_predictor\.|"
+    r"inst_interactive_predictor\.|geometry_encoder\.points_\w+_project\.|"
     r"backbone\.vision_backbone\.(sam2_convs|convs\.3)\.|.*\.freqs_cis$|"
-    r"segmentation_head\.(mask_predictor|instance_seg_head|pixel_decoder\.(conv_layers|norms)\.2)\."
+    r"segmentation_head\.pixel_decoder\.(conv_layers|norms)\.2\."
 )
 _HF_UNUSED = re.compile(
-    r"detr_decoder\.|geometry_encoder\.|dot_product_scoring\.|tracker_(model|neck)\.|"
-    r"vision_encoder\.neck\.fpn_layers\.3\.|"
-    r"mask_decoder\.(mask_embedder|instance_projection|pixel_decoder\.(conv_layers|norms)\.2)\."
+    r"tracker_(model|neck)\.|vision_encoder\.neck\.fpn_layers\.3\.|"
+    r"mask_decoder\.pixel_decoder\.(conv_layers|norms)\.2\."
 )
 _TEXT_ENCODERS = ("backbone.language_backbone.encoder.", "text_encoder.")
 
 
-def meta_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def meta_to_transformers(
+    state: Mapping[str, Tensor], *, with_detector: bool = False
+) -> dict[str, Tensor]:
     """Weights under Meta's names to the same under transformers' names.
 
     Args:
         state: Meta's; names may begin with `detector.`, then all others are passed over.
+        with_detector: map the detector's too, rather than pass over them.
 
     Raises:
         CheckpointError: there are unknown names; the message lists them.
     """
     renamed: dict[str, Tensor] = {}
     unknown = []
+    renames, fuses = _RENAMED + detector_names.RENAMED, _FUSED + detector_names.FUSED
     for name, tensor in strip_prefix(state, "detector.").items():
-        if _META_UNUSED.match(name):
+        if _META_UNUSED.match(name) or (not with_detector and detector_names.META.match(name)):
             continue
         if name == _POSITIONS[0]:
             renamed[_POSITIONS[1]] = tensor[:, 1:]
         elif name == _TRANSPOSED[0]:
             renamed[_TRANSPOSED[1]] = tensor.t()
-        elif (target := _rename(name, _FUSED)) is not None:
+        elif (target := _rename(name, fuses)) is not None:
             for part, chunk in zip("qkv", tensor.chunk(3), strict=True):
                 renamed[target.replace("?", part)] = chunk
-        elif (target := _rename(name, _RENAMED)) is not None:
+        elif (target := _rename(name, renames)) is not None:
             renamed[target] = tensor
         else:
             unknown.append(name)
@@ -128,7 +133,9 @@ def meta_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in renamed.items()}
 
 
-def transformers_to_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def transformers_to_meta(
+    state: Mapping[str, Tensor], *, with_detector: bool = False
+) -> dict[str, Tensor]:
     """Weights under transformers' names to the same under Meta's names.
 
     The row of the class token, which transformers lacks and the model never reads, is zero.
@@ -136,6 +143,7 @@ def transformers_to_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Args:
         state: transformers'; names may begin with `detector_model.`, then all others are passed
             over.
+        with_detector: map the detector's too, rather than pass over them.
 
     Raises:
         CheckpointError: there are unknown names, or one of a query, key and value is missing.
@@ -143,9 +151,12 @@ def transformers_to_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     fused: dict[str, dict[str, Tensor]] = {}
     unknown = []
-    renames, fuses = _swap(_RENAMED), _swap(_FUSED)
+    renames = _swap(_RENAMED + detector_names.RENAMED)
+    fuses = _swap(_FUSED + detector_names.FUSED)
     for name, tensor in strip_prefix(state, "detector_model.").items():
         if _HF_UNUSED.match(name):
+            continue
+        if not with_detector and detector_names.TRANSFORMERS.match(name):
             continue
         if name == _POSITIONS[1]:
             renamed[_POSITIONS[0]] = torch.cat([torch.zeros_like(tensor[:, :1]), tensor], dim=1)
@@ -186,6 +197,7 @@ def check_names(
         CheckpointError: names are missing or left over, or shapes differ; the message lists them.
     """
     wanted = {name for name in expected if not _META_UNUSED.match(name)}
+    has_detector = any(_of_detector(name) for name in wanted)
     left_over = [
         name
         for name in state
@@ -193,6 +205,7 @@ def check_names(
         and not name.startswith(_TEXT_ENCODERS)
         and not _META_UNUSED.match(name)
         and not _HF_UNUSED.match(name)
+        and (has_detector or not _of_detector(name))
     ]
     _refuse(source, missing=sorted(wanted - set(state)), left_over=left_over)
     wrong = [
@@ -202,6 +215,10 @@ def check_names(
     ]
     _refuse(source, wrong_shape=wrong)
     return {name: state[name] for name in wanted}
+
+
+def _of_detector(name: str) -> bool:
+    return any(p.match(name) for p in (detector_names.META, detector_names.TRANSFORMERS))
 
 
 def _refuse(source: str, **faults: Iterable[str]) -> None:

@@ -98,6 +98,22 @@ def test_text_needs_its_encoder_and_a_tokenizer():
         make(Sam3Transformers, tokenizer=None).text_features(["oak"])
 
 
+@pytest.mark.parametrize("name", ["Sam3Transformers", "Sam3Meta"])
+def test_phrases_with_random_weights_need_no_file(name, monkeypatch):
+    if name == "Sam3Meta":
+        pytest.importorskip("sam3", reason="needs Meta's package: pip install detecture[meta-sam3]")
+    empty = torch.empty
+    # What memory held before: Meta's package leaves some parameters at that.
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **k).fill_(float("nan")))
+    cfg = config(NAME=name, TOKENIZER="")
+    segmenter = build_segmenter(cfg, with_text=True, with_detector=True).eval()
+    assert all(p.isfinite().all() for p in segmenter.parameters())
+    prompt, mask = segmenter.text_features(["oak", "brick"])
+    assert prompt.isfinite().all()
+    assert (prompt[0, 1] - prompt[1, 1]).abs().max() > 1e-4
+    assert mask.sum(1).tolist() == [4, 6]
+
+
 def test_folder_without_weights(tmp_path):
     with pytest.raises(CheckpointError, match=str(tmp_path)):
         Sam3Transformers(base=str(tmp_path))

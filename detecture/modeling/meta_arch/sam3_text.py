@@ -1,0 +1,220 @@
+"""SAM 3 alone, prompted with fixed phrases: what a segmenter knows of textures without a VLM.
+
+Benchmark spec, sections 1.2, 3.2, 3.3 and 4.1. The picture is encoded once for all phrases.
+
+Legend: R regions found, K regions asked for, Q queries of the detector, h, w size of SAM 3's masks,
+H, W size asked for.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.data.k_hint import KHint
+from detecture.errors import ConfigError, require_choice
+from detecture.modeling.region_channels import (
+    logits_of_probabilities,
+    output_from_regions,
+    resize_scores,
+    smallest_first,
+    without_duplicates,
+)
+from detecture.modeling.segmenter import ImageFeatures, Segmenter, build_segmenter
+from detecture.modeling.vlm.backbone import DTYPES
+
+VARIANTS = ("semantic", "inverse", "proposals")
+
+
+@META_ARCH_REGISTRY.register()
+class Sam3Text(nn.Module):
+    """SAM 3 under one phrase for each region, under one and its inverse, or its single objects."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        segmenter: Segmenter,
+        variant: str = "semantic",
+        phrases: Sequence[str] = ("foreground texture", "background texture"),
+        score_threshold: float = 0.0,
+        duplicate_iou: float = 1.0,
+        smallest_on_top: bool = False,
+        max_regions: int = 6,
+        dustbin_logit: float = 0.0,
+    ) -> None:
+        """Freeze the segmenter and keep the settings.
+
+        Args:
+            segmenter: with its text encoder and a tokenizer, for `proposals` with its detector too.
+            variant: `semantic` (the semantic head under one phrase for each channel; K unknown:
+                every phrase once), `inverse` (the logits m of the first phrase, and -m; K must be
+                2) or `proposals` (the detector's objects under the first phrase, best first).
+            phrases: what is asked for; `semantic` takes the first K, and the last one again where
+                there are fewer.
+            score_threshold: of proposals; they need a greater score.
+            duplicate_iou: a proposal whose mask has a greater IoU with a better one is left out; 1:
+                none is, as published.
+            smallest_on_top: where proposals overlap, the smaller wins; otherwise, as published,
+                the one that is surer of the pixel.
+            max_regions: most proposals where K is unknown.
+            dustbin_logit: score of the dustbin.
+
+        Raises:
+            ConfigError: an unknown variant, no phrase or an empty one, or a value out of range.
+            DetectureError: the segmenter lacks a part that the variant needs.
+        """
+        super().__init__()
+        require_choice("MODEL.SAM3_TEXT.VARIANT", variant, VARIANTS)
+        _check_phrases(phrases)
+        for name, value in (("SCORE_THRESHOLD", score_threshold), ("DUPLICATE_IOU", duplicate_iou)):
+            if not 0.0 <= value <= 1.0:  # NaN is refused too
+                raise ConfigError(f"MODEL.SAM3_TEXT.{name} is {value}; it must be within 0 and 1")
+        segmenter.require_text()
+        if variant == "proposals":
+            segmenter.require_detector()
+        # It has dropout, and nothing here trains.
+        self.segmenter = segmenter.requires_grad_(False).eval()
+        self.variant = variant
+        self.phrases = tuple(phrases)
+        self.score_threshold = score_threshold
+        self.duplicate_iou = duplicate_iou
+        self.smallest_on_top = smallest_on_top
+        self.max_regions = max_regions
+        self.dustbin_logit = dustbin_logit
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Constructor arguments from a config.
+
+        Raises:
+            CheckpointError: the weights, MODEL.SEGMENTER.BASE, or the tokenizer cannot be had.
+        """
+        settings = cfg.MODEL.SAM3_TEXT
+        # Random weights are in no checkpoint: the seed alone must give them again.
+        with torch.random.fork_rng():
+            torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
+            segmenter = build_segmenter(
+                cfg, with_text=True, with_detector=settings.VARIANT == "proposals"
+            )
+        return {
+            "segmenter": segmenter.to(DTYPES[cfg.MODEL.DTYPE]),
+            "variant": settings.VARIANT,
+            "phrases": settings.PHRASES,
+            "score_threshold": settings.SCORE_THRESHOLD,
+            "duplicate_iou": settings.DUPLICATE_IOU,
+            "smallest_on_top": settings.SMALLEST_ON_TOP,
+            "max_regions": cfg.MODEL.MAX_REGIONS,
+            "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
+        }
+
+    def train(self, mode: bool = True) -> "Sam3Text":
+        """As torch's; the segmenter stays in evaluation mode."""
+        super().train(mode)
+        self.segmenter.eval()
+        return self
+
+    @torch.no_grad()
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Mapped dicts to standard outputs, with the phrases as descriptions.
+
+        Args:
+            batched_inputs: `image` (uint8 (3,H,W)), `height`, `width`, `k_hint`; `encoding`, what
+                `encode_image` gave, instead of encoding the picture anew.
+
+        Raises:
+            ConfigError: the variant `inverse` is asked for another number of regions than 2.
+        """
+        return [self._answer(sample) for sample in batched_inputs]
+
+    @torch.no_grad()
+    def encode_image(self, sample: dict[str, Any]) -> ImageFeatures:
+        """What does not depend on phrases and K, of a mapped dict's `image`."""
+        return self.segmenter.encode_image(self.segmenter.preprocess([sample["image"]]))
+
+    def _answer(self, sample: dict[str, Any]) -> dict[str, Any]:
+        features = sample.get("encoding")
+        if features is None:
+            features = self.encode_image(sample)
+        find = {
+            "semantic": self._by_phrase,
+            "inverse": self._with_inverse,
+            "proposals": self._objects,
+        }[self.variant]
+        hint, size = sample["k_hint"], (sample["height"], sample["width"])
+        logits_RHW, descriptions = find(features, hint, size)
+        return output_from_regions(logits_RHW, descriptions, hint, self.dustbin_logit)
+
+    def _by_phrase(
+        self, features: ImageFeatures, hint: KHint, size: tuple[int, int]
+    ) -> tuple[Tensor, list[str]]:
+        count = len(self.phrases) if hint.k is None else hint.k
+        asked = list(self.phrases[:count])
+        logits_Rhw = self._semantic_logits(features, asked)
+        again = count - len(asked)
+        logits_Khw = torch.cat([logits_Rhw, logits_Rhw[-1:].expand(again, -1, -1)])
+        return resize_scores(logits_Khw, size), asked + asked[-1:] * again
+
+    def _with_inverse(
+        self, features: ImageFeatures, hint: KHint, size: tuple[int, int]
+    ) -> tuple[Tensor, list[str]]:
+        if hint.k != 2:
+            told = "unknown" if hint.k is None else f"{hint.k}"
+            raise ConfigError(
+                f"MODEL.SAM3_TEXT.VARIANT inverse always gives 2 regions, and here their number is "
+                f"{told} (K hint {hint.kind!r}); use the variant semantic or proposals, or set "
+                "TEST.COUNT 2"
+            )
+        phrase = self.phrases[0]
+        logits_1HW = resize_scores(self._semantic_logits(features, [phrase]), size)
+        return torch.cat([logits_1HW, -logits_1HW]), [phrase, ""]
+
+    def _objects(
+        self, features: ImageFeatures, hint: KHint, size: tuple[int, int]
+    ) -> tuple[Tensor, list[str]]:
+        phrase = self.phrases[0]
+        prompt_1TD, mask_1T = self.segmenter.text_features([phrase])
+        found = self.segmenter.proposals(features, _first_image(1), prompt_1TD, mask_1T)
+        scores_Q, logits_Qhw = found.scores[0].float(), found.mask_logits[0].float()
+        order = torch.argsort(scores_Q, descending=True, stable=True)
+        order = order[scores_Q[order] > self.score_threshold]
+        if self.duplicate_iou < 1.0:
+            order = order[without_duplicates(logits_Qhw[order] >= 0, self.duplicate_iou)]
+        order = order[: self.max_regions if hint.k is None else hint.k]
+        logits_RHW = resize_scores(logits_Qhw[order], size)
+        if self.smallest_on_top:
+            # Hard masks: of two that claim a pixel alike, the first channel gets it.
+            masks_RHW = (logits_RHW >= 0)[smallest_first(logits_RHW)]
+            return logits_of_probabilities(masks_RHW), [phrase] * len(masks_RHW)
+        return logits_of_probabilities(logits_RHW.sigmoid()), [phrase] * len(logits_RHW)
+
+    def _semantic_logits(self, features: ImageFeatures, phrases: list[str]) -> Tensor:
+        """Logits (R,h,w) of R phrases."""
+        prompt_RTD, mask_RT = self.segmenter.text_features(phrases)
+        index_R = _first_image(len(phrases))
+        return self.segmenter.semantic_logits(features, index_R, prompt_RTD, mask_RT)[:, 0]
+
+
+def _first_image(count: int) -> Tensor:
+    """The index of the one image, for `count` prompts."""
+    return torch.zeros(count, dtype=torch.int64)
+
+
+def _check_phrases(phrases: Sequence[str]) -> None:
+    if isinstance(phrases, str) or not phrases:
+        raise ConfigError(
+            f"MODEL.SAM3_TEXT.PHRASES is {phrases!r}; it needs a list of one phrase or more, such "
+            'as ["texture"]'
+        )
+    empty = [
+        number
+        for number, phrase in enumerate(phrases)
+        if not isinstance(phrase, str) or not phrase.strip()
+    ]
+    if empty:
+        raise ConfigError(
+            f"MODEL.SAM3_TEXT.PHRASES {list(phrases)!r}: phrase {empty[0] + 1} is empty or no "
+            "text; say in words what SAM 3 is to find"
+        )
