@@ -1,25 +1,23 @@
 """DescribeThenSegment: the real classes with random weights, whose sentences are put in."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from micro import evaluation_batch, micro_overrides
 
 from detecture.config import make_config
 from detecture.data import KHint
+from detecture.engine.evaluate import evaluate, load_model
+from detecture.errors import DetectureError
 from detecture.evaluation import scores_to_label_map
 from detecture.modeling import build_model
+from detecture.modeling.meta_arch import DescribeThenSegment
 from detecture.modeling.region_channels import MISSING_LOGIT
 
+REPO = Path(__file__).parents[2]
 TWO = "TEXTURE_1: Texture of fine sand below\nTEXTURE_2: Texture of red brick"
-
-
-def tokenize(phrases):
-    """Toy tokenizer: the letters' codes in 32 places, between a start and an end token."""
-    ids = torch.zeros(len(phrases), 32, dtype=torch.int64)
-    for row, phrase in zip(ids, phrases, strict=True):
-        codes = [49406, *(ord(letter) for letter in phrase[:30]), 49407]
-        row[: len(codes)] = torch.tensor(codes)
-    return ids, ids != 0
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +26,7 @@ def build(tmp_path_factory):
 
     def make(*overrides):
         words = [*micro_overrides(folder), "MODEL.META_ARCHITECTURE", "DescribeThenSegment"]
-        model = build_model(make_config(None, [*words, *overrides]))
-        model.segmenter.tokenizer = tokenize
-        return model
+        return build_model(make_config(None, [*words, *overrides]))
 
     return make
 
@@ -181,6 +177,27 @@ def test_random_weights_are_said_to_be_random(build, caplog):
     build()
     assert "MODEL.VLM.BASE is empty" in caplog.text
     assert "MODEL.SEGMENTER.BASE is empty" in caplog.text
+
+
+def test_a_segmenter_without_text_is_refused_at_once(built):
+    segmenter = built.segmenter
+    built_without = type(segmenter)(structure="tiny")
+    with pytest.raises(DetectureError, match="with_text=True"):
+        DescribeThenSegment(vlm=built.vlm, segmenter=built_without, questions=built.questions)
+
+
+def test_the_config_files(tmp_path):
+    cfg = make_config(REPO / "configs/baselines/describe_then_segment.yaml")
+    assert cfg.MODEL.VLM.MAX_NEW_TOKENS == 700
+    assert cfg.MODEL.META_ARCHITECTURE == "DescribeThenSegment"
+    words = ["MODEL.DEVICE", "cpu", "TEST.ORACLE", "True", "OUTPUT_DIR", str(tmp_path)]
+    cfg = make_config(REPO / "configs/baselines/describe_then_segment_tiny.yaml", words)
+    evaluate(cfg, load_model(cfg))
+    lines = (tmp_path / "inference/samples/records.jsonl").read_text().splitlines()[1:]
+    for record in map(json.loads, lines):
+        assert record["status"] == "ok"
+        assert record["oracle"]
+        assert record["k_pred"] == record["k_gt"]
 
 
 def test_nothing_trains(built):

@@ -1,6 +1,7 @@
 """Models whose code comes with their weights: loaded for real, from a folder made here."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from detecture.evaluation import scores_to_label_map
 from detecture.modeling import build_model
 from detecture.modeling.remote_code import load_remote_model, optional_flash_attention
 from detecture.modeling.vlm.tokenizer import small_tokenizer
+
+SA2VA = Path(__file__).parents[2] / "configs/baselines/sa2va.yaml"
 
 # Like the published code: it names flash-attn, and goes on without it.
 CODE = """
@@ -85,7 +88,7 @@ def test_code_that_names_flash_attention_is_loaded_and_run(folder):
 def test_sa2va_from_its_config(folder):
     words = ["MODEL.SA2VA.BASE", str(folder), "MODEL.SA2VA.TRUST_REMOTE_CODE", "True"]
     words += ["MODEL.DEVICE", "cpu"]
-    model = build_model(make_config("configs/baselines/sa2va.yaml", words))
+    model = build_model(make_config(SA2VA, words))
     (output,) = model(evaluation_batch(sizes=[(4, 8)], k=2))
     assert scores_to_label_map(output["sem_seg"]).tolist() == [[1, 1, 2, 2, 2, 2, 2, 2]] * 4
     assert output["generated_text"] == "Sand [SEG]"

@@ -1,5 +1,7 @@
 """Sa2VA, by the contract of its `predict_forward`: the published code needs the weights."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from detecture.modeling import build_model
 from detecture.modeling.meta_arch import Sa2VA
 from detecture.modeling.meta_arch.sa2va import ranked_masks
 
+SA2VA = Path(__file__).parents[2] / "configs/baselines/sa2va.yaml"
 H, W = 12, 16
 
 
@@ -204,10 +207,10 @@ def test_a_system_text_is_refused():
 
 
 def test_foreign_code_needs_a_word_of_the_user():
-    cfg = make_config("configs/baselines/sa2va.yaml")
+    cfg = make_config(SA2VA)
     assert cfg.MODEL.SA2VA.TRUST_REMOTE_CODE is False
     with pytest.raises(ConfigError, match=r"runs the Python code .*b5ffed22.*REMOTE_CODE True"):
         build_model(cfg)
-    cfg = make_config("configs/baselines/sa2va.yaml", ["MODEL.SA2VA.PROMPTS", "no"])
+    cfg = make_config(SA2VA, ["MODEL.SA2VA.PROMPTS", "no"])
     with pytest.raises(ConfigError, match=r"MODEL.SA2VA.PROMPTS 'no'"):
         build_model(cfg)

@@ -51,8 +51,12 @@ class DescribeThenSegment(nn.Module):
             subject: what the region is where one region is known, such as "water surface".
             max_regions: greatest number of regions where the number is not known.
             dustbin_logit: score of the dustbin.
+
+        Raises:
+            DetectureError: the segmenter lacks its text encoder or a tokenizer.
         """
         super().__init__()
+        segmenter.require_text()
         self.vlm = vlm
         self.segmenter = segmenter
         self.questions = questions
@@ -65,7 +69,12 @@ class DescribeThenSegment(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Constructor arguments from a config."""
+        """Constructor arguments from a config.
+
+        Raises:
+            CheckpointError: weights, MODEL.VLM.BASE or MODEL.SEGMENTER.BASE, cannot be had.
+            ConfigError: MODEL.DESCRIBE_THEN_SEGMENT.PROMPTS is no wording.
+        """
         own = cfg.MODEL.DESCRIBE_THEN_SEGMENT
         for key, base in (("VLM", cfg.MODEL.VLM.BASE), ("SEGMENTER", cfg.MODEL.SEGMENTER.BASE)):
             if not base:
