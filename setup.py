@@ -26,6 +26,7 @@ setup(
             "benchmark/*.yaml",
             "benchmark/templates/*",
             "data/datasets/*.json",
+            "data/wordings/*.yaml",
             "modeling/*/configs/*.json",
             "web/*.css",
             "web/*.js",

@@ -4,10 +4,12 @@ Detectron2's own keys are those of its documentation; the ones set here again ha
 ours.
 """
 
+from detecture.config.describe_then_segment_keys import add_describe_then_segment_keys
 from detecture.config.describer_keys import add_describer_keys
 from detecture.config.grounded_sam3_keys import add_grounded_sam3_keys
 from detecture.config.grouping_keys import add_grouping_keys
 from detecture.config.model_keys import add_model_keys
+from detecture.config.sa2va_keys import add_sa2va_keys
 from detecture.config.sam3_text_keys import add_sam3_text_keys
 from detecture.config.texture_sam_keys import add_texture_sam_keys
 from detecture.config.training_keys import add_training_keys
@@ -23,6 +25,8 @@ def add_detecture_config(cfg: CfgNode) -> None:
     add_grouping_keys(cfg)
     add_grounded_sam3_keys(cfg)
     add_texture_sam_keys(cfg)
+    add_describe_then_segment_keys(cfg)
+    add_sa2va_keys(cfg)
     add_sam3_text_keys(cfg)
     add_training_keys(cfg)
     # "auto": the best device of this machine; or cpu, mps, or an accelerator by its torch name.

@@ -120,9 +120,9 @@ def _content(path: Path | None) -> str:
 
 @cache
 def _hash_code() -> str:
-    """Hash of the package's own source."""
+    """Hash of the package's own source, with the structures and wordings that ship with it."""
     root = Path(detecture.__file__).parent
-    files = sorted(root.rglob("*.py"))
+    files = sorted(p for p in root.rglob("*") if p.suffix in (".py", ".json", ".yaml"))
     return _hash_text("".join(f"{p.relative_to(root)} {sha256_file(p)}\n" for p in files))
 
 

@@ -276,6 +276,18 @@ def numbered(count):
         ("TEXTURE_1: A <|seg|>\nTEXTURE_2: B <|seg|>", ["A", "B"]),
         ("TEXTURE_1: like a texture: B", ["like a texture: B"]),
         ("TEXTURE_" + "1" * 5000 + ": A", []),
+        ("TEXTURE_01: A\nTEXTURE_002: B", ["A", "B"]),
+        ("TEXTURE_1: A TEXTURE_1: again\nTEXTURE_2: B", ["A", "B"]),
+        ("**TEXTURE_1: Texture of x**\n**TEXTURE_2**: `y`", ["Texture of x", "y"]),
+        ("1. **TEXTURE_1:** *a*\n2. **TEXTURE_2:** *b*\n\n---", ["a", "b"]),
+        ("```\nTEXTURE_1: a\nTEXTURE_2: b\n```", ["a", "b"]),
+        ("TEXTURE_1\uff1a\u7802\nTEXTURE_2: gr\u00e8s rouge", ["\u7802", "gr\u00e8s rouge"]),
+        (
+            "TEXTURE_1:\u00a0br\u00fbl\u00e9 \u2013\u2003\U0001f9f1",
+            ["br\u00fbl\u00e9 \u2013 \U0001f9f1"],
+        ),
+        ("TEXTURE_1: a\n\nTEXTURE_2:\n\nTEXTURE_3: c", ["a"]),
+        ("MY_TEXTURE_1: a", []),
     ],
 )
 def test_plain_answers_are_read(text, expected):

@@ -15,7 +15,10 @@ def of(*overrides):
 
 @pytest.mark.parametrize(
     "key",
-    ["VLM.CONFIG", "VLM.PROMPTS", "VLM.BASE", "SEGMENTER.CONFIG", "SEGMENTER.BASE"],
+    [
+        *("VLM.CONFIG", "VLM.PROMPTS", "VLM.BASE", "SEGMENTER.CONFIG", "SEGMENTER.BASE"),
+        *("DESCRIBE_THEN_SEGMENT.PROMPTS", "SA2VA.PROMPTS"),
+    ],
 )
 def test_a_file_that_the_config_names_counts_with_its_content(tmp_path, key):
     path = tmp_path / "file"
@@ -47,3 +50,17 @@ def test_a_folder_that_is_called_as_a_word_of_the_config_does_not_count(tmp_path
     before = of("MODEL.VLM.CONFIG", "tiny")
     (tmp_path / "tiny").mkdir()
     assert of("MODEL.VLM.CONFIG", "tiny") == before
+
+
+def test_what_ships_with_the_package_counts_as_code(tmp_path, monkeypatch):
+    for name in ("package.py", "wording.yaml", "structure.json", "page.css"):
+        (tmp_path / name).write_text("one")
+    monkeypatch.setattr(fingerprint.detecture, "__file__", str(tmp_path / "package.py"))
+    before = of()["code"]
+    (tmp_path / "page.css").write_text("two")
+    assert of()["code"] == before
+    seen = {before}
+    for name in ("package.py", "wording.yaml", "structure.json"):
+        (tmp_path / name).write_text("two")
+        seen.add(of()["code"])
+    assert len(seen) == 4

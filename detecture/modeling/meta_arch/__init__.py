@@ -1,9 +1,11 @@
 """Registered methods, one file each. Importing this package registers them all."""
 
+from detecture.modeling.meta_arch.describe_then_segment import DescribeThenSegment
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.meta_arch.floors import HalfSplit, OneRegion
 from detecture.modeling.meta_arch.grounded_sam3 import GroundedSam3
 from detecture.modeling.meta_arch.region_describer import RegionDescriber
+from detecture.modeling.meta_arch.sa2va import Sa2VA
 from detecture.modeling.meta_arch.sam3_text import Sam3Text
 from detecture.modeling.meta_arch.texture_classifier import TextureClassifier
 from detecture.modeling.meta_arch.texture_clusters import TextureClusters
@@ -11,11 +13,13 @@ from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 from detecture.modeling.meta_arch.texture_sam import TextureSam
 
 __all__ = [
+    "DescribeThenSegment",
     "Detecture",
     "GroundedSam3",
     "HalfSplit",
     "OneRegion",
     "RegionDescriber",
+    "Sa2VA",
     "Sam3Text",
     "TextureClassifier",
     "TextureClusters",

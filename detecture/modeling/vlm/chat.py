@@ -100,8 +100,12 @@ class Chat:
             visual_tokens: number of tokens that stand for the picture.
         """
         user = self.prompts.user.replace("{N}", count)
+        return self.question_ids(self.prompts.system, user, visual_tokens)
+
+    def question_ids(self, system: str, user: str, visual_tokens: int) -> list[int]:
+        """Token ids of a prompt in other words than the chat's own; see `prompt_ids`."""
         return self.ids(
-            f"{markup.MESSAGE_START}system\n{self.prompts.system}{markup.MESSAGE_END}\n"
+            f"{markup.MESSAGE_START}system\n{system}{markup.MESSAGE_END}\n"
             f"{markup.MESSAGE_START}user\n{markup.VISION_START}"
             f"{markup.IMAGE * visual_tokens}{markup.VISION_END}{user}{markup.MESSAGE_END}\n"
             f"{markup.MESSAGE_START}assistant\n"

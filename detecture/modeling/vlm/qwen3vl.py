@@ -23,6 +23,7 @@ from detecture.modeling.region_attention import (
     region_blocks,
 )
 from detecture.modeling.stretch import stretch
+from detecture.modeling.vlm.asking import prefix_of_prompts
 from detecture.modeling.vlm.backbone import Backbone, load_backbone, random_backbone
 from detecture.modeling.vlm.build import VLM_REGISTRY
 from detecture.modeling.vlm.chat import Chat, load_prompts
@@ -50,7 +51,7 @@ class Qwen3VL(nn.Module):
         lora_rank: int = 8,
         lora_alpha: float = 16.0,
         lora_dropout: float = 0.0,
-        seg_rows: str = "trained",
+        seg_rows: str | None = "trained",
         warm_start_kind: str = "im_end",
         seed: int = 0,
         attention: str = "block_diagonal",
@@ -70,7 +71,8 @@ class Qwen3VL(nn.Module):
             train: what of the backbone trains: `lora`, `full` or `none`.
             lora_rank, lora_alpha, lora_dropout: of the adapters on the query and value
                 projections of the text layers.
-            seg_rows: `trained` or `frozen`.
+            seg_rows: `trained` or `frozen`; None: there are none, for a VLM that is asked as it
+                comes (see `asking`).
             warm_start_kind: what the rows start from: `im_end`, `mean` or `random`.
             seed: of the adapters and of random rows.
             attention: what a region's tokens see: `block_diagonal` or `causal`.
@@ -86,7 +88,8 @@ class Qwen3VL(nn.Module):
         """
         super().__init__()
         require_choice("MODEL.VLM.TRAIN", train, ("lora", "full", "none"))
-        require_choice("MODEL.VLM.SEG_ROWS", seg_rows, ("trained", "frozen"))
+        if seg_rows is not None:
+            require_choice("MODEL.VLM.SEG_ROWS", seg_rows, ("trained", "frozen"))
         require_choice("MODEL.VLM.WARM_START", warm_start_kind, ("im_end", "mean", "random"))
         require_choice("MODEL.VLM.ATTENTION", attention, ("block_diagonal", "causal"))
         require_choice("MODEL.VLM.LM_ATTENTION", lm_attention, ("block_diagonal", "causal"))
@@ -110,8 +113,9 @@ class Qwen3VL(nn.Module):
             torch.manual_seed(seed)
             if train == "lora":
                 add_lora(self.model, lora_rank, lora_alpha, lora_dropout)
-            start_id = self.chat.token_id(prompts.warm_start_token)
-            add_seg_rows(self.model, self.chat.seg_id, start_id, warm_start_kind)
+            if seg_rows is not None:
+                start_id = self.chat.token_id(prompts.warm_start_token)
+                add_seg_rows(self.model, self.chat.seg_id, start_id, warm_start_kind)
         self.model.requires_grad_(False)
         for _, parameter in self.trained_parameters():
             parameter.requires_grad_(True)
@@ -184,7 +188,7 @@ class Qwen3VL(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where pictures and tokens go."""
-        weight: Tensor = self.model.get_input_embeddings().row
+        weight: Tensor = self.model.get_input_embeddings().weight
         return weight.device
 
     def fingerprint(self, *, with_trained: bool = False) -> str:
@@ -249,15 +253,7 @@ class Qwen3VL(nn.Module):
             counts: for each the phrase of the number of regions.
         """
         rows = [self.chat.prompt_ids(count, vision.tokens_BVD.shape[1]) for count in counts]
-        ids_BP, valid_BP = pad(rows, self.chat.pad_id, left=True, device=self.device)
-        positions_3BP, _ = self.model.model.get_rope_index(
-            ids_BP,
-            (ids_BP == self.chat.image_id).int(),
-            image_grid_thw=vision.grid_B3,
-            attention_mask=valid_BP.long(),
-        )
-        start_B = positions_3BP.masked_fill(~valid_BP, 0).amax(dim=(0, 2)) + 1
-        return Prefix(ids_BP, valid_BP, positions_3BP, start_B, vision)
+        return prefix_of_prompts(self.model, self.chat, vision, rows)
 
     # ---- passes ---------------------------------------------------------------------------------
 

@@ -1,0 +1,167 @@
+"""What a VLM that is used as it comes is asked about texture regions: wording as data.
+
+One file per wording, in `detecture/data/wordings` or of one's own. Which of its questions is asked
+follows from what the method was told of the number of regions, and from nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+
+from detecture.errors import ConfigError
+
+_FOLDER = Path(__file__).parent / "wordings"
+_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+# Slots that a text must have, and may have besides.
+_SLOTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "system": ((), ()),
+    "subject": (("{subject}",), ()),
+    "pair": ((), ()),
+    "exact": (("{count}",), ()),
+    "open": (("{most}",), ()),
+    "form": ((), ("{lines}",)),
+    "line": ((), ("{i}",)),
+}
+_ALL_SLOTS = ("{subject}", "{count}", "{most}", "{lines}", "{i}")
+_MAY_BE_EMPTY = ("system", "form", "line")
+
+
+@dataclass(frozen=True)
+class Questions:
+    """One wording: a question for each thing that may be known of the number of regions.
+
+    Attributes:
+        system: system text; may be empty.
+        subject: for one region that is known by name, at `{subject}`.
+        pair: for two regions.
+        exact: for any other known number, at `{count}`.
+        open: where the number is not known; `{most}` is the greatest.
+        form: stands behind every question, and says how to answer; may be empty. At `{lines}` go
+            the lines of the answer.
+        line: one such line, with `{i}` (from 1); empty exactly where `form` has no `{lines}`.
+
+    Raises:
+        ConfigError: a part is no text, lacks its slot, has one of another part, or reads as a
+            special token.
+    """
+
+    system: str
+    subject: str
+    pair: str
+    exact: str
+    open: str
+    form: str
+    line: str
+
+    def __post_init__(self) -> None:
+        for name, text in asdict(self).items():
+            if not isinstance(text, str):
+                raise ConfigError(f"{name} must be text, got {type(text).__name__}")
+            if not text and name not in _MAY_BE_EMPTY:
+                raise ConfigError(f"{name} is empty: give its text")
+            if "<|" in text:
+                raise ConfigError(f"{name} holds <|, with which special tokens begin: leave it out")
+            required, allowed = _SLOTS[name]
+            for slot in required:
+                if slot not in text:
+                    raise ConfigError(f"{name} has no {slot}: put it where its value stands")
+            for slot in _ALL_SLOTS:
+                if slot in text and slot not in (*required, *allowed):
+                    raise ConfigError(f"{name} has the slot {slot}, which nothing fills there")
+        if not ("{lines}" in self.form) == ("{i}" in self.line) == bool(self.line):
+            raise ConfigError(
+                "form and line belong together: {lines} in form, and a line with {i}, or neither"
+            )
+
+    def ask(self, k: int | None, most: int, subject: str = "") -> str:
+        """The user text.
+
+        Args:
+            k: number of regions; None where it is not known.
+            most: greatest number of regions where `k` is None.
+            subject: what the region is where `k` is 1, such as "water surface"; empty where it is
+                not known. Any other `k` is not about one subject and leaves it out.
+
+        Raises:
+            ConfigError: `k` is below 1, or `subject` reads as a special token.
+        """
+        if k is not None and k < 1:
+            raise ConfigError(f"{k} regions cannot be asked for: use a positive number or None")
+        if "<|" in subject:
+            raise ConfigError(f"the subject {subject!r} holds <|, with which special tokens begin")
+        if k is None:
+            question = self.open.replace("{most}", count_word(most))
+        elif k == 1 and subject:
+            question = self.subject.replace("{subject}", subject)
+        elif k == 2:
+            question = self.pair
+        else:
+            question = self.exact.replace("{count}", count_word(k))
+        if not self.form:
+            return question
+        # Where the number is open two lines show that there may be more than one.
+        shown = min(2, most) if k is None else k
+        lines = "\n".join(self.line.replace("{i}", str(i)) for i in range(1, shown + 1))
+        form = self.form.replace("{lines}", lines)
+        return f"{question}\n\n{form}"
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> Questions:
+        """Read a wording; the keys of the file are the attributes.
+
+        Raises:
+            ConfigError: the file cannot be read, is no yaml mapping of texts, or a key is missing,
+                unknown or malformed. Tags that would run code are refused.
+        """
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"question file {path} cannot be read. {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"question file {path} must hold a mapping of keys to texts")
+        names = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in names:
+                close = get_close_matches(str(key), names, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"use {', '.join(names)}"
+                raise ConfigError(f"question file {path} has an unknown key {key!r}: {hint}")
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise ConfigError(f"question file {path} lacks {', '.join(missing)}")
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(f"question file {path}: {error}") from error
+
+
+def shipped_questions() -> list[str]:
+    """Names of the wordings that ship with the package."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def load_questions(name: str, key: str) -> Questions:
+    """The wording of this name, or of this yaml file.
+
+    Args:
+        name: a shipped one (see `shipped_questions`), or a path.
+        key: the config key, for errors.
+
+    Raises:
+        ConfigError: there is neither, or the file holds no wording.
+    """
+    if name in shipped_questions():
+        return Questions.from_yaml(_FOLDER / f"{name}.yaml")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        known = ", ".join(shipped_questions())
+        raise ConfigError(f"{key} {name!r}: neither one of {known}, nor a yaml file")
+    return Questions.from_yaml(path)
+
+
+def count_word(number: int) -> str:
+    """A number in words up to eight, in digits from nine on."""
+    return _WORDS[number - 1] if 1 <= number <= len(_WORDS) else str(number)
