@@ -6,9 +6,11 @@
   python tools/aggregate_results.py --root output/benchmark --csv summary.csv --csv-full all.csv \\
       --html report.html --against texture_clusters
 
-Runs nothing: it reads what the cells have left in --root. Markdown goes to the standard output
-unless --markdown names a file. Exit status: 0 done, 2 wrong input (no benchmark there, a method
-that is not in it, a file that cannot be written ..).
+Runs nothing: it reads what the cells have left in --root. Of several variants of a method the best
+is shown, by name; --csv-full has them all. Cells whose config, weights, data or code have changed
+are shown as stale; where that cannot be checked, on another machine, their note says so. Markdown
+goes to the standard output unless --markdown names a file. Exit status: 0 done, 2 wrong input (no
+benchmark there, a method that is not in it, a file that cannot be written ..).
 """
 
 import argparse
@@ -16,11 +18,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from detecture.benchmark.cells import best_variants
 from detecture.benchmark.latex import report_latex
+from detecture.benchmark.layout import arrange
+from detecture.benchmark.manifest import as_of_today
 from detecture.benchmark.markdown import report_markdown
 from detecture.benchmark.page import report_page
 from detecture.benchmark.pictures import draw_galleries
-from detecture.benchmark.read_cells import read_cells, read_protocol_name
+from detecture.benchmark.read_cells import (
+    find_index,
+    read_cells,
+    read_protocol_name,
+    read_request,
+)
 from detecture.benchmark.report import build_report
 from detecture.benchmark.table import METRICS, csv_full_text, csv_text
 from detecture.checkpoint.atomic import write_text_atomic
@@ -35,8 +45,13 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--root", type=Path, required=True, metavar="DIR", help="folder of the benchmark"
+        "--root",
+        type=Path,
+        default=Path("output/benchmark"),
+        metavar="DIR",
+        help="folder of the benchmark (output/benchmark)",
     )
+    parser.add_argument("--protocol", help="where the folder has several")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="finished cells, published header")
     parser.add_argument("--csv-full", type=Path, metavar="FILE", help="all cells, all columns")
     parser.add_argument("--latex", type=Path, metavar="FILE", help="booktabs, a table per metric")
@@ -73,15 +88,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         cfg = make_config(None, [])
         for path in args.dataset_json:
             register_dataset_json(path)
+        index = find_index(args.root, args.protocol)
+        cells = as_of_today(args.root, read_request(index), read_cells(index))
         report = build_report(
-            read_cells(args.root),
-            read_protocol_name(args.root),
+            best_variants(cells),
+            read_protocol_name(index),
             metrics=args.metric,
             against=args.against,
             bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
         )
         layout = report.layout
-        texts = [(args.csv, csv_text(layout)), (args.csv_full, csv_full_text(layout))]
+        texts = [(args.csv, csv_text(layout)), (args.csv_full, csv_full_text(arrange(cells)))]
         texts += [(args.latex, report_latex(report)), (args.markdown, report_markdown(report))]
         if args.html:
             galleries = draw_galleries(

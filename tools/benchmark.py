@@ -23,7 +23,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from detecture.benchmark.cells import is_without_data, survey
-from detecture.benchmark.manifest import Request, write_request
+from detecture.benchmark.manifest import Request, write_index
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
 from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells
@@ -57,15 +57,16 @@ def main(argv: list[str] | None = None) -> int:
                 print(shlex.join(launch(cell, cell.folder(args.root))))
             return 0
         with reserved_root(args.root):
-            write_request(args.root, request)
+            write_index(args.root, request, cells, survey(args.root, cells))
             run_cells(cells_to_run(cells, args.root), args.root, launch, _devices(args.num_gpus))
+            results = survey(args.root, cells)
+            write_index(args.root, request, cells, results)
     except DetectureError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("benchmark: interrupted; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
-    results = survey(args.root, cells)
     print(_table(results))
     return _status(results)
 

@@ -4,13 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from detecture.benchmark.results import CellResult
+from detecture.benchmark.results import K_ACCESS, CellResult
 from detecture.d2 import DatasetCatalog, MetadataCatalog
 from detecture.data.k_hint import K_OF_REGIME
 from detecture.errors import ConfigError
-
-K_ACCESS = ("none", "regime", "per_image", "ground_truth_top_k")
-"""What a method may have been told of K, the least first."""
 
 K_ACCESS_WORDS = {
     "none": "nothing",
@@ -130,7 +127,7 @@ def told(cell: CellResult) -> str:
     known = (cell.summary or {}).get("k_knowledge", ())
     recorded = known if isinstance(known, list) else [known]
     said = [word for word in (cell.k_access, *recorded) if word in K_ACCESS]
-    return max(said, key=K_ACCESS.index, default="none")
+    return max(said, key=list(K_ACCESS).index, default="none")
 
 
 def k_regime(cell: CellResult) -> str:

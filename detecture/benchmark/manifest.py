@@ -1,13 +1,17 @@
-"""What a benchmark was asked for, kept in its folder, so that reports need not be told again."""
+"""What a benchmark was asked for and where its cells stand, kept in its folder for the reports."""
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from detecture.benchmark.cells import is_without_data, look_at, records_folder
 from detecture.benchmark.protocol import Cell, ProtocolFile, read_protocols
+from detecture.benchmark.results import CellResult
 from detecture.checkpoint.atomic import write_text_atomic
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, DetectureError, EvaluationError
 
 
 @dataclass(frozen=True)
@@ -48,39 +52,92 @@ class Request:
         return file, cells
 
 
-def write_request(root: Path, request: Request) -> None:
-    """Keep a request as `<protocol>.json` in the folder of a benchmark."""
-    text = json.dumps(asdict(request), indent=1)
-    write_text_atomic(root / f"{request.protocol}.json", f"{text}\n")
+def index_path(root: Path, protocol: str) -> Path:
+    """The file that lists the cells of a protocol in the folder of a benchmark."""
+    return root / f"benchmark-{protocol}.json"
 
 
-def read_request(root: Path, protocol: str | None = None) -> Request:
-    """The request that was kept last for a protocol.
+def write_index(
+    root: Path, request: Request, cells: Sequence[Cell], results: Sequence[CellResult]
+) -> None:
+    """Keep a request, its cells and their states; `detecture.benchmark.read_cells` reads them.
+
+    Raises:
+        EvaluationError: the file cannot be written.
+    """
+    entries = [
+        {
+            **{key: getattr(result, key) for key in ("method", "label", "dataset", "variant")},
+            **{key: getattr(result, key) for key in ("k_access", "random_weights", "state")},
+            "note": result.note,
+            "folder": os.path.relpath(records_folder(root, cell), root),
+        }
+        for cell, result in zip(cells, results, strict=True)
+    ]
+    content = {"protocol": request.protocol, "request": asdict(request), "cells": entries}
+    path = index_path(root, request.protocol)
+    try:
+        write_text_atomic(path, json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        raise EvaluationError(
+            f"{path}: cannot be written ({error.strerror or error}); make room and run it again"
+        ) from error
+
+
+def as_of_today(root: Path, request: Any, results: Sequence[CellResult]) -> list[CellResult]:
+    """Results with their states looked at anew, as far as that can be done here.
+
+    Where the protocol file, a config or the data is not at hand, as on another machine, states stay
+    what they were when the benchmark ran, and the note says that they were not checked.
 
     Args:
         root: folder of the benchmark.
-        protocol: name; None: the only one that is there.
-
-    Raises:
-        ConfigError: there is none, several and no name, or the file is damaged.
+        request: that of its index, as it was read; None: states stay as they are.
+        results: of the index, in its order.
     """
-    names = sorted(path.stem for path in root.glob("*.json"))
-    if protocol is None and len(names) != 1:
-        what = f"has {len(names)} protocols ({', '.join(names)})" if names else "has no benchmark"
-        raise ConfigError(f"{root} {what}; name one with --protocol, or run tools/benchmark.py")
-    name = protocol or names[0]
-    path = root / f"{name}.json"
-    if name not in names:
-        raise ConfigError(f"{path} does not exist; run tools/benchmark.py --protocol {name} first")
+    if request is None:
+        return list(results)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        lists = {key: _names(found[key]) for key in ("methods", "datasets")}
-        return Request(**{**found, **lists})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path} is damaged ({error}); run tools/benchmark.py again") from error
+        _, cells = _request(request).read()
+    except DetectureError as error:
+        return [_unchecked(result, str(error)) for result in results]
+    known = {_name(look.method.name, look): look for look in cells}
+    found = []
+    for result in results:
+        cell = known.get(_name(result.method, result))
+        now = None if cell is None else look_at(root, cell)
+        if now is None:
+            found.append(
+                replace(result, state="stale", note="the protocol no longer has this cell")
+            )
+        elif is_without_data(now):
+            found.append(_unchecked(result, now.note))
+        else:
+            found.append(now)
+    return found
 
 
-def _names(value: Sequence[str]) -> tuple[str, ...]:
+def _unchecked(result: CellResult, reason: str) -> CellResult:
+    if result.state != "done":
+        return result
+    return replace(result, note=f"not checked against today's files ({reason.splitlines()[0]})")
+
+
+def _name(method: str, of: Any) -> tuple[str, str, str, str]:
+    return method, of.variant, of.dataset, of.k_access
+
+
+def _request(value: Any) -> Request:
+    try:
+        lists = {key: _names(value[key]) for key in ("methods", "datasets")}
+        return Request(**{**value, **lists})
+    except (TypeError, KeyError) as error:
+        raise ConfigError(
+            f"the request is damaged ({error}); run tools/benchmark.py again"
+        ) from error
+
+
+def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise TypeError(f"{value!r} is no list of names")
     return tuple(value)

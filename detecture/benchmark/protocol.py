@@ -10,18 +10,11 @@ from typing import Any
 
 import yaml
 
+from detecture.benchmark.results import K_ACCESS
 from detecture.d2 import MetadataCatalog
 from detecture.data import require_registered
 from detecture.data.k_hint import K_OF_REGIME
 from detecture.errors import ConfigError
-
-K_ACCESS = {
-    "none": "autonomous",
-    "regime": "regime",
-    "per_image": "per_image",
-    "ground_truth_top_k": "ground_truth_top_k",
-}
-"""What a method is told of the number of regions, and the TEST.COUNT that tells it so."""
 
 _LEAKS = frozenset({"per_image", "ground_truth_top_k"})
 _SUBJECT = "{subject}"

@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from detecture.benchmark.layout import K_ACCESS
-from detecture.benchmark.results import STATES, CellResult
+from detecture.benchmark.manifest import index_path
+from detecture.benchmark.results import K_ACCESS, STATES, CellResult
 from detecture.benchmark.table import finite_number
 from detecture.errors import ConfigError, EvaluationError, require_choice
 from detecture.evaluation.records import Record, read_records
 
-INDEX = "benchmark.json"
-"""Lists the cells: `{"protocol": str, "cells": [{"method", "label", "dataset", "variant",
-"k_access", "random_weights", "folder", "state", "note"}]}`, folders relative to its own."""
+# An index lists the cells: {"protocol": str, "request": .., "cells": [{"method", "label",
+# "dataset", "variant", "k_access", "random_weights", "folder", "state", "note"}]}, folders relative
+# to its own; see `detecture.benchmark.manifest.write_index`.
+_INDICES = "benchmark*.json"
 
 _TEXTS = ("method", "label", "dataset", "variant", "k_access", "state", "note")
 _FILES = ("summary.json", "records.jsonl", "label_maps")
@@ -21,28 +22,66 @@ _RECORD_SCORES = ("mIoU", "pIoU", "ARI")
 _REMEDY = "run the benchmark again, or correct the file"
 
 
-def read_cells(root: Path) -> list[CellResult]:
-    """The cells of a benchmark with their summaries, in the order of its `benchmark.json`.
+def find_index(root: Path, protocol: str | None = None) -> Path:
+    """The index of a protocol in the folder of a benchmark.
+
+    Args:
+        root: folder of the benchmark.
+        protocol: name; None: the only one that is there.
+
+    Raises:
+        ConfigError: there is none, or several and no name.
+    """
+    if protocol is not None:
+        path = index_path(root, protocol)
+        if not path.is_file():
+            raise ConfigError(
+                f"{path}: no such file; run tools/benchmark.py --protocol {protocol} first"
+            )
+        return path
+    found = sorted(root.glob(_INDICES))
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ConfigError(f"{root} has several protocols ({names}); name one with --protocol")
+    if not found:
+        raise ConfigError(
+            f"{root / _INDICES}: no such file; give the folder of a benchmark, as its runner was "
+            "given it"
+        )
+    return found[0]
+
+
+def read_cells(path: Path) -> list[CellResult]:
+    """The cells of an index with their summaries, in its order.
 
     A cell that is said to be done but whose summary is missing, half-written or of another data
     set becomes `missing`, with a note that says so.
 
     Args:
-        root: folder of the benchmark.
+        path: of the index, see `find_index`.
 
     Raises:
-        ConfigError: `benchmark.json` is missing or malformed, or a cell's files lie outside `root`.
+        ConfigError: it is malformed, or a cell's files lie outside its folder.
     """
-    return [_cell(root, entry, f"cells[{i}]") for i, entry in enumerate(_read_index(root)["cells"])]
+    return [_cell(path, entry, f"cells[{i}]") for i, entry in enumerate(_read_index(path)["cells"])]
 
 
-def read_protocol_name(root: Path) -> str:
-    """Name of the protocol that the cells follow.
+def read_protocol_name(path: Path) -> str:
+    """Name of the protocol that the cells of an index follow.
 
     Raises:
         ConfigError: as for `read_cells`.
     """
-    return _text(root, _read_index(root), "protocol", "the file")
+    return _text(path, _read_index(path), "protocol", "the file")
+
+
+def read_request(path: Path) -> Any:
+    """The request of an index as it stands there, unchecked; None where it has none.
+
+    Raises:
+        ConfigError: as for `read_cells`.
+    """
+    return _read_index(path).get("request")
 
 
 def read_cell_records(cell: CellResult) -> dict[str, Record]:
@@ -79,12 +118,7 @@ def _is_record(record: Record) -> bool:
     )
 
 
-def _read_index(root: Path) -> dict[str, Any]:
-    path = root / INDEX
-    if not path.is_file():
-        raise ConfigError(
-            f"{path}: no such file; give the folder of a benchmark, as its runner was given it"
-        )
+def _read_index(path: Path) -> dict[str, Any]:
     try:
         index = _load_json(path)
     except (OSError, ValueError) as error:
@@ -94,17 +128,16 @@ def _read_index(root: Path) -> dict[str, Any]:
     return index
 
 
-def _cell(root: Path, entry: Any, where: str) -> CellResult:
-    path = root / INDEX
+def _cell(path: Path, entry: Any, where: str) -> CellResult:
     if not isinstance(entry, dict):
         raise ConfigError(f"{path}: {where} must be an object; {_REMEDY}")
-    texts = {key: _text(root, entry, key, where) for key in _TEXTS}
+    texts = {key: _text(path, entry, key, where) for key in _TEXTS}
     require_choice(f"{path}: {where}.state", texts["state"], STATES)
-    require_choice(f"{path}: {where}.k_access", texts["k_access"], K_ACCESS)
+    require_choice(f"{path}: {where}.k_access", texts["k_access"], tuple(K_ACCESS))
     random_weights = entry.get("random_weights")
     if not isinstance(random_weights, bool):
         raise ConfigError(f"{path}: {where}.random_weights must be true or false; {_REMEDY}")
-    folder = _folder(root, entry.get("folder"), where)
+    folder = _folder(path, entry.get("folder"), where)
     summary, problem = _summary(folder, texts["dataset"])
     if texts["state"] == "done" and summary is None:
         texts |= {"state": "missing", "note": problem}
@@ -113,32 +146,31 @@ def _cell(root: Path, entry: Any, where: str) -> CellResult:
     return CellResult(**texts, random_weights=random_weights, summary=summary, folder=folder)
 
 
-def _text(root: Path, entry: dict[str, Any], key: str, where: str) -> str:
+def _text(path: Path, entry: dict[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or (not value and key in ("method", "dataset")):
-        raise ConfigError(
-            f"{root / INDEX}: {where}: `{key}` must be a text, is {value!r:.80}; {_REMEDY}"
-        )
+        raise ConfigError(f"{path}: {where}: `{key}` must be a text, is {value!r:.80}; {_REMEDY}")
     return value
 
 
-def _folder(root: Path, text: Any, where: str) -> Path | None:
+def _folder(index: Path, text: Any, where: str) -> Path | None:
     """Folder of a cell; None where nothing was written."""
     if text is None:
         return None
     if not isinstance(text, str) or "\0" in text:
-        raise ConfigError(f"{root / INDEX}: {where}.folder must be a text or null; {_REMEDY}")
+        raise ConfigError(f"{index}: {where}.folder must be a text or null; {_REMEDY}")
+    root = index.parent
     folder = root / text
     try:
         for path in (folder, *(folder / name for name in _FILES)):
             if not path.resolve().is_relative_to(root.resolve()):
                 raise ConfigError(
-                    f"{root / INDEX}: {where}.folder {text!r} leads out of {root}, to "
+                    f"{index}: {where}.folder {text!r} leads out of {root}, to "
                     f"{path.resolve()}; move the files into the benchmark's folder"
                 )
         return folder if folder.is_dir() else None
     except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
-        raise ConfigError(f"{root / INDEX}: {where}.folder {text!r:.80}: {error}") from error
+        raise ConfigError(f"{index}: {where}.folder {text!r:.80}: {error}") from error
 
 
 def _summary(folder: Path | None, dataset: str) -> tuple[dict[str, Any] | None, str]:

@@ -10,6 +10,16 @@ partial: killed on the way, will go on. stale: config, weights, data or code hav
 its last run ended with an error. missing: never run."""
 
 
+K_ACCESS = {
+    "none": "autonomous",
+    "regime": "regime",
+    "per_image": "per_image",
+    "ground_truth_top_k": "ground_truth_top_k",
+}
+"""What a method may be told of the number of regions, the least first, and the TEST.COUNT that
+tells it so."""
+
+
 @dataclass(frozen=True)
 class CellResult:
     """One cell and its figures.

@@ -27,8 +27,6 @@ def add_grounded_sam3_keys(cfg: CfgNode) -> None:
     # (that of the best box, and its complement; for two regions) | box (what lies inside the box,
     # by SAM 3's interactive part).
     cfg.MODEL.GROUNDED_SAM3.VARIANT = "exemplar"
-    # Greatest number of regions where the number is unknown.
-    cfg.MODEL.GROUNDED_SAM3.MAX_REGIONS = 6
     # Variant box: hub id or local folder of SAM 3 with its tracker; empty: random weights,
     cfg.MODEL.GROUNDED_SAM3.BOX_BASE = ""
     # .. by this structure: the shipped one (tiny), or a json file.

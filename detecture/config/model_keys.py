@@ -13,7 +13,8 @@ def add_model_keys(cfg: CfgNode) -> None:
     # Seed of the random weights of a backbone that is built without BASE; they are frozen or
     # trained, but never saved where frozen, so the seed must give them again.
     cfg.MODEL.RANDOM_WEIGHTS_SEED = 0
-    # Greatest number of regions; further ones that the VLM writes are left out.
+    # Greatest number of regions of methods that find them one by one, where it is unknown; further
+    # ones that the VLM of Detecture writes are left out in any case.
     cfg.MODEL.MAX_REGIONS = 6
     # Folder that keeps what frozen parts compute of each picture, between epochs and runs; empty:
     # nothing is kept. Only where the segmenter (or, in stage 1, the VLM) is frozen.

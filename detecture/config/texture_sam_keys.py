@@ -39,7 +39,5 @@ def add_texture_sam_keys(cfg: CfgNode) -> None:
     # ---- from masks to regions ----------------------------------------------------------------
     # A mask whose IoU with a better one is greater than this is left out; 1: none is.
     cfg.MODEL.TEXTURE_SAM.DUPLICATE_IOU = 0.9
-    # Greatest number of regions where it is unknown.
-    cfg.MODEL.TEXTURE_SAM.MAX_REGIONS = 6
     # Where masks overlap the smaller gets the pixel; False: the one with the higher predicted IoU.
     cfg.MODEL.TEXTURE_SAM.SMALLEST_ON_TOP = True

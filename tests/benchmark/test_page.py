@@ -14,7 +14,7 @@ from detecture.benchmark.report import build_report
 
 @pytest.fixture(scope="module")
 def html(toy_root):
-    cells = read_cells(toy_root)
+    cells = read_cells(toy_root / "benchmark.json")
     report = build_report(cells, "<i>toy</i> & co", against="right", bootstrap_samples=200)
     return report_page(report, draw_galleries(arrange(cells), 4, 10_000_000, "failing"))
 
@@ -44,7 +44,7 @@ def test_pictures_are_few_and_it_is_small(html):
 
 
 def test_it_is_the_same_every_time(toy_root):
-    report = build_report(read_cells(toy_root), "toy")
+    report = build_report(read_cells(toy_root / "benchmark.json"), "toy")
     assert report_page(report) == report_page(report)
 
 

@@ -20,7 +20,9 @@ MAX_PIXELS = 10_000_000
 
 
 def galleries(root, count=12, chosen_by=None):
-    return draw_galleries(arrange(read_cells(root)), count, MAX_PIXELS, chosen_by)
+    return draw_galleries(
+        arrange(read_cells(root / "benchmark.json")), count, MAX_PIXELS, chosen_by
+    )
 
 
 def panels(row):

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from detecture.benchmark.manifest import Request, read_request, write_request
 from detecture.benchmark.protocol import read_protocols
 from detecture.config import make_config
 from detecture.d2 import MetadataCatalog
@@ -148,23 +147,6 @@ def test_unknown_names_and_missing_subjects(tmp_path):
         read_protocols(path).cells("p")
 
 
-def test_requests_come_back(tmp_path):
-    request = Request("f.yaml", "fair", ("a",), ("rwtd",), True, 4)
-    write_request(tmp_path, request)
-    assert read_request(tmp_path) == read_request(tmp_path, "fair") == request
-    with pytest.raises(ConfigError, match="--protocol blind first"):
-        read_request(tmp_path, "blind")
-    write_request(tmp_path, Request("f.yaml", "blind"))
-    with pytest.raises(ConfigError, match=r"2 protocols \(blind, fair\)"):
-        read_request(tmp_path)
-    for damaged in ("{", "[]", '{"protocol": "blind"}', '{"methods": "a", "datasets": []}'):
-        (tmp_path / "blind.json").write_text(damaged)
-        with pytest.raises(ConfigError, match="is damaged"):
-            read_request(tmp_path, "blind")
-    with pytest.raises(ConfigError, match="has no benchmark"):
-        read_request(tmp_path / "nothing")
-
-
 # ---- the shipped protocols ---------------------------------------------------------------------
 
 
@@ -190,3 +172,61 @@ def test_own_methods_have_one_variant_only():
     for method in read_protocols(SHIPPED).methods.values():
         if "(ours)" in method.label:
             assert len(method.variants) == 1
+
+
+PUBLISHED = ("rwtd", "stld", "ade20k_detecture", "caid")
+
+
+def test_the_published_cells_and_what_each_is_told():
+    cells = read_protocols(SHIPPED).cells("published")
+    table = {(c.method.name, c.dataset): (c.variant, c.k_access) for c in cells}
+    assert len(table) == len(cells) == 16
+    assert table == {
+        ("detecture", "rwtd"): ("default", "regime"),
+        ("detecture", "stld"): ("default", "regime"),
+        ("detecture", "ade20k_detecture"): ("default", "none"),
+        ("detecture", "caid"): ("default", "regime"),
+        ("sam3_text", "rwtd"): ("texture_inverse", "regime"),
+        ("sam3_text", "stld"): ("texture_inverse", "regime"),
+        ("sam3_text", "ade20k_detecture"): ("published_proposals", "ground_truth_top_k"),
+        ("sam3_text", "caid"): ("subject", "regime"),
+        ("grounded_sam3", "rwtd"): ("pair_inverse", "regime"),
+        ("grounded_sam3", "stld"): ("pair_inverse", "regime"),
+        ("grounded_sam3", "ade20k_detecture"): ("published_exemplar", "none"),
+        ("grounded_sam3", "caid"): ("subject_exemplar", "regime"),
+        ("sa2va", "rwtd"): ("published_caption", "regime"),
+        ("sa2va", "stld"): ("published_caption", "regime"),
+        ("sa2va", "ade20k_detecture"): ("published_caption", "none"),
+        ("sa2va", "caid"): ("published_subject_caption", "regime"),
+    }
+    phrases = {
+        (c.dataset, key): cfg.MODEL.SAM3_TEXT.PHRASES
+        for c in cells
+        for key, cfg in [("sam3_text", make_config(c.config, c.overrides()))]
+        if c.method.name == "sam3_text"
+    }
+    assert phrases["caid", "sam3_text"] == ("water surface",)
+    assert phrases["ade20k_detecture", "sam3_text"] == ("texture regions",)
+    assert phrases["rwtd", "sam3_text"] == ("texture",)
+
+
+def test_one_cell_alone_has_the_true_number_as_published():
+    file = read_protocols(SHIPPED)
+    told = [c for name in file.protocols for c in file.cells(name) if "top_k" in c.k_access]
+    assert [(c.method.name, c.dataset) for c in told] == [("sam3_text", "ade20k_detecture")]
+
+
+def test_every_method_of_the_fair_protocol_is_told_the_same():
+    file = read_protocols(SHIPPED)
+    for dataset in PUBLISHED:
+        for name in ("fair", "blind", "counted"):
+            cells = file.cells(name, datasets=[dataset])
+            assert len({cell.k_access for cell in cells}) == 1
+            assert {cell.method.name for cell in cells} == set(file.methods)
+
+
+def test_each_baseline_of_several_variants_declares_them_for_every_regime():
+    cells = read_protocols(SHIPPED).cells("fair", ["sam3_text", "grounded_sam3", "sa2va"])
+    for name in ("sam3_text", "grounded_sam3", "sa2va"):
+        for dataset in PUBLISHED:
+            assert sum(c.method.name == name and c.dataset == dataset for c in cells) >= 2

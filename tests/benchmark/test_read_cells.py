@@ -6,7 +6,12 @@ import shutil
 import pytest
 from benchmark.toy_cells import summary, write_index
 
-from detecture.benchmark.read_cells import read_cell_records, read_cells, read_protocol_name
+from detecture.benchmark.read_cells import (
+    find_index,
+    read_cell_records,
+    read_cells,
+    read_protocol_name,
+)
 from detecture.errors import ConfigError, EvaluationError
 
 
@@ -33,8 +38,8 @@ def change(root, **values):
 
 
 def test_a_finished_benchmark(toy_root):
-    cells = read_cells(toy_root)
-    assert read_protocol_name(toy_root) == "toy protocol"
+    cells = read_cells(toy_root / "benchmark.json")
+    assert read_protocol_name(toy_root / "benchmark.json") == "toy protocol"
     assert [(c.method, c.state) for c in cells] == [
         ("right", "done"),
         ("wrong", "done"),
@@ -65,7 +70,7 @@ def test_a_cell_without_a_summary_of_its_own_is_missing(one_cell, text, note):
     path.unlink()
     if text is not None:
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    (found,) = read_cells(one_cell)
+    (found,) = read_cells(one_cell / "benchmark.json")
     assert found.state == "missing"
     assert found.summary is None
     assert note in found.note
@@ -73,17 +78,17 @@ def test_a_cell_without_a_summary_of_its_own_is_missing(one_cell, text, note):
 
 def test_a_cell_whose_folder_is_gone_is_missing(one_cell):
     shutil.rmtree(one_cell / "a")
-    (found,) = read_cells(one_cell)
+    (found,) = read_cells(one_cell / "benchmark.json")
     assert (found.state, found.note) == ("missing", "its folder is missing")
 
 
 @pytest.mark.parametrize("state", ["stale", "failed", "partial"])
 def test_other_states_are_kept_with_or_without_a_summary(one_cell, state):
     change(one_cell, state=state, note="why")
-    (found,) = read_cells(one_cell)
+    (found,) = read_cells(one_cell / "benchmark.json")
     assert (found.state, found.note, found.summary["mIoU"]) == (state, "why", 0.5)
     (one_cell / "a/rwtd/summary.json").unlink()
-    (found,) = read_cells(one_cell)
+    (found,) = read_cells(one_cell / "benchmark.json")
     assert (found.state, found.note, found.summary) == (state, "why", None)
 
 
@@ -105,14 +110,13 @@ def test_other_states_are_kept_with_or_without_a_summary(one_cell, state):
 )
 def test_a_wrong_entry_is_an_error_that_names_it(one_cell, values, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        read_cells(change(one_cell, **values))
+        read_cells(change(one_cell, **values) / "benchmark.json")
     assert str(one_cell / "benchmark.json") in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "no such file; give the folder of a benchmark"),
         ("", "cannot be read"),
         ('{"cells": [', "cannot be read"),
         ("[" * 100_000, "nested too deeply"),
@@ -122,10 +126,23 @@ def test_a_wrong_entry_is_an_error_that_names_it(one_cell, values, message):
     ],
 )
 def test_a_wrong_index_is_an_error(tmp_path, text, message):
-    if text is not None:
-        (tmp_path / "benchmark.json").write_text(text)
+    (tmp_path / "benchmark.json").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        read_cells(tmp_path)
+        read_cells(tmp_path / "benchmark.json")
+
+
+def test_the_index_is_found_by_its_protocol(tmp_path):
+    with pytest.raises(ConfigError, match="no such file; give the folder of a benchmark"):
+        find_index(tmp_path)
+    fair, blind = tmp_path / "benchmark-fair.json", tmp_path / "benchmark-blind.json"
+    fair.write_text("{}")
+    assert find_index(tmp_path) == find_index(tmp_path, "fair") == fair
+    with pytest.raises(ConfigError, match="--protocol blind first"):
+        find_index(tmp_path, "blind")
+    blind.write_text("{}")
+    with pytest.raises(ConfigError, match="name one with --protocol"):
+        find_index(tmp_path)
+    assert find_index(tmp_path, "blind") == blind
 
 
 @pytest.mark.parametrize("name", ["summary.json", "records.jsonl", "label_maps"])
@@ -136,14 +153,14 @@ def test_links_out_of_the_root_are_refused(one_cell, tmp_path_factory, name):
     path.unlink(missing_ok=True)
     path.symlink_to(outside)
     with pytest.raises(ConfigError, match="leads out of"):
-        read_cells(one_cell)
+        read_cells(one_cell / "benchmark.json")
 
 
 def test_a_link_in_a_circle_is_an_error(one_cell):
     path = one_cell / "a/rwtd/label_maps"
     path.symlink_to(path)
     try:
-        (found,) = read_cells(one_cell)
+        (found,) = read_cells(one_cell / "benchmark.json")
         assert found.state == "done"
     except ConfigError as error:
         assert "cells[0].folder" in str(error)
@@ -165,7 +182,7 @@ def test_a_link_in_a_circle_is_an_error(one_cell):
 def test_records_that_do_not_go_with_the_summary_are_an_error(one_cell, change_lines, message):
     path = one_cell / "a/rwtd/records.jsonl"
     path.write_text("".join(change_lines(path.read_text().splitlines(keepends=True))))
-    (found,) = read_cells(one_cell)
+    (found,) = read_cells(one_cell / "benchmark.json")
     assert found.state == "done"
     with pytest.raises(EvaluationError, match=message) as caught:
         read_cell_records(found)
@@ -174,6 +191,6 @@ def test_records_that_do_not_go_with_the_summary_are_an_error(one_cell, change_l
 
 def test_records_that_are_gone_are_an_error(one_cell):
     (one_cell / "a/rwtd/records.jsonl").unlink()
-    (found,) = read_cells(one_cell)
+    (found,) = read_cells(one_cell / "benchmark.json")
     with pytest.raises(EvaluationError, match="run the cell again"):
         read_cell_records(found)

@@ -59,7 +59,10 @@ def test_pictures_without_a_partner_are_left_out_and_counted():
 
 
 def test_rows_are_compared_by_the_headline_metric(toy_root):
-    found = {c.label: c for c in compare_rows(arrange(read_cells(toy_root)), "right", 1000)}
+    found = {
+        c.label: c
+        for c in compare_rows(arrange(read_cells(toy_root / "benchmark.json")), "right", 1000)
+    }
     assert list(found) == ["wrong", "failing", "absent"]
     assert {c.metric for c in found.values()} == {"mIoU"}
     assert found["wrong"].result.n_pairs == 6
@@ -72,7 +75,7 @@ def test_rows_are_compared_by_the_headline_metric(toy_root):
 
 
 def test_results_on_other_data_are_not_compared(toy_root):
-    cells = read_cells(toy_root)[:2]
+    cells = read_cells(toy_root / "benchmark.json")[:2]
     fingerprint = cells[1].summary["fingerprint"] | {"data": "other"}
     cells[1] = replace(cells[1], summary=cells[1].summary | {"fingerprint": fingerprint})
     (found,) = compare_rows(arrange(cells), "right", 100)
@@ -81,7 +84,7 @@ def test_results_on_other_data_are_not_compared(toy_root):
 
 
 def test_the_report_says_how_many_had_no_partner(toy_root, tmp_path):
-    cells = read_cells(toy_root)[:2]
+    cells = read_cells(toy_root / "benchmark.json")[:2]
     lines = (cells[1].folder / "records.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "records.jsonl").write_text("".join(lines[:-2]))
     cells[1] = replace(cells[1], folder=tmp_path, summary=cells[1].summary | {"n_total": 4})
@@ -93,4 +96,4 @@ def test_the_report_says_how_many_had_no_partner(toy_root, tmp_path):
 
 def test_an_unknown_reference_is_an_error(toy_root):
     with pytest.raises(ConfigError, match="'left' is not in this benchmark; use one of 'right'"):
-        build_report(read_cells(toy_root), "toy", against="left")
+        build_report(read_cells(toy_root / "benchmark.json"), "toy", against="left")

@@ -66,7 +66,7 @@ def test_all_files(tool, root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--root", "nowhere"], "benchmark.json: no such file"),
+        (["--root", "nowhere"], "no such file; give the folder of a benchmark"),
         (["--root", "ROOT", "--against", "c"], "method 'c' is not in this benchmark"),
         (["--root", "ROOT", "--html", "TMP/x.html", "--pictures-by", "c"], "'c' is not in this"),
         (["--root", "ROOT", "--csv", "ROOT/a"], "cannot be written"),

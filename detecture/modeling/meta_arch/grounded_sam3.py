@@ -119,7 +119,7 @@ class GroundedSam3(nn.Module):
             "segmenter": segmenter,
             "phrase": phrase,
             "variant": keys.VARIANT,
-            "max_regions": keys.MAX_REGIONS,
+            "max_regions": cfg.MODEL.MAX_REGIONS,
             "box_masks": keys.BOX_MASKS,
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }

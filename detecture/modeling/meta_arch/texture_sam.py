@@ -68,7 +68,7 @@ class TextureSam(nn.Module):
         if not 0.0 <= duplicate_iou <= 1.0:
             raise ConfigError(f"MODEL.TEXTURE_SAM.DUPLICATE_IOU: {duplicate_iou} is not in 0..1")
         if max_regions < 1:
-            raise ConfigError(f"MODEL.TEXTURE_SAM.MAX_REGIONS: {max_regions} is not positive")
+            raise ConfigError(f"MODEL.MAX_REGIONS: {max_regions} is not positive")
         self.sam2 = model
         self.sam2.mask_decoder.dynamic_multimask_via_stability = dynamic_multimask
         self.settings = settings or MaskGenerationSettings()
@@ -90,7 +90,7 @@ class TextureSam(nn.Module):
             "settings": MaskGenerationSettings.from_config(cfg),
             "dynamic_multimask": cfg.MODEL.TEXTURE_SAM.DYNAMIC_MULTIMASK,
             "duplicate_iou": cfg.MODEL.TEXTURE_SAM.DUPLICATE_IOU,
-            "max_regions": cfg.MODEL.TEXTURE_SAM.MAX_REGIONS,
+            "max_regions": cfg.MODEL.MAX_REGIONS,
             "smallest_on_top": cfg.MODEL.TEXTURE_SAM.SMALLEST_ON_TOP,
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }

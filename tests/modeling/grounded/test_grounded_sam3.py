@@ -185,7 +185,6 @@ def test_hard_and_soft_masks():
         ("BOX_NMS", "1.5", "at most 1"),
         ("BOX_THRESHOLD", "-0.1", "at least 0"),
         ("TEXT_THRESHOLD", "2.0", "at most 1"),
-        ("MAX_REGIONS", "0", "at least 1"),
     ],
 )
 def test_settings_that_make_no_sense(key, value, message):
