@@ -12,7 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from detecture.d2 import CfgNode, configurable
-from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY, arguments_of_config
+from detecture.modeling.segmenter.build import (
+    SEGMENTER_REGISTRY,
+    arguments_of_config,
+    import_hf_parts,
+)
 from detecture.modeling.segmenter.features import ImageFeatures
 from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
 from detecture.modeling.segmenter.meta_file import read_meta_file
@@ -73,14 +77,14 @@ class Sam3Meta(Segmenter):
             CheckpointError: the weights cannot be had or do not fit.
             DetectureError: the package is not installed.
         """
-        from detecture.modeling.segmenter.hf_parts import load_tokenizer, make_structure
-
+        hf = import_hf_parts()
         if isinstance(structure, str):
             structure = read_structure(structure)
-        config = make_structure(structure, with_detector=with_detector)
+        config = hf.make_structure(structure, with_detector=with_detector)
         text = config.text_config
         if isinstance(tokenizer, str):
-            tokenizer = load_tokenizer(tokenizer, text.max_position_embeddings)
+            loaded: Tokenizer = hf.load_tokenizer(tokenizer, text.max_position_embeddings)
+            tokenizer = loaded
         super().__init__(
             image_size=config.image_size,
             text_width=text.hidden_size,

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from detecture.d2 import CfgNode, configurable
 from detecture.errors import DetectureError
-from detecture.modeling.segmenter.build import SEGMENTER_REGISTRY, arguments_of_config
+from detecture.modeling.segmenter.build import (
+    SEGMENTER_REGISTRY,
+    arguments_of_config,
+    import_hf_parts,
+)
 from detecture.modeling.segmenter.features import ImageFeatures
 from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
 from detecture.modeling.segmenter.meta_file import read_meta_file
@@ -61,7 +65,7 @@ class Sam3Transformers(Segmenter):
             ConfigError: the structure cannot be read or does not fit together.
             CheckpointError: the weights cannot be had or do not fit.
         """
-        hf = _import_parts()
+        hf = import_hf_parts()
         is_pretrained = bool(base) and not Path(base).is_file()
         if is_pretrained:
             parts = hf.load_pretrained(base, with_text=with_text, with_detector=with_detector)
@@ -161,7 +165,9 @@ class Sam3Transformers(Segmenter):
         *finer, coarsest = levels
         decoder = self.mask_decoder
         query_NLD = decoder.prompt_cross_attn_norm(memory_NLD)
-        mask = _import_parts().attention_mask(decoder.config, query_NLD, prompt_NTD, prompt_mask_NT)
+        mask = import_hf_parts().attention_mask(
+            decoder.config, query_NLD, prompt_NTD, prompt_mask_NT
+        )
         attended_NLD, _ = decoder.prompt_cross_attn(
             query=query_NLD, key=prompt_NTD, value=prompt_NTD, attention_mask=mask
         )
@@ -199,7 +205,7 @@ class Sam3Transformers(Segmenter):
         return Proposals(
             masks_NQhw,
             logits_NQ.sigmoid() * decoded.presence_logits[-1].sigmoid(),
-            _import_parts().refined_boxes(decoder, query_NQD, decoded.reference_boxes[-1]),
+            import_hf_parts().refined_boxes(decoder, query_NQD, decoded.reference_boxes[-1]),
         )
 
     def _encode_text(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
@@ -229,16 +235,4 @@ class Sam3Transformers(Segmenter):
         return self.mask_decoder.semantic_projection
 
     def _restore_buffers(self, device: torch.device) -> None:
-        _import_parts().restore_buffers(self, device)
-
-
-def _import_parts() -> Any:
-    # Only when one is built: importing transformers' SAM 3 takes seconds, and not every method
-    # of this package needs it.
-    try:
-        from detecture.modeling.segmenter import hf_parts
-    except ModuleNotFoundError as error:
-        raise DetectureError(
-            f"SAM 3 needs transformers ({error}); install it: pip install 'transformers>=5.20'"
-        ) from error
-    return hf_parts
+        import_hf_parts().restore_buffers(self, device)

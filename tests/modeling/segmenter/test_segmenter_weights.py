@@ -103,3 +103,9 @@ def test_tokenizer_of_a_folder(tmp_path):
     assert mask.sum(1).tolist() == [3, 5, 6]
     alone, _ = segmenter.text_features(["oak"])
     torch.testing.assert_close(alone[0, :5], prompt[1, :5])
+    # Weights that bring none take it from there too.
+    for kind in (Sam3Transformers, Sam3Meta):
+        other = kind(structure=config, with_text=True, tokenizer=str(tmp_path)).eval()
+        assert torch.equal(other.text_features(["a", "Oak", "redbricks"])[1], mask)
+    with pytest.raises(CheckpointError, match=r"TOKENIZER.*clip-vit-base-patch32"):
+        Sam3Transformers(structure=config, with_text=True, tokenizer=str(tmp_path / "none"))
