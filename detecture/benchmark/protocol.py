@@ -13,10 +13,9 @@ import yaml
 from detecture.benchmark.results import K_ACCESS
 from detecture.d2 import MetadataCatalog
 from detecture.data import require_registered
-from detecture.data.k_hint import K_OF_REGIME
+from detecture.data.k_hint import FROM_TRUTH, K_OF_REGIME
 from detecture.errors import ConfigError
 
-_LEAKS = frozenset({"per_image", "ground_truth_top_k"})
 _SUBJECT = "{subject}"
 
 
@@ -243,7 +242,7 @@ def _entry(path: Path, where: str, value: Any, method: Method, leaks: bool) -> E
         _one_of(path, f"variant of {method.name} in {where}", variant, method.variants)
     access = found["k"]
     _one_of(path, f"{where}.k", access, K_ACCESS)
-    if access in _LEAKS and not leaks:
+    if K_ACCESS[access] in FROM_TRUTH and not leaks:
         raise ConfigError(
             f"{path}: {where}.k is {access}, which tells a method the true number of regions of "
             "each picture; the protocol says `leaks: false`"

@@ -9,6 +9,9 @@ from detecture.errors import ConfigError
 K_OF_REGIME: dict[str, int | None] = {"single": 1, "pair": 2, "autonomous": None}
 """The number of regions that each regime of a data set grants to every method."""
 
+FROM_TRUTH = frozenset({"per_image", "ground_truth_top_k"})
+"""Values of TEST.COUNT that tell a method the true number of regions of each picture."""
+
 HINT_KINDS = ("none", "regime", "per_image", "ground_truth_top_k", "fixed")
 
 
@@ -63,7 +66,7 @@ def resolve_k_hint(
     if count == "regime":
         granted = K_OF_REGIME[k_regime]
         return KHint() if granted is None else KHint("regime", granted)
-    if count in ("per_image", "ground_truth_top_k"):
+    if count in FROM_TRUTH:
         if true_k is None:
             raise ConfigError(
                 f"TEST.COUNT {count} needs pictures with ground truth; use regime, autonomous or "

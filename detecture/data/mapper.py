@@ -10,7 +10,7 @@ from fvcore.common.config import CfgNode
 from detecture.d2 import MetadataCatalog, Registry, configurable
 from detecture.data.ground_truth import GroundTruth, draw_procedural, load_ground_truth
 from detecture.data.image_io import read_image
-from detecture.data.k_hint import KHint, resolve_k_hint
+from detecture.data.k_hint import FROM_TRUTH, KHint, resolve_k_hint
 from detecture.data.synthetic import DEFAULT_SIZE, LEAST_SIZE
 from detecture.data.transforms import MicroCrop, keep_survivors, resize_image, resize_labels
 from detecture.errors import ConfigError, DatasetError, DetectureError, ImageError
@@ -139,7 +139,7 @@ class TextureMapper:
             "k_hint": KHint(),
         }
         try:
-            image, truth = self.load(record, self.oracle or self.count == "per_image")
+            image, truth = self.load(record, self.oracle or self.count in FROM_TRUTH)
         except ImageError as error:
             return {**mapped, "status": "image_unreadable", "error": str(error)}
         except DatasetError as error:
