@@ -5,6 +5,8 @@
   python tools/benchmark.py --protocol fair --num-gpus 4
   python tools/benchmark.py --methods one_region texture_clusters --datasets rwtd
   python tools/benchmark.py --random-weights --limit 4     # shows that all goes through
+  python tools/benchmark.py --set texture_sam MODEL.TEXTURE_SAM.BASE weights/sam2.1_small_0.3.pt \
+      --set sa2va MODEL.SA2VA.TRUST_REMOTE_CODE True --set all MODEL.DEVICE cuda
   python tools/aggregate_results.py                        # the tables
 
 Each cell (a variant of a method on a data set) is a run of tools/train_net.py --eval-only in a
@@ -46,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         tuple(args.datasets),
         args.random_weights,
         args.limit,
+        tuple(map(tuple, args.set)),
     )
     try:
         if args.limit < 0 or args.num_gpus < 0:
@@ -87,6 +90,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--num-gpus", type=int, default=0, help="cells at once, one on each GPU")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run")
+    parser.add_argument(
+        "--set",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("METHOD", "KEY", "VALUE"),
+        help="config override of a method, or of all; may be repeated",
+    )
     parser.add_argument("--root", type=Path, default=Path("output/benchmark"))
     parser.add_argument("--protocol-file", type=Path, default=REPO / "configs" / "benchmark.yaml")
     return parser

@@ -25,6 +25,7 @@ class Request:
         datasets: registered names; empty: those of the protocol.
         random_weights: tiny configs with random weights, where a method has one.
         limit: number of pictures of each data set; 0: all.
+        settings: config overrides: a method's name or `all`, key and value of each.
     """
 
     protocol_file: str
@@ -33,6 +34,7 @@ class Request:
     datasets: tuple[str, ...] = ()
     random_weights: bool = False
     limit: int = 0
+    settings: tuple[tuple[str, ...], ...] = ()
 
     def read(self) -> tuple[ProtocolFile, list[Cell]]:
         """The protocol file and the cells.
@@ -48,6 +50,7 @@ class Request:
             self.datasets,
             random_weights=self.random_weights,
             limit=self.limit,
+            settings=self.settings,
         )
         return file, cells
 
@@ -130,7 +133,8 @@ def _name(method: str, of: Any) -> tuple[str, str, str, str]:
 def _request(value: Any) -> Request:
     try:
         lists = {key: _names(value[key]) for key in ("methods", "datasets")}
-        return Request(**{**value, **lists})
+        settings = tuple(_names(one) for one in value["settings"])
+        return Request(**{**value, **lists, "settings": settings})
     except (TypeError, KeyError) as error:
         raise ConfigError(
             f"the request is damaged ({error}); run tools/benchmark.py again"

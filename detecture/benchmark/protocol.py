@@ -3,7 +3,7 @@
 `configs/benchmark.yaml` holds it as data; its first lines describe the form.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from detecture.data.k_hint import FROM_TRUTH, K_OF_REGIME
 from detecture.errors import ConfigError
 
 _SUBJECT = "{subject}"
+_ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Cell:
         k_access: a key of `K_ACCESS`.
         random_weights: run the tiny config with random weights.
         limit: number of pictures; 0: all.
+        settings: further config overrides, such as where weights are.
     """
 
     method: Method
@@ -87,6 +89,7 @@ class Cell:
     k_access: str
     random_weights: bool = False
     limit: int = 0
+    settings: tuple[str, ...] = ()
 
     @property
     def config(self) -> Path:
@@ -96,9 +99,9 @@ class Cell:
         return self.method.config
 
     def overrides(self) -> list[str]:
-        """Config overrides: those of the variant, what it is told of K, and the pictures."""
+        """Config overrides: its settings, the variant's, what it is told of K, the pictures."""
         subject = MetadataCatalog.get(self.dataset).get("subject", "")
-        words: list[str] = []
+        words = list(self.settings)
         for key, value in self.method.variants[self.variant].items():
             words += [key, repr(_filled(value, subject))]
         words += ["DATASETS.TEST", repr((self.dataset,)), "TEST.COUNT", K_ACCESS[self.k_access]]
@@ -133,6 +136,7 @@ class ProtocolFile:
         *,
         random_weights: bool = False,
         limit: int = 0,
+        settings: Sequence[Sequence[str]] = (),
     ) -> list[Cell]:
         """The cells of a protocol, method by method.
 
@@ -142,6 +146,7 @@ class ProtocolFile:
             datasets: only these, registered names; empty: those of the protocol.
             random_weights: use the tiny config of every method that has one.
             limit: number of pictures of each data set; 0: all.
+            settings: config overrides: a method's name or `all`, key and value of each.
 
         Raises:
             ConfigError: a name is unknown, or a variant needs a subject that a data set has not.
@@ -154,11 +159,14 @@ class ProtocolFile:
         names = list(datasets) or list(plan.datasets)
         for name in names:
             require_registered(name)
+        for name, *_ in settings:
+            _one_of(self.path, "method of a setting", name, {_ALL: None, **self.methods})
         return [
-            Cell(method, variant, dataset, entry.k_access, tiny, limit)
+            Cell(method, variant, dataset, entry.k_access, tiny, limit, own)
             for method in self.methods.values()
             if method.name in chosen
             for tiny in [random_weights and method.random_config is not None]
+            for own in [_settings_of(method.name, settings)]
             for dataset in names
             for entry in [_entry_for(plan.entries[method.name], dataset)]
             if entry is not None
@@ -248,6 +256,10 @@ def _entry(path: Path, where: str, value: Any, method: Method, leaks: bool) -> E
             "each picture; the protocol says `leaks: false`"
         )
     return Entry(tuple(variants), access)
+
+
+def _settings_of(method: str, settings: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    return tuple(word for name, *pair in settings if name in (_ALL, method) for word in pair)
 
 
 def _entry_for(entries: Mapping[str, Entry], dataset: str) -> Entry | None:

@@ -74,6 +74,24 @@ def test_overrides_go_through_the_config(tmp_path):
     assert plain.TEST.COUNT == "autonomous"
 
 
+def test_settings_are_those_of_a_method_or_of_all(tmp_path):
+    file = read_protocols(write(tmp_path))
+    settings = [("b", "TEST.DUSTBIN_LOGIT", "-2.0"), ("all", "MODEL.MAX_REGIONS", "3")]
+    cells = file.cells("p", datasets=["rwtd", "caid"], settings=settings)
+    found = {}
+    for cell in cells:
+        cfg = make_config(cell.config, cell.overrides())
+        found[cell.method.name, cell.variant] = (cfg.TEST.DUSTBIN_LOGIT, cfg.MODEL.MAX_REGIONS)
+    # What a variant says stands.
+    assert found == {
+        ("a", "default"): (0.0, 3),
+        ("b", "word"): (-2.0, 3),
+        ("b", "plain"): (-1.0, 3),
+    }
+    with pytest.raises(ConfigError, match="method of a setting 'c' is unknown; use one of all, a"):
+        file.cells("p", settings=[("c", "MODEL.MAX_REGIONS", "3")])
+
+
 def test_random_weights_and_limits_have_folders_of_their_own(tmp_path):
     file = read_protocols(write(tmp_path))
     usual = file.cells("p", ["b"], ["caid"])[0]
