@@ -130,11 +130,12 @@ def _comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
     for item in comparisons:
         line = [item.label, item.column.title, item.metric]
         if item.result is None:
-            rows.append([*line, MISSING, MISSING, MISSING, MISSING, item.reason])
+            note = "; ".join([item.reason, *item.warnings])
+            rows.append([*line, MISSING, MISSING, MISSING, MISSING, note])
             continue
         result = item.result
         low, high = decimal(result.low), decimal(result.high)
-        unpaired = f"{result.n_unpaired} without a partner" if result.n_unpaired else ""
+        unpaired = [f"{result.n_unpaired} without a partner"] if result.n_unpaired else []
         rows.append(
             [
                 *line,
@@ -142,7 +143,7 @@ def _comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
                 f"[{low}, {high}]",
                 decimal(result.p),
                 str(result.n_pairs),
-                unpaired,
+                "; ".join([*unpaired, *item.warnings]),
             ]
         )
     heads = ["method", "data set", "metric", "difference", "95 % interval", "p", "pictures", "note"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detecture.benchmark.layout import Column, Layout, Row
+from detecture.benchmark.layout import K_ACCESS_WORDS, Column, Layout, Row, told
 from detecture.benchmark.read_cells import read_cell_records
 from detecture.benchmark.results import CellResult
 from detecture.errors import EvaluationError
@@ -47,6 +47,7 @@ class Comparison:
         metric: that is compared: the headline of the column.
         result: None where there is nothing to compare.
         reason: why not.
+        warnings: why a difference proves less than it seems to.
     """
 
     label: str
@@ -54,6 +55,7 @@ class Comparison:
     metric: str
     result: PairedDifference | None
     reason: str = ""
+    warnings: Sequence[str] = ()
 
 
 def paired_difference(
@@ -104,7 +106,10 @@ def compare_rows(layout: Layout, against: str, samples: int) -> list[Comparison]
         for row in layout.rows:
             if row is not reference and column in row.cells:
                 result, reason = _compare(row, reference, column, samples)
-                comparisons.append(Comparison(row.label, column, column.headline, result, reason))
+                warnings = _warnings(row, reference, column)
+                comparisons.append(
+                    Comparison(row.label, column, column.headline, result, reason, warnings)
+                )
     return comparisons
 
 
@@ -128,6 +133,16 @@ def _compare(
         return paired_difference(scores[0], scores[1], samples), ""
     except EvaluationError as error:
         return None, str(error)
+
+
+def _warnings(row: Row, reference: Row, column: Column) -> list[str]:
+    cells = [(r.label, r.cells[column]) for r in (row, reference) if column in r.cells]
+    warnings = [f"{label} has random weights" for label, cell in cells if cell.random_weights]
+    known = [told(cell) for _, cell in cells]
+    if len(set(known)) > 1:
+        words = " against ".join(K_ACCESS_WORDS[access] for access in known)
+        warnings.append(f"told of K: {words}")
+    return warnings
 
 
 def _data_hash(cell: CellResult) -> str:

@@ -83,6 +83,16 @@ def test_results_on_other_data_are_not_compared(toy_root):
     assert "different states of the data" in found.reason
 
 
+def test_a_difference_that_proves_little_says_so(toy_root):
+    cells = read_cells(toy_root)[:2]
+    cells[1] = replace(cells[1], random_weights=True, k_access="per_image")
+    (line,) = build_report(cells, "toy", against="right").comparison.rows
+    assert line[-1] == (
+        "wrong has random weights; told of K: the true K of each picture against what the data "
+        "set's regime grants"
+    )
+
+
 def test_the_report_says_how_many_had_no_partner(toy_root, tmp_path):
     cells = read_cells(toy_root / "benchmark.json")[:2]
     lines = (cells[1].folder / "records.jsonl").read_text().splitlines(keepends=True)

@@ -109,6 +109,15 @@ def test_a_stale_figure_is_shown_as_such_and_counts_for_nothing():
     assert "\na,rwtd,0.9000," in csv_full_text(arrange(cells))
 
 
+def test_the_mean_of_an_easy_data_set_alone_is_not_the_best():
+    cells = [cell("easy", "rwtd", 0.9)]
+    for name, miou in (("a", 0.6), ("b", 0.5)):
+        cells += [cell(name, "rwtd", miou), cell(name, "stld", miou)]
+    rows = entries(cells)
+    assert rows["easy"][0].best
+    assert [rows[name][-1].best for name in ("easy", "a", "b")] == [False, True, False]
+
+
 def test_random_weights_are_never_the_best_and_always_marked():
     cells = [cell("a", "rwtd", 0.99, random_weights=True), cell("b", "rwtd", 0.5)]
     cells.append(cell("c", "rwtd", 0.4))
