@@ -4,7 +4,7 @@
   python tools/benchmark.py --dry-run
   python tools/benchmark.py --protocol fair --num-gpus 4
   python tools/benchmark.py --methods one_region texture_clusters --datasets rwtd
-  python tools/benchmark.py --random-weights --limit 4     # shows that all goes through
+  python tools/benchmark.py --random-weights --skip sa2va --limit 4   # shows that all goes through
   python tools/benchmark.py --set texture_sam MODEL.TEXTURE_SAM.BASE weights/sam2.1_small_0.3.pt \
       --set sa2va MODEL.SA2VA.TRUST_REMOTE_CODE True --set all MODEL.DEVICE cuda
   python tools/aggregate_results.py                        # the tables
@@ -20,6 +20,7 @@ import argparse
 import shlex
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from tabulate import tabulate
@@ -31,7 +32,13 @@ from detecture.benchmark.results import CellResult
 from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells
 from detecture.d2 import setup_logger
 from detecture.device import VISIBLE_DEVICES
-from detecture.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DetectureError
+from detecture.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    ConfigError,
+    DetectureError,
+)
 
 REPO = Path(__file__).resolve().parents[1]
 EXIT_DATA_MISSING = 3
@@ -41,18 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     setup_logger()
-    request = Request(
-        str(args.protocol_file),
-        args.protocol,
-        tuple(args.methods),
-        tuple(args.datasets),
-        args.random_weights,
-        args.limit,
-        tuple(map(tuple, args.set)),
-    )
     try:
+        request = _request(args)
         if args.limit < 0 or args.num_gpus < 0:
-            raise DetectureError("--limit and --num-gpus must be 0 or more")
+            raise ConfigError("--limit and --num-gpus must be 0 or more")
         _, cells = request.read()
         if args.dry_run:
             print(_table(survey(args.root, cells)))
@@ -81,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--protocol", default="fair", help="fair (default), published, ..")
     parser.add_argument("--methods", nargs="+", default=[], help="only these (default: all)")
+    parser.add_argument("--skip", nargs="+", default=[], metavar="METHOD", help="not these")
     parser.add_argument("--datasets", nargs="+", default=[], help="only these (default: all)")
     parser.add_argument("--limit", type=int, default=0, help="first pictures of each data set")
     parser.add_argument(
@@ -101,6 +101,30 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", type=Path, default=Path("output/benchmark"))
     parser.add_argument("--protocol-file", type=Path, default=REPO / "configs" / "benchmark.yaml")
     return parser
+
+
+def _request(args: argparse.Namespace) -> Request:
+    request = Request(
+        str(args.protocol_file),
+        args.protocol,
+        tuple(args.methods),
+        tuple(args.datasets),
+        args.random_weights,
+        args.limit,
+        tuple(map(tuple, args.set)),
+    )
+    if not args.skip:
+        return request
+    _, cells = request.read()
+    chosen = list(dict.fromkeys(cell.method.name for cell in cells))
+    if unknown := set(args.skip) - set(chosen):
+        raise ConfigError(
+            f"--skip {' '.join(sorted(unknown))}: not among the methods; use {', '.join(chosen)}"
+        )
+    left = tuple(name for name in chosen if name not in args.skip)
+    if not left:
+        raise ConfigError("--skip leaves no method")
+    return replace(request, methods=left)
 
 
 def launch(cell: Cell, folder: Path) -> list[str]:

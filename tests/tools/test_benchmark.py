@@ -139,13 +139,22 @@ def test_a_changed_config_a_broken_cell_and_missing_data(tmp_path):
 
 def test_wrong_input(tmp_path):
     for words, message in (
-        (["--protocol", "unfair"], "protocol 'unfair' is unknown; use one of fair"),
+        (["--protocol", "unfair"], "protocol 'unfair' is unknown; use one of published"),
         (["--protocol-file", str(tmp_path / "none.yaml")], "none.yaml: cannot be read"),
         (["--num-gpus", "-1"], "must be 0 or more"),
     ):
         refused = run(tmp_path / "out", *words)
         assert refused.returncode == 2
         assert message in refused.stderr
+    for skipped, message in (("sam4", "not among the methods"), ("texture_clusters", "no method")):
+        refused = run(tmp_path / "out", "--skip", skipped)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+    few = run(
+        tmp_path / "out", "--skip", "one_region", "--dry-run", methods=("one_region", "half_split")
+    )
+    assert "half_split" in few.stdout
+    assert "one_region" not in few.stdout
     unknown = run(tmp_path / "out", methods=("sam4",))
     assert unknown.returncode == 2
     assert "'sam4' is unknown; use one of one_region" in unknown.stderr
