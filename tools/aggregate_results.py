@@ -126,10 +126,9 @@ def _count(text: str) -> int:
 def _write(path: Path, text: str) -> None:
     try:
         write_text_atomic(path, text)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written ({error.strerror or error}); name another file"
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be written ({reason}); name another file") from error
 
 
 if __name__ == "__main__":

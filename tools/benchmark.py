@@ -13,7 +13,8 @@ Each cell (a variant of a method on a data set) is a run of tools/train_net.py -
 process of its own. Killed, it goes on at the next picture when it is started again; a cell whose
 config, weights, data or code have changed is run anew, and says so.
 configs/benchmark.yaml says who meets what, and what each may know of the number of regions.
-Exit status: 0 all done, 1 a cell failed, 2 wrong input, 3 data is missing (the rest is done).
+Exit status: 0 all done, 1 a cell or a picture failed or nothing can be written, 2 wrong input,
+3 data is missing (the rest is done), 130 interrupted.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from detecture.benchmark.cells import is_without_data, survey
+from detecture.benchmark.cells import has_failed_pictures, is_without_data, survey
 from detecture.benchmark.manifest import Request, write_index
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
@@ -38,6 +39,7 @@ from detecture.errors import (
     EXIT_USAGE,
     ConfigError,
     DetectureError,
+    EvaluationError,
 )
 
 REPO = Path(__file__).resolve().parents[1]
@@ -63,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
             run_cells(cells_to_run(cells, args.root), args.root, launch, _devices(args.num_gpus))
             results = survey(args.root, cells)
             write_index(args.root, request, cells, results)
+    except EvaluationError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except DetectureError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -105,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _request(args: argparse.Namespace) -> Request:
     request = Request(
-        str(args.protocol_file),
+        str(args.protocol_file.resolve()),
         args.protocol,
         tuple(args.methods),
         tuple(args.datasets),
@@ -139,24 +144,20 @@ def _devices(num_gpus: int) -> list[dict[str, str]]:
 
 
 def _table(results: list[CellResult]) -> str:
-    rows = [
-        [
-            r.method,
-            r.variant,
-            r.dataset,
-            r.k_access,
-            r.state,
-            "".join(r.note.splitlines()[:1])[:100],
-        ]
+    rows = [[r.method, r.variant, r.dataset, r.k_access, r.state] for r in results]
+    table = tabulate(rows, ["method", "variant", "data", "told of K", "state"], "github")
+    # A data set that is not here is said once, not for every method.
+    notes = dict.fromkeys(
+        r.note if is_without_data(r) else f"{r.method}, {r.variant}, on {r.dataset}: {r.note}"
         for r in results
-    ]
+        if r.note and r.note != "not run"
+    )
     counts = ", ".join(f"{n} {state}" for state, n in Counter(r.state for r in results).items())
-    table = tabulate(rows, ["method", "variant", "data", "told of K", "state", ""], "github")
-    return f"{table}\n{counts}"
+    return "\n".join([table, *notes, counts])
 
 
 def _status(results: list[CellResult]) -> int:
-    left = [result for result in results if result.state != "done"]
+    left = [r for r in results if r.state != "done" or has_failed_pictures(r)]
     if any(not is_without_data(result) for result in left):
         return EXIT_FAILED
     return EXIT_DATA_MISSING if left else 0

@@ -8,7 +8,8 @@
       --opts DATASETS.TEST '("rwtd",)'                  # evaluates weights that are there
 
 Killed, it goes on where it was when the same command is given again; a run whose config has changed
-is another run, with a folder of its own. Exit status: 0 done, 1 a run failed, 2 wrong input.
+is another run, with a folder of its own. Exit status: 0 done, 1 a run failed or could not write,
+2 wrong input, 130 interrupted.
 """
 
 import argparse
@@ -28,7 +29,14 @@ from detecture.benchmark.sweep import Run, commands, plan, table
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.d2 import setup_logger
 from detecture.device import VISIBLE_DEVICES
-from detecture.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, DetectureError
+from detecture.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    ConfigError,
+    DetectureError,
+    EvaluationError,
+)
 
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 _POLL_SECONDS = 0.5
@@ -48,10 +56,15 @@ def main(argv: list[str] | None = None) -> int:
                 print(*(" ".join(command) for command in job.commands), sep="\n")
             return 0
         with reserved_root(args.root):
+            for run in runs:
+                write_text_atomic(run.config, run.settled)
             devices = [{VISIBLE_DEVICES: str(index)} for index in range(args.num_gpus)] or [{}]
             run_jobs(jobs, devices, lambda is_running: _watch(runs, is_running))
             rows = table(runs)
             write_text_atomic(args.root / "table.json", json.dumps(rows, indent=1) + "\n")
+    except EvaluationError as error:
+        print(f"sweep: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except DetectureError as error:
         print(f"sweep: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -110,7 +123,9 @@ def _markdown(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         if not row["runs"]:
-            lines.append([row["name"], row["dataset"], "failed" if row["failed"] else "missing"])
+            word = "failed" if row["failed"] else "missing"
+            runs = f"0 of {row['of']}"
+            lines.append([row["name"], row["dataset"], word, "", "", "", "", "", runs])
             continue
         spread = "" if row["spread"] is None else f"{row['spread']:.3f}"
         figures = [f"{row[name]:.3f}" for name in ("mIoU", "pIoU", "ARI", "K_accuracy")]

@@ -1,27 +1,34 @@
 """Where a cell stands: what its folder holds, against what it would be run with today."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from detecture.benchmark.crew import read_failure
 from detecture.benchmark.protocol import Cell
-from detecture.benchmark.results import CellResult
+from detecture.benchmark.results import CellResult, finite_number, read_summary
 from detecture.config import make_config
 from detecture.data import load_test_records
 from detecture.errors import DatasetError, DetectureError
-from detecture.evaluation.fingerprint import fingerprint_with_data, hash_dataset
-from detecture.evaluation.records import RecordFolder
+from detecture.evaluation.fingerprint import fingerprint_of, hash_code, hash_dataset
+from detecture.evaluation.records import FAILED_STATUSES, RecordFolder
+from detecture.evaluation.summary import MEAN_METRICS
 
 _NO_DATA = "data: "
+_NOT_RUN = ("missing", "not run", None)
 
 
 def is_without_data(result: CellResult) -> bool:
     """Whether a cell cannot be run because its data set is not there."""
     return result.state == "missing" and result.note.startswith(_NO_DATA)
+
+
+def has_failed_pictures(result: CellResult) -> bool:
+    """Whether a cell is done but for pictures that could not be scored, to be tried again."""
+    statuses = (result.summary or {}).get("statuses", {})
+    return result.state == "done" and not FAILED_STATUSES.isdisjoint(statuses)
 
 
 def records_folder(root: Path, cell: Cell) -> Path:
@@ -75,38 +82,53 @@ def finished_pictures(root: Path, cell: Cell) -> int:
 def _state(root: Path, cell: Cell) -> tuple[str, str, dict[str, Any] | None]:
     folder = records_folder(root, cell)
     try:
-        records = RecordFolder(folder, _fingerprint(cell))
-        due = pictures_of(cell)
+        fingerprint = _fingerprint(cell)
+        due = [record["image_id"] for record in load_test_records(cell.dataset, cell.limit)]
     except DatasetError as error:
         return "missing", f"{_NO_DATA}{error}", None
     except DetectureError as error:
         return "failed", str(error), None
+    try:
+        return _state_of_folder(cell, RecordFolder(folder, fingerprint), due, root)
+    except OSError as error:
+        return "failed", f"{folder} cannot be read ({error}); move it away", None
+
+
+def _state_of_folder(
+    cell: Cell, records: RecordFolder, due: Sequence[str], root: Path
+) -> tuple[str, str, dict[str, Any] | None]:
     changed = records.differences()
     finished = records.read()
-    summary = _summary(records.summary_path)
+    summary, problem = read_summary(records.summary_path, cell.dataset)
     failure = read_failure(cell.folder(root))
     if failure:
         return "failed", failure, None
     if changed:
         return "stale", f"{' and '.join(changed)} changed since it was run", summary
-    if summary is not None and len(finished) >= due:
-        return "done", "", summary
-    if finished:
-        return "partial", f"{len(finished)} of {due} pictures", None
-    return "missing", "not run", None
-
-
-def _summary(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    there = sum(image_id in finished for image_id in due)
+    if there < len(due):
+        return ("partial", f"{there} of {len(due)} pictures", None) if there else _NOT_RUN
+    # Of these records, and whole: anything else is written anew from them, which takes no time.
+    if summary is None or summary.get("fingerprint") != records.fingerprint:
+        return "partial", problem or "the summary is not that of its records", None
+    if any(finite_number(summary.get(name)) is None for name in (*MEAN_METRICS, "K_MAE")):
+        return "partial", "the summary lacks figures", None
+    broken = [finished[i] for i in due if finished[i]["status"] in FAILED_STATUSES]
+    if broken:
+        first = f"{broken[0]['image_id']}: {broken[0]['status']}"
+        return "done", f"{len(broken)} of {len(due)} pictures failed and count 0 ({first})", summary
+    return "done", "", summary
 
 
 def _fingerprint(cell: Cell) -> dict[str, str]:
     cfg = make_config(cell.config, cell.overrides())
-    return fingerprint_with_data(cfg, _data_hash(cell.dataset, cell.limit))
+    return fingerprint_of(cfg, _data_hash(cell.dataset, cell.limit), _code_hash())
+
+
+@cache
+def _code_hash() -> str:
+    """What this process runs; it is not read anew from the disk."""
+    return hash_code()
 
 
 @lru_cache(maxsize=64)
@@ -128,11 +150,11 @@ def best_variants(results: Sequence[CellResult]) -> list[CellResult]:
 
 
 def _best(group: Sequence[CellResult]) -> CellResult:
-    done = [one for one in group if one.state == "done" and one.summary is not None]
+    done = [one for one in group if one.is_finished and one.summary is not None]
     if not done:
         return group[0]
     best = max(done, key=_headline)
-    left = [f"{one.variant} {one.state}" for one in group if one.state != "done"]
+    left = [f"{one.variant} {one.state}" for one in group if not one.is_finished]
     if not left:
         return best
     return replace(best, note=f"best of the variants that are done; {', '.join(left)}")
@@ -140,4 +162,5 @@ def _best(group: Sequence[CellResult]) -> CellResult:
 
 def _headline(result: CellResult) -> float:
     summary = result.summary or {}
-    return float(summary.get(summary.get("headline", "mIoU"), 0.0))
+    name = summary.get("headline", "mIoU")
+    return finite_number(summary.get(name)) or 0.0 if isinstance(name, str) else 0.0

@@ -3,22 +3,31 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-
-from filelock import FileLock, Timeout
+from typing import IO
 
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.errors import EvaluationError
+
+try:
+    import fcntl
+except ImportError:  # Windows: processes that a killed runner left are not waited for
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
 _FAILURE = "failure.json"
 _LOG = "run.log"
+_LOCK = ".job.lock"
+_WAIT_SECONDS = 0.5
 _NOTE_CHARACTERS = 500
 
 
@@ -29,12 +38,10 @@ class Job:
     Attributes:
         folder: gets the log of all of them, and why one failed.
         commands: command lines.
-        lock: file that the processes hold a lock on while they write; None: there is none.
     """
 
     folder: Path
     commands: Sequence[Sequence[str]]
-    lock: Path | None = None
 
 
 def read_failure(folder: Path) -> str:
@@ -61,7 +68,8 @@ def run_jobs(
             when none is.
 
     Raises:
-        KeyboardInterrupt: passed on; the processes have ended by then.
+        KeyboardInterrupt: passed on, or because this process was told to end; the others have ended
+            by then.
         EvaluationError: a folder or file cannot be written.
     """
     queue: SimpleQueue[Job] = SimpleQueue()
@@ -72,16 +80,35 @@ def run_jobs(
         threading.Thread(target=crew.work, args=(environment,), daemon=True)
         for environment in environments
     ]
-    try:
-        for thread in threads:
-            thread.start()
-        watch(lambda: any(thread.is_alive() for thread in threads))
-    finally:
-        crew.stop()
-        for thread in threads:
-            thread.join()
+    with _ended_like_interrupts():
+        try:
+            for thread in threads:
+                thread.start()
+            watch(lambda: any(thread.is_alive() for thread in threads))
+        finally:
+            crew.stop()
+            for thread in threads:
+                thread.join()
     if crew.error is not None:
         raise crew.error
+
+
+@contextmanager
+def _ended_like_interrupts() -> Iterator[None]:
+    """A closed terminal or a scheduler's signal stops the processes too, as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():  # Python allows it only there
+        names = []
+    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 class _Crew:
@@ -118,20 +145,30 @@ class _Crew:
 
     def _run(self, job: Job, environment: dict[str, str]) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / _FAILURE).unlink(missing_ok=True)
-        if job.lock is not None:
-            self._wait_for_earlier(job.lock)
-        log = job.folder / _LOG
+        log, status = job.folder / _LOG, 0
+        with (job.folder / _LOCK).open("wb") as lock:
+            if not self._wait_for_earlier(lock, job.folder):
+                return
+            (job.folder / _FAILURE).unlink(missing_ok=True)
+            status = self._run_all(job, log, environment, lock)
+        if status and not self._stopped.is_set():
+            text = json.dumps({"note": _reason(log, status), "status": status})
+            write_text_atomic(job.folder / _FAILURE, text)
+
+    def _run_all(self, job: Job, log: Path, environment: dict[str, str], lock: IO[bytes]) -> int:
+        status = 0
         with log.open("wb") as file:
             for command in job.commands:
                 with self._guard:
                     if self._stopped.is_set():
-                        return
+                        return status
                     process = subprocess.Popen(
                         command,
                         stdout=file,
                         stderr=subprocess.STDOUT,
                         env={**os.environ, **environment},
+                        # It keeps the lock for as long as it lives, whatever becomes of us.
+                        pass_fds=() if fcntl is None else (lock.fileno(),),
                     )
                     self._running.add(process)
                 status = process.wait()
@@ -139,22 +176,26 @@ class _Crew:
                     self._running.discard(process)
                 if status:
                     break
-        if status and not self._stopped.is_set():
-            text = json.dumps({"note": _reason(log, status), "status": status})
-            write_text_atomic(job.folder / _FAILURE, text)
+        return status
 
-    def _wait_for_earlier(self, path: Path) -> None:
-        """A runner that was killed cannot end its processes: one may still write here."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock, said = FileLock(path), False
-        while not self._stopped.is_set():
+    def _wait_for_earlier(self, lock: IO[bytes], folder: Path) -> bool:
+        """Take the folder's lock; False: it was given up.
+
+        A runner that was killed cannot end its processes: one may still write there.
+        """
+        said = False
+        while fcntl is not None:
             try:
-                with lock.acquire(timeout=1):
-                    return
-            except Timeout:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if self._stopped.is_set():
+                    return False
                 if not said:
-                    logger.warning("%s: an earlier run still writes there; waiting", path.parent)
+                    logger.warning("%s: an earlier run still writes there; waiting", folder)
                 said = True
+                time.sleep(_WAIT_SECONDS)
+        return True
 
 
 def _reason(log: Path, status: int) -> str:

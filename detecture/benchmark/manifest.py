@@ -13,6 +13,8 @@ from detecture.benchmark.results import CellResult
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.errors import ConfigError, DetectureError, EvaluationError
 
+_KINDS = {"protocol_file": str, "protocol": str, "random_weights": bool, "limit": int}
+
 
 @dataclass(frozen=True)
 class Request:
@@ -90,8 +92,8 @@ def write_index(
 def as_of_today(root: Path, request: Any, results: Sequence[CellResult]) -> list[CellResult]:
     """Results with their states looked at anew, as far as that can be done here.
 
-    Where the protocol file, a config or the data is not at hand, as on another machine, states stay
-    what they were when the benchmark ran, and the note says that they were not checked.
+    Where the protocol file, a config or the data is not at hand, as on another machine, what was
+    done when the benchmark ran becomes `unchecked`, and the note says why.
 
     Args:
         root: folder of the benchmark.
@@ -101,7 +103,7 @@ def as_of_today(root: Path, request: Any, results: Sequence[CellResult]) -> list
     if request is None:
         return list(results)
     try:
-        _, cells = _request(request).read()
+        cells = _cells_of_today(_request(request))
     except DetectureError as error:
         return [_unchecked(result, str(error)) for result in results]
     known = {_name(look.method.name, look): look for look in cells}
@@ -120,10 +122,23 @@ def as_of_today(root: Path, request: Any, results: Sequence[CellResult]) -> list
     return found
 
 
+def _cells_of_today(request: Request) -> list[Cell]:
+    """What is left of a request: methods that the protocol no longer has are left out."""
+    file = read_protocols(Path(request.protocol_file))
+    plan = file.protocols.get(request.protocol)
+    if plan is None:
+        return []
+    methods = tuple(name for name in request.methods if name in plan.entries)
+    if request.methods and not methods:
+        return []
+    return replace(request, methods=methods).read()[1]
+
+
 def _unchecked(result: CellResult, reason: str) -> CellResult:
     if result.state != "done":
         return result
-    return replace(result, note=f"not checked against today's files ({reason.splitlines()[0]})")
+    note = f"not checked against today's files ({reason.splitlines()[0]})"
+    return replace(result, state="unchecked", note=note)
 
 
 def _name(method: str, of: Any) -> tuple[str, str, str, str]:
@@ -134,8 +149,13 @@ def _request(value: Any) -> Request:
     try:
         lists = {key: _names(value[key]) for key in ("methods", "datasets")}
         settings = tuple(_names(one) for one in value["settings"])
+        if any(len(one) != 3 for one in settings):
+            raise ValueError("settings must be method, key and value each")
+        for key, kind in _KINDS.items():
+            if type(value[key]) is not kind:
+                raise TypeError(f"{key} is {value[key]!r:.80}")
         return Request(**{**value, **lists, "settings": settings})
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise ConfigError(
             f"the request is damaged ({error}); run tools/benchmark.py again"
         ) from error

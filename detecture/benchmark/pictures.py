@@ -155,7 +155,7 @@ def _gallery(
         if column not in row.cells:
             continue
         cell = row.cells[column]
-        if cell.state != "done":
+        if not cell.is_finished:
             problems.append(f"{row.label}: no pictures, the cell is {cell.state}")
             continue
         try:

@@ -3,6 +3,7 @@
 `configs/benchmark.yaml` holds it as data; its first lines describe the form.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from detecture.errors import ConfigError
 
 _SUBJECT = "{subject}"
 _ALL = "all"
+# Set by the cell itself.
+_OWN_KEYS = ("DATASETS.TEST", "OUTPUT_DIR", "TEST.COUNT", "TEST.LIMIT")
+# Names become folders.
+_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -153,15 +158,16 @@ class ProtocolFile:
             DatasetError: a data set is not registered.
         """
         plan = _one_of(self.path, "protocol", protocol, self.protocols)
-        chosen = list(methods) or list(plan.entries)
+        chosen = list(dict.fromkeys(methods)) or list(plan.entries)
         for name in chosen:
             _one_of(self.path, f"method of protocol {protocol!r}", name, plan.entries)
-        names = list(datasets) or list(plan.datasets)
+        names = list(dict.fromkeys(datasets)) or list(plan.datasets)
         for name in names:
             require_registered(name)
-        for name, *_ in settings:
-            _one_of(self.path, "method of a setting", name, {_ALL: None, **self.methods})
-        return [
+        for name, key, _ in settings:
+            _one_of(self.path, "method of a setting", name, dict.fromkeys([_ALL, *chosen]))
+            _check_key(self.path, "a setting", key)
+        cells = [
             Cell(method, variant, dataset, entry.k_access, tiny, limit, own)
             for method in self.methods.values()
             if method.name in chosen
@@ -173,6 +179,25 @@ class ProtocolFile:
             for variant in entry.variants
             if _fits(self.path, method, variant, dataset)
         ]
+        if not cells:
+            raise ConfigError(
+                f"{self.path}: protocol {protocol!r} has no cell for {', '.join(chosen)} on "
+                f"{', '.join(names) or 'no data set'}; give the method an entry for its regime"
+            )
+        return cells
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and no key twice: the second would silently replace the first."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def read_protocols(path: Path) -> ProtocolFile:
@@ -182,10 +207,10 @@ def read_protocols(path: Path) -> ProtocolFile:
         ConfigError: it cannot be read, or names the key that is wrong and what it may be.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: is no yaml of plain values ({error})") from error
     sections = _mapping(path, "the file", content, {"methods", "protocols"}, set())
     methods = {
@@ -201,11 +226,15 @@ def read_protocols(path: Path) -> ProtocolFile:
 
 def _method(path: Path, name: str, value: Any) -> Method:
     where = f"methods.{name}"
+    _check_name(path, "methods", name)
     found = _mapping(path, where, value, {"label", "config"}, {"random_config", "variants"})
     variants = _mapping(path, f"{where}.variants", found.get("variants", {"default": {}}))
-    settings = {
-        str(key): _mapping(path, f"{where}.variants.{key}", one) for key, one in variants.items()
-    }
+    settings = {}
+    for key, one in variants.items():
+        _check_name(path, f"{where}.variants", key)
+        settings[key] = _mapping(path, f"{where}.variants.{key}", one)
+        for override in settings[key]:
+            _check_key(path, f"{where}.variants.{key}", override)
     random_config = found.get("random_config")
     return Method(
         name,
@@ -218,13 +247,12 @@ def _method(path: Path, name: str, value: Any) -> Method:
 
 def _protocol(path: Path, name: str, value: Any, methods: Mapping[str, Method]) -> Protocol:
     where = f"protocols.{name}"
+    _check_name(path, "protocols", name)
     found = _mapping(path, where, value, {"note", "datasets", "leaks", "methods"}, set())
     leaks = found["leaks"]
     if not isinstance(leaks, bool):
         raise ConfigError(f"{path}: {where}.leaks must be true or false, not {leaks!r}")
-    datasets = found["datasets"]
-    if not isinstance(datasets, list) or not all(isinstance(one, str) for one in datasets):
-        raise ConfigError(f"{path}: {where}.datasets must be a list of names, not {datasets!r}")
+    datasets = _list_of_names(path, f"{where}.datasets", found["datasets"])
     entries: dict[str, dict[str, Entry]] = {}
     for method, by_place in _mapping(path, f"{where}.methods", found["methods"]).items():
         known = _one_of(path, f"method in {where}", method, methods)
@@ -243,9 +271,9 @@ def _protocol(path: Path, name: str, value: Any, methods: Mapping[str, Method]) 
 
 def _entry(path: Path, where: str, value: Any, method: Method, leaks: bool) -> Entry:
     found = _mapping(path, where, value, {"variants", "k"}, set())
-    variants = found["variants"]
-    if not isinstance(variants, list) or not variants:
-        raise ConfigError(f"{path}: {where}.variants must be a list of names, not {variants!r}")
+    variants = _list_of_names(path, f"{where}.variants", found["variants"])
+    if not variants:
+        raise ConfigError(f"{path}: {where}.variants is empty; name at least one")
     for variant in variants:
         _one_of(path, f"variant of {method.name} in {where}", variant, method.variants)
     access = found["k"]
@@ -262,6 +290,14 @@ def _settings_of(method: str, settings: Iterable[Sequence[str]]) -> tuple[str, .
     return tuple(word for name, *pair in settings if name in (_ALL, method) for word in pair)
 
 
+def _list_of_names(path: Path, where: str, value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ConfigError(f"{path}: {where} must be a list of names, not {value!r:.200}")
+    if twice := [one for one in value if value.count(one) > 1]:
+        raise ConfigError(f"{path}: {where} has {twice[0]!r} twice; remove one")
+    return value
+
+
 def _entry_for(entries: Mapping[str, Entry], dataset: str) -> Entry | None:
     """That of the data set, else that of its regime; None: the method does not take part."""
     return entries.get(dataset, entries.get(MetadataCatalog.get(dataset).k_regime))
@@ -275,6 +311,18 @@ def _fits(path: Path, method: Method, variant: str, dataset: str) -> bool:
             f"{dataset} has none; register it with `subject`, or give it an entry of its own"
         )
     return True
+
+
+def _check_name(path: Path, where: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{path}: {where}: {name!r} is no name; use letters, digits, `_`, `-` and `.`"
+        )
+
+
+def _check_key(path: Path, where: str, key: str) -> None:
+    if key in _OWN_KEYS:
+        raise ConfigError(f"{path}: {where} sets {key}, which every cell sets by itself")
 
 
 def _filled(value: Any, subject: str) -> Any:
@@ -294,7 +342,9 @@ def _mapping(
 ) -> dict[str, Any]:
     """A mapping with text keys: all of `due`, and beyond those only `allowed`; None: any."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(f"{path}: {where} must be a mapping with names as keys, not {value!r}")
+        raise ConfigError(
+            f"{path}: {where} must be a mapping with names as keys, not {value!r:.200}"
+        )
     if due is not None:
         missing, unknown = due - set(value), set(value) - due - (allowed or set())
         if missing or unknown:
@@ -305,8 +355,9 @@ def _mapping(
 
 
 def _one_of(path: Path, what: str, name: Any, known: Mapping[str, Any]) -> Any:
-    if name not in known:
-        raise ConfigError(f"{path}: {what} {name!r} is unknown; use one of {', '.join(known)}")
+    names = ", ".join(known) or "none: there is none"
+    if not isinstance(name, str) or name not in known:
+        raise ConfigError(f"{path}: {what} {name!r:.80} is unknown; use one of {names}")
     return known[name]
 
 
@@ -318,6 +369,10 @@ def _text(path: Path, where: str, value: Any) -> str:
 
 def _file(path: Path, where: str, value: Any) -> Path:
     file = path.parent / _text(path, where, value)
-    if not file.is_file():
+    try:
+        is_there = file.is_file()
+    except OSError:  # a name that is too long
+        is_there = False
+    if not is_there:
         raise ConfigError(f"{path}: {where} names {file}, which does not exist")
     return file

@@ -5,8 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from detecture.benchmark.manifest import index_path
-from detecture.benchmark.results import K_ACCESS, STATES, CellResult
-from detecture.benchmark.table import finite_number
+from detecture.benchmark.results import (
+    K_ACCESS,
+    STATES,
+    CellResult,
+    finite_number,
+    read_summary,
+)
 from detecture.errors import ConfigError, EvaluationError, require_choice
 from detecture.evaluation.records import Record, read_records
 
@@ -138,7 +143,7 @@ def _cell(path: Path, entry: Any, where: str) -> CellResult:
     if not isinstance(random_weights, bool):
         raise ConfigError(f"{path}: {where}.random_weights must be true or false; {_REMEDY}")
     folder = _folder(path, entry.get("folder"), where)
-    summary, problem = _summary(folder, texts["dataset"])
+    summary, problem = _summary_of(folder, texts["dataset"])
     if texts["state"] == "done" and summary is None:
         texts |= {"state": "missing", "note": problem}
     if texts["state"] == "missing":
@@ -173,22 +178,10 @@ def _folder(index: Path, text: Any, where: str) -> Path | None:
         raise ConfigError(f"{index}: {where}.folder {text!r:.80}: {error}") from error
 
 
-def _summary(folder: Path | None, dataset: str) -> tuple[dict[str, Any] | None, str]:
-    """Summary of a cell, or what is wrong with it."""
+def _summary_of(folder: Path | None, dataset: str) -> tuple[dict[str, Any] | None, str]:
     if folder is None:
         return None, "its folder is missing"
-    path = folder / "summary.json"
-    try:
-        summary = _load_json(path)
-    except FileNotFoundError:
-        return None, f"{path.name} is missing"
-    except (OSError, ValueError) as error:
-        return None, f"{path.name} cannot be read ({error})"
-    if not isinstance(summary, dict) or type(summary.get("n_total")) is not int:
-        return None, f"{path.name} is no summary of an evaluation"
-    if summary.get("dataset", dataset) != dataset:
-        return None, f"{path.name} is of the data set {summary['dataset']!r:.80}"
-    return summary, ""
+    return read_summary(folder / "summary.json", dataset)
 
 
 def _load_json(path: Path) -> Any:

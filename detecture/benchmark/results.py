@@ -1,11 +1,14 @@
 """What came out of the cells of a benchmark; a cell is one method on one data set."""
 
+import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-STATES = ("done", "partial", "stale", "failed", "missing")
+STATES = ("done", "unchecked", "partial", "stale", "failed", "missing")
 """Of a cell. done: all pictures have a record, and nothing it depends on has changed since.
+unchecked: it was done when the benchmark ran, and could not be held against today's files.
 partial: killed on the way, will go on. stale: config, weights, data or code have changed. failed:
 its last run ended with an error. missing: never run."""
 
@@ -18,6 +21,37 @@ K_ACCESS = {
 }
 """What a method may be told of the number of regions, the least first, and the TEST.COUNT that
 tells it so."""
+
+
+def read_summary(path: Path, dataset: str) -> tuple[dict[str, Any] | None, str]:
+    """The summary of a cell, or what is wrong with the file.
+
+    Args:
+        path: of `summary.json`.
+        dataset: that it must be of.
+    """
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, f"{path.name} is missing"
+    except (OSError, ValueError, RecursionError) as error:
+        return None, f"{path.name} cannot be read ({type(error).__name__}: {error})"
+    if not isinstance(summary, dict) or type(summary.get("n_total")) is not int:
+        return None, f"{path.name} is no summary of an evaluation"
+    if summary.get("dataset", dataset) != dataset:
+        return None, f"{path.name} is of the data set {summary['dataset']!r:.80}"
+    return summary, ""
+
+
+def finite_number(value: Any) -> float | None:
+    """A value out of a file that may be foreign; None unless it is a number, and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True)
@@ -49,3 +83,8 @@ class CellResult:
     random_weights: bool = False
     summary: dict[str, Any] | None = None
     folder: Path | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its figures count: all pictures have a record, and nothing is known to differ."""
+        return self.state in ("done", "unchecked")

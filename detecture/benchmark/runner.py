@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from detecture.benchmark.cells import (
     finished_pictures,
+    has_failed_pictures,
     is_without_data,
     look_at,
     pictures_of,
-    records_folder,
 )
 from detecture.benchmark.crew import Job, run_jobs
 from detecture.benchmark.protocol import Cell
@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.5
 
 @contextmanager
 def reserved_root(root: Path) -> Iterator[None]:
-    """Reserve the folder of a benchmark for this runner; a kill gives it free.
+    """Reserve the folder of a benchmark or sweep for this runner; a kill gives it free.
 
     Raises:
         EvaluationError: another runner works in it, or it cannot be written to.
@@ -36,7 +36,7 @@ def reserved_root(root: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise EvaluationError(
-            f"{root}: another benchmark is running in it; wait for it, or choose another --root"
+            f"{root}: another run is working in it; wait for it, or choose another --root"
         ) from error
     except OSError as error:
         raise EvaluationError(
@@ -49,11 +49,15 @@ def reserved_root(root: Path) -> Iterator[None]:
 
 
 def cells_to_run(cells: Sequence[Cell], root: Path) -> list[Cell]:
-    """Those that are not done and whose data is there, each folder once."""
+    """Those that are not done and whose data is there, each folder once.
+
+    Pictures that could not be scored are tried again.
+    """
     chosen: dict[Path, Cell] = {}
     for cell in cells:
         result = look_at(root, cell)
-        if result.state != "done" and not is_without_data(result):
+        is_done = result.state == "done" and not has_failed_pictures(result)
+        if not is_done and not is_without_data(result):
             chosen.setdefault(cell.folder(root), cell)
     return list(chosen.values())
 
@@ -78,11 +82,7 @@ def run_cells(
         KeyboardInterrupt: passed on; the processes have ended by then.
         EvaluationError: a folder or file cannot be written.
     """
-    jobs = [
-        Job(folder, [launch(cell, folder)], records_folder(root, cell) / ".lock")
-        for cell in cells
-        for folder in [cell.folder(root)]
-    ]
+    jobs = [Job(folder, [launch(cell, folder)]) for cell in cells for folder in [cell.folder(root)]]
     totals = [pictures_of(cell) for cell in cells]
     # Of a stale cell nothing counts.
     kept = [look_at(root, cell).state == "partial" for cell in cells]

@@ -120,7 +120,7 @@ def _compare(
     cells = [row.cells[column], reference.cells.get(column)]
     scores = []
     for label, cell in zip((row.label, reference.label), cells, strict=True):
-        if cell is None or cell.state != "done":
+        if cell is None or not cell.is_finished:
             return None, f"{label} is {cell.state if cell else 'missing'}"
         try:
             records = read_cell_records(cell)

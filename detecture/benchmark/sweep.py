@@ -25,17 +25,23 @@ class Run:
 
     Attributes:
         name: of the row: the config's stem and the settings of the grid.
-        config: yaml file.
-        overrides: config overrides, those of the grid among them.
+        datasets: that it is evaluated on.
         seed: of the training; None: nothing is trained.
         folder: of the run; another config has another one.
+        settled: the whole config as it was when the sweep was planned, in yaml: it is what is run,
+            whatever becomes of the file meanwhile.
     """
 
     name: str
-    config: Path
-    overrides: tuple[str, ...]
+    datasets: tuple[str, ...]
     seed: int | None
     folder: Path
+    settled: str
+
+    @property
+    def config(self) -> Path:
+        """Where `settled` is written to before it is run."""
+        return self.folder / "planned.yaml"
 
     @property
     def weights(self) -> Path:
@@ -49,7 +55,7 @@ class Run:
     def summaries(self) -> dict[str, dict[str, Any]]:
         """Summary of each data set that has been evaluated, by its name."""
         found = {}
-        for name in make_config(self.config, self.overrides).DATASETS.TEST:
+        for name in self.datasets:
             path = self.folder / "inference" / name / "summary.json"
             try:
                 found[name] = json.loads(path.read_text(encoding="utf-8"))
@@ -77,6 +83,8 @@ def plan(
     Raises:
         ConfigError: a config, key or value is wrong, or two configs have one name.
     """
+    if "SEED" in grid or "SEED" in overrides[::2]:
+        raise ConfigError("SEED is set by --seeds: remove it from --grid and --opts")
     stems = [config.stem for config in configs]
     if len(set(stems)) < len(stems):
         raise ConfigError(f"two configs have one name: {', '.join(sorted(stems))}; rename one")
@@ -95,7 +103,9 @@ def plan(
         for seed in range(1, seeds + 1) if seeds else [None]:
             tail = "evaluated" if seed is None else f"seed-{seed}"
             folder = root / f"{config.stem}-{digest}" / tail
-            runs.append(Run(name, config, words, seed, folder))
+            runs.append(Run(name, tuple(cfg.DATASETS.TEST), seed, folder, str(cfg.dump())))
+    if len({run.folder for run in runs}) < len(runs):
+        raise ConfigError("two runs of the sweep are the same; remove equal values from --grid")
     return runs
 
 
@@ -111,12 +121,12 @@ def commands(run: Run, python: str, train_net: Path) -> list[list[str]]:
     base = [python, str(train_net), "--config-file", str(run.config)]
     output = ["OUTPUT_DIR", str(run.folder)]
     if run.seed is None:
-        return [[*base, "--eval-only", *run.overrides, *output]]
+        return [[*base, "--eval-only", *output]]
     todo = []
     if not run.is_trained():
-        todo.append([*base, "--resume", *run.overrides, "SEED", str(run.seed), *output])
+        todo.append([*base, "--resume", "SEED", str(run.seed), *output])
     weights = ["MODEL.WEIGHTS", str(run.weights)]
-    return [*todo, [*base, "--eval-only", *run.overrides, *weights, *output]]
+    return [*todo, [*base, "--eval-only", *weights, *output]]
 
 
 def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
@@ -131,15 +141,17 @@ def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
     values: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in runs:
         summaries = run.summaries()
-        for dataset in make_config(run.config, run.overrides).DATASETS.TEST:
+        failure = read_failure(run.folder)
+        for dataset in run.datasets:
             key = (run.name, dataset)
             row = rows.setdefault(
                 key, {"name": run.name, "dataset": dataset, "of": 0, "failed": ""}
             )
             row["of"] += 1
-            row["failed"] = row["failed"] or read_failure(run.folder)
+            row["failed"] = row["failed"] or failure
             found = values.setdefault(key, [])
-            if dataset in summaries and run.is_trained():
+            # What an earlier run left is no figure of one that failed.
+            if dataset in summaries and run.is_trained() and not failure:
                 found.append(summaries[dataset])
     return [{**row, **_means(values[key])} for key, row in rows.items()]
 

@@ -9,10 +9,9 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from detecture.benchmark.layout import Column, Layout, k_regime, told
-from detecture.benchmark.results import CellResult
+from detecture.benchmark.results import CellResult, finite_number
 
 MISSING = "—"
 
@@ -20,10 +19,12 @@ INCOMPLETE = "†"
 TRUE_K = "‡"
 TOP_K = "§"
 ORACLE = "¶"
+UNCHECKED = "°"
 _MARKS = {
     TRUE_K: "was told the true number of regions of each picture",
     TOP_K: "kept as many of its regions as each picture truly has, the best ones",
     ORACLE: "was told the true descriptions",
+    UNCHECKED: "could not be held against today's config, weights, data and code",
 }
 
 CSV_HEADER = ("model", "dataset", "mIoU", "pIoU", "Dice", "ARI", "Coverage", "n_ok", "n_total")
@@ -122,8 +123,8 @@ def metric_table(layout: Layout, metric: Metric) -> MetricTable:
     """The table of one metric.
 
     A mean is that of the columns whose cell is done, and is marked where these are not all. What
-    is stale, of random weights or told more than the regime grants is never the best of its
-    column, nor is an incomplete mean.
+    is stale or unchecked, of random weights or told more than the regime grants is never the best
+    of its column, nor is an incomplete mean.
     """
     entries = [[_entry(row.cells.get(c), metric) for c in layout.columns] for row in layout.rows]
     means = [_mean(row_entries) for row_entries in entries]
@@ -160,17 +161,6 @@ def interval(cell: CellResult, key: str) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def finite_number(value: Any) -> float | None:
-    """A value out of a file that may be foreign; None unless it is a number, and finite."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return None
-    return number if math.isfinite(number) else None
-
-
 def decimal(value: float | None, decimals: int = 4) -> str:
     """A number with so many decimals and no negative zero; empty for None."""
     return "" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}"
@@ -183,7 +173,7 @@ def csv_text(layout: Layout) -> str:
     """
     lines = []
     for row, column, cell in layout.places:
-        if cell.state == "done":
+        if cell.is_finished:
             name = f"{row.name} (random weights)" if cell.random_weights else row.name
             lines.append([name, column.dataset, *_csv_figures(cell)])
     return _csv(CSV_HEADER, lines)
@@ -216,7 +206,7 @@ def _entry(cell: CellResult | None, metric: Metric) -> Entry:
     if cell is None or cell.state == "missing":
         return Entry(word=MISSING)
     value = figure(cell, metric.key)
-    if cell.state == "done":
+    if cell.is_finished:
         if value is None:
             return Entry(word=MISSING)
         return Entry(value, interval(cell, metric.interval_key), marks=_marks(cell))
@@ -228,7 +218,8 @@ def _entry(cell: CellResult | None, metric: Metric) -> Entry:
 def _marks(cell: CellResult) -> str:
     signs = {"per_image": TRUE_K, "ground_truth_top_k": TOP_K}
     oracle = ORACLE if (cell.summary or {}).get("oracle") else ""
-    return signs.get(told(cell), "") + oracle
+    unchecked = UNCHECKED if cell.state == "unchecked" else ""
+    return signs.get(told(cell), "") + oracle + unchecked
 
 
 def _competes(cell: CellResult | None) -> bool:

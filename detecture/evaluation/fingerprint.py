@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +35,17 @@ def evaluation_fingerprint(cfg: CfgNode, dataset: Iterable[dict[str, Any]]) -> d
             hashed; of a base model that is a folder, sizes and times count.
         dataset: dataset dicts; the contents of their picture and mask files are hashed.
     """
-    return fingerprint_with_data(cfg, hash_dataset(dataset))
+    return fingerprint_of(cfg, hash_dataset(dataset), hash_code())
 
 
-def fingerprint_with_data(cfg: CfgNode, data_hash: str) -> dict[str, str]:
-    """As `evaluation_fingerprint`, for a data set whose `hash_dataset` is known."""
+def fingerprint_of(cfg: CfgNode, data_hash: str, code_hash: str) -> dict[str, str]:
+    """As `evaluation_fingerprint`, where `hash_dataset` and `hash_code` are known."""
     return {
         "config": _hash_config(cfg),
         "weights": hash_weights(cfg.MODEL.WEIGHTS),
         "files of the config": _hash_named_files(cfg.MODEL),
         "data": data_hash,
-        "code": _hash_code(),
+        "code": code_hash,
     }
 
 
@@ -118,8 +117,7 @@ def _content(path: Path | None) -> str:
         return "unreadable"
 
 
-@cache
-def _hash_code() -> str:
+def hash_code() -> str:
     """Hash of the package's own source, with the structures and wordings that ship with it."""
     root = Path(detecture.__file__).parent
     files = sorted(p for p in root.rglob("*") if p.suffix in (".py", ".json", ".yaml"))

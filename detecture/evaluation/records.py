@@ -183,7 +183,11 @@ def _read_lines(path: Path) -> tuple[Record, list[Record]]:
         if isinstance(line, dict):
             lines.append(line)
     header = lines[0] if lines and "fingerprint" in lines[0] else {}
-    return header, [line for line in lines if "image_id" in line and "status" in line]
+    return header, [line for line in lines if _is_record(line)]
+
+
+def _is_record(line: Record) -> bool:
+    return isinstance(line.get("image_id"), str) and isinstance(line.get("status"), str)
 
 
 def _free_name(path: Path) -> Path:

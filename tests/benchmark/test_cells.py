@@ -1,16 +1,22 @@
 """Where a cell stands, and the runner, with processes that do little."""
 
 import json
+import os
+import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from detecture.benchmark.cells import best_variants, is_without_data, look_at, records_folder
+from detecture.benchmark.cells import (
+    best_variants,
+    has_failed_pictures,
+    is_without_data,
+    look_at,
+    records_folder,
+)
 from detecture.benchmark.protocol import Cell, Method
 from detecture.benchmark.results import CellResult
 from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells
@@ -71,6 +77,64 @@ def test_a_summary_without_its_records_is_not_done(tmp_path):
     run_here(tmp_path, cell)
     (records_folder(tmp_path, cell) / "records.jsonl").unlink()
     assert look_at(tmp_path, cell).state == "missing"
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (lambda s: {}, "summary.json is no summary of an evaluation"),
+        (lambda s: {**s, "dataset": "rwtd"}, "summary.json is of the data set 'rwtd'"),
+        (lambda s: {**s, "mIoU": float("nan")}, "the summary lacks figures"),
+        (lambda s: {**s, "K_MAE": "x"}, "the summary lacks figures"),
+        (lambda s: {**s, "fingerprint": {}}, "the summary is not that of its records"),
+    ],
+)
+def test_a_summary_is_not_believed_unread(tmp_path, change, note):
+    cell = make_cell(tmp_path)
+    run_here(tmp_path, cell)
+    path = records_folder(tmp_path, cell) / "summary.json"
+    original = json.loads(path.read_text())
+    path.write_text(json.dumps(change(original)))
+    found = look_at(tmp_path, cell)
+    assert (found.state, found.note, found.summary) == ("partial", note, None)
+    assert cells_to_run([cell], tmp_path) == [cell]
+    run_here(tmp_path, cell)  # from the records, which are kept
+    assert look_at(tmp_path, cell).summary == original
+
+
+def test_records_of_other_pictures_do_not_count(tmp_path):
+    cell = make_cell(tmp_path)
+    run_here(tmp_path, cell)
+    path = records_folder(tmp_path, cell) / "records.jsonl"
+    header, first, _ = path.read_text().splitlines()
+    foreign = [{"image_id": "x", "status": "ok"}, {"image_id": [1], "status": "ok"}]
+    path.write_text("\n".join([header, first, *map(json.dumps, foreign)]) + "\n")
+    assert look_at(tmp_path, cell).state == "partial"
+    path.unlink()
+    path.mkdir()
+    broken = look_at(tmp_path, cell)
+    assert broken.state == "failed"
+    assert str(path.parent) in broken.note
+
+
+def test_pictures_that_failed_are_said_and_tried_again(tmp_path):
+    cell = make_cell(tmp_path)
+    run_here(tmp_path, cell)
+    folder = records_folder(tmp_path, cell)
+    header, first, second = (folder / "records.jsonl").read_text().splitlines()
+    failed = {**json.loads(second), "status": "exception", "mIoU": 0.0}
+    (folder / "records.jsonl").write_text("\n".join([header, first, json.dumps(failed)]) + "\n")
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["statuses"] = {"exception": 1, "ok": 1}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    found = look_at(tmp_path, cell)
+    assert found.state == "done"
+    assert found.note.startswith("1 of 2 pictures failed and count 0 (synthetic_pair_")
+    assert has_failed_pictures(found)
+    assert cells_to_run([cell], tmp_path) == [cell]
+    run_here(tmp_path, cell)
+    assert look_at(tmp_path, cell).note == ""
+    assert cells_to_run([cell], tmp_path) == []
 
 
 def test_missing_data_and_broken_configs(tmp_path, monkeypatch):
@@ -135,20 +199,53 @@ def test_an_interrupt_ends_the_processes(tmp_path, monkeypatch):
 
 def test_it_waits_for_a_process_that_an_earlier_runner_left(tmp_path):
     cell = make_cell(tmp_path)
-    folder = records_folder(tmp_path, cell)
-    folder.mkdir(parents=True)
-    earlier = FileLock(folder / ".lock", thread_local=False)
-    earlier.acquire()
-    threading.Timer(2.0, earlier.release).start()
-    text = "import sys; open(sys.argv[1] + '/ran', 'w')"
-    started = time.monotonic()
+    # A runner is killed when its process has hardly begun: that one writes, and ends by itself.
+    slow = "import sys, time; time.sleep(4); open(sys.argv[1] + '/slow', 'w').write('slow')"
+    runner = (
+        "import sys; from pathlib import Path; from detecture.benchmark.crew import Job, run_jobs\n"
+        f"folder = Path({str(cell.folder(tmp_path))!r})\n"
+        f"command = [sys.executable, '-c', {slow!r}, str(folder)]\n"
+        "run_jobs([Job(folder, [command])], [{}], lambda is_running: print('go', flush=True) or "
+        "[0 for _ in iter(is_running, False)])"
+    )
+    earlier = subprocess.Popen([sys.executable, "-c", runner], stdout=subprocess.PIPE)
+    earlier.stdout.readline()
+    while not (cell.folder(tmp_path) / "run.log").exists():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    earlier.kill()
+    earlier.wait()
+    text = "import sys; print(open(sys.argv[1] + '/slow').read()); open(sys.argv[1] + '/ran', 'w')"
     run_cells([cell], tmp_path, launch_text(text), [{}])
-    assert (cell.folder(tmp_path) / "ran").exists()
-    assert time.monotonic() - started > 1.5
+    assert (cell.folder(tmp_path) / "ran").exists()  # not before the other one had ended
+    assert look_at(tmp_path, cell).state == "missing"
+
+
+def test_a_signal_to_end_ends_the_processes_too(tmp_path):
+    cell = make_cell(tmp_path)
+    folder = cell.folder(tmp_path)
+    pid = str(folder / "pid")
+    text = f"import os, time; open({pid!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    runner = (
+        "import sys; from pathlib import Path; from detecture.benchmark.crew import Job, run_jobs\n"
+        f"command = [sys.executable, '-c', {text!r}]\n"
+        f"run_jobs([Job(Path({str(folder)!r}), [command])], [{{}}], lambda is_running: "
+        "[0 for _ in iter(is_running, False)])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", runner], stderr=subprocess.DEVNULL)
+    while not ((folder / "pid").exists() and (folder / "pid").read_text()):
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(30) != 0
+    child = int((folder / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        for _ in range(500):
+            os.kill(child, 0)
+            time.sleep(0.01)
 
 
 def test_two_runners_in_one_folder(tmp_path):
-    busy = pytest.raises(EvaluationError, match="another benchmark is running in it")
+    busy = pytest.raises(EvaluationError, match="another run is working in it")
     with reserved_root(tmp_path), busy, reserved_root(tmp_path):
         pass
     with reserved_root(tmp_path):

@@ -86,17 +86,29 @@ def test_another_protocol_no_longer_has_the_cell(made):
         ("stale", "the protocol no longer has this cell"),
         ("missing", "not run"),
     ]
+    index = index_path(made, "fair")
+    content = json.loads(index.read_text())
+    content["request"]["methods"] = ["half"]
+    index.write_text(json.dumps(content))
+    gone, text = "the protocol no longer has this cell", path.read_text()
+    path.write_text(text.replace("  fair:", "  unfair:"))
+    assert [c.note for c in today(made)] == [gone, gone]
+    path.write_text(text.replace("  half:\n", "  other:\n").replace("{half:", "{other:"))
+    assert [c.note for c in today(made)] == [gone, gone]
 
 
 def test_elsewhere_states_stay_and_say_that_they_were_not_checked(made, tmp_path_factory):
     (made / "protocols.yaml").unlink()
     done, missing = today(made)
-    assert (done.state, missing.state) == ("done", "missing")
+    assert (done.state, missing.state) == ("unchecked", "missing")
+    assert done.is_finished
     assert done.note.startswith("not checked against today's files")
     assert done.summary["n_total"] == 2
     index = index_path(made, "fair")
     content = json.loads(index.read_text())
-    for request in ({"methods": 3}, [], {**content["request"], "extra": 1}):
+    damaged = [("protocol_file", None), ("limit", "2"), ("settings", [[]]), ("settings", [[1] * 3])]
+    changed = [{**content["request"], key: value} for key, value in damaged]
+    for request in ({"methods": 3}, [], {**content["request"], "extra": 1}, *changed):
         index.write_text(json.dumps({**content, "request": request}))
         assert "the request is damaged" in today(made)[0].note
     index.write_text(json.dumps({key: content[key] for key in ("protocol", "cells")}))

@@ -88,8 +88,10 @@ def test_settings_are_those_of_a_method_or_of_all(tmp_path):
         ("b", "word"): (-2.0, 3),
         ("b", "plain"): (-1.0, 3),
     }
-    with pytest.raises(ConfigError, match="method of a setting 'c' is unknown; use one of all, a"):
-        file.cells("p", settings=[("c", "MODEL.MAX_REGIONS", "3")])
+    with pytest.raises(ConfigError, match="method of a setting 'a' is unknown; use one of all, b"):
+        file.cells("p", ["b"], settings=[("a", "MODEL.MAX_REGIONS", "3")])
+    with pytest.raises(ConfigError, match="a setting sets TEST"):
+        file.cells("p", settings=[("a", "TEST.LIMIT", "3")])
 
 
 def test_random_weights_and_limits_have_folders_of_their_own(tmp_path):
@@ -117,8 +119,22 @@ def entry(content):
         (lambda c: c["methods"]["a"].update(config="no.yaml"), "no.yaml, which does not exist"),
         (lambda c: c["protocols"]["p"].update(leaks="no"), "leaks must be true or false"),
         (lambda c: c["protocols"]["p"].update(datasets="rwtd"), "datasets must be a list"),
+        (lambda c: c["protocols"]["p"].update(datasets=["rwtd"] * 2), "has 'rwtd' twice"),
+        (lambda c: c["protocols"]["p"].update(datasets=[["rwtd"]]), "datasets must be a list"),
+        (lambda c: c["methods"].update({"../a": c["methods"]["a"]}), "'../a' is no name"),
+        (lambda c: c["methods"].update({"": c["methods"]["a"]}), "'' is no name"),
+        (lambda c: c["protocols"].update({"p/q": c["protocols"]["p"]}), "'p/q' is no name"),
+        (lambda c: c["methods"]["a"].update(variants={"..": {}}), "'..' is no name"),
+        (
+            lambda c: c["methods"]["a"].update(variants={"v": {"OUTPUT_DIR": "x"}}),
+            "sets OUTPUT_DIR, which every cell sets by itself",
+        ),
+        (lambda c: c["methods"]["a"].update(config="n" * 300), "which does not exist"),
+        (lambda c: entry(c).update(variants=["word", "word"]), "has 'word' twice"),
+        (lambda c: entry(c).update(variants=[["word"]]), "variants must be a list of names"),
+        (lambda c: entry(c).update(k=["none"]), "is unknown; use one of none, regime"),
         (lambda c: c["protocols"]["p"]["methods"].update(z={}), "'z' is unknown; use one of a, b"),
-        (lambda c: entry(c).update(variants=[]), "variants must be a list of names"),
+        (lambda c: entry(c).update(variants=[]), "variants is empty"),
         (lambda c: entry(c).update(variants=["other"]), "'other' is unknown; use one of word, pla"),
         (lambda c: entry(c).update(k="all"), "'all' is unknown; use one of none, regime"),
         (lambda c: entry(c).update(k="per_image"), "the protocol says `leaks: false`"),
@@ -146,6 +162,12 @@ def test_files_that_are_none(tmp_path):
     path.write_text("")
     with pytest.raises(ConfigError, match="must be a mapping"):
         read_protocols(path)
+    path.write_text("methods: {}\nprotocols: {}\nmethods: {}\n")
+    with pytest.raises(ConfigError, match="the key 'methods' stands twice"):
+        read_protocols(path)
+    path.write_text("[" * 5000)
+    with pytest.raises(ConfigError, match="no yaml of plain values"):
+        read_protocols(path)
 
 
 def test_unknown_names_and_missing_subjects(tmp_path):
@@ -154,6 +176,9 @@ def test_unknown_names_and_missing_subjects(tmp_path):
         file.cells("q")
     with pytest.raises(ConfigError, match="'c' is unknown; use one of b, a"):
         file.cells("p", ["c"])
+    with pytest.raises(ConfigError, match="has no cell for a on caid"):
+        file.cells("p", ["a"], ["caid"])
+    assert len(file.cells("p", ["a", "a"], ["rwtd", "rwtd"])) == 1
     with pytest.raises(DatasetError, match="did you mean rwtd"):
         file.cells("p", datasets=["rwtf"])
     path = write(tmp_path, lambda c: entry(c).update(variants=["word"]))

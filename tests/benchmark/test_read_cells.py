@@ -100,7 +100,7 @@ def test_other_states_are_kept_with_or_without_a_summary(one_cell, state):
         ({"folder": 7}, "folder must be a text or null"),
         ({"folder": "a\0b"}, "folder must be a text or null"),
         ({"folder": "x" * 5000}, r"cells\[0\].folder 'xxx"),
-        ({"state": "finished"}, r"state is 'finished'; use one of done, partial"),
+        ({"state": "finished"}, r"state is 'finished'; use one of done, unchecked"),
         ({"k_access": "all"}, r"k_access is 'all'; use one of none, regime"),
         ({"random_weights": "no"}, "random_weights must be true or false"),
         ({"method": ""}, "`method` must be a text, is ''"),
@@ -175,7 +175,7 @@ def test_a_link_in_a_circle_is_an_error(one_cell):
         (lambda lines: [line.replace('"ARI": 0.5', '"ARI": "a"') for line in lines], "of 'x'"),
         (lambda lines: [line.replace('"k_gt": 2', '"k_gt": 1e9') for line in lines], "of 'x'"),
         (lambda lines: [line.replace('"k_pred": 2', '"k_pred": -1') for line in lines], "of 'x'"),
-        (lambda lines: [line.replace('"x"', "[1]") for line in lines], "cannot be read"),
+        (lambda lines: [line.replace('"x"', "[1]") for line in lines], "holds 1 records"),
         (lambda lines: [*lines, "[" * 100_000], "cannot be read"),
     ],
 )

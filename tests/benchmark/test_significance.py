@@ -84,7 +84,7 @@ def test_results_on_other_data_are_not_compared(toy_root):
 
 
 def test_a_difference_that_proves_little_says_so(toy_root):
-    cells = read_cells(toy_root)[:2]
+    cells = read_cells(toy_root / "benchmark.json")[:2]
     cells[1] = replace(cells[1], random_weights=True, k_access="per_image")
     (line,) = build_report(cells, "toy", against="right").comparison.rows
     assert line[-1] == (

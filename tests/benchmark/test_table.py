@@ -93,6 +93,20 @@ def test_figures_of_unfinished_cells_are_not_shown(state, word):
     assert "a,rwtd" not in csv_text(arrange(cells))
 
 
+def test_an_unchecked_figure_counts_and_is_marked_and_never_best():
+    cells = [
+        cell("a", "rwtd", 0.9, state="unchecked"),
+        cell("b", "rwtd", 0.8),
+        cell("c", "rwtd", 0.7),
+    ]
+    rows = entries(cells)
+    assert (rows["a"][0].value, rows["a"][0].marks, rows["a"][0].best) == (0.9, "°", False)
+    assert rows["a"][1].value == 0.9
+    assert rows["b"][0].best
+    assert any("° could not be held against today's" in line for line in markdown_lines(cells))
+    assert "a,rwtd,0.9000" in csv_text(arrange(cells))
+
+
 def test_a_stale_figure_is_shown_as_such_and_counts_for_nothing():
     cells = [
         *(cell("a", "rwtd", 0.9, state="stale"), cell("a", "stld", 0.5)),

@@ -129,7 +129,7 @@ def test_a_changed_config_a_broken_cell_and_missing_data(tmp_path):
     broken = benchmark("--datasets", "synthetic_pair")
     assert broken.returncode == 1
     assert "1 done, 1 failed" in broken.stdout
-    assert "exit status 2" in broken.stdout
+    assert "broken, default, on synthetic_pair: exit status 2" in broken.stdout
     assert (
         "NoSuchMethod" in (tmp_path / "out").glob("cells/broken/*/*/run.log").__next__().read_text()
     )

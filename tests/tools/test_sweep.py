@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from detecture.benchmark.sweep import plan
+from detecture.benchmark.sweep import commands, plan, table
+from detecture.config import make_config
 from detecture.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -111,12 +112,40 @@ def test_a_run_that_fails_and_one_that_does_not(tmp_path, config):
     assert "failed" in rows["broken"]
 
 
+def test_what_is_run_is_what_was_planned(tmp_path, config):
+    (run,) = plan(tmp_path, [config], {}, [], 1)
+    config.write_text(config.read_text().replace("MAX_ITER: 4", "MAX_ITER: 9"))
+    (changed,) = plan(tmp_path, [config], {}, [], 1)
+    assert run.folder != changed.folder
+    run.folder.mkdir(parents=True)
+    run.config.write_text(run.settled)
+    assert make_config(run.config).SOLVER.MAX_ITER == 4
+    train, evaluation = commands(run, "python", Path("train_net.py"))
+    assert str(run.config) in train
+    assert str(run.config) in evaluation
+
+
+def test_an_older_figure_is_none_of_a_run_that_failed(tmp_path, config):
+    (run,) = plan(tmp_path, [config], {}, [], 0)
+    folder = run.folder / "inference/synthetic_pair"
+    folder.mkdir(parents=True)
+    summary = {"headline": "mIoU", "mIoU": 0.5, "pIoU": 0.5, "ARI": 0.1, "K_accuracy": 1.0}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert table([run])[0]["runs"] == 1
+    (run.folder / "failure.json").write_text(json.dumps({"note": "boom"}))
+    (row,) = table([run])
+    assert (row["runs"], row["failed"]) == (0, "boom")
+    assert "mIoU" not in row
+
+
 def test_wrong_input(tmp_path, config):
     for words, message in (
         (["--grid", "SOLVER.BASE_LR"], "give at least one value"),
         (["--grid", "SOLVER.BASE_LT", "1"], "did you mean"),
         (["--seeds", "-1"], "must be 0 or more"),
         (["--opts", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
+        (["--opts", "SEED", "3"], "SEED is set by --seeds"),
+        (["--grid", "SOLVER.BASE_LR", "0.001", "0.001"], "two runs of the sweep are the same"),
     ):
         refused = sweep(config, "--root", tmp_path / "out", *words)
         assert refused.returncode == 2
