@@ -145,7 +145,7 @@ class _Crew:
 
     def _run(self, job: Job, environment: dict[str, str]) -> None:
         job.folder.mkdir(parents=True, exist_ok=True)
-        log, status = job.folder / _LOG, 0
+        log = job.folder / _LOG
         with (job.folder / _LOCK).open("wb") as lock:
             if not self._wait_for_earlier(lock, job.folder):
                 return

@@ -12,7 +12,7 @@ from torch import Tensor
 from detecture.modeling.vlm.qwen3vl import Qwen3VL
 from detecture.modeling.vlm.types import Prefix, VisionFeatures
 
-ATTEMPTS = 6
+ATTEMPTS = 10
 
 
 @torch.no_grad()
