@@ -6,7 +6,7 @@
   python tools/benchmark.py --methods one_region texture_clusters --datasets rwtd
   python tools/benchmark.py --random-weights --skip sa2va --limit 4   # shows that all goes through
   python tools/benchmark.py --set texture_sam MODEL.TEXTURE_SAM.BASE weights/sam2.1_small_0.3.pt \
-      --set sa2va MODEL.SA2VA.TRUST_REMOTE_CODE True --set all MODEL.DEVICE cuda
+      --set sa2va MODEL.SA2VA.TRUST_REMOTE_CODE True --set all MODEL.DEVICE cpu
   python tools/aggregate_results.py                        # the tables
 
 Each cell (a variant of a method on a data set) is a run of tools/train_net.py --eval-only in a
