@@ -47,6 +47,15 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def one_device_each(processes: int) -> list[dict[str, str]]:
+    """Environment variables for processes that run beside each other, one device for each.
+
+    Args:
+        processes: how many; 0: one, which sees what this one sees.
+    """
+    return [{VISIBLE_DEVICES: str(index)} for index in range(processes)] or [{}]
+
+
 def accelerator_count() -> int:
     """Number of CUDA devices that this process sees."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -30,16 +30,12 @@ from detecture.benchmark.cells import has_failed_pictures, is_without_data, surv
 from detecture.benchmark.manifest import Request, write_index
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
-from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells
+from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells, run_tool
 from detecture.d2 import setup_logger
-from detecture.device import VISIBLE_DEVICES
+from detecture.device import one_device_each
 from detecture.errors import (
     EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
     ConfigError,
-    DetectureError,
-    EvaluationError,
 )
 
 REPO = Path(__file__).resolve().parents[1]
@@ -50,30 +46,26 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     setup_logger()
-    try:
-        request = _request(args)
-        if args.limit < 0 or args.num_gpus < 0:
-            raise ConfigError("--limit and --num-gpus must be 0 or more")
-        _, cells = request.read()
-        if args.dry_run:
-            print(_table(survey(args.root, cells)))
-            for cell in cells_to_run(cells, args.root):
-                print(shlex.join(launch(cell, cell.folder(args.root))))
-            return 0
-        with reserved_root(args.root):
-            write_index(args.root, request, cells, survey(args.root, cells))
-            run_cells(cells_to_run(cells, args.root), args.root, launch, _devices(args.num_gpus))
-            results = survey(args.root, cells)
-            write_index(args.root, request, cells, results)
-    except EvaluationError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except DetectureError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("benchmark: interrupted; the same command goes on from here", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return run_tool("benchmark", lambda: _benchmark(args))
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    request = _request(args)
+    if args.limit < 0 or args.num_gpus < 0:
+        raise ConfigError("--limit and --num-gpus must be 0 or more")
+    _, cells = request.read()
+    results = survey(args.root, cells)
+    todo = cells_to_run(cells, results, args.root)
+    if args.dry_run:
+        print(_table(results))
+        for cell, _ in todo:
+            print(shlex.join(launch(cell, cell.folder(args.root))))
+        return 0
+    with reserved_root(args.root):
+        write_index(args.root, request, cells, results)
+        run_cells(todo, args.root, launch, one_device_each(args.num_gpus))
+        results = survey(args.root, cells)
+        write_index(args.root, request, cells, results)
     print(_table(results))
     return _status(results)
 
@@ -137,10 +129,6 @@ def launch(cell: Cell, folder: Path) -> list[str]:
     command = [sys.executable, str(REPO / "tools" / "train_net.py"), "--eval-only"]
     command += ["--config-file", str(cell.config), *cell.overrides()]
     return [*command, "OUTPUT_DIR", str(folder)]
-
-
-def _devices(num_gpus: int) -> list[dict[str, str]]:
-    return [{VISIBLE_DEVICES: str(index)} for index in range(num_gpus)] or [{}]
 
 
 def _table(results: list[CellResult]) -> str:

@@ -14,6 +14,7 @@ is another run, with a folder of its own. Exit status: 0 done, 1 a run failed or
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -24,17 +25,14 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from detecture.benchmark.crew import Job, run_jobs
-from detecture.benchmark.runner import reserved_root
+from detecture.benchmark.runner import reserved_root, run_tool
 from detecture.benchmark.sweep import Run, commands, plan, table
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.d2 import setup_logger
-from detecture.device import VISIBLE_DEVICES
+from detecture.device import one_device_each
 from detecture.errors import (
     EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
     ConfigError,
-    DetectureError,
     EvaluationError,
 )
 
@@ -46,36 +44,40 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     setup_logger()
-    try:
-        if args.seeds < 0 or args.num_gpus < 0:
-            raise ConfigError("--seeds and --num-gpus must be 0 or more")
-        runs = plan(args.root, args.configs, _grid(args.grid), args.opts, args.seeds)
-        jobs = [Job(run.folder, commands(run, sys.executable, TRAIN_NET)) for run in runs]
-        if args.dry_run:
-            for job in jobs:
-                print(*(" ".join(command) for command in job.commands), sep="\n")
-            return 0
-        with reserved_root(args.root):
-            for run in runs:
-                write_text_atomic(run.config, run.settled)
-            devices = [{VISIBLE_DEVICES: str(index)} for index in range(args.num_gpus)] or [{}]
-            run_jobs(jobs, devices, lambda is_running: _watch(runs, is_running))
-            rows = table(runs)
-            write_text_atomic(args.root / "table.json", json.dumps(rows, indent=1) + "\n")
-    except EvaluationError as error:
-        print(f"sweep: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except DetectureError as error:
-        print(f"sweep: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("sweep: interrupted; the same command goes on from here", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return run_tool("sweep", lambda: _sweep(args))
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    if args.seeds < 0 or args.num_gpus < 0:
+        raise ConfigError("--seeds and --num-gpus must be 0 or more")
+    runs = plan(args.root, args.configs, _grid(args.grid), args.opts, args.seeds)
+    jobs = [Job(run.folder, commands(run, sys.executable, TRAIN_NET)) for run in runs]
+    if args.dry_run:
+        for job in jobs:
+            print(*map(shlex.join, job.commands), sep="\n")
+        return 0
+    with reserved_root(args.root):
+        for run in runs:
+            _write(run.config, run.settled)
+        devices = one_device_each(args.num_gpus)
+        run_jobs(jobs, devices, lambda is_running: _watch(runs, is_running))
+        rows = table(runs)
+        _write(args.root / "table.json", json.dumps(rows, indent=1) + "\n")
     print(_markdown(rows))
     failures = {row["failed"] for row in rows if row["failed"]}
     for failure in sorted(failures):
         print(f"sweep: {failure}", file=sys.stderr)
     return EXIT_FAILED if failures or any(row["runs"] < row["of"] for row in rows) else 0
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text_atomic(path, text)
+    except OSError as error:
+        raise EvaluationError(
+            f"{path}: cannot be written ({error.strerror or error}). Make room, and run the same "
+            "command again: it goes on from there"
+        ) from error
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -13,14 +13,40 @@ from detecture.benchmark.cells import (
     finished_pictures,
     has_failed_pictures,
     is_without_data,
-    look_at,
     pictures_of,
 )
 from detecture.benchmark.crew import Job, run_jobs
 from detecture.benchmark.protocol import Cell
-from detecture.errors import EvaluationError
+from detecture.benchmark.results import CellResult
+from detecture.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    DetectureError,
+    EvaluationError,
+)
 
 _POLL_SECONDS = 0.5
+
+
+def run_tool(name: str, work: Callable[[], int]) -> int:
+    """Run what a command line does; its errors become texts and exit statuses.
+
+    Args:
+        name: of the tool, in front of the texts.
+        work: returns the exit status.
+    """
+    try:
+        return work()
+    except EvaluationError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return EXIT_FAILED
+    except DetectureError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: interrupted; the same command goes on from here\n")
+        return EXIT_INTERRUPTED
 
 
 @contextmanager
@@ -48,22 +74,28 @@ def reserved_root(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def cells_to_run(cells: Sequence[Cell], root: Path) -> list[Cell]:
+def cells_to_run(
+    cells: Sequence[Cell], results: Sequence[CellResult], root: Path
+) -> list[tuple[Cell, CellResult]]:
     """Those that are not done and whose data is there, each folder once.
 
     Pictures that could not be scored are tried again.
+
+    Args:
+        cells: of a protocol.
+        results: where each stands, see `detecture.benchmark.cells.survey`.
+        root: of the benchmark.
     """
-    chosen: dict[Path, Cell] = {}
-    for cell in cells:
-        result = look_at(root, cell)
+    chosen: dict[Path, tuple[Cell, CellResult]] = {}
+    for cell, result in zip(cells, results, strict=True):
         is_done = result.state == "done" and not has_failed_pictures(result)
         if not is_done and not is_without_data(result):
-            chosen.setdefault(cell.folder(root), cell)
+            chosen.setdefault(cell.folder(root), (cell, result))
     return list(chosen.values())
 
 
 def run_cells(
-    cells: Sequence[Cell],
+    todo: Sequence[tuple[Cell, CellResult]],
     root: Path,
     launch: Callable[[Cell, Path], list[str]],
     environments: Sequence[dict[str, str]],
@@ -73,7 +105,7 @@ def run_cells(
     What came of each is in its folder afterwards, see `detecture.benchmark.cells.look_at`.
 
     Args:
-        cells: those to run, in this order.
+        todo: those to run, in this order, and where each stands.
         root: of the benchmark, reserved by the caller.
         launch: the command line that evaluates a cell into a folder.
         environments: see `run_jobs`.
@@ -82,11 +114,11 @@ def run_cells(
         KeyboardInterrupt: passed on; the processes have ended by then.
         EvaluationError: a folder or file cannot be written.
     """
+    cells = [cell for cell, _ in todo]
     jobs = [Job(folder, [launch(cell, folder)]) for cell in cells for folder in [cell.folder(root)]]
     totals = [pictures_of(cell) for cell in cells]
     # Of a stale cell nothing counts.
-    kept = [look_at(root, cell).state == "partial" for cell in cells]
-    before = sum(finished_pictures(root, c) for c, k in zip(cells, kept, strict=True) if k)
+    before = sum(finished_pictures(root, c) for c, result in todo if result.state == "partial")
 
     def watch(is_running: Callable[[], bool]) -> None:
         with tqdm(total=sum(totals) - before, unit="picture", file=sys.stderr) as bar:

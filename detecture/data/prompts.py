@@ -121,7 +121,7 @@ class PromptTemplate:
             ConfigError: a part is missing, unknown or malformed.
         """
         names = [field.name for field in fields(cls)]
-        _check_keys(parts, names, names, "prompt")
+        check_keys(parts, names, names, "prompt")
         return cls(**parts)
 
     @classmethod
@@ -143,7 +143,7 @@ class PromptTemplate:
         if not isinstance(values, dict):
             raise ConfigError(f"prompt file {path} must hold a mapping of keys to texts")
         required = [key for key in _YAML_KEYS if key not in _YAML_DEFAULTS]
-        _check_keys(values, list(_YAML_KEYS), required, f"prompt file {path}")
+        check_keys(values, list(_YAML_KEYS), required, f"prompt file {path}")
         try:
             return cls(**{_YAML_KEYS[key]: v for key, v in {**_YAML_DEFAULTS, **values}.items()})
         except ConfigError as error:
@@ -293,9 +293,14 @@ def parse_answer(text: str, max_regions: int = 10) -> list[str]:
     return descriptions
 
 
-def _check_keys(
+def check_keys(
     values: Mapping[str, Any], known: Sequence[str], required: Sequence[str], where: str
 ) -> None:
+    """Check the keys of a file of texts.
+
+    Raises:
+        ConfigError: one is unknown or missing; the text begins with `where`.
+    """
     for key in values:
         if key not in known:
             close = get_close_matches(str(key), known, n=1)

@@ -7,11 +7,11 @@ follows from what the method was told of the number of regions, and from nothing
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 
 import yaml
 
+from detecture.data.prompts import check_keys
 from detecture.errors import ConfigError
 
 _FOLDER = Path(__file__).parent / "wordings"
@@ -124,14 +124,7 @@ class Questions:
         if not isinstance(values, dict):
             raise ConfigError(f"question file {path} must hold a mapping of keys to texts")
         names = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in names:
-                close = get_close_matches(str(key), names, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"use {', '.join(names)}"
-                raise ConfigError(f"question file {path} has an unknown key {key!r}: {hint}")
-        missing = [name for name in names if name not in values]
-        if missing:
-            raise ConfigError(f"question file {path} lacks {', '.join(missing)}")
+        check_keys(values, names, names, f"question file {path}")
         try:
             return cls(**values)
         except ConfigError as error:

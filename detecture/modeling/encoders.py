@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,14 @@ class Encoders:
     def encode(self, images: Sequence[Tensor]) -> Encoding:
         """Both encodings of uint8 (3,H,W) pictures."""
         return Encoding(self.vision_features(images), self.image_features(images))
+
+    def encode_samples(self, samples: Sequence[dict[str, Any]]) -> Encoding:
+        """Of mapped dicts: what a single one brings as `encoding`, else both encodings anew."""
+        ready = [sample.get("encoding") for sample in samples]
+        if len(ready) == 1 and ready[0] is not None:
+            encoding: Encoding = ready[0]
+            return encoding
+        return self.encode([sample["image"] for sample in samples])
 
     def image_features(self, images: Sequence[Tensor]) -> ImageFeatures:
         """The segmenter's features; in the graph only where the segmenter trains."""

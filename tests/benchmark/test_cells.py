@@ -16,6 +16,7 @@ from detecture.benchmark.cells import (
     is_without_data,
     look_at,
     records_folder,
+    survey,
 )
 from detecture.benchmark.protocol import Cell, Method
 from detecture.benchmark.results import CellResult
@@ -35,6 +36,14 @@ def make_cell(tmp_path, dataset="synthetic_pair", limit=2, text="{}"):
     return Cell(method, "default", dataset, "regime", limit=limit)
 
 
+def standing(tmp_path, cells):
+    return list(zip(cells, survey(tmp_path, cells), strict=True))
+
+
+def to_run(tmp_path, cells):
+    return [cell for cell, _ in cells_to_run(cells, survey(tmp_path, cells), tmp_path)]
+
+
 def run_here(tmp_path, cell):
     overrides = [*cell.overrides(), "OUTPUT_DIR", str(cell.folder(tmp_path))]
     cfg = make_config(cell.config, overrides)
@@ -50,7 +59,7 @@ def test_a_cell_from_missing_to_stale(tmp_path):
     assert done.state == "done"
     assert done.summary["n_total"] == 2
     assert done.k_access == "regime"
-    assert cells_to_run([cell], tmp_path) == []
+    assert to_run(tmp_path, [cell]) == []
     # Another limit is another cell; another config is not.
     assert look_at(tmp_path, replace(cell, limit=3)).state == "missing"
     stale = look_at(tmp_path, make_cell(tmp_path, text="{DUSTBIN_LOGIT: -1.0}"))
@@ -69,7 +78,7 @@ def test_a_cell_that_was_cut_off_is_partial(tmp_path):
     partial = look_at(tmp_path, cell)
     assert (partial.state, partial.note) == ("partial", "1 of 2 pictures")
     assert partial.summary is None
-    assert cells_to_run([cell, cell], tmp_path) == [cell]
+    assert to_run(tmp_path, [cell, cell]) == [cell]
 
 
 def test_a_summary_without_its_records_is_not_done(tmp_path):
@@ -97,7 +106,7 @@ def test_a_summary_is_not_believed_unread(tmp_path, change, note):
     path.write_text(json.dumps(change(original)))
     found = look_at(tmp_path, cell)
     assert (found.state, found.note, found.summary) == ("partial", note, None)
-    assert cells_to_run([cell], tmp_path) == [cell]
+    assert to_run(tmp_path, [cell]) == [cell]
     run_here(tmp_path, cell)  # from the records, which are kept
     assert look_at(tmp_path, cell).summary == original
 
@@ -131,10 +140,10 @@ def test_pictures_that_failed_are_said_and_tried_again(tmp_path):
     assert found.state == "done"
     assert found.note.startswith("1 of 2 pictures failed and count 0 (synthetic_pair_")
     assert has_failed_pictures(found)
-    assert cells_to_run([cell], tmp_path) == [cell]
+    assert to_run(tmp_path, [cell]) == [cell]
     run_here(tmp_path, cell)
     assert look_at(tmp_path, cell).note == ""
-    assert cells_to_run([cell], tmp_path) == []
+    assert to_run(tmp_path, [cell]) == []
 
 
 def test_missing_data_and_broken_configs(tmp_path, monkeypatch):
@@ -142,7 +151,7 @@ def test_missing_data_and_broken_configs(tmp_path, monkeypatch):
     missing = look_at(tmp_path, make_cell(tmp_path, dataset="stld"))
     assert is_without_data(missing)
     assert "STLD" in missing.note
-    assert cells_to_run([make_cell(tmp_path, dataset="stld")], tmp_path) == []
+    assert to_run(tmp_path, [make_cell(tmp_path, dataset="stld")]) == []
     broken = look_at(tmp_path, make_cell(tmp_path, text="{DUSTBIN: 1}"))
     assert broken.state == "failed"
     assert "TEST.DUSTBIN" in broken.note
@@ -164,19 +173,19 @@ def test_a_broken_cell_fails_and_the_others_run(tmp_path):
 
     run_here(tmp_path, broken)  # an older success must not be shown for the failure
     (records_folder(tmp_path, broken) / "records.jsonl").unlink()
-    run_cells([broken, fine], tmp_path, launch, [{}, {}])
+    run_cells(standing(tmp_path, [broken, fine]), tmp_path, launch, [{}, {}])
     failed = look_at(tmp_path, broken)
     assert failed.state == "failed"
     assert "exit status 1: ValueError: no weights" in failed.note
     assert failed.summary is None
     assert look_at(tmp_path, fine).state == "done"
-    assert cells_to_run([broken, fine], tmp_path) == [broken]  # it is tried again
+    assert to_run(tmp_path, [broken, fine]) == [broken]  # it is tried again
 
 
 def test_variables_reach_the_process(tmp_path):
     cell = make_cell(tmp_path)
     text = "import os, sys; open(sys.argv[1] + '/seen', 'w').write(os.environ['DEVICE'])"
-    run_cells([cell], tmp_path, launch_text(text), [{"DEVICE": "3"}])
+    run_cells(standing(tmp_path, [cell]), tmp_path, launch_text(text), [{"DEVICE": "3"}])
     assert (cell.folder(tmp_path) / "seen").read_text() == "3"
 
 
@@ -192,7 +201,7 @@ def test_an_interrupt_ends_the_processes(tmp_path, monkeypatch):
     monkeypatch.setattr("detecture.benchmark.runner.time.sleep", interrupted)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_cells([cell], tmp_path, launch_text(text), [{}])
+        run_cells(standing(tmp_path, [cell]), tmp_path, launch_text(text), [{}])
     assert time.monotonic() - started < 30
     assert look_at(tmp_path, cell).state == "missing"  # not failed
 
@@ -216,7 +225,7 @@ def test_it_waits_for_a_process_that_an_earlier_runner_left(tmp_path):
     earlier.kill()
     earlier.wait()
     text = "import sys; print(open(sys.argv[1] + '/slow').read()); open(sys.argv[1] + '/ran', 'w')"
-    run_cells([cell], tmp_path, launch_text(text), [{}])
+    run_cells(standing(tmp_path, [cell]), tmp_path, launch_text(text), [{}])
     assert (cell.folder(tmp_path) / "ran").exists()  # not before the other one had ended
     assert look_at(tmp_path, cell).state == "missing"
 
@@ -260,7 +269,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     cell = make_cell(tmp_path)
     (tmp_path / "cells").write_text("a file where a folder is due")
     with pytest.raises(EvaluationError, match="cannot be written"):
-        run_cells([cell], tmp_path, launch_text("pass"), [{}])
+        run_cells(standing(tmp_path, [cell]), tmp_path, launch_text("pass"), [{}])
 
 
 def result(variant, state="done", score=0.5, headline="mIoU", **more):

@@ -1,11 +1,13 @@
 """The procedural data sets: endless by nature, three splits by seed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import count, islice
 from typing import Any, overload
 
 from detecture.d2 import DatasetCatalog, MetadataCatalog
-from detecture.data.synthetic import FIRST_EDITION
+from detecture.data.synthetic import FIRST_EDITION, plan_of
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,22 @@ class ProceduralRecords(Sequence[dict[str, Any]]):
         seed: of the data set.
         length: number of records.
         edition: of the generator.
+        fits: of K, and whether a part of the picture is unlabelled: the first pictures that fit
+            count; None: all do.
     """
 
     name: str
     seed: int
     length: int
     edition: int = FIRST_EDITION
+    fits: Callable[[int, bool], bool] | None = None
+
+    @cached_property
+    def _indices(self) -> Sequence[int]:
+        if self.fits is None:
+            return range(self.length)
+        fitting = (index for index in count() if self.fits(*plan_of(self.seed, index)))
+        return list(islice(fitting, self.length))
 
     def __len__(self) -> int:
         return self.length
@@ -33,12 +45,11 @@ class ProceduralRecords(Sequence[dict[str, Any]]):
     def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
     def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
         if isinstance(index, slice):
-            return [self._record(i) for i in range(*index.indices(self.length))]
-        # range does what a list does: negative indices, and IndexError beyond the end.
-        return self._record(range(self.length)[index])
+            return [self._record(i) for i in self._indices[index]]
+        return self._record(self._indices[index])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return map(self._record, range(self.length))
+        return map(self._record, self._indices)
 
     def __call__(self) -> "ProceduralRecords":
         """Itself: what a catalog calls to load the data set."""
@@ -68,16 +79,29 @@ SPLITS = {
 
 def register_synthetic_datasets() -> None:
     """Register `synthetic_train`, `synthetic_val` and `synthetic_test`; again does no harm."""
-    for name, records in SPLITS.items():
-        # Catalogs say "list", but need no more than a sequence: a million dicts would be waste.
-        loader: Any = records
-        if name not in DatasetCatalog.list():
-            DatasetCatalog.register(name, loader)
-        MetadataCatalog.get(name).set(
-            k_regime="autonomous",
-            subject="",
-            evaluator_type="texture",
-            mapper="SyntheticMapper",
-            seed=records.seed,
-            edition=records.edition,
-        )
+    for records in SPLITS.values():
+        register_procedural(records)
+
+
+def register_procedural(
+    records: ProceduralRecords, *, k_regime: str = "autonomous", subject: str = ""
+) -> None:
+    """Register a procedural data set under its name; again does no harm.
+
+    Args:
+        records: of the data set.
+        k_regime: see `register_texture_dataset`.
+        subject: likewise.
+    """
+    # Catalogs say "list", but need no more than a sequence: a million dicts would be waste.
+    loader: Any = records
+    if records.name not in DatasetCatalog.list():
+        DatasetCatalog.register(records.name, loader)
+    MetadataCatalog.get(records.name).set(
+        k_regime=k_regime,
+        subject=subject,
+        evaluator_type="texture",
+        mapper="SyntheticMapper",
+        seed=records.seed,
+        edition=records.edition,
+    )

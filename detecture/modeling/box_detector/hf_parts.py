@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.segmenter.hf_parts import LOAD_ERRORS, check_loaded, first_line
+from detecture.modeling.pretrained import LOAD_ERRORS, check_loaded, first_line
 from detecture.modeling.segmenter.structure import read_structure
 
 HUB_PAGE = "https://huggingface.co/IDEA-Research/grounding-dino-tiny"

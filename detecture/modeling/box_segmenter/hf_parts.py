@@ -8,13 +8,8 @@ import torch
 from transformers import AutoConfig, Sam3TrackerConfig, Sam3TrackerModel
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.segmenter.hf_parts import (
-    LOAD_ERRORS,
-    VIT_LAYER_NORM_EPS,
-    check_loaded,
-    first_line,
-    sam3_remedy,
-)
+from detecture.modeling.pretrained import LOAD_ERRORS, check_loaded, first_line
+from detecture.modeling.segmenter.hf_parts import VIT_LAYER_NORM_EPS, sam3_remedy
 from detecture.modeling.segmenter.structure import read_structure
 
 _FOLDER = Path(__file__).parent / "configs"

@@ -23,6 +23,7 @@ from detecture.modeling.describer.draw import DrawnRegions, draw_regions
 from detecture.modeling.describer.texture import TextureHint, is_readout
 from detecture.modeling.describer.views import paint_over, square
 from detecture.modeling.losses import weighted_cross_entropy
+from detecture.modeling.random_weights import seeded
 from detecture.modeling.vlm import Qwen3VL, build_vlm
 from detecture.modeling.vlm.types import Prefix
 
@@ -78,8 +79,7 @@ class Describer(nn.Module):
         vlm, texture = build_vlm(cfg), None
         if describer.TEXTURE:
             widths = checked_widths(describer.TEXTURE_WIDTHS)
-            with torch.random.fork_rng():
-                torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
+            with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
                 texture = TextureHint(widths, vlm.hidden_size)
         return {
             "vlm": vlm,

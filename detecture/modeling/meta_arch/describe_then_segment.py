@@ -18,6 +18,7 @@ from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import parse_answer
 from detecture.data.questions import Questions, load_questions
 from detecture.modeling.encoders import Encoders, Encoding
+from detecture.modeling.random_weights import seeded
 from detecture.modeling.region_channels import output_from_regions, resize_scores
 from detecture.modeling.segmenter import ImageFeatures, Segmenter, build_segmenter
 from detecture.modeling.vlm import Qwen3VL, build_vlm
@@ -85,8 +86,7 @@ class DescribeThenSegment(nn.Module):
                 )
         # As it comes: nothing beside its weights, and no word that it must put at line ends.
         vlm = build_vlm(cfg, train="none", seg_rows=None, stop_supervision="released")
-        with torch.random.fork_rng():
-            torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
+        with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
             segmenter = build_segmenter(cfg, with_text=True)
         return {
             "vlm": vlm,
@@ -116,7 +116,7 @@ class DescribeThenSegment(nn.Module):
         oracle = ["descriptions" in sample for sample in batched_inputs]
         if any(oracle) and not all(oracle):
             return [self([sample])[0] for sample in batched_inputs]
-        encoding = self._encode(batched_inputs)
+        encoding = self.encoders.encode_samples(batched_inputs)
         if all(oracle):
             texts = ["" for _ in batched_inputs]
             described = [list(sample["descriptions"]) for sample in batched_inputs]
@@ -167,10 +167,3 @@ class DescribeThenSegment(nn.Module):
         index_N = torch.full((len(phrases),), index, device=self.segmenter.device)
         logits_N1hw = self.segmenter.semantic_logits(features, index_N, prompt_NTD, mask_NT)
         return logits_N1hw[:, 0]
-
-    def _encode(self, samples: Sequence[dict[str, Any]]) -> Encoding:
-        ready = [sample.get("encoding") for sample in samples]
-        if len(ready) == 1 and ready[0] is not None:
-            encoding: Encoding = ready[0]
-            return encoding
-        return self.encoders.encode([sample["image"] for sample in samples])

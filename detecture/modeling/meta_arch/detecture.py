@@ -29,6 +29,7 @@ from detecture.modeling.losses import (
     weighted_cross_entropy,
 )
 from detecture.modeling.meta_arch.detecture_parts import LossWeights, RegionStates, prefixed
+from detecture.modeling.random_weights import seeded
 from detecture.modeling.refinement import Refinement
 from detecture.modeling.segmenter import Segmenter, build_segmenter
 from detecture.modeling.segmenter.structure import read_structure
@@ -92,8 +93,7 @@ class Detecture(nn.Module):
         vlm = build_vlm(cfg)
         # Frozen random weights are in no checkpoint: the seed alone must give them again.
         seed = cfg.MODEL.RANDOM_WEIGHTS_SEED
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             segmenter = build_segmenter(cfg)
         shape = HeadShape(vlm.hidden_size, segmenter.text_width, segmenter.width)
         head = build_head(cfg, shape)
@@ -350,7 +350,7 @@ class Detecture(nn.Module):
         Args:
             batched_inputs: mapped dicts; all with `descriptions`, or none.
         """
-        encoding = self._encode(batched_inputs)
+        encoding = self.encoders.encode_samples(batched_inputs)
         counts = [self._count_phrase(sample) for sample in batched_inputs]
         prefix = self.vlm.prefix(encoding.vision, counts)
         if "descriptions" in batched_inputs[0]:
@@ -382,10 +382,3 @@ class Detecture(nn.Module):
                 batched_inputs, per_picture, regions.descriptions, regions.texts, strict=True
             )
         ]
-
-    def _encode(self, samples: Sequence[dict[str, Any]]) -> Encoding:
-        ready = [sample.get("encoding") for sample in samples]
-        if len(ready) == 1 and ready[0] is not None:
-            encoding: Encoding = ready[0]
-            return encoding
-        return self.encoders.encode([sample["image"] for sample in samples])

@@ -9,8 +9,6 @@ Legend: R boxes, H, W size asked for, h, w size of SAM 3's masks.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +20,7 @@ from detecture.data.k_hint import KHint
 from detecture.errors import ConfigError, require_choice
 from detecture.modeling.box_detector import Detections, GroundingDino, normalize_phrase
 from detecture.modeling.box_segmenter import BoxExemplar, BoxPrompt, BoxSegmenter
+from detecture.modeling.random_weights import seeded
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -101,9 +100,9 @@ class GroundedSam3(nn.Module):
         require_choice("MODEL.GROUNDED_SAM3.BOX_MASKS", keys.BOX_MASKS, BOX_MASKS)
         phrase = normalize_phrase(keys.PHRASE)
         # Each part by the seed alone, whatever was built before it.
-        with _seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
+        with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
             detector = GroundingDino(cfg)
-        with _seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
+        with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
             if keys.VARIANT == "box":
                 segmenter: BoxSegmenter = BoxPrompt(cfg)
                 key, base = "MODEL.GROUNDED_SAM3.BOX_BASE", keys.BOX_BASE
@@ -171,10 +170,3 @@ class GroundedSam3(nn.Module):
         order = smallest_first(logits_RHW)
         soft_RHW = logits_RHW >= 0 if self.box_masks == "hard" else logits_RHW.sigmoid()
         return logits_of_probabilities(soft_RHW)[order], [labels[index] for index in order]
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

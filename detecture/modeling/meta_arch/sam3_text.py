@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.k_hint import KHint
 from detecture.errors import ConfigError, require_choice
+from detecture.modeling.random_weights import seeded
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -94,8 +95,7 @@ class Sam3Text(nn.Module):
         """
         settings = cfg.MODEL.SAM3_TEXT
         # Random weights are in no checkpoint: the seed alone must give them again.
-        with torch.random.fork_rng():
-            torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
+        with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
             segmenter = build_segmenter(
                 cfg, with_text=True, with_detector=settings.VARIANT == "proposals"
             )

@@ -16,6 +16,7 @@ from detecture.errors import ConfigError
 from detecture.modeling.describer.describer import checked_widths
 from detecture.modeling.describer.draw import draw_regions
 from detecture.modeling.describer.texture import CLASSES, TextureOdds, by_attribute
+from detecture.modeling.random_weights import seeded
 
 
 @META_ARCH_REGISTRY.register()
@@ -46,8 +47,7 @@ class TextureClassifier(nn.Module):
             CheckpointError: MODEL.DESCRIBER.TEXTURE_WEIGHTS cannot be read or does not fit.
         """
         describer = cfg.MODEL.DESCRIBER
-        with torch.random.fork_rng():
-            torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
+        with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
             texture = TextureOdds(checked_widths(describer.TEXTURE_WIDTHS))
         if describer.TEXTURE_WEIGHTS:
             texture.start_from(describer.TEXTURE_WEIGHTS)

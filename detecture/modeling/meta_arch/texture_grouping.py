@@ -25,6 +25,7 @@ from detecture.modeling.grouping.finder import Division, PictureFeatures, Region
 from detecture.modeling.grouping.net import GroupingNet
 from detecture.modeling.grouping.training import net_loss
 from detecture.modeling.header_check import check_header
+from detecture.modeling.random_weights import seeded
 
 
 @META_ARCH_REGISTRY.register()
@@ -76,8 +77,7 @@ class TextureGrouping(nn.Module):
         """
         grouping, loss = cfg.MODEL.GROUPING, cfg.LOSS.GROUPING
         _check(grouping)
-        with torch.random.fork_rng():
-            torch.manual_seed(cfg.MODEL.RANDOM_WEIGHTS_SEED)
+        with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
             net = GroupingNet(tuple(grouping.WIDTHS), grouping.CHANNELS, grouping.ATTENTION_BLOCKS)
             selector = CountSelector(cfg.MODEL.MAX_REGIONS)
         return {

@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from detecture.checkpoint.misfits import take_over
 from detecture.errors import CheckpointError, DetectureError
+from detecture.modeling.random_weights import seeded
 from detecture.modeling.sam2.name_map import meta_to_transformers
 from detecture.modeling.segmenter.meta_file import read_meta_file
 from detecture.modeling.segmenter.structure import read_structure
@@ -48,8 +47,7 @@ def build_sam2(base: str, structure: str, seed: int) -> Sam2Model:
         model = hf.load_pretrained(base)
     else:
         content = read_structure(structure, key="MODEL.TEXTURE_SAM.CONFIG", folder=_FOLDER)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             model = hf.random_model(content)
         if base:
             _load_meta_file(model, base)

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
-from safetensors import SafetensorError
+from huggingface_hub.errors import StrictDataclassError
 from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model
 
 from detecture.errors import CheckpointError, ConfigError
+from detecture.modeling.pretrained import LOAD_ERRORS, check_loaded, first_line
 
 __all__ = ["Sam2ImageProcessor", "load_pretrained", "random_model"]
 
@@ -17,17 +17,6 @@ _HUB_PAGE = "https://huggingface.co/facebook/sam2.1-hiera-small"
 
 # The weights on the hub are those of the video model, of which Sam2Model is a part.
 _MODEL_TYPES = ("sam2", "sam2_video")
-
-# What transformers raises for a folder or hub id that it cannot load, network errors included.
-_LOAD_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    HfHubHTTPError,
-    SafetensorError,
-    StrictDataclassError,
-)
 
 
 def random_model(structure: Mapping[str, Any]) -> Sam2Model:
@@ -57,23 +46,14 @@ def load_pretrained(base: str) -> Sam2Model:
         if (found := content.get("model_type")) not in _MODEL_TYPES:
             raise ValueError(f"it holds a model of type {found}." if found else "no config.json.")
         model, info = Sam2Model.from_pretrained(base, dtype=torch.float32, output_loading_info=True)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise CheckpointError(_remedy(base, error)) from error
-    faults = [
-        f"{kind.split('_')[0]}: {', '.join(sorted(map(str, info[kind])))}"
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        if info.get(kind)
-    ]
-    if faults:
-        raise CheckpointError(
-            f"the weights in {base} (MODEL.TEXTURE_SAM.BASE) are not those of SAM 2 "
-            f"({'; '.join(faults)})"
-        )
+    check_loaded(info, f"{base} (MODEL.TEXTURE_SAM.BASE)", "SAM 2")
     return model
 
 
 def _remedy(base: str, error: BaseException) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = first_line(error)
     if Path(base).is_dir():
         return (
             f"folder {base} (MODEL.TEXTURE_SAM.BASE) cannot be loaded as SAM 2: {reason} It must "

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
-from safetensors import SafetensorError
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, Sam3Config
 from transformers.masking_utils import create_bidirectional_mask
@@ -29,23 +28,13 @@ from transformers.models.sam3.modeling_sam3 import (
 )
 
 from detecture.errors import CheckpointError, ConfigError
+from detecture.modeling.pretrained import LOAD_ERRORS, check_loaded, first_line
 from detecture.modeling.segmenter.interface import Tokenizer
 
 LICENCE_PAGE = "https://huggingface.co/facebook/sam3"
 
 # What Meta trained with; transformers' default is 1e-6.
 VIT_LAYER_NORM_EPS = 1e-5
-
-# What transformers raises for a folder or hub id that it cannot load, network errors included.
-LOAD_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    HfHubHTTPError,
-    SafetensorError,
-    StrictDataclassError,
-)
 
 # The letters alone of a byte-level vocabulary are 512.
 _LEAST_VOCABULARY = 256
@@ -175,28 +164,6 @@ def load_pretrained(base: str, *, with_text: bool, with_detector: bool = False) 
     return parts
 
 
-def check_loaded(info: Mapping[str, Any], base: str, kind: str) -> None:
-    """Refuse weights that did not all find their place: transformers would only log it.
-
-    Args:
-        info: what `from_pretrained(output_loading_info=True)` tells.
-        base: where the weights are.
-        kind: what they should have been.
-
-    Raises:
-        CheckpointError: weights are missing, left over or of another shape; all are named.
-    """
-    faults = [
-        f"{name.split('_')[0]}: {', '.join(sorted(map(str, info[name])))}"
-        for name in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        if info.get(name)
-    ]
-    if faults:
-        raise CheckpointError(
-            f"the weights in {base} are not those of {kind} ({'; '.join(faults)})"
-        )
-
-
 def load_tokenizer(source: str, context_length: int) -> Tokenizer:
     """The tokenizer of a hub id or folder; phrases are padded or cut to `context_length`.
 
@@ -270,11 +237,6 @@ def restore_buffers(module: nn.Module, device: torch.device) -> None:
             length = part._buffers["position_ids"]
             if length is not None:
                 part.position_ids = torch.arange(length.shape[-1], device=device).expand((1, -1))
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def sam3_remedy(base: str, error: BaseException, key: str = "MODEL.SEGMENTER.BASE") -> str:

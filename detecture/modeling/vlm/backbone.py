@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from detecture.errors import CheckpointError, ConfigError
+from detecture.modeling.random_weights import seeded
 from detecture.modeling.vlm import tokenizer as small
 
 if TYPE_CHECKING:
@@ -73,8 +74,7 @@ def random_backbone(config: str, seed: int = 0, dtype: str = "float32") -> Backb
             f"MODEL.VLM.CONFIG {config}: vocab_size {model_config.text_config.vocab_size} is too "
             f"small; the tokenizer needs more than {len(tokenizer)}"
         )
-    with torch.random.fork_rng(), _no_foreign_patches():
-        torch.manual_seed(seed)
+    with seeded(seed), _no_foreign_patches():
         try:
             model = Qwen3VLForConditionalGeneration(model_config).to(DTYPES[dtype])
         except (TypeError, ValueError, AttributeError) as error:

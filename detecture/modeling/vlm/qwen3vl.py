@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from detecture.d2 import CfgNode, configurable
 from detecture.data.prompts import PromptTemplate
 from detecture.errors import CheckpointError, require_choice
+from detecture.modeling.random_weights import seeded
 from detecture.modeling.region_attention import (
     RegionBlocks,
     additive_mask,
@@ -109,8 +110,7 @@ class Qwen3VL(nn.Module):
         self.chat = Chat(backbone.tokenizer, prompts, stop_supervision)
 
         self.model = backbone.model
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             if train == "lora":
                 add_lora(self.model, lora_rank, lora_alpha, lora_dropout)
             if seg_rows is not None:
