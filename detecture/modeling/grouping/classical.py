@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage, signal
+from scipy import fft, ndimage
 from skimage.color import rgb2lab
 from skimage.filters import gabor_kernel
 
@@ -64,6 +64,8 @@ class ClassicalFeatures:
         self.smoothing = smoothing
         angles = np.pi * np.arange(orientations) / orientations
         self.kernels = [gabor_kernel(1 / w, theta=a) for w in wavelengths for a in angles]
+        # Of the last size alone, 20 MB; one tuple, as two threads may ask for two sizes.
+        self._last_spectra: tuple[tuple[int, ...], list[np.ndarray]] = ((), [])
 
     def __call__(self, image: np.ndarray) -> FeatureFamilies:
         """Features of a picture, uint8 (H,W,3)."""
@@ -83,13 +85,34 @@ class ClassicalFeatures:
 
     def _gabor_energy(self, lightness: np.ndarray) -> list[np.ndarray]:
         """Smoothed magnitude of every filter's response; list of (h,w)."""
-        centred = lightness - lightness.mean()
-        energies = []
-        for kernel in self.kernels:
-            pad_h, pad_w = kernel.shape[0] // 2, kernel.shape[1] // 2
-            padded = np.pad(centred, ((pad_h, pad_h), (pad_w, pad_w)), mode="symmetric")
-            energies.append(self._smooth(np.abs(signal.fftconvolve(padded, kernel, mode="valid"))))
-        return energies
+        height, width = lightness.shape
+        # All filters see the picture mirrored by as much as the widest needs: it is transformed
+        # once, and the filters once for all pictures of a size.
+        reach = max(side // 2 for kernel in self.kernels for side in kernel.shape)
+        padded = np.pad(lightness - lightness.mean(), reach, mode="symmetric")
+        shape = tuple(fft.next_fast_len(side) for side in padded.shape)
+        spectrum = fft.fft2(padded, shape)
+        responses = (fft.ifft2(spectrum * filter_) for filter_ in self._spectra(shape))
+        return [
+            self._smooth(np.abs(response[reach : reach + height, reach : reach + width]))
+            for response in responses
+        ]
+
+    def _spectra(self, shape: tuple[int, ...]) -> list[np.ndarray]:
+        """Transforms of the filters, centred at the origin, for pictures padded to `shape`."""
+        last, spectra = self._last_spectra
+        if last != shape:
+            spectra = [_spectrum(kernel, shape) for kernel in self.kernels]
+            self._last_spectra = (shape, spectra)
+        return spectra
+
+
+def _spectrum(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    plane = np.zeros(shape, kernel.dtype)
+    plane[: kernel.shape[0], : kernel.shape[1]] = kernel
+    shift = (-(kernel.shape[0] // 2), -(kernel.shape[1] // 2))
+    spectrum: np.ndarray = fft.fft2(np.roll(plane, shift, axis=(0, 1)))
+    return spectrum
 
 
 def resize_longer(image: np.ndarray, side: int) -> np.ndarray:

@@ -5,10 +5,11 @@ embedding channels, F classical features, K regions.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn import functional
 
@@ -103,7 +104,7 @@ class RegionFinder:
         grid = (-(-height // STRIDE), -(-width // STRIDE))
         pixels_13hw = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255.0
         embedding_NC = self._embed(pixels_13hw, grid).numpy().astype(np.float64)
-        with threadpool_limits(limits=1):
+        with _thread_pools().limit(limits=1):
             classical_NF = self._classical(picture, grid)
         rows, columns = np.indices(grid)
         position_N2 = np.stack([rows.ravel(), columns.ravel()], axis=1) / max(grid)
@@ -165,7 +166,7 @@ class RegionFinder:
             points: see `points`.
             count: K.
         """
-        with threadpool_limits(limits=1):
+        with _thread_pools().limit(limits=1):
             return Division(*consensus(fit_mixtures(points, count, self.starts)))
 
     def scores(self, features: PictureFeatures, division: Division) -> Tensor:
@@ -179,3 +180,9 @@ class RegionFinder:
         return guided_filter(
             features.guide_1hw, scores_Khw, self.filter_radius, self.filter_epsilon
         )
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """Those of the libraries that are loaded; to look for them takes 5 ms."""
+    return ThreadpoolController()

@@ -4,7 +4,8 @@ The shared covariance discounts directions, such as shading, in which all region
 covariance for each region is worse than K-means (measured).
 
 Legend: N points, n points that starts are compared on, F features, K regions, M mixtures, S starts,
-B batch of M or M*S.
+B batch of M or M*S. Shares of points are kept as (B,K,N): torch's softmax over the last of (B,N,K)
+is ten times slower where K is small.
 """
 
 from collections.abc import Sequence
@@ -39,16 +40,21 @@ def refine(points_BNF: Tensor, posterior_BNK: Tensor, steps: int = _STEPS) -> Te
     Returns:
         Posteriors (B,N,K).
     """
+    return _refine(points_BNF, posterior_BNK.mT.contiguous(), steps).mT
+
+
+def _refine(points_BNF: Tensor, posterior_BKN: Tensor, steps: int = _STEPS) -> Tensor:
     centred_BNF = points_BNF - points_BNF.mean(dim=-2, keepdim=True)
+    centred_BFN = centred_BNF.mT.contiguous()
     total_BFF = _covariance(centred_BNF)
     for _ in range(steps):
-        slope_BFK, bias_BK, _ = _maximise(centred_BNF, total_BFF, posterior_BNK)
-        updated_BNK = torch.softmax(centred_BNF @ slope_BFK + bias_BK[..., None, :], dim=-1)
-        change = (updated_BNK - posterior_BNK).abs().mean()
-        posterior_BNK = updated_BNK
+        slope_BKF, bias_BK, _ = _maximise(centred_BNF, total_BFF, posterior_BKN)
+        updated_BKN = torch.softmax(slope_BKF @ centred_BFN + bias_BK[..., None], dim=-2)
+        change = (updated_BKN - posterior_BKN).abs().mean()
+        posterior_BKN = updated_BKN
         if change < _LEAST_CHANGE:
             break
-    return posterior_BNK
+    return posterior_BKN
 
 
 def _covariance(centred_BNF: Tensor) -> Tensor:
@@ -61,15 +67,15 @@ def _covariance(centred_BNF: Tensor) -> Tensor:
 
 
 def _maximise(
-    centred_BNF: Tensor, total_BFF: Tensor, posterior_BNK: Tensor
+    centred_BNF: Tensor, total_BFF: Tensor, posterior_BKN: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Best mixture for given posteriors: log odds are points @ slope (B,F,K) + bias (B,K).
+    """Best mixture for given posteriors: log odds are slope (B,K,F) @ points + bias (B,K).
 
     Returns:
         Slope, bias, and half the log determinant of the covariance within (B).
     """
-    weight_BK = posterior_BNK.mean(dim=-2)
-    sums_BKF = posterior_BNK.mT @ centred_BNF / centred_BNF.shape[-2]
+    weight_BK = posterior_BKN.mean(dim=-1)
+    sums_BKF = posterior_BKN @ centred_BNF / centred_BNF.shape[-2]
     means_BKF = sums_BKF / (weight_BK + _TINY)[..., None]
     within_BFF = total_BFF - sums_BKF.mT @ means_BKF
     factor_BFF, failed_B = torch.linalg.cholesky_ex(within_BFF)
@@ -78,10 +84,10 @@ def _maximise(
         eye_FF = torch.eye(within_BFF.shape[-1], dtype=lift_B.dtype, device=lift_B.device)
         lifted_BFF = within_BFF + (failed_B > 0)[..., None, None] * lift_B[..., None, None] * eye_FF
         factor_BFF = torch.linalg.cholesky(lifted_BFF)
-    slope_BFK = torch.cholesky_solve(means_BKF.mT, factor_BFF)
-    bias_BK = torch.log(weight_BK + _TINY) - 0.5 * (means_BKF.mT * slope_BFK).sum(dim=-2)
+    slope_BKF = torch.cholesky_solve(means_BKF.mT, factor_BFF).mT
+    bias_BK = torch.log(weight_BK + _TINY) - 0.5 * (means_BKF * slope_BKF).sum(dim=-1)
     half_B = factor_BFF.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
-    return slope_BFK, bias_BK, half_B
+    return slope_BKF, bias_BK, half_B
 
 
 def principal_components(points_NF: np.ndarray, count: int) -> np.ndarray:
@@ -125,16 +131,16 @@ def fit_mixtures(
     seen_BnF = many_BnF.clone()
     # Every second start sees all directions alike: regions may lie apart in a weak one.
     seen_BnF[1::2] = _whitened(few_BnF).repeat_interleave(starts, dim=0)[1::2]
-    posterior_BnK = refine(many_BnF, _kmeans(seen_BnF, possible, generator))
+    posterior_BKn = _refine(many_BnF, _kmeans(seen_BnF, possible, generator))
     total_BFF = _covariance(many_BnF - many_BnF.mean(dim=1, keepdim=True))
-    slope_BFK, bias_BK, half_B = _maximise(many_BnF, total_BFF, posterior_BnK)
-    odds_BnK = many_BnF @ slope_BFK + bias_BK[:, None]
+    slope_BKF, bias_BK, half_B = _maximise(many_BnF, total_BFF, posterior_BKn)
+    odds_BKn = slope_BKF @ many_BnF.mT + bias_BK[..., None]
     # Up to what all starts of a mixture share, the mean log likelihood of a point.
-    likelihood_MS = (odds_BnK.logsumexp(dim=2).mean(dim=1) - half_B).reshape(-1, starts)
+    likelihood_MS = (odds_BKn.logsumexp(dim=1).mean(dim=1) - half_B).reshape(-1, starts)
     best_M = likelihood_MS.argmax(dim=1) + starts * torch.arange(len(padded))
-    odds_MNK = points_BNF @ slope_BFK[best_M] + bias_BK[best_M][:, None]
-    fitted_MNK = refine(points_BNF, torch.softmax(odds_MNK, dim=2), _FINAL_STEPS)
-    posterior_MNK[..., :possible] = fitted_MNK.numpy()
+    odds_MKN = slope_BKF[best_M] @ points_BNF.mT + bias_BK[best_M][..., None]
+    fitted_MKN = _refine(points_BNF, torch.softmax(odds_MKN, dim=1), _FINAL_STEPS)
+    posterior_MNK[..., :possible] = fitted_MKN.mT.numpy()
     return posterior_MNK
 
 
@@ -146,7 +152,7 @@ def _whitened(points_BnF: Tensor) -> Tensor:
 
 
 def _kmeans(points_BnF: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Hard shares (B,n,K) after a few steps of K-means from seeds that lie apart."""
+    """Hard shares (B,K,n) after a few steps of K-means from seeds that lie apart."""
     batch = torch.arange(len(points_BnF))
     first_B = torch.randint(points_BnF.shape[1], (len(points_BnF),), generator=generator)
     seeds = [points_BnF[batch, first_B]]
@@ -157,13 +163,16 @@ def _kmeans(points_BnF: Tensor, count: int, generator: torch.Generator) -> Tenso
         chosen_B = torch.multinomial(nearest_Bn + _TINY, 1, generator=generator)[:, 0]
         seeds.append(points_BnF[batch, chosen_B])
     means_BKF = torch.stack(seeds, dim=1)
+    points_BFn = points_BnF.mT.contiguous()
+    numbers_K1 = torch.arange(count)[:, None]
     for _ in range(_KMEANS_STEPS):
         bias_BK = -0.5 * means_BKF.square().sum(dim=2)
-        winner_Bn = (points_BnF @ means_BKF.mT + bias_BK[:, None]).argmax(dim=2)
-        shares_BnK = torch.nn.functional.one_hot(winner_Bn, count).to(points_BnF.dtype)
-        sums_BKF = shares_BnK.mT @ points_BnF
-        means_BKF = sums_BKF / shares_BnK.sum(dim=1).clamp(min=1.0)[..., None]
-    return shares_BnK
+        # Ten times faster than argmax over this dimension, and the first of equals too.
+        winner_Bn = (means_BKF @ points_BFn + bias_BK[..., None]).max(dim=1).indices
+        shares_BKn = (winner_Bn[:, None] == numbers_K1).to(points_BnF.dtype)
+        sums_BKF = shares_BKn @ points_BnF
+        means_BKF = sums_BKF / shares_BKn.sum(dim=2).clamp(min=1.0)[..., None]
+    return shares_BKn
 
 
 def consensus(posteriors_MNK: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, float]:
