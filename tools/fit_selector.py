@@ -72,11 +72,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fingerprint(model: TextureGrouping, settings: str) -> str:
-    """What the evidence depends on: the net's weights, the pictures, how regions are found."""
+    """What the evidence depends on: the nets' weights, the pictures, how regions are found."""
     digest = hashlib.sha256(settings.encode())
-    for name, parameter in model.net.named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().numpy().tobytes())
+    for net in model.finder.nets:
+        for name, parameter in net.named_parameters():
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 

@@ -7,13 +7,16 @@
       --output texture_grouping.safetensors
 
 The parts' tensors are joined, stored as float16, and must fit the config's model exactly. The
-header says which files they came from, by SHA-256. Overrides (KEY VALUE ..) stand at the end.
+header says which files they came from, by SHA-256. `--more-nets` adds the nets of further
+checkpoints of a grouping net, where MODEL.GROUPING.NETS is more than 1. Overrides (KEY VALUE ..)
+stand at the end.
 Exit status: 0 done, 2 wrong input.
 """
 
 import argparse
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--config-file", required=True, help="of the model")
     parser.add_argument("--parts", nargs="+", required=True, type=Path, help="checkpoints to join")
+    parser.add_argument("--more-nets", nargs="*", default=[], type=Path, help="with further nets")
     parser.add_argument("--output", required=True, type=Path, help="file to write")
     parser.add_argument("--opts", nargs="*", default=[], help="config overrides, KEY VALUE ...")
     args = parser.parse_args(argv)
     try:
-        content = package(args.config_file, args.parts, args.opts)
+        content = package(args.config_file, args.parts, args.opts, args.more_nets)
         write_atomic(args.output, lambda file: file.write(content))
     except DetectureError as error:
         print(f"package_model: {error}", file=sys.stderr)
@@ -50,8 +54,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def package(config_file: str, parts: list[Path], overrides: list[str]) -> bytes:
+def package(
+    config_file: str, parts: list[Path], overrides: list[str], more_nets: Sequence[Path] = ()
+) -> bytes:
     """The content of the joined file.
+
+    Args:
+        config_file: of the model.
+        parts: checkpoints whose tensors are joined.
+        overrides: of the config.
+        more_nets: checkpoints of which the net alone is taken, as a further one.
 
     Raises:
         CheckpointError: two parts hold one tensor, or together they do not fit the model.
@@ -59,8 +71,12 @@ def package(config_file: str, parts: list[Path], overrides: list[str]) -> bytes:
     cfg = make_config(config_file, overrides)
     tensors: dict[str, torch.Tensor] = {}
     sources: list[dict[str, Any]] = []
-    for part in parts:
+    taken = [(part, *read_weights(part)) for part in parts]
+    for number, part in enumerate(more_nets):
         found, header = read_weights(part)
+        net = {name.removeprefix("net."): t for name, t in found.items() if name.startswith("net.")}
+        taken.append((part, {f"more_nets.{number}.{name}": t for name, t in net.items()}, header))
+    for part, found, header in taken:
         if twice := sorted(set(found) & set(tensors)):
             raise CheckpointError(f"{part}: holds tensors of an earlier part: {', '.join(twice)}")
         tensors |= found

@@ -15,6 +15,9 @@ def add_grouping_keys(cfg: CfgNode) -> None:
     cfg.MODEL.GROUPING.CHANNELS = 48
     # Transformer blocks at stride 16.
     cfg.MODEL.GROUPING.ATTENTION_BLOCKS = 2
+    # Nets of this form, each trained by itself; tools/package_model.py joins them. The scales below
+    # are dealt out to them.
+    cfg.MODEL.GROUPING.NETS = 1
 
     # ---- how it finds regions, and whether it describes them --------------------------------
     # Longer side in pixels that a picture is resized to before anything else.

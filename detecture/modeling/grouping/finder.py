@@ -4,6 +4,7 @@ Legend: H, W picture size; h, w working size; g, v grid of cells (h/4, w/4); N =
 embedding channels, F classical features, K regions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -24,7 +25,7 @@ class PictureFeatures:
     """What regions are found by, without their number.
 
     Attributes:
-        embedding_NC: of the net, of unit length, averaged over views.
+        embedding_NC: of the nets side by side, of unit length, averaged over views.
         classical_NF: weighted and scaled to a total variance of 1; F = 0 where they are not used.
         position_N2: row and column, -0.5..0.5 along the longer side.
         grid: g and v.
@@ -56,7 +57,7 @@ class RegionFinder:
 
     def __init__(
         self,
-        net: GroupingNet,
+        nets: Sequence[GroupingNet],
         classical: ClassicalFeatures,
         *,
         scales: tuple[float, ...] = (1.0, 1.25),
@@ -72,9 +73,10 @@ class RegionFinder:
         """Keep the parts; there is one mixture for each classical weight and number of components.
 
         Args:
-            net: embeds pixels.
+            nets: embed pixels; of one form, each trained by itself.
             classical: its `working_size` is that of all.
-            scales: of the views that embeddings are averaged over.
+            scales: of the views that embeddings are averaged over; dealt out to the nets in turn,
+                so that several nets take no longer than one.
             flip: every view is also shown mirrored.
             classical_weights: of the classical features beside the embedding, one mixture each; 0
                 leaves them out.
@@ -84,7 +86,7 @@ class RegionFinder:
             filter_radius, filter_epsilon: of the guided filter, at working size.
             use_net: False leaves the embeddings out, for comparison.
         """
-        self.net = net
+        self.nets = tuple(nets)
         self.classical = classical
         self.scales = scales
         self.flip = flip
@@ -117,22 +119,24 @@ class RegionFinder:
         )
 
     def _embed(self, pixels_13hw: Tensor, grid: tuple[int, int]) -> Tensor:
-        device = self.net.out.weight.device
-        total_1Cgv = torch.zeros(1, self.net.channels, *grid)
+        device = self.nets[0].out.weight.device
+        totals = [torch.zeros(1, net.channels, *grid) for net in self.nets]
         if not self.use_net:
-            return total_1Cgv[0].flatten(1).T
-        for scale in self.scales:
+            return torch.cat(totals, dim=1)[0].flatten(1).T
+        for number, scale in enumerate(self.scales):
+            net, total_1Cgv = self.nets[number % len(totals)], totals[number % len(totals)]
             size = [max(16, round(side * scale)) for side in pixels_13hw.shape[2:]]
             view = pixels_13hw
             if size != list(pixels_13hw.shape[2:]):
                 view = functional.interpolate(view, size, mode="bilinear", antialias=True)
             view = view.to(device).contiguous(memory_format=torch.channels_last)
-            embedded = [self.net(view)]
+            embedded = [net(view)]
             if self.flip:
-                embedded.append(self.net(view.flip(3)).flip(3))
+                embedded.append(net(view.flip(3)).flip(3))
             for one in embedded:
                 total_1Cgv += functional.interpolate(one, grid, mode="bilinear").cpu()
-        return functional.normalize(total_1Cgv, dim=1)[0].flatten(1).T
+        unit = [functional.normalize(total, dim=1) for total in totals]
+        return (torch.cat(unit, dim=1) / len(unit) ** 0.5)[0].flatten(1).T
 
     def _classical(self, picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
         if not any(self.classical_weights):

@@ -7,6 +7,7 @@ regions where it is unknown; the describer writes a sentence for each region tha
 Legend: H, W picture size; h, w working size; K regions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class TextureGrouping(nn.Module):
         *,
         net: GroupingNet,
         selector: CountSelector,
+        more_nets: Sequence[GroupingNet] = (),
         describer: Describer | None = None,
         finder_settings: dict[str, Any] | None = None,
         working_size: int = 256,
@@ -49,6 +51,7 @@ class TextureGrouping(nn.Module):
         Args:
             net: embeds pixels.
             selector: chooses the number of regions.
+            more_nets: see `RegionFinder`; with any, nothing trains here.
             describer: writes the sentences; None: they stay empty.
             finder_settings: of `RegionFinder`.
             working_size: longer side in pixels that pictures are resized to.
@@ -57,10 +60,11 @@ class TextureGrouping(nn.Module):
         """
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
+        self.more_nets = nn.ModuleList(more_nets).to(memory_format=torch.channels_last)
         self.selector = selector.requires_grad_(False)
         self.describer = None if describer is None else describer.requires_grad_(False)
         classical = ClassicalFeatures(working_size)
-        self.finder = RegionFinder(self.net, classical, **(finder_settings or {}))
+        self.finder = RegionFinder((net, *more_nets), classical, **(finder_settings or {}))
         self.loss_settings = loss_settings or {
             "pixels": 160,
             "temperature": 0.1,
@@ -78,11 +82,14 @@ class TextureGrouping(nn.Module):
         grouping, loss = cfg.MODEL.GROUPING, cfg.LOSS.GROUPING
         _check(grouping)
         with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
-            net = GroupingNet(tuple(grouping.WIDTHS), grouping.CHANNELS, grouping.ATTENTION_BLOCKS)
+            shape = (tuple(grouping.WIDTHS), grouping.CHANNELS, grouping.ATTENTION_BLOCKS)
+            net = GroupingNet(*shape)
             selector = CountSelector(cfg.MODEL.MAX_REGIONS)
+            more_nets = [GroupingNet(*shape) for _ in range(1, grouping.NETS)]
         return {
             "net": net,
             "selector": selector,
+            "more_nets": more_nets,
             "describer": Describer(cfg) if grouping.DESCRIBE else None,
             "finder_settings": {
                 "scales": tuple(grouping.SCALES),
@@ -109,6 +116,8 @@ class TextureGrouping(nn.Module):
     def checkpoint_state(self) -> dict[str, Tensor]:
         """All that is learnt in some stage, by name."""
         state = {f"net.{name}": p.detach() for name, p in self.net.named_parameters()}
+        more = self.more_nets.named_parameters()
+        state |= {f"more_nets.{name}": p.detach() for name, p in more}
         state |= {f"selector.{name}": p.detach() for name, p in self.selector.named_parameters()}
         if self.describer is not None:
             for named in self.describer.parameters_by_group().values():
@@ -157,6 +166,10 @@ class TextureGrouping(nn.Module):
             `{"loss_grouping"}` (scalar), or a list of standard outputs.
         """
         if self.training:
+            if self.more_nets:
+                raise ConfigError(
+                    "MODEL.GROUPING.NETS: nets are trained one at a time; set it to 1"
+                )
             return {"loss_grouping": net_loss(self.net, batched_inputs, **self.loss_settings)}
         return [self._answer(sample) for sample in batched_inputs]
 
@@ -223,6 +236,11 @@ def _as_array(sample: dict[str, Any]) -> np.ndarray:
 def _check(grouping: CfgNode) -> None:
     if grouping.WORKING_SIZE < 16:
         raise ConfigError(f"MODEL.GROUPING.WORKING_SIZE {grouping.WORKING_SIZE}: at least 16")
+    if not 1 <= grouping.NETS <= len(grouping.SCALES):
+        raise ConfigError(
+            f"MODEL.GROUPING.NETS {grouping.NETS}: 1 to {len(grouping.SCALES)}, as many as there "
+            "are MODEL.GROUPING.SCALES"
+        )
     if grouping.STARTS < 1:
         raise ConfigError(f"MODEL.GROUPING.STARTS {grouping.STARTS}: at least 1")
     for name in ("SCALES", "CLASSICAL_WEIGHTS", "COMPONENTS"):

@@ -17,7 +17,7 @@ def finder():
     torch.manual_seed(0)
     net = GroupingNet((8, 8, 16, 16), channels=8, attention_blocks=1).eval()
     return RegionFinder(
-        net, ClassicalFeatures(64), classical_weights=(0.5, 1.0), components=(6,), starts=12
+        [net], ClassicalFeatures(64), classical_weights=(0.5, 1.0), components=(6,), starts=12
     )
 
 
@@ -52,6 +52,20 @@ def test_halves_are_found(finder):
     assert labels.shape == (48, 64)
     left, right = labels[:, :24].float().mean(), labels[:, 40:].float().mean()
     assert abs(left - right) > 0.9
+
+
+def test_several_nets_share_the_scales():
+    torch.manual_seed(1)
+    one, other = (GroupingNet((8, 8, 16, 16), channels=8, attention_blocks=1) for _ in range(2))
+    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+
+    def embed(nets, scales):
+        return RegionFinder(nets, ClassicalFeatures(64), scales=scales).encode(picture).embedding_NC
+
+    both = embed([one, other], (1.0, 1.25))
+    apart = np.concatenate([embed([one], (1.0,)), embed([other], (1.25,))], axis=1)
+    assert both == pytest.approx(apart / np.sqrt(2.0), abs=1e-6)
+    assert np.linalg.norm(both, axis=1) == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])

@@ -109,7 +109,14 @@ def test_regions_are_described(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("WORKING_SIZE", "2"), ("SCALES", "()"), ("COMPONENTS", "(0,)"), ("STARTS", "0")],
+    [
+        ("WORKING_SIZE", "2"),
+        ("SCALES", "()"),
+        ("COMPONENTS", "(0,)"),
+        ("STARTS", "0"),
+        ("NETS", "0"),
+        ("NETS", "2"),  # SMALL has one scale
+    ],
 )
 def test_wrong_settings(key, value):
     with pytest.raises(ConfigError, match=key):
@@ -179,6 +186,35 @@ def test_parts_are_joined(tmp_path):
     model.load_checkpoint_state(tensors)
     assert _tool("package_model").main([*arguments, "--parts", parts[0], parts[0]]) == 2
     assert _tool("package_model").main([*arguments, "--parts", parts[0]]) == 2
+
+
+def test_nets_are_joined_after_they_were_trained_one_by_one(tmp_path):
+    from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
+
+    two = ["MODEL.GROUPING.SCALES", "(1.0, 1.25)", "MODEL.GROUPING.NETS", "2"]
+    states = [build("MODEL.RANDOM_WEIGHTS_SEED", str(s)).checkpoint_state() for s in (1, 2)]
+    files = [tmp_path / "one.safetensors", tmp_path / "other.safetensors"]
+    for file, state in zip(files, states, strict=True):
+        file.write_bytes(pack_weights(state, make_header("", {})))
+    config, output = tmp_path / "model.yaml", tmp_path / "joined.safetensors"
+    config.write_text("{}\n")
+    arguments = ["--config-file", str(config), "--output", str(output), "--parts", str(files[0])]
+    arguments += ["--opts", *MUTE, *two]
+    assert _tool("package_model").main([*arguments, "--more-nets", str(files[1])]) == 0
+    tensors, header = read_weights(output)
+    assert len(header["parts"]) == 2
+    for name, tensor in states[0].items():
+        assert torch.equal(tensors[name], tensor.half())
+        if name.startswith("net."):
+            other = tensors[f"more_nets.0.{name.removeprefix('net.')}"]
+            assert torch.equal(other, states[1][name].half())
+    model = build(*two)
+    model.load_checkpoint_state(tensors)
+    (output_two,) = model([sample(count=2)])
+    assert output_two["sem_seg"].isfinite().all()
+    with pytest.raises(ConfigError, match="one at a time"):
+        model.train()([sample(count=2)])
+    assert _tool("package_model").main(arguments) == 2
 
 
 def test_a_shipped_file_that_is_not_there():
