@@ -4,8 +4,9 @@
   python tools/build_model.py --output output/recipes
 
 Stages, each named like its config in configs/recipes: the grouping net, the same with larger
-pictures, and with regions that vary coarsely; the selector of the number of regions; the describer,
-a look at textures that learns by itself what they are, the two together; then the joined file.
+pictures, with regions that vary coarsely, and with both still more, which makes a second net beside
+the one before; the selector of the number of regions; the describer, a look at textures that learns
+by itself what they are, the two together; then the joined file.
 A stage that is finished is not run again; one that was killed goes on where it stopped. Exit
 status: 0 done, otherwise that of the stage that failed.
 """
@@ -80,23 +81,36 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
     described = train(
         "describer_texture", look, trained("describer_nouns"), after="describer", ordinal=2
     )
-    selector = stage(
-        *("fit_selector.py", "selector", "selector.safetensors", ["--pictures", str(pictures)]),
-        *("SEED", seed, "MODEL.WEIGHTS", trained("grouping_net_unruly")),
+
+    def join(file: str, config: Path, *options: object) -> Stage:
+        command = [TOOLS / "package_model.py", "--config-file", config, "--output", output / file]
+        command += [str(option) for option in options]
+        return Stage([str(word) for word in [*command, "--opts", *overrides]], output / file)
+
+    nets = join(
+        *("nets.safetensors", RECIPES / "selector.yaml", "--parts", trained("grouping_net_unruly")),
+        *("--more-nets", trained("grouping_net_large")),
     )
-    joined = output / "texture_grouping.safetensors"
-    package = [TOOLS / "package_model.py", "--config-file", SHIPPED, "--output", joined]
-    package += ["--parts", selector.result, described.result]
-    package += ["--opts", *overrides]
+    options = ["--pictures", str(pictures)]
+    selector = stage(
+        *("fit_selector.py", "selector", "selector.safetensors", options),
+        *("SEED", seed, "MODEL.WEIGHTS", nets.result),
+    )
+    joined = join(
+        *("texture_grouping.safetensors", SHIPPED),
+        *("--parts", selector.result, described.result),
+    )
     return [
         train("grouping_net"),
         train("grouping_net_wide", *bank, after="grouping_net", ordinal=1),
         train("grouping_net_unruly", *bank, after="grouping_net_wide", ordinal=2),
+        train("grouping_net_large", *bank, after="grouping_net_unruly", ordinal=3),
+        nets,
         selector,
         train("describer"),
         nouns,
         described,
-        Stage([str(word) for word in package], joined),
+        joined,
     ]
 
 
@@ -107,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for all stages")
     parser.add_argument("--seed", type=int, default=1, help="of all stages (default: 1)")
-    parser.add_argument("--pictures", type=int, default=1700, help="for the selector")
+    parser.add_argument("--pictures", type=int, default=5100, help="for the selector")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides of all stages")
     args = parser.parse_args(argv)
     overrides = [word for word in args.opts if word != "--"]

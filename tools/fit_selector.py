@@ -20,7 +20,7 @@ from detecture.d2 import setup_logger
 from detecture.data.synthetic.bank_source import BankSource
 from detecture.engine.evaluate import load_model
 from detecture.engine.run_folder import reserved
-from detecture.engine.selector_fit import PRIOR, collect, fit
+from detecture.engine.selector_fit import COMPOSITE, PRIOR, collect, fit
 from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         folder = Path(cfg.OUTPUT_DIR)
         bank = cfg.INPUT.TEXTURE_BANK
-        pictures = f"{bank.COUNT} {bank.FIRST} {cfg.INPUT.UNRULY} {PRIOR}"
+        pictures = f"{bank.COUNT} {bank.FIRST} {cfg.INPUT.UNRULY} {PRIOR} {COMPOSITE}"
         name = _fingerprint(model, f"{cfg.MODEL.GROUPING} {pictures}")
         with reserved(folder):
             data = collect(

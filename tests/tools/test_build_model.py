@@ -33,7 +33,7 @@ def small(tmp_path):
         *kept,
         *("INPUT.TRAIN_SIZE", "64", "INPUT.TEXTURE_BANK.COUNT", "4"),
         *("MODEL.GROUPING.WIDTHS", "(8,8,16,16)", "MODEL.DESCRIBER.TEXTURE_WIDTHS", "(8,8,16,16)"),
-        *("MODEL.GROUPING.WORKING_SIZE", "64", "MODEL.GROUPING.SCALES", "(1.0,)"),
+        *("MODEL.GROUPING.WORKING_SIZE", "64", "MODEL.GROUPING.SCALES", "(1.0, 1.25)"),
         *("SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2", "SOLVER.WARMUP_ITERS", "1"),
     ]
 
@@ -52,7 +52,7 @@ def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     file.unlink()
     again = build(output, *small)
     assert again.returncode == 0, again.stderr[-2000:]
-    assert again.stdout.count("is there already") == 7
+    assert again.stdout.count("is there already") == 9
     same, _ = read_weights(file)
     assert same.keys() == tensors.keys()
     assert all(torch.equal(same[name], tensors[name]) for name in tensors)
@@ -88,7 +88,7 @@ def test_a_folder_for_textures_is_the_one_of_the_stages_that_share_them(tool, tm
         step.result.parent.name: [v for k, v in pairwise(step.command) if k == key]
         for step in steps
     }
-    sharing = {"grouping_net_wide", "grouping_net_unruly", "describer_nouns"}
+    sharing = {f"grouping_net_{name}" for name in ("wide", "unruly", "large")} | {"describer_nouns"}
     assert {name for name, folders in given.items() if folders} == sharing
     assert all(folders == [folder] for folders in given.values() if folders)
     for step in steps:

@@ -11,7 +11,7 @@ from detecture.config import make_config
 from detecture.data import KHint
 from detecture.data.bank_mappers import MosaicMapper
 from detecture.data.synthetic.bank_source import BankSource
-from detecture.engine.selector_fit import collect, fit
+from detecture.engine.selector_fit import _join_two, collect, draw_picture, fit
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
 from tests.micro import micro_overrides
@@ -143,6 +143,32 @@ def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
     assert not any(p.requires_grad for p in model.selector.parameters())
     with pytest.raises(ConfigError, match="too few"):
         fit(model.selector, first)
+
+
+def test_some_pictures_have_a_region_of_two_textures(bank, monkeypatch):
+    mosaics = BankSource(folder=str(bank), count=3, first=0, unruly=0.0)
+    composed = [draw_picture(number, mosaics) for number in range(12)]
+    monkeypatch.setattr("detecture.engine.selector_fit.COMPOSITE", 1.0)
+    joined = [draw_picture(number, mosaics) for number in range(12)]
+    monkeypatch.setattr("detecture.engine.selector_fit.COMPOSITE", 0.0)
+    plain = [draw_picture(number, mosaics) for number in range(12)]
+    # How many regions a picture has does not hang on whether one of them is composite.
+    counts = [[len(masks) for _, masks in pictures] for pictures in (composed, joined, plain)]
+    assert counts[0] == counts[1] == counts[2]
+    for (_, masks), (_, apart), count in zip(joined, plain, counts[0], strict=True):
+        assert masks.sum(axis=0).max() == 1
+        assert (masks == apart).all() == (count in (1, 6))
+
+
+def test_the_two_textures_of_a_region_touch():
+    masks = np.zeros((3, 8, 30), bool)
+    for number in range(3):
+        masks[number, :, 10 * number : 10 * number + 10] = True
+    for seed in range(5):
+        joined = _join_two(masks, np.random.default_rng(seed))
+        assert sorted(mask.sum() for mask in joined) == [80, 160]
+        assert not (joined[0] & masks[0]).any() or not (joined[0] & masks[2]).any()
+        assert (joined.sum(axis=0) == 1).all()
 
 
 def test_evidence_that_cannot_be_used(bank, tmp_path):
