@@ -84,8 +84,9 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
 
     def join(file: str, config: Path, *options: object) -> Stage:
         command = [TOOLS / "package_model.py", "--config-file", config, "--output", output / file]
-        command += [str(option) for option in options]
-        return Stage([str(word) for word in [*command, "--opts", *overrides]], output / file)
+        return Stage(
+            [str(word) for word in (*command, *options, "--opts", *overrides)], output / file
+        )
 
     nets = join(
         *("nets.safetensors", RECIPES / "selector.yaml", "--parts", trained("grouping_net_unruly")),
