@@ -7,17 +7,22 @@ Stages, each named like its config in configs/recipes: the grouping net, the sam
 pictures, with regions that vary coarsely, and with both still more, which makes a second net beside
 the one before; the selector of the number of regions; the describer, a look at textures that learns
 by itself what they are, the two together; then the joined file.
-A stage that is finished is not run again; one that was killed goes on where it stopped. Exit
+A stage that is finished is not run again; one that was killed goes on where it stopped. --length
+makes a part of the iterations and pictures of all stages: a trial, or a comparison of seeds. Exit
 status: 0 done, otherwise that of the stage that failed.
 """
 
 import argparse
+import json
+import math
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from detecture.errors import EXIT_INTERRUPTED
+from detecture.checkpoint.atomic import write_text_atomic
+from detecture.config import make_config
+from detecture.errors import EXIT_INTERRUPTED, EXIT_USAGE, ConfigError, DetectureError
 
 TOOLS = Path(__file__).resolve().parent
 RECIPES = TOOLS.parent / "configs" / "recipes"
@@ -47,15 +52,21 @@ def without(key: str, overrides: list[str]) -> tuple[list[str], str]:
     return left, next((value for name, value in reversed(pairs) if name == key), "")
 
 
-def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list[Stage]:
+def stages(
+    output: Path, seed: int, pictures: int, overrides: list[str], *, length: float = 1.0
+) -> list[Stage]:
     """The steps, in order.
 
     Args:
         output: folder of all stages.
         seed: of all stages; those that go on with an earlier one have the next ones.
-        pictures: that the selector is fitted to.
+        pictures: that the selector is fitted to, at full length.
         overrides: of all stages' configs; a folder for textures counts for the stages that share
             theirs, the others have textures of their own.
+        length: share of the iterations and pictures that are made, above 0.
+
+    Raises:
+        ConfigError: a part is asked for, and the overrides do not fit the stages.
     """
     overrides, bank_folder = without(BANK, overrides)
 
@@ -72,6 +83,9 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
         # A stage that goes on where another ended must not see the same pictures again.
         joints = ("SEED", seed + ordinal, *joints)
         joints += ("MODEL.WEIGHTS", trained(after)) if after else ()
+        if length != 1.0:
+            full = make_config(RECIPES / f"{name}.yaml", overrides).SOLVER.MAX_ITER
+            joints += ("SOLVER.MAX_ITER", math.ceil(length * full))
         return stage("train_net.py", name, trained(name).name, ["--resume"], *joints)
 
     # Stages with the same textures draw them once.
@@ -92,7 +106,7 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
         *("nets.safetensors", RECIPES / "selector.yaml", "--parts", trained("grouping_net_unruly")),
         *("--more-nets", trained("grouping_net_large")),
     )
-    options = ["--pictures", str(pictures)]
+    options = ["--pictures", str(math.ceil(length * pictures))]
     selector = stage(
         *("fit_selector.py", "selector", "selector.safetensors", options),
         *("SEED", seed, "MODEL.WEIGHTS", nets.result),
@@ -115,6 +129,38 @@ def stages(output: Path, seed: int, pictures: int, overrides: list[str]) -> list
     ]
 
 
+def keep_to(output: Path, asked: dict[str, float]) -> None:
+    """Hold a folder to what it was begun with: its finished stages are not made again.
+
+    Args:
+        output: folder of all stages; made, where there is none.
+        asked: seed, pictures and length.
+
+    Raises:
+        ConfigError: the folder was begun with others, or cannot be written to.
+    """
+    file = output / "recipe.json"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        begun = json.loads(file.read_text(encoding="utf-8")) if file.exists() else asked
+        write_text_atomic(file, json.dumps(begun))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}; say another folder to --output") from error
+    if begun != asked:
+        raise ConfigError(
+            f"{file}: the folder was begun with {begun}, and {asked} are asked for; say another "
+            "folder to --output, or ask for the same"
+        )
+
+
+def share(text: str) -> float:
+    """A number above 0 and up to 1, of the command line."""
+    value = float(text)
+    if not 0.0 < value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to 1")
+    return value
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -123,10 +169,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, help="folder for all stages")
     parser.add_argument("--seed", type=int, default=1, help="of all stages (default: 1)")
     parser.add_argument("--pictures", type=int, default=5100, help="for the selector")
+    parser.add_argument(
+        "--length",
+        type=share,
+        default=1.0,
+        help="share of the iterations and pictures, above 0 and up to 1 (default: 1)",
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides of all stages")
     args = parser.parse_args(argv)
     overrides = [word for word in args.opts if word != "--"]
-    for step in stages(args.output, args.seed, args.pictures, overrides):
+    try:
+        steps = stages(args.output, args.seed, args.pictures, overrides, length=args.length)
+        keep_to(args.output, {name: getattr(args, name) for name in ("seed", "pictures", "length")})
+    except DetectureError as error:
+        print(f"build_model: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    for step in steps:
         if step.result.is_file():
             print(f"{step.result} is there already")
             continue

@@ -56,6 +56,10 @@ def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     same, _ = read_weights(file)
     assert same.keys() == tensors.keys()
     assert all(torch.equal(same[name], tensors[name]) for name in tensors)
+    # Finished stages of another seed would be taken for those of this one.
+    other = build(output, "--seed", "2", *small)
+    assert other.returncode == 2
+    assert "recipe.json" in other.stderr and "begun with" in other.stderr
 
 
 @pytest.fixture
@@ -93,6 +97,38 @@ def test_a_folder_for_textures_is_the_one_of_the_stages_that_share_them(tool, tm
     assert all(folders == [folder] for folders in given.values() if folders)
     for step in steps:
         assert ("MODEL.DEVICE", "cpu") in pairwise(step.command)
+
+
+def test_a_part_of_the_length(tool, tmp_path):
+    steps = tool.stages(tmp_path, 1, 51, ["SOLVER.IMS_PER_BATCH", "2"], length=0.1)
+    iterations = {
+        step.result.parent.name: [v for k, v in pairwise(step.command) if k == "SOLVER.MAX_ITER"]
+        for step in steps
+    }
+    assert iterations["grouping_net"] == ["500"] and iterations["grouping_net_large"] == ["600"]
+    selector = next(step for step in steps if step.result.name == "selector.safetensors")
+    assert ("--pictures", "6") in pairwise(selector.command)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--length", "0"], "0 is not above 0 and up to 1"),
+        (["--length", "0.5", "MODEL.NO_SUCH_KEY", "1"], "NO_SUCH_KEY"),
+    ],
+)
+def test_a_length_that_cannot_be(tmp_path, options, message):
+    done = build(tmp_path / "recipes", *options)
+    assert done.returncode == 2 and message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "{"])
+def test_a_folder_whose_record_cannot_be_read(tmp_path, text):
+    (tmp_path / "recipe.json").write_text(text)
+    done = build(tmp_path)
+    assert done.returncode == 2 and "recipe.json" in done.stderr
+    assert (tmp_path / "recipe.json").read_text() == text
 
 
 def test_a_stage_that_fails_ends_it(tmp_path):
