@@ -1,5 +1,6 @@
 """Sentences about regions: 10 to 15 words, "Texture of ..", made of true attributes only."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -22,6 +23,29 @@ _ORDINALS = ("", "second ", "third ", "fourth ", "fifth ", "sixth ")
 _ATTEMPTS = 40
 
 Composer = Callable[[np.random.Generator, RegionAttributes], str]
+
+_WORD = re.compile(r"[^\W\d_]+")
+# A sentence that stops here goes on: it was cut off.
+_OPEN_ENDS = frozenset(
+    [
+        "a", "an", "the", "of", "in", "on", "at", "to", "with", "and", "or", "over", "across",
+        "around", "by", "from", "for", "as", "its", "is", "are", "into", "along", "that", "which",
+        "under", "between",
+    ]
+)  # fmt: skip
+
+
+def is_cut_off(sentence: str) -> bool:
+    """Whether a sentence stops in its middle.
+
+    Its last word cannot be last, its last character is not of a word, a full stop, an exclamation
+    mark or a bracket, or its brackets do not pair.
+    """
+    text = sentence.strip()
+    words = _WORD.findall(text)
+    if not words or words[-1].lower() in _OPEN_ENDS:
+        return True
+    return not (text[-1].isalnum() or text[-1] in ".!)") or text.count("(") != text.count(")")
 
 
 def write_sentences(

@@ -13,7 +13,7 @@ from detecture.data.synthetic import FAMILIES, RegionAttributes
 from detecture.data.synthetic.colors import COLOR_NAMES, names_color_twice
 from detecture.data.synthetic.editions import FIRST_EDITION, LATEST_EDITION
 from detecture.data.synthetic.phrases import POSITION_PHRASES
-from detecture.data.synthetic.sentences import write_sentences
+from detecture.data.synthetic.sentences import is_cut_off, write_sentences
 from detecture.evaluation.summary import bootstrap_intervals
 from detecture.evaluation.words.vocabulary import (
     attribute_phrases,
@@ -26,14 +26,6 @@ from detecture.evaluation.words.vocabulary import (
 LEAST_WORDS, MOST_WORDS = 8, 16
 
 _WORD = re.compile(r"[^\W\d_]+")
-# A sentence that stops here goes on: it was cut off.
-_OPEN_ENDS = frozenset(
-    [
-        "a", "an", "the", "of", "in", "on", "at", "to", "with", "and", "or", "over", "across",
-        "around", "by", "from", "for", "as", "its", "is", "are", "into", "along", "that", "which",
-        "under", "between",
-    ]
-)  # fmt: skip
 # Of regions that are alike in all else; too rare to be met in the draws below.
 _RANKS = frozenset(["second", "third", "fourth", "fifth", "sixth", "largest", "region", "overall"])
 _LEXICON_DRAWS = 40
@@ -59,9 +51,7 @@ def broken_because(sentence: str, lexicon: frozenset[str] | None) -> str | None:
         return "empty"
     if re.search(r"[^\w ,.;:'\u2019()&/!-]|_| {2}", text) or not text[0].isalnum():
         return "characters"
-    if words[-1] in _OPEN_ENDS or not (text[-1].isalnum() or text[-1] in ".!)"):
-        return "cut off"
-    if text.count("(") != text.count(")"):
+    if is_cut_off(text):
         return "cut off"
     in_a_row = any(a == b for a, b in pairwise(text.lower().replace(",", "").split()))
     if in_a_row or names_color_twice(text):

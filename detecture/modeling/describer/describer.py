@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from detecture.d2 import CfgNode, configurable
 from detecture.data.prompts import count_phrase, parse_lines, training_description
 from detecture.data.synthetic.colors import names_color_twice
+from detecture.data.synthetic.sentences import is_cut_off
 from detecture.errors import ConfigError
 from detecture.modeling.describer.distinct import other_answer, prefix_of
 from detecture.modeling.describer.draw import DrawnRegions, draw_regions
@@ -174,8 +175,8 @@ class Describer(nn.Module):
     def describe(self, image_3HW: Tensor, masks_MHW: Tensor) -> list[str]:
         """One sentence for each region, no two alike where the VLM knows another way to put it.
 
-        That way is looked for in the first 24 regions whose sentence another one has, or that names
-        one colour twice.
+        That way is looked for in the first 24 regions whose sentence another one has, names one
+        colour twice, or stops in its middle.
 
         Args:
             image_3HW: uint8 RGB, of any size.
@@ -197,7 +198,8 @@ class Describer(nn.Module):
         said_anew = 0
 
         def will_do(answer: list[int]) -> bool:
-            return tuple(answer) not in taken and not names_color_twice(self._text(answer))
+            text = self._text(answer)
+            return not (tuple(answer) in taken or names_color_twice(text) or is_cut_off(text))
 
         for row, (index, answer) in enumerate(zip(shown, answers, strict=True)):
             if not will_do(answer) and said_anew < _MOST_SAID_ANEW:

@@ -183,11 +183,17 @@ def test_of_many_alike_regions_some_are_said_anew(tmp_path, monkeypatch):
     assert calls == [1] * 24
 
 
-def test_a_sentence_that_names_one_colour_twice_is_said_anew(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("said", "better"),
+    [
+        ("Texture of dark red and dark red wool", "Texture of dark red and red wool"),
+        ("Texture of red bands, mostly red with blue,", "Texture of red bands at the top"),
+    ],
+)
+def test_a_sentence_that_is_broken_is_said_anew(tmp_path, monkeypatch, said, better):
     describer = describer_model(tmp_path).eval().describer
     chat = describer.vlm.chat
-    twice, better = "Texture of dark red and dark red wool", "Texture of dark red and red wool"
-    write_always(describer, [*chat.ids(twice), chat.end_id])
+    write_always(describer, [*chat.ids(said), chat.end_id])
 
     def other(vlm, prefix, answer, will_do):
         found = [*chat.ids(better), chat.end_id]
