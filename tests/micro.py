@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import detecture.modeling.segmenter.structure as segmenter_structure
 from detecture.config import make_config
 from detecture.data import KHint
 from detecture.modeling import build_model
+from detecture.modeling.segmenter.sam3_files import read_sam3_structure
 
 VLM = {
     "text_config": {
@@ -48,7 +48,7 @@ VLM = {
 
 def segmenter_config() -> dict:
     """The shipped tiny structure with two layers of half the width, on 56 pixels."""
-    config = json.loads(json.dumps(segmenter_structure.read_structure("tiny")))
+    config = json.loads(json.dumps(read_sam3_structure("tiny")))
     backbone = config["vision_config"]["backbone_config"]
     backbone.update(
         hidden_size=32,

@@ -42,8 +42,8 @@ from detecture.errors import EXIT_USAGE, ConfigError, DatasetError, DetectureErr
 from detecture.evaluation.label_map import scores_to_label_map
 from detecture.evaluation.metrics import score_label_map
 from detecture.evaluation.summary import bootstrap_intervals
+from detecture.modeling.bridge.parts import RegionStates
 from detecture.modeling.meta_arch.detecture import Detecture
-from detecture.modeling.meta_arch.detecture_parts import RegionStates
 
 VARIANTS = ("as they are", "shuffled", "zeroed", "another picture")
 MEASURES = ("own IoU", "matched IoU", "ARI")

@@ -25,16 +25,16 @@ import torch
 
 from detecture.config import make_config
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode
-from detecture.engine.profiling.counting import (
+from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+from detecture.modeling.meta_arch.detecture import Detecture
+from detecture.profiling.counting import (
     adapter_bytes,
     count_parameters,
     structure,
     training_memory,
 )
-from detecture.engine.profiling.flops import Workload, count_stages, visual_tokens
-from detecture.engine.profiling.suite import predict_all, prediction_lines
-from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
-from detecture.modeling.meta_arch.detecture import Detecture
+from detecture.profiling.flops import Workload, count_stages, visual_tokens
+from detecture.profiling.suite import predict_all, prediction_lines
 
 TASKS = ("parameter", "memory", "flop", "activation", "structure")
 _NO_WEIGHTS = ("MODEL.VLM.BASE", "", "MODEL.SEGMENTER.BASE", "")

@@ -44,9 +44,9 @@ from detecture.d2 import build_detection_test_loader
 from detecture.data import TextureMapper, load_registered
 from detecture.data.ground_truth import paint
 from detecture.device import resolve_device
-from detecture.engine.profiling.clock import percentiles
 from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
 from detecture.evaluation import score_label_map
+from detecture.profiling.clock import percentiles
 
 PROPORTIONAL = Path(__file__).parents[1] / "configs/bench/proportional.yaml"
 
@@ -178,7 +178,7 @@ def _memory_mib() -> float:
 def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
     """Inference or training of a Detecture."""
     # Here, because its libraries take seconds to import, and the other tasks need none of them.
-    from detecture.engine.profiling.suite import (
+    from detecture.profiling.suite import (
         full_size_costs,
         inference_suite,
         predict_all,
@@ -224,7 +224,7 @@ def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
 
 def benchmark_prediction(args: argparse.Namespace) -> dict[str, Any]:
     """Whole predictions of any method."""
-    from detecture.engine.profiling.prediction import prediction_suite
+    from detecture.profiling.prediction import prediction_suite
 
     cores = psutil.cpu_count(logical=False) or 1
     return prediction_suite(

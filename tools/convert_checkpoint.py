@@ -20,15 +20,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
-from detecture.modeling.import_published import (
+from detecture.conversion.merge import merge_adapter
+from detecture.conversion.published import (
     Adapter,
     import_published,
     require_free_output,
     write_weights,
 )
-from detecture.modeling.import_wording import load_wording
-from detecture.modeling.merge import merge_adapter
+from detecture.conversion.wording import load_wording
+from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
 
 KNOWN_MD5 = {"1f69377996e487fdc6b70120a42d2b4f": "best.pt"}
 

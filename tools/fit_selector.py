@@ -20,9 +20,9 @@ from detecture.d2 import setup_logger
 from detecture.data.synthetic.bank_source import BankSource
 from detecture.engine.evaluate import load_model
 from detecture.engine.run_folder import reserved
-from detecture.engine.selector_fit import COMPOSITE, PRIOR, collect, fit
 from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
+from detecture.recipes.selector_fit import COMPOSITE, PRIOR, collect, fit
 
 
 def main(argv: list[str] | None = None) -> int:

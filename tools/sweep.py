@@ -24,7 +24,6 @@ from typing import Any
 from tabulate import tabulate
 from tqdm import tqdm
 
-from detecture.benchmark.crew import Job, run_jobs
 from detecture.benchmark.runner import reserved_root, run_tool
 from detecture.benchmark.sweep import Run, commands, plan, table
 from detecture.checkpoint.atomic import write_text_atomic
@@ -35,6 +34,7 @@ from detecture.errors import (
     ConfigError,
     EvaluationError,
 )
+from detecture.jobs.crew import Job, run_jobs
 
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 _POLL_SECONDS = 0.5

@@ -6,7 +6,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from detecture.benchmark.crew import read_failure
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult, finite_number, read_summary
 from detecture.config import make_config
@@ -15,6 +14,7 @@ from detecture.errors import DatasetError, DetectureError
 from detecture.evaluation.fingerprint import fingerprint_of, hash_code, hash_dataset
 from detecture.evaluation.records import FAILED_STATUSES, RecordFolder
 from detecture.evaluation.summary import MEAN_METRICS
+from detecture.jobs.crew import read_failure
 
 _NO_DATA = "data: "
 _NOT_RUN = ("missing", "not run", None)

@@ -15,7 +15,6 @@ from detecture.benchmark.cells import (
     is_without_data,
     pictures_of,
 )
-from detecture.benchmark.crew import Job, run_jobs
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
 from detecture.errors import (
@@ -25,6 +24,7 @@ from detecture.errors import (
     DetectureError,
     EvaluationError,
 )
+from detecture.jobs.crew import Job, run_jobs
 
 _POLL_SECONDS = 0.5
 

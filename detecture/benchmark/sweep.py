@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from detecture.benchmark.crew import read_failure
 from detecture.config import make_config
 from detecture.errors import ConfigError
+from detecture.jobs.crew import read_failure
 
 _FINAL = "model_final.safetensors"
 # What decides what a run gives; the rest is how and where it is run.

@@ -211,7 +211,7 @@ def test_it_waits_for_a_process_that_an_earlier_runner_left(tmp_path):
     # A runner is killed when its process has hardly begun: that one writes, and ends by itself.
     slow = "import sys, time; time.sleep(4); open(sys.argv[1] + '/slow', 'w').write('slow')"
     runner = (
-        "import sys; from pathlib import Path; from detecture.benchmark.crew import Job, run_jobs\n"
+        "import sys; from pathlib import Path; from detecture.jobs.crew import Job, run_jobs\n"
         f"folder = Path({str(cell.folder(tmp_path))!r})\n"
         f"command = [sys.executable, '-c', {slow!r}, str(folder)]\n"
         "run_jobs([Job(folder, [command])], [{}], lambda is_running: print('go', flush=True) or "
@@ -236,7 +236,7 @@ def test_a_signal_to_end_ends_the_processes_too(tmp_path):
     pid = str(folder / "pid")
     text = f"import os, time; open({pid!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     runner = (
-        "import sys; from pathlib import Path; from detecture.benchmark.crew import Job, run_jobs\n"
+        "import sys; from pathlib import Path; from detecture.jobs.crew import Job, run_jobs\n"
         f"command = [sys.executable, '-c', {text!r}]\n"
         f"run_jobs([Job(Path({str(folder)!r}), [command])], [{{}}], lambda is_running: "
         "[0 for _ in iter(is_running, False)])"

@@ -12,8 +12,8 @@ from detecture.d2 import META_ARCH_REGISTRY
 from detecture.engine import TexturePredictor
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
+from detecture.modeling.bridge.mask_losses import partition_scores
 from detecture.modeling.heads import BridgeHead, HeadShape
-from detecture.modeling.losses import partition_scores
 
 FULL_SIZE = ["MODEL.DEVICE", "cpu", "MODEL.VLM.BASE", "", "MODEL.SEGMENTER.BASE", ""]
 
@@ -255,7 +255,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path, monkeypatch, c
     def full(path, write):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("detecture.modeling.feature_cache.write_atomic", full)
+    monkeypatch.setattr("detecture.modeling.encoding.feature_cache.write_atomic", full)
     assert all(torch.isfinite(loss) for loss in model(training_batch()).values())
     assert caplog.text.count("nothing is kept") == 1
 

@@ -14,14 +14,19 @@ SOURCES = sorted([*PACKAGE.rglob("*.py"), *(REPO / "tools").glob("*.py")])
 
 # From top to bottom: each may import what stands below it, and itself.
 LAYERS = (
-    "doctor",
+    "commands",
     "web",
-    "engine",
-    "benchmark",
+    "doctor",
     "miner",
+    "benchmark",
+    "recipes",
+    "profiling",
+    "conversion",
+    "engine",
     "evaluation",
     "modeling",
     "data",
+    "jobs",
     "checkpoint",
     "config",
     "visualize",

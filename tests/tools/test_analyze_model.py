@@ -10,8 +10,8 @@ import torch
 from detecture.checkpoint.weights_file import make_header, pack_weights
 from detecture.config import make_config
 from detecture.d2 import META_ARCH_REGISTRY
-from detecture.engine.profiling.counting import adapter_bytes, part_of
 from detecture.modeling.build import build_model
+from detecture.profiling.counting import adapter_bytes, part_of
 
 REPO = Path(__file__).parents[2]
 FULL = str(REPO / "configs/detecture_qwen3vl8b_sam3.yaml")

@@ -9,12 +9,12 @@ import torch
 
 from detecture.config import make_config
 from detecture.data.k_hint import KHint
-from detecture.engine.profiling import inference
-from detecture.engine.profiling.clock import StageClock, summarize
-from detecture.engine.profiling.workload import fixed_answer, forced_answers, pad_prompt, samples
 from detecture.errors import ConfigError
 from detecture.evaluation import scores_to_label_map
 from detecture.modeling.build import build_model
+from detecture.profiling import inference
+from detecture.profiling.clock import StageClock, summarize
+from detecture.profiling.workload import fixed_answer, forced_answers, pad_prompt, samples
 
 REPO = Path(__file__).parents[2]
 CLUSTERS = REPO / "configs/baselines/texture_clusters.yaml"

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from detecture.d2 import CfgNode, configurable
-from detecture.errors import ConfigError, DetectureError
+from detecture.errors import ConfigError
 from detecture.modeling.box_detector.boxes import Detections, ranked_detections
 from detecture.modeling.box_detector.phrase import normalize_phrase
+from detecture.modeling.weights.pretrained import import_parts
 
 
 class GroundingDino(nn.Module):
@@ -43,7 +44,7 @@ class GroundingDino(nn.Module):
             CheckpointError: the weights cannot be had or do not fit.
         """
         super().__init__()
-        hf = _import_parts()
+        hf = import_parts("detecture.modeling.box_detector.hf_parts", "Grounding DINO")
         self.model, self._processor = hf.load(base) if base else hf.make_random(structure)
         self.box_threshold = box_threshold
         self.text_threshold = text_threshold
@@ -112,15 +113,3 @@ class GroundingDino(nn.Module):
         for mark in self._processor.tokenizer.all_special_tokens:
             text = text.replace(mark, "")
         return text.strip(" .")
-
-
-def _import_parts() -> Any:
-    # Only when one is built: importing transformers takes seconds.
-    try:
-        from detecture.modeling.box_detector import hf_parts
-    except ModuleNotFoundError as error:
-        raise DetectureError(
-            f"Grounding DINO needs transformers ({error}); install it: "
-            "pip install 'transformers>=5.20'"
-        ) from error
-    return hf_parts

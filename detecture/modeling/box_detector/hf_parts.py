@@ -18,8 +18,8 @@ from transformers import (
 )
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.pretrained import LOAD_ERRORS, check_loaded, first_line
-from detecture.modeling.segmenter.structure import read_structure
+from detecture.modeling.weights.pretrained import LOAD_ERRORS, cannot_load, check_loaded, first_line
+from detecture.modeling.weights.structure import read_structure
 
 HUB_PAGE = "https://huggingface.co/IDEA-Research/grounding-dino-tiny"
 
@@ -112,16 +112,12 @@ def letter_tokenizer() -> BertTokenizer:
 
 
 def _remedy(base: str, error: BaseException) -> str:
-    reason = first_line(error)
-    if Path(base).is_dir():
-        return (
-            f"folder {base} ({_BASE}) cannot be loaded as Grounding DINO: {reason} It must hold "
-            "config.json, model.safetensors, preprocessor_config.json and the tokenizer, as "
-            f"{HUB_PAGE} has them"
-        )
-    return (
-        f"{_BASE} {base!r} cannot be loaded: {reason} It is no folder here, and as a hub id it "
-        f"could not be fetched. The weights are free (Apache-2.0): {HUB_PAGE}. Without a network, "
-        f"download them elsewhere and give the local folder as {_BASE}, or set HF_HUB_OFFLINE=1 "
-        "where they are in the cache already"
+    return cannot_load(
+        base,
+        error,
+        _BASE,
+        kind="Grounding DINO",
+        files="config.json, model.safetensors, preprocessor_config.json and the tokenizer, as "
+        f"{HUB_PAGE} has them",
+        origin=f"The weights are free (Apache-2.0): {HUB_PAGE}.",
     )

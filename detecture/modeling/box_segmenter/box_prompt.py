@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from detecture.d2 import CfgNode, configurable
-from detecture.errors import DetectureError
 from detecture.modeling.box_segmenter.interface import BoxSegmenter
 from detecture.modeling.segmenter import Segmenter
 from detecture.modeling.stretch import stretch
+from detecture.modeling.weights.pretrained import import_parts
 
 
 class BoxPrompt(BoxSegmenter):
@@ -47,7 +47,7 @@ class BoxPrompt(BoxSegmenter):
             CheckpointError: the weights cannot be had or do not fit.
         """
         super().__init__()
-        hf = _import_parts()
+        hf = import_parts("detecture.modeling.box_segmenter.hf_parts", "SAM 3")
         self.tracker = hf.load(base) if base else hf.make_random(structure)
         self.image_size = int(self.tracker.config.prompt_encoder_config.image_size)
         self.autocast = autocast
@@ -94,14 +94,3 @@ class BoxPrompt(BoxSegmenter):
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
-
-
-def _import_parts() -> Any:
-    # Only when one is built: importing transformers' SAM 3 takes seconds.
-    try:
-        from detecture.modeling.box_segmenter import hf_parts
-    except ModuleNotFoundError as error:
-        raise DetectureError(
-            f"SAM 3 needs transformers ({error}); install it: pip install 'transformers>=5.20'"
-        ) from error
-    return hf_parts

@@ -8,9 +8,10 @@ import torch
 from transformers import AutoConfig, Sam3TrackerConfig, Sam3TrackerModel
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.pretrained import LOAD_ERRORS, check_loaded, first_line
-from detecture.modeling.segmenter.hf_parts import VIT_LAYER_NORM_EPS, sam3_remedy
-from detecture.modeling.segmenter.structure import read_structure
+from detecture.modeling.segmenter.hf_parts import VIT_LAYER_NORM_EPS
+from detecture.modeling.segmenter.sam3_files import sam3_remedy
+from detecture.modeling.weights.pretrained import LOAD_ERRORS, check_loaded, first_line
+from detecture.modeling.weights.structure import read_structure
 
 _FOLDER = Path(__file__).parent / "configs"
 _BASE, _CONFIG = "MODEL.GROUNDED_SAM3.BOX_BASE", "MODEL.GROUNDED_SAM3.BOX_CONFIG"

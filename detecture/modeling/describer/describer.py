@@ -23,10 +23,10 @@ from detecture.modeling.describer.distinct import other_answer, prefix_of
 from detecture.modeling.describer.draw import DrawnRegions, draw_regions
 from detecture.modeling.describer.texture import TextureHint, is_readout
 from detecture.modeling.describer.views import paint_over, square
-from detecture.modeling.losses import weighted_cross_entropy
-from detecture.modeling.random_weights import seeded
 from detecture.modeling.vlm import Qwen3VL, build_vlm
+from detecture.modeling.vlm.lm_loss import weighted_cross_entropy
 from detecture.modeling.vlm.types import Prefix
+from detecture.modeling.weights.random_weights import seeded
 
 ONE = count_phrase(1)
 _MOST_SAID_ANEW = 24

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import parse_answer
 from detecture.data.questions import Questions, load_questions
-from detecture.modeling.encoders import Encoders, Encoding
-from detecture.modeling.random_weights import seeded
+from detecture.modeling.encoding.encoders import Encoders, Encoding
 from detecture.modeling.region_channels import output_from_regions, resize_scores
 from detecture.modeling.segmenter import ImageFeatures, Segmenter, build_segmenter
 from detecture.modeling.vlm import Qwen3VL, build_vlm
 from detecture.modeling.vlm.asking import ask
-from detecture.modeling.vlm.backbone import DTYPES
+from detecture.modeling.weights.dtypes import DTYPES
+from detecture.modeling.weights.random_weights import seeded
 
 logger = logging.getLogger(__name__)
 

@@ -3,12 +3,9 @@
 Legend: B pictures, K regions, A answer tokens, N active slots, H, W size of a picture.
 """
 
-import hashlib
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,24 +15,20 @@ from detecture.checkpoint.misfits import take_over
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import count_phrase
 from detecture.errors import require_choice
-from detecture.modeling.encoders import Encoders, Encoding
-from detecture.modeling.feature_cache import FeatureCache
-from detecture.modeling.header_check import check_header
+from detecture.modeling.bridge.mask_losses import mask_loss_sums, partition_scores
+from detecture.modeling.bridge.parts import LossWeights, RegionStates, prefixed
+from detecture.modeling.bridge.refinement import Refinement
+from detecture.modeling.encoding.encoders import Encoders, Encoding
+from detecture.modeling.encoding.feature_cache import FeatureCache
 from detecture.modeling.heads import BridgeHead, HeadShape, SlotLogits, build_head
-from detecture.modeling.losses import (
-    lm_token_weights,
-    mask_loss_sums,
-    partition_scores,
-    weighted_cross_entropy,
-)
-from detecture.modeling.meta_arch.detecture_parts import LossWeights, RegionStates, prefixed
-from detecture.modeling.random_weights import seeded
-from detecture.modeling.refinement import Refinement
 from detecture.modeling.segmenter import Segmenter, build_segmenter
-from detecture.modeling.segmenter.structure import read_structure
+from detecture.modeling.segmenter.sam3_files import read_sam3_structure
 from detecture.modeling.vlm import Qwen3VL, build_vlm
-from detecture.modeling.vlm.backbone import DTYPES, RANDOM_WEIGHTS
+from detecture.modeling.vlm.lm_loss import lm_token_weights, weighted_cross_entropy
 from detecture.modeling.vlm.types import TeacherForced
+from detecture.modeling.weights.dtypes import DTYPES
+from detecture.modeling.weights.header_check import check_header
+from detecture.modeling.weights.random_weights import random_source, seeded
 
 TRAIN_COUNTS = ("open", "exact", "mixed")
 
@@ -103,9 +96,7 @@ class Detecture(nn.Module):
         name, weights = cfg.MODEL.SEGMENTER.NAME, cfg.MODEL.SEGMENTER.BASE
         if not weights:
             structure = cfg.MODEL.SEGMENTER.CONFIG
-            content = json.dumps(read_structure(structure), sort_keys=True).encode()
-            digest = hashlib.sha256(content).hexdigest()[:12]
-            weights = f"{RANDOM_WEIGHTS}, {Path(structure).stem} {digest}, seed {seed}"
+            weights = random_source(structure, read_sam3_structure(structure), seed)
         return {
             "vlm": vlm,
             "segmenter": segmenter,

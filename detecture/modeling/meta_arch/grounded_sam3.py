@@ -20,7 +20,6 @@ from detecture.data.k_hint import KHint
 from detecture.errors import ConfigError, require_choice
 from detecture.modeling.box_detector import Detections, GroundingDino, normalize_phrase
 from detecture.modeling.box_segmenter import BoxExemplar, BoxPrompt, BoxSegmenter
-from detecture.modeling.random_weights import seeded
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -28,7 +27,8 @@ from detecture.modeling.region_channels import (
     smallest_first,
 )
 from detecture.modeling.segmenter import build_segmenter
-from detecture.modeling.vlm.backbone import DTYPES
+from detecture.modeling.weights.dtypes import DTYPES
+from detecture.modeling.weights.random_weights import seeded
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from detecture.checkpoint.misfits import take_over
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
 from detecture.modeling.describer import Describer
-from detecture.modeling.header_check import check_header
+from detecture.modeling.weights.header_check import check_header
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from detecture.modeling.region_channels import (
     resize_scores,
     smallest_first,
 )
-from detecture.modeling.remote_code import load_remote_model
+from detecture.modeling.weights.remote_code import load_remote_model
 
 IMAGE_TAG = "<image>"
 """Where the picture stands in a question."""

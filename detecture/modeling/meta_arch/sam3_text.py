@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.k_hint import KHint
 from detecture.errors import ConfigError, require_choice
-from detecture.modeling.random_weights import seeded
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -24,7 +23,8 @@ from detecture.modeling.region_channels import (
     without_duplicates,
 )
 from detecture.modeling.segmenter import ImageFeatures, Segmenter, build_segmenter
-from detecture.modeling.vlm.backbone import DTYPES
+from detecture.modeling.weights.dtypes import DTYPES
+from detecture.modeling.weights.random_weights import seeded
 
 VARIANTS = ("semantic", "inverse", "proposals")
 

@@ -16,7 +16,7 @@ from detecture.errors import ConfigError
 from detecture.modeling.describer.describer import checked_widths
 from detecture.modeling.describer.draw import draw_regions
 from detecture.modeling.describer.texture import CLASSES, TextureOdds, by_attribute
-from detecture.modeling.random_weights import seeded
+from detecture.modeling.weights.random_weights import seeded
 
 
 @META_ARCH_REGISTRY.register()

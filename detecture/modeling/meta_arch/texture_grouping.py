@@ -25,8 +25,8 @@ from detecture.modeling.grouping.evidence import evidence
 from detecture.modeling.grouping.finder import Division, PictureFeatures, RegionFinder
 from detecture.modeling.grouping.net import GroupingNet
 from detecture.modeling.grouping.training import net_loss
-from detecture.modeling.header_check import check_header
-from detecture.modeling.random_weights import seeded
+from detecture.modeling.weights.header_check import check_header
+from detecture.modeling.weights.random_weights import seeded
 
 
 @META_ARCH_REGISTRY.register()

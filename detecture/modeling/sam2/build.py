@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detecture.checkpoint.misfits import take_over
-from detecture.errors import CheckpointError, DetectureError
-from detecture.modeling.random_weights import seeded
+from detecture.errors import CheckpointError
 from detecture.modeling.sam2.name_map import meta_to_transformers
-from detecture.modeling.segmenter.meta_file import read_meta_file
-from detecture.modeling.segmenter.structure import read_structure
+from detecture.modeling.weights.meta_file import read_meta_file
+from detecture.modeling.weights.pretrained import import_parts
+from detecture.modeling.weights.random_weights import seeded
+from detecture.modeling.weights.structure import read_structure
 
 if TYPE_CHECKING:
     from transformers import Sam2ImageProcessor, Sam2Model
@@ -40,7 +41,7 @@ def build_sam2(base: str, structure: str, seed: int) -> Sam2Model:
         ConfigError: the structure cannot be read or does not fit together.
         CheckpointError: the weights cannot be had or do not fit.
     """
-    hf = _import_parts()
+    hf = _hf_parts()
     base = str(Path(base).expanduser()) if base else ""
     is_file = Path(base).suffix in _FILES or Path(base).is_file()
     if base and not is_file:
@@ -57,7 +58,7 @@ def build_sam2(base: str, structure: str, seed: int) -> Sam2Model:
 def build_processor(model: Sam2Model) -> Sam2ImageProcessor:
     """What makes of a picture the square that a model takes, and of its answers masks."""
     side = model.config.prompt_encoder_config.image_size
-    processor: Sam2ImageProcessor = _import_parts().Sam2ImageProcessor(
+    processor: Sam2ImageProcessor = _hf_parts().Sam2ImageProcessor(
         size={"height": side, "width": side}
     )
     return processor
@@ -74,11 +75,5 @@ def _load_meta_file(model: Sam2Model, path: str) -> None:
         ) from error
 
 
-def _import_parts() -> Any:
-    try:
-        from detecture.modeling.sam2 import hf_parts
-    except ModuleNotFoundError as error:
-        raise DetectureError(
-            f"SAM 2 needs transformers ({error}); install it: pip install 'transformers>=5.20'"
-        ) from error
-    return hf_parts
+def _hf_parts() -> Any:
+    return import_parts("detecture.modeling.sam2.hf_parts", "SAM 2")

@@ -1,7 +1,6 @@
 """Everything that imports transformers' SAM 2; imported only when one is built."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.pretrained import LOAD_ERRORS, check_loaded, first_line
+from detecture.modeling.weights.pretrained import LOAD_ERRORS, cannot_load, check_loaded
 
 __all__ = ["Sam2ImageProcessor", "load_pretrained", "random_model"]
 
@@ -53,16 +52,11 @@ def load_pretrained(base: str) -> Sam2Model:
 
 
 def _remedy(base: str, error: BaseException) -> str:
-    reason = first_line(error)
-    if Path(base).is_dir():
-        return (
-            f"folder {base} (MODEL.TEXTURE_SAM.BASE) cannot be loaded as SAM 2: {reason} It must "
-            "hold config.json and model.safetensors, as transformers' save_pretrained writes them"
-        )
-    return (
-        f"MODEL.TEXTURE_SAM.BASE {base!r} cannot be loaded: {reason} It is neither a folder nor a "
-        f"file here, and as a hub id it could not be fetched; {_HUB_PAGE} has the weights of SAM "
-        "2.1 (Apache 2.0). Without a network, download them elsewhere and give the local folder or "
-        "file as MODEL.TEXTURE_SAM.BASE, or set HF_HUB_OFFLINE=1 where they are in the cache "
-        "already"
+    return cannot_load(
+        base,
+        error,
+        "MODEL.TEXTURE_SAM.BASE",
+        kind="SAM 2",
+        files="config.json and model.safetensors, as transformers' save_pretrained writes them",
+        origin=f"{_HUB_PAGE} has the weights of SAM 2.1 (Apache 2.0).",
     )

@@ -1,8 +1,8 @@
 """Names of SAM 2's weights in Meta's checkpoint and in transformers: one to the other, strictly.
 
 What prompts and masks of a single picture need is mapped; what is known to be the video memory's is
-passed over, and any other name is an error. Patterns are those of SAM 3's map: `#` stands for a
-number, `@` for `weight` or `bias`.
+passed over, and any other name is an error. The patterns are those of
+`detecture.modeling.weights.name_rules`.
 
 Source: the names in Meta's `sam2` package (Hiera, FpnNeck, PromptEncoder, MaskDecoder, SAM2Base).
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from detecture.errors import CheckpointError
-from detecture.modeling.segmenter.name_map import NameRules, rename, swap
+from detecture.modeling.weights.name_rules import NameRules, rename, swap
 
 
 def _mlp(meta: str, hf: str, depth: int) -> NameRules:

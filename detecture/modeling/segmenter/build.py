@@ -3,11 +3,11 @@
 from typing import Any
 
 from detecture.d2 import CfgNode, Registry
-from detecture.errors import DetectureError
 from detecture.modeling.registry import build_registered
 from detecture.modeling.segmenter.byte_tokenizer import ByteTokenizer
 from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
-from detecture.modeling.segmenter.structure import read_structure
+from detecture.modeling.segmenter.sam3_files import read_sam3_structure
+from detecture.modeling.weights.pretrained import import_parts
 
 SEGMENTER_REGISTRY = Registry("SEGMENTER")
 SEGMENTER_REGISTRY.__doc__ = """
@@ -59,24 +59,15 @@ def arguments_of_config(cfg: CfgNode, with_text: bool, with_detector: bool) -> d
 def import_hf_parts() -> Any:
     """The module with the parts of transformers' SAM 3.
 
-    Only when one is built: importing them takes seconds, and not every method of this package needs
-    them.
-
     Raises:
         DetectureError: transformers is not installed.
     """
-    try:
-        from detecture.modeling.segmenter import hf_parts
-    except ModuleNotFoundError as error:
-        raise DetectureError(
-            f"SAM 3 needs transformers ({error}); install it: pip install 'transformers>=5.20'"
-        ) from error
-    return hf_parts
+    return import_parts("detecture.modeling.segmenter.hf_parts", "SAM 3")
 
 
 def _tokenizer(cfg: CfgNode) -> Tokenizer | str | None:
     if cfg.MODEL.SEGMENTER.TOKENIZER or cfg.MODEL.SEGMENTER.BASE:
         return cfg.MODEL.SEGMENTER.TOKENIZER or None
-    structure = read_structure(cfg.MODEL.SEGMENTER.CONFIG)
+    structure = read_sam3_structure(cfg.MODEL.SEGMENTER.CONFIG)
     text = import_hf_parts().make_structure(structure).text_config
     return ByteTokenizer(text.vocab_size, text.max_position_embeddings)

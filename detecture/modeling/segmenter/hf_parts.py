@@ -5,7 +5,6 @@ size, 465 M without the text encoder and the detector.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,10 +27,9 @@ from transformers.models.sam3.modeling_sam3 import (
 )
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.pretrained import LOAD_ERRORS, check_loaded, first_line
 from detecture.modeling.segmenter.interface import Tokenizer
-
-LICENCE_PAGE = "https://huggingface.co/facebook/sam3"
+from detecture.modeling.segmenter.sam3_files import LICENCE_PAGE, sam3_remedy
+from detecture.modeling.weights.pretrained import LOAD_ERRORS, check_loaded, first_line
 
 # What Meta trained with; transformers' default is 1e-6.
 VIT_LAYER_NORM_EPS = 1e-5
@@ -237,26 +235,3 @@ def restore_buffers(module: nn.Module, device: torch.device) -> None:
             length = part._buffers["position_ids"]
             if length is not None:
                 part.position_ids = torch.arange(length.shape[-1], device=device).expand((1, -1))
-
-
-def sam3_remedy(base: str, error: BaseException, key: str = "MODEL.SEGMENTER.BASE") -> str:
-    """Why SAM 3 could not be loaded from the hub id or folder `base`, and what to do.
-
-    Args:
-        base: value of the config key `key`.
-        error: what transformers raised.
-        key: named in the text.
-    """
-    reason = first_line(error)
-    if Path(base).is_dir():
-        return (
-            f"folder {base} ({key}) cannot be loaded as SAM 3: {reason} It must "
-            "hold config.json and model.safetensors, as transformers' save_pretrained writes them"
-        )
-    return (
-        f"{key} {base!r} cannot be loaded: {reason} It is neither a folder nor a "
-        f"file here, and as a hub id it could not be fetched. The weights of SAM 3 are gated: "
-        f"accept the licence on {LICENCE_PAGE} and log in (hf auth login). Without a network, "
-        f"download them elsewhere and give the local folder as {key}, or set "
-        "HF_HUB_OFFLINE=1 where they are in the cache already"
-    )

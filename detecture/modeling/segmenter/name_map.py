@@ -5,7 +5,7 @@ text encoder, fusion encoder, pixel decoder and semantic head, and the detector 
 for; what is known to belong to the others (such as the tracker) is passed over, and any other name
 is an error.
 
-In the patterns `#` stands for a number and `@` for `weight` or `bias`.
+The patterns are those of `detecture.modeling.weights.name_rules`.
 """
 
 import re
@@ -16,9 +16,7 @@ from torch import Tensor
 
 from detecture.errors import CheckpointError
 from detecture.modeling.segmenter import detector_names
-
-NameRules = tuple[tuple[str, str], ...]
-"""Pairs of patterns, see above: a name that fits the first becomes the second."""
+from detecture.modeling.weights.name_rules import rename, strip_prefix, swap
 
 _TRUNK, _NECK = "backbone.vision_backbone.trunk", "backbone.vision_backbone.convs"
 _TEXT, _FUSION = "backbone.language_backbone.encoder", "transformer.encoder.layers.#"
@@ -179,12 +177,6 @@ def transformers_to_meta(
     return {name: tensor.contiguous() for name, tensor in renamed.items()}
 
 
-def strip_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries under `prefix` without it; everything where no name begins with it."""
-    inside = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-    return inside or dict(state)
-
-
 def check_names(
     expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
 ) -> dict[str, Tensor]:
@@ -235,20 +227,3 @@ def _refuse(source: str, **faults: Iterable[str]) -> None:
             f"the weights in {source} are not those of this SAM 3 ({'; '.join(found)}). Check that "
             "MODEL.SEGMENTER.BASE is a SAM 3 checkpoint, and MODEL.SEGMENTER.CONFIG its structure"
         )
-
-
-def swap(rules: NameRules) -> NameRules:
-    """The same rules in the other direction."""
-    return tuple((target, source) for source, target in rules)
-
-
-def rename(name: str, rules: NameRules) -> str | None:
-    """The name that the first fitting rule makes of `name`; None where none fits."""
-    for source, target in rules:
-        pattern = re.escape(source).replace(r"\#", r"(\d+)").replace("@", "(weight|bias)")
-        match = re.fullmatch(pattern.replace(r"\?", "[qkv]"), name)
-        if match:
-            for value in match.groups():
-                target = re.sub("[#@]", value, target, count=1)
-            return target
-    return None

@@ -19,9 +19,8 @@ from detecture.modeling.segmenter.build import (
 )
 from detecture.modeling.segmenter.features import ImageFeatures
 from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
-from detecture.modeling.segmenter.meta_file import read_meta_file
-from detecture.modeling.segmenter.name_map import strip_prefix
 from detecture.modeling.segmenter.proposals import Proposals
+from detecture.modeling.segmenter.sam3_files import read_sam3_file, read_sam3_structure
 from detecture.modeling.segmenter.sam3_meta_parts import (
     detector_module,
     fusion_encoder,
@@ -29,7 +28,7 @@ from detecture.modeling.segmenter.sam3_meta_parts import (
     text_encoder,
     vision_backbone,
 )
-from detecture.modeling.segmenter.structure import read_structure
+from detecture.modeling.weights.name_rules import strip_prefix
 
 
 @SEGMENTER_REGISTRY.register()
@@ -78,9 +77,7 @@ class Sam3Meta(Segmenter):
             DetectureError: the package is not installed.
         """
         hf = import_hf_parts()
-        if isinstance(structure, str):
-            structure = read_structure(structure)
-        config = hf.make_structure(structure, with_detector=with_detector)
+        config = hf.make_structure(read_sam3_structure(structure), with_detector=with_detector)
         text = config.text_config
         if isinstance(tokenizer, str):
             loaded: Tokenizer = hf.load_tokenizer(tokenizer, text.max_position_embeddings)
@@ -106,7 +103,7 @@ class Sam3Meta(Segmenter):
             self.transformer["decoder"] = detector.query_decoder(config.detr_decoder_config)
             self.dot_prod_scoring = detector.scoring(config.detr_decoder_config)
         if base:
-            self.load_weights(strip_prefix(read_meta_file(base), "detector."), base)
+            self.load_weights(strip_prefix(read_sam3_file(base), "detector."), base)
 
     @classmethod
     def from_config(

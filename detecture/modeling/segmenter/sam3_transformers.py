@@ -19,10 +19,9 @@ from detecture.modeling.segmenter.build import (
 )
 from detecture.modeling.segmenter.features import ImageFeatures
 from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
-from detecture.modeling.segmenter.meta_file import read_meta_file
 from detecture.modeling.segmenter.name_map import meta_to_transformers
 from detecture.modeling.segmenter.proposals import Proposals
-from detecture.modeling.segmenter.structure import read_structure
+from detecture.modeling.segmenter.sam3_files import read_sam3_file, read_sam3_structure
 
 
 @SEGMENTER_REGISTRY.register()
@@ -70,9 +69,8 @@ class Sam3Transformers(Segmenter):
         if is_pretrained:
             parts = hf.load_pretrained(base, with_text=with_text, with_detector=with_detector)
         else:
-            if isinstance(structure, str):
-                structure = read_structure(structure)
-            config = hf.make_structure(structure, with_detector=with_detector)
+            sections = read_sam3_structure(structure)
+            config = hf.make_structure(sections, with_detector=with_detector)
             parts = hf.Sam3Parts(config, with_text, with_detector)
         text = parts.config.text_config
         if is_pretrained and with_text and tokenizer is None:
@@ -97,7 +95,7 @@ class Sam3Transformers(Segmenter):
         self.dot_product_scoring = parts.dot_product_scoring if with_detector else None
         self.train()  # from_pretrained leaves evaluation mode; a new module is in training mode
         if base and not is_pretrained:
-            state = meta_to_transformers(read_meta_file(base), with_detector=with_detector)
+            state = meta_to_transformers(read_sam3_file(base), with_detector=with_detector)
             self.load_weights(state, base)
 
     @classmethod

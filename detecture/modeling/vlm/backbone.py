@@ -6,8 +6,6 @@ transformers is imported where a model is built: it takes seconds, and most meth
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,20 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.random_weights import seeded
 from detecture.modeling.vlm import tokenizer as small
+from detecture.modeling.weights.dtypes import DTYPES
+from detecture.modeling.weights.pretrained import LOAD_ERRORS, first_line
+from detecture.modeling.weights.random_weights import random_source, seeded
+from detecture.modeling.weights.structure import read_structure
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen3VLForConditionalGeneration
 
 _CONFIGS = Path(__file__).parent / "configs"
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-RANDOM_WEIGHTS = "random weights"
-"""Beginning of the `source` of a model that was not loaded."""
 
 
 @dataclass
@@ -59,7 +55,7 @@ def random_backbone(config: str, seed: int = 0, dtype: str = "float32") -> Backb
     from transformers import Qwen2VLImageProcessor, Qwen3VLForConditionalGeneration
 
     tokenizer = small.small_tokenizer()
-    content = _read_config(config)
+    content = read_structure(config, key="MODEL.VLM.CONFIG", folder=_CONFIGS)
     model_config = _structure(content, config)
     for name, token in (
         ("image_token_id", small.IMAGE),
@@ -87,10 +83,7 @@ def random_backbone(config: str, seed: int = 0, dtype: str = "float32") -> Backb
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
-    # By content, not by name: what a model was made from must be told apart after an edit.
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    source = f"{RANDOM_WEIGHTS}, {Path(config).stem} {digest}, seed {seed}"
-    return Backbone(model, tokenizer, image_processor, source)
+    return Backbone(model, tokenizer, image_processor, random_source(config, content, seed))
 
 
 def load_backbone(
@@ -131,9 +124,9 @@ def load_backbone(
         del model.config.fusion_config
         tokenizer = AutoTokenizer.from_pretrained(base)
         image_processor = AutoImageProcessor.from_pretrained(base)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (*LOAD_ERRORS, TypeError) as error:
         raise CheckpointError(
-            f"MODEL.VLM.BASE {base}: cannot be loaded ({str(error).splitlines()[0]}). Give a local "
+            f"MODEL.VLM.BASE {base}: cannot be loaded ({first_line(error)}). Give a local "
             "folder, or a hub id such as Qwen/Qwen3-VL-8B-Instruct (17.5 GB, from "
             "https://huggingface.co/Qwen/Qwen3-VL-8B-Instruct); offline, only folders and what is "
             "in the hub's cache can be used"
@@ -257,21 +250,3 @@ def _structure(content: dict[str, Any], config: str) -> Any:
                 hint = f"; did you mean {close[0]}?" if close else ""
                 raise ConfigError(f"MODEL.VLM.CONFIG {config}: unknown {part}.{name}{hint}")
     return made
-
-
-def _read_config(config: str) -> dict[str, Any]:
-    path = _CONFIGS / f"{config}.json"
-    if not path.is_file():
-        path = Path(config)
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        shipped = ", ".join(sorted(p.stem for p in _CONFIGS.glob("*.json")))
-        raise ConfigError(
-            f"MODEL.VLM.CONFIG {config}: neither one of {shipped}, nor a json file"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"MODEL.VLM.CONFIG {path}: no valid json ({error})") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"MODEL.VLM.CONFIG {path}: must hold a json mapping")
-    return content

@@ -16,22 +16,22 @@ from torch import Tensor, nn
 from detecture.d2 import CfgNode, configurable
 from detecture.data.prompts import PromptTemplate
 from detecture.errors import CheckpointError, require_choice
-from detecture.modeling.random_weights import seeded
-from detecture.modeling.region_attention import (
-    RegionBlocks,
-    additive_mask,
-    answer_attention,
-    region_blocks,
-)
 from detecture.modeling.stretch import stretch
-from detecture.modeling.vlm.asking import prefix_of_prompts
 from detecture.modeling.vlm.backbone import Backbone, load_backbone, random_backbone
 from detecture.modeling.vlm.build import VLM_REGISTRY
 from detecture.modeling.vlm.chat import Chat, load_prompts
 from detecture.modeling.vlm.greedy import write_greedily
 from detecture.modeling.vlm.hint import hinted
+from detecture.modeling.vlm.prefix import prefix_of_prompts
+from detecture.modeling.vlm.region_attention import (
+    RegionBlocks,
+    additive_mask,
+    answer_attention,
+    region_blocks,
+)
 from detecture.modeling.vlm.trained_parts import add_lora, add_seg_rows
 from detecture.modeling.vlm.types import Generated, Prefix, TeacherForced, VisionFeatures, pad
+from detecture.modeling.weights.random_weights import seeded
 
 if TYPE_CHECKING:
     from transformers import DynamicCache

@@ -11,9 +11,9 @@ from detecture.config import make_config
 from detecture.data import KHint
 from detecture.data.bank_mappers import MosaicMapper
 from detecture.data.synthetic.bank_source import BankSource
-from detecture.engine.selector_fit import _join_two, collect, draw_picture, fit
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
+from detecture.recipes.selector_fit import _join_two, collect, draw_picture, fit
 from tests.micro import micro_overrides
 
 SMALL = [
@@ -148,9 +148,9 @@ def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
 def test_some_pictures_have_a_region_of_two_textures(bank, monkeypatch):
     mosaics = BankSource(folder=str(bank), count=3, first=0, unruly=0.0)
     composed = [draw_picture(number, mosaics) for number in range(12)]
-    monkeypatch.setattr("detecture.engine.selector_fit.COMPOSITE", 1.0)
+    monkeypatch.setattr("detecture.recipes.selector_fit.COMPOSITE", 1.0)
     joined = [draw_picture(number, mosaics) for number in range(12)]
-    monkeypatch.setattr("detecture.engine.selector_fit.COMPOSITE", 0.0)
+    monkeypatch.setattr("detecture.recipes.selector_fit.COMPOSITE", 0.0)
     plain = [draw_picture(number, mosaics) for number in range(12)]
     # How many regions a picture has does not hang on whether one of them is composite.
     counts = [[len(masks) for _, masks in pictures] for pictures in (composed, joined, plain)]

@@ -11,7 +11,7 @@ from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.sam2 import MaskGenerationSettings, build_sam2, generate_masks
 from detecture.modeling.sam2.build import _FOLDER
 from detecture.modeling.sam2.name_map import meta_to_transformers, transformers_to_meta
-from detecture.modeling.segmenter.structure import read_structure
+from detecture.modeling.weights.structure import read_structure
 
 # What a whole checkpoint of Meta's holds besides, for the memory of a video.
 MEMORY = (
@@ -147,7 +147,7 @@ def test_metas_own_classes_give_the_same_masks(sam2, processor, picture):
 
 def test_folder_of_the_video_model(tmp_path):
     """What the hub has: the image model is a part of it."""
-    content = read_structure("tiny", folder=_FOLDER)
+    content = read_structure("tiny", key="MODEL.TEXTURE_SAM.CONFIG", folder=_FOLDER)
     del content["model_type"]
     memory = {
         "memory_attention_hidden_size": 32,

@@ -16,7 +16,8 @@ from detecture.modeling.segmenter import (
     Sam3Transformers,
     build_segmenter,
 )
-from detecture.modeling.segmenter.structure import read_structure, shipped_structures
+from detecture.modeling.segmenter.sam3_files import read_sam3_structure
+from detecture.modeling.weights.structure import shipped_structures
 
 
 def config(**changes):
@@ -37,10 +38,10 @@ def test_build_from_config(name):
     assert features.levels[0].shape[-1] >= 56
 
 
-def test_shipped_structures():
-    assert shipped_structures() == ["proportional", "sam3", "tiny", "tiny_fine"]
-    for name in shipped_structures():
-        vit = read_structure(name)["vision_config"]["backbone_config"]
+def test_shipped_structures(STRUCTURES):
+    assert shipped_structures(STRUCTURES) == ["proportional", "sam3", "tiny", "tiny_fine"]
+    for name in shipped_structures(STRUCTURES):
+        vit = read_sam3_structure(name)["vision_config"]["backbone_config"]
         assert vit["layer_norm_eps"] == 1e-5
 
 

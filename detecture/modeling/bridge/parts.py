@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from detecture.d2 import CfgNode
-from detecture.modeling.encoders import Encoding
-from detecture.modeling.heads.grouping_term import GroupingTerm
+from detecture.modeling.bridge.grouping_term import GroupingTerm
+from detecture.modeling.encoding.encoders import Encoding
 
 
 @dataclass(frozen=True)

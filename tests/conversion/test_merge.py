@@ -10,9 +10,9 @@ from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditiona
 from transformers.monkey_patching import get_patch_mapping
 
 from detecture.checkpoint.weights_file import make_header, read_weights
+from detecture.conversion.merge import BRIDGE_FILE, merge_adapter
+from detecture.conversion.published import write_weights
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.import_published import write_weights
-from detecture.modeling.merge import BRIDGE_FILE, merge_adapter
 from detecture.modeling.vlm.backbone import random_backbone
 
 

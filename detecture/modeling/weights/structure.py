@@ -6,21 +6,17 @@ from typing import Any
 
 from detecture.errors import ConfigError
 
-_FOLDER = Path(__file__).parent / "configs"
 
-
-def shipped_structures(folder: Path = _FOLDER) -> list[str]:
+def shipped_structures(folder: Path) -> list[str]:
     """Names of the json files that ship with the package, in one of its folders."""
     return sorted(path.stem for path in folder.glob("*.json"))
 
 
-def read_structure(
-    name: str, *, key: str = "MODEL.SEGMENTER.CONFIG", folder: Path = _FOLDER
-) -> dict[str, Any]:
+def read_structure(name: str, *, key: str, folder: Path) -> dict[str, Any]:
     """The dict of a transformers' config, such as `Sam3Config`.
 
     Args:
-        name: a shipped one (of SAM 3: `sam3`, `tiny`, `tiny_fine`, `proportional`), or a json file.
+        name: a shipped one, such as `tiny`, or a json file.
         key: the config key that `name` is the value of, for errors.
         folder: where the shipped ones are.
 

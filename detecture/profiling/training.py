@@ -18,14 +18,15 @@ from torch.nn.functional import cross_entropy
 from detecture.d2 import CfgNode
 from detecture.data.prompts import count_phrase
 from detecture.engine.optimizer import build_training_optimizer
-from detecture.engine.profiling.clock import StageClock, ratios, summarize
-from detecture.engine.profiling.inference import VoidComparison
-from detecture.engine.profiling.workload import pad_prompt, samples
+from detecture.modeling.bridge.mask_losses import mask_loss_sums
 from detecture.modeling.build import build_model
-from detecture.modeling.losses import lm_token_weights, mask_loss_sums
 from detecture.modeling.meta_arch.detecture import Detecture
-from detecture.modeling.region_attention import additive_mask, answer_attention, region_blocks
+from detecture.modeling.vlm.lm_loss import lm_token_weights
+from detecture.modeling.vlm.region_attention import additive_mask, answer_attention, region_blocks
 from detecture.modeling.vlm.seg_rows import SegEmbedding, SegHead
+from detecture.profiling.clock import StageClock, ratios, summarize
+from detecture.profiling.inference import VoidComparison
+from detecture.profiling.workload import pad_prompt, samples
 
 CLIP = 1.0
 """Greatest norm of a gradient, on both sides."""

@@ -16,12 +16,12 @@ from detecture.checkpoint.manifest import verify_checkpoint
 from detecture.checkpoint.misfits import misfits
 from detecture.checkpoint.weights_file import make_header, read_weights
 from detecture.config import make_config
+from detecture.conversion.published import require_free_output, write_weights
 from detecture.d2 import CfgNode
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.header_check import check_header
 from detecture.modeling.heads import HeadShape, build_head
-from detecture.modeling.import_published import require_free_output, write_weights
 from detecture.modeling.vlm import Qwen3VL, build_vlm
+from detecture.modeling.weights.header_check import check_header
 
 BRIDGE_FILE = "bridge.safetensors"
 """What of the model is not in the VLM: the head, and the rows of `<|seg|>` in full precision."""

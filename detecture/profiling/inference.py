@@ -19,14 +19,14 @@ from torch.nn.functional import interpolate
 from transformers import DynamicCache
 
 from detecture.data.prompts import count_phrase
-from detecture.engine.profiling.clock import StageClock, ratios, summarize
-from detecture.engine.profiling.workload import forced_answers, samples
 from detecture.errors import DetectureError
 from detecture.evaluation.label_map import scores_to_label_map
-from detecture.modeling.losses import partition_scores
+from detecture.modeling.bridge.mask_losses import partition_scores
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.segmenter import ImageFeatures
 from detecture.modeling.vlm.types import Prefix, VisionFeatures
+from detecture.profiling.clock import StageClock, ratios, summarize
+from detecture.profiling.workload import forced_answers, samples
 
 STAGES = (
     "preprocess",

@@ -13,10 +13,10 @@ from detecture.config import make_config
 from detecture.errors import CheckpointError, ConfigError
 from detecture.evaluation import scores_to_label_map
 from detecture.modeling import build_model
-from detecture.modeling.remote_code import load_remote_model, optional_flash_attention
 from detecture.modeling.vlm.tokenizer import small_tokenizer
+from detecture.modeling.weights.remote_code import load_remote_model, optional_flash_attention
 
-SA2VA = Path(__file__).parents[2] / "configs/baselines/sa2va.yaml"
+SA2VA = Path(__file__).parents[3] / "configs/baselines/sa2va.yaml"
 
 # Like the published code: it names flash-attn, and goes on without it.
 CODE = """

@@ -10,12 +10,8 @@ from torch import Tensor
 
 from detecture.errors import CheckpointError
 
-_SAM3 = "(sam3.pt, from https://huggingface.co/facebook/sam3 after accepting the licence)"
 
-
-def read_meta_file(
-    path: str, *, key: str = "MODEL.SEGMENTER.BASE", origin: str = _SAM3
-) -> dict[str, Tensor]:
+def read_meta_file(path: str, *, key: str, origin: str) -> dict[str, Tensor]:
     """The weights of a `.pt` or `.safetensors` file, on the CPU, under the names they have there.
 
     Args:

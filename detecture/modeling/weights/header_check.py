@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from detecture.errors import CheckpointError
-from detecture.modeling.vlm.backbone import RANDOM_WEIGHTS
+from detecture.modeling.weights.random_weights import RANDOM_WEIGHTS
 
 logger = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from detecture.conversion.wording import load_wording
 from detecture.data.prompts import DEFAULT_PROMPTS
 from detecture.errors import ConfigError
-from detecture.modeling.import_wording import load_wording
 
 SOURCE = """
 import os

@@ -10,9 +10,7 @@ from published import RELEASED, assert_same_predictions, loaded, perturbed
 
 from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
 from detecture.config import make_config
-from detecture.data.prompts import TINY_PROMPTS, PromptTemplate
-from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.import_published import (
+from detecture.conversion.published import (
     find_seg_row,
     import_published,
     match_names,
@@ -21,7 +19,9 @@ from detecture.modeling.import_published import (
     require_free_output,
     write_weights,
 )
-from detecture.modeling.import_wording import load_wording
+from detecture.conversion.wording import load_wording
+from detecture.data.prompts import TINY_PROMPTS, PromptTemplate
+from detecture.errors import CheckpointError, ConfigError
 
 PREFIX = "qwen.base_model.model.model.language_model."
 FULL = "configs/detecture_qwen3vl8b_sam3.yaml"

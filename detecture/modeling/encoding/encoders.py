@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detecture.modeling.feature_cache import FeatureCache, content_key
+from detecture.modeling.encoding.feature_cache import FeatureCache, content_key
 from detecture.modeling.segmenter import ImageFeatures, Segmenter
 from detecture.modeling.vlm import Qwen3VL
 from detecture.modeling.vlm.types import TeacherForced, VisionFeatures

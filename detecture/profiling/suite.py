@@ -10,9 +10,12 @@ import torch
 
 from detecture.config import make_config
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode
-from detecture.engine.profiling.clock import table
-from detecture.engine.profiling.counting import training_memory
-from detecture.engine.profiling.flops import (
+from detecture.errors import ConfigError
+from detecture.modeling.build import build_model
+from detecture.modeling.meta_arch.detecture import Detecture
+from detecture.profiling.clock import table
+from detecture.profiling.counting import training_memory
+from detecture.profiling.flops import (
     Cost,
     Workload,
     count_stages,
@@ -20,12 +23,9 @@ from detecture.engine.profiling.flops import (
     predict_training,
     visual_tokens,
 )
-from detecture.engine.profiling.inference import benchmark_inference
-from detecture.engine.profiling.training import benchmark_training
-from detecture.engine.profiling.workload import pad_prompt
-from detecture.errors import ConfigError
-from detecture.modeling.build import build_model
-from detecture.modeling.meta_arch.detecture import Detecture
+from detecture.profiling.inference import benchmark_inference
+from detecture.profiling.training import benchmark_training
+from detecture.profiling.workload import pad_prompt
 
 FULL_SIZE = (
     *("MODEL.META_ARCHITECTURE", "Detecture", "MODEL.DTYPE", "bfloat16"),

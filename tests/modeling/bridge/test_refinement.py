@@ -8,8 +8,8 @@ from micro import evaluation_batch, micro_model, training_batch
 
 from detecture.config import make_config
 from detecture.errors import ConfigError
-from detecture.modeling.heads.grouping_term import GroupingTerm
-from detecture.modeling.refinement import Refinement
+from detecture.modeling.bridge.grouping_term import GroupingTerm
+from detecture.modeling.bridge.refinement import Refinement
 
 ALL = (
     *("MODEL.BRIDGE.DECODING", "pointing", "LOSS.GROUPING_WEIGHT", "1.0"),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detecture.errors import ConfigError
-from detecture.modeling.region_attention import (
+from detecture.modeling.vlm.region_attention import (
     additive_mask,
     answer_attention,
     region_blocks,

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from detecture.errors import CheckpointError, ConfigError
+from detecture.modeling.weights.pretrained import first_line
 
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 # What transformers raises for what it cannot load, and foreign code that was written for another
@@ -62,10 +63,9 @@ def load_remote_model(
             model = AutoModel.from_pretrained(base, dtype=torch.bfloat16, **pinned, **options)
             tokenizer = AutoTokenizer.from_pretrained(base, use_fast=False, **pinned)
     except _LOAD_ERRORS as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{node}.BASE {base!r}, revision {revision}, cannot be loaded: "
-            f"{type(error).__name__}: {reason} Weights, code and licence are on "
+            f"{type(error).__name__}: {first_line(error)} Weights, code and licence are on "
             f"https://huggingface.co/{base}. Without a network, download them elsewhere and give "
             f"the local folder as {node}.BASE, or set HF_HUB_OFFLINE=1 where they are in the "
             "hub's cache already. Where their code fails, it may have been written for another "

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detecture.engine.profiling.clock import peak_memory, percentiles
 from detecture.errors import ConfigError
+from detecture.profiling.clock import peak_memory, percentiles
 
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SEED = 21

@@ -1,0 +1,1 @@
+"""Work in processes: locks, reserved folders, journals, commands run side by side."""

@@ -1,0 +1,1 @@
+"""What turns the VLM's states into masks and trains it: parts, losses, refinement."""
