@@ -13,7 +13,7 @@ VERSION = re.search(
 setup(
     name="detecture",
     version=VERSION,
-    description="Names every visually distinct texture region of a picture and segments it",
+    description="Names every visually distinct texture region of an image and segments it",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -1,4 +1,4 @@
-"""Make `datasets/samples/`: a tiny texture data set out of pictures that ship inside two wheels.
+"""Make `datasets/samples/`: a tiny texture data set out of images that ship inside two wheels.
 
     python datasets/prepare_samples.py [--output datasets/samples]
 
@@ -28,7 +28,7 @@ PHOTO_SIDE = 448
 
 @dataclass(frozen=True)
 class Source:
-    """A picture inside an installed package, and under which terms it may be passed on."""
+    """An image inside an installed package, and under which terms it may be passed on."""
 
     package: str
     path: str
@@ -97,7 +97,7 @@ SOURCES = {
 class Texture:
     """A piece of a source: its box (left, top, right, bottom), magnification, and description.
 
-    `tone` colours a grey picture: the colours of its black, middle and white.
+    `tone` colours a grey image: the colours of its black, middle and white.
     """
 
     source: str
@@ -304,15 +304,15 @@ def _licences() -> str:
         [
             "# Sources and licences of these samples",
             "",
-            "Written by `datasets/prepare_samples.py` from pictures that ship inside scikit-image "
+            "Written by `datasets/prepare_samples.py` from images that ship inside scikit-image "
             "and scikit-learn;",
-            "authors and licences as those packages state them. In the composites the pictures "
+            "authors and licences as those packages state them. In the composites the images "
             "are cut, scaled,",
             "mirrored and (some of the grey ones) coloured; the photos are scaled. The masks and "
             "descriptions are this",
             "project's, under its own licence.",
             "",
-            "| picture | author | licence | taken from | used in |",
+            "| image | author | licence | taken from | used in |",
             "|---|---|---|---|---|",
             *rows,
             "",

@@ -1,4 +1,4 @@
-"""detecture: name every visually distinct texture region of a picture and segment it."""
+"""detecture: name every visually distinct texture region of an image and segment it."""
 
 from typing import Any
 

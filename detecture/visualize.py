@@ -1,4 +1,4 @@
-"""Drawing: label maps as palette pictures, overlays with a legend, drawings and contact sheets."""
+"""Drawing: label maps as palette images, overlays with a legend, drawings and contact sheets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def _spread_color(index: int) -> tuple[int, int, int]:
 
 
 def label_map_image(label_map: np.ndarray) -> Image.Image:
-    """Label map as a picture whose pixel values are the labels.
+    """Label map as an image whose pixel values are the labels.
 
     Args:
         label_map: (H,W) integer, 0 dustbin, i+1 texture i.
@@ -68,7 +68,7 @@ def draw_overlay(
     captions: Sequence[str] = (),
     opacity: float = 0.45,
 ) -> np.ndarray:
-    """Picture under coloured regions, with their outlines and a legend below.
+    """Image under coloured regions, with their outlines and a legend below.
 
     Args:
         image: (H,W,3) uint8 RGB.
@@ -81,7 +81,7 @@ def draw_overlay(
     """
     colors = region_colors(max(int(label_map.max(initial=0)), len(captions)))
     drawn = np.array(image)
-    for top in range(0, len(drawn), _ROWS_IN_STRIP):  # floats of a whole picture take gigabytes
+    for top in range(0, len(drawn), _ROWS_IN_STRIP):  # floats of a whole image take gigabytes
         rows = slice(top, top + _ROWS_IN_STRIP)
         mixed = image[rows] * np.float32(1.0 - opacity) + colors[label_map[rows]] * np.float32(
             opacity
@@ -126,12 +126,12 @@ def in_colors_of_truth(
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture and, beside it, what was said about its regions; words below.
+    """An image and, beside it, what was said about its regions; words below.
 
     Attributes:
         image: (H,W,3) uint8 RGB.
         overlays: for each further panel a label map, (H,W) integer, whose regions are laid over the
-            picture; or a text that says why there is none.
+            image; or a text that says why there is none.
         caption: a line about the whole.
         legend: text i is about the regions with label i+1, and has their colour.
     """
@@ -142,7 +142,7 @@ class Drawing:
     legend: Sequence[str] = ()
 
     def render(self) -> Image.Image:
-        """The drawing at the picture's own size, but with a longer side of 256 to 1024 pixels."""
+        """The drawing at the image's own size, but with a longer side of 256 to 1024 pixels."""
         return self._render(min(max(*self.image.shape[:2], _LEAST_SIDE), _GREATEST_SIDE))
 
     def render_tile(self, side: int = _LEAST_SIDE) -> Image.Image:
@@ -153,7 +153,7 @@ class Drawing:
         height, width = self.image.shape[:2]
         scale = side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        # Enlarged pixels stay pixels: of a tiny picture one wants to see what is there.
+        # Enlarged pixels stay pixels: of a tiny image one wants to see what is there.
         method = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
         image = np.asarray(Image.fromarray(self.image).resize(size, method))
         panels = [Image.fromarray(image)]
@@ -186,7 +186,7 @@ def annotation_drawing(
     index_map: np.ndarray,
     descriptions: Sequence[str],
 ) -> Drawing:
-    """Picture | true regions, with their descriptions and shares of the picture.
+    """Image | true regions, with their descriptions and shares of the image.
 
     Args:
         image_id: for the caption.
@@ -208,7 +208,7 @@ def annotation_drawing(
 
 
 def sample_drawing(mapped: dict[str, Any]) -> Drawing:
-    """What a model gets: in training picture | label map, in evaluation the picture alone.
+    """What a model gets: in training image | label map, in evaluation the image alone.
 
     Args:
         mapped: mapped dict with `image`, uint8 tensor (3,H,W), and in training `sem_seg`, (H,W).
@@ -236,7 +236,7 @@ def prediction_drawing(
     descriptions: Sequence[str],
     prediction: np.ndarray | str,
 ) -> Drawing:
-    """Picture | ground truth | prediction, with the scores, and the words of both.
+    """Image | ground truth | prediction, with the scores, and the words of both.
 
     Args:
         record: of an evaluation.
@@ -275,7 +275,7 @@ def _size(image: np.ndarray) -> str:
 
 
 def contact_sheet(tiles: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
-    """Pictures in a grid, each in a cell of the size of the largest.
+    """Images in a grid, each in a cell of the size of the largest.
 
     Args:
         tiles: at least one.
@@ -304,7 +304,7 @@ def _stacked(parts: Sequence[Image.Image]) -> Image.Image:
 
 
 def _text_panel(image: np.ndarray, text: str) -> Image.Image:
-    """The picture (H,W,3), faded, with a text on it."""
+    """The image (H,W,3), faded, with a text on it."""
     panel = Image.fromarray((image * 0.2 + 255 * 0.8).astype(np.uint8))
     for index, line in enumerate(_wrap(text, panel.width - 16)):
         _write(panel, line, 8, 8 + index * _LINE_HEIGHT)

@@ -99,7 +99,7 @@ def micro_model(folder: Path, *overrides: str, seed: int = 0):
 
 
 def training_batch(regions=(2, 3), size: int = 56) -> list[dict]:
-    """Mapped training dicts of pictures with so many upright strips each."""
+    """Mapped training dicts of images with so many upright strips each."""
     generator = np.random.default_rng(0)
     batch = []
     for number, k in enumerate(regions):
@@ -108,8 +108,8 @@ def training_batch(regions=(2, 3), size: int = 56) -> list[dict]:
         batch.append(
             {
                 "image": image,
-                "image_id": f"picture_{number}",
-                "file_name": f"picture_{number}.png",
+                "image_id": f"image_{number}",
+                "file_name": f"image_{number}.png",
                 "height": size,
                 "width": size,
                 "sem_seg": labels.expand(size, size).clone(),
@@ -125,8 +125,8 @@ def evaluation_batch(sizes=((56, 56), (40, 70)), k=None) -> list[dict]:
     return [
         {
             "image": torch.from_numpy(generator.integers(0, 256, (3, *size), dtype=np.uint8)),
-            "image_id": f"picture_{number}",
-            "file_name": f"picture_{number}.png",
+            "image_id": f"image_{number}",
+            "file_name": f"image_{number}.png",
             "height": size[0],
             "width": size[1],
             "k_hint": KHint() if k is None else KHint("fixed", k),

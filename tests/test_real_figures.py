@@ -1,4 +1,4 @@
-"""The figures that README states, on the real pictures; skipped where those are not there."""
+"""The figures that README states, on the real images; skipped where those are not there."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ from detecture.visualize import (
 )
 
 
-def picture(height, width):
+def make_image(height, width):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -32,7 +32,7 @@ def test_label_map_image_keeps_the_labels(highest):
 
 
 def test_overlay_leaves_the_dustbin_and_the_original_alone():
-    image, labels = picture(40, 60), np.zeros((40, 60), np.int32)
+    image, labels = make_image(40, 60), np.zeros((40, 60), np.int32)
     labels[:, 30:] = 1
     before = image.copy()
     drawn = draw_overlay(image, labels)
@@ -54,15 +54,15 @@ def test_matched_regions_get_the_number_of_their_partner():
     [((32, 16), (256, 128)), ((300, 400), (300, 400)), ((4000, 100), (1024, 26))],
 )
 def test_size_of_a_drawing(size, panel):
-    drawing = Drawing(picture(*size), [np.zeros(size, int), "none"], "caption", ["text"])
+    drawing = Drawing(make_image(*size), [np.zeros(size, int), "none"], "caption", ["text"])
     image = drawing.render()
     assert image.width == 3 * panel[1] + 8 and image.height > panel[0]
     tile = drawing.render_tile(100)
     assert tile.width == 3 * 100 + 8
 
 
-def test_tiny_pictures_keep_their_pixels_and_outlines_are_thin():
-    image, labels = picture(4, 4), np.repeat([[1, 1, 2, 2]], 4, axis=0)
+def test_tiny_images_keep_their_pixels_and_outlines_are_thin():
+    image, labels = make_image(4, 4), np.repeat([[1, 1, 2, 2]], 4, axis=0)
     drawn = np.asarray(Drawing(image, [labels], "").render())[:256]
     assert (drawn[32, :256:64] == image[0]).all() and (drawn[0:64, 0:64] == image[0, 0]).all()
     white = (drawn[:, 260:] == 255).all(axis=(0, 2))
@@ -96,7 +96,7 @@ def test_annotation_says_what_the_masks_cover():
     masks[0, :5], masks[1, 4:6] = True, True
     index_map = np.zeros((10, 10), np.int32)
     index_map[:5], index_map[4:6] = 1, 2
-    drawing = annotation_drawing("id", picture(10, 10), masks, index_map, ["moss", ""])
+    drawing = annotation_drawing("id", make_image(10, 10), masks, index_map, ["moss", ""])
     assert drawing.caption == "id: 10 x 10 (H x W), K 2, 40.0% in no mask, 10.0% in several"
     assert drawing.legend == ["moss (50%)", "region 2 (20%)"]
 
@@ -108,7 +108,7 @@ def test_legend_of_a_prediction():
         "matched_ious": [0.876],
     }  # fmt: skip
     labels = np.array([[0, 1], [2, 3]])
-    drawing = prediction_drawing(record, picture(2, 2), labels * 0, ["wood", "grass"], labels)
+    drawing = prediction_drawing(record, make_image(2, 2), labels * 0, ["wood", "grass"], labels)
     assert drawing.legend == [
         "IoU 0.88 | wood | predicted: bark", "not found | grass", "extra region",
         "extra region | snow",
@@ -118,6 +118,6 @@ def test_legend_of_a_prediction():
 
 
 def test_legend_of_many_regions_is_counted():
-    few = Drawing(picture(8, 8), [], "", [str(i) for i in range(12)]).render()
-    many = Drawing(picture(8, 8), [], "", [str(i) for i in range(500)]).render()
+    few = Drawing(make_image(8, 8), [], "", [str(i) for i in range(12)]).render()
+    many = Drawing(make_image(8, 8), [], "", [str(i) for i in range(500)]).render()
     assert many.height == few.height + 20

@@ -13,7 +13,7 @@ from detecture.data import register_texture_dataset
 
 
 def write_toy_dataset(root: Path, count: int = 6, k: int = 2, size: int = 32) -> Path:
-    """`count` pictures of `k` upright strips of plain colours with noise; returns the JSON."""
+    """`count` images of `k` upright strips of plain colours with noise; returns the JSON."""
     generator = np.random.default_rng(0)
     for folder in ("images", "textures_mask"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class ToySegmenter(nn.Module):
         if self.training:
             losses = []
             for sample in batched_inputs:
-                # Strip colours are shuffled: the brighter half of the picture is class 1.
+                # Strip colours are shuffled: the brighter half of the image is class 1.
                 bright = sample["image"].float().mean(0) > sample["image"].float().mean()
                 losses.append(
                     nn.functional.cross_entropy(self._scores(sample)[None], bright.long()[None])

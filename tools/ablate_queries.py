@@ -6,7 +6,7 @@
 
 The model is given the true descriptions (TEST.ORACLE), so region i of its answer is the region that
 description i was written for. Masks are then drawn from the vectors as they are; shuffled between
-the regions of a picture (each moves on by one); zeroed; and taken from another picture (the next
+the regions of an image (each moves on by one); zeroed; and taken from another image (the next
 one of the data set that has two regions or more).
 
   own IoU      region i against the true region of description i: falls to chance when vectors are
@@ -14,9 +14,9 @@ one of the data set that has two regions or more).
   matched IoU  the best pairs, as in every evaluation: shuffling must not change it, the rest must
   ARI          of the whole partition
 
-All are means over the same pictures, with 95 % bootstrap intervals of own IoU. Pictures of one
+All are means over the same images, with 95 % bootstrap intervals of own IoU. Images of one
 region are left out: there is nothing to shuffle.
-Exit status: 0 done, 2 wrong input (another method, no picture with two regions ..).
+Exit status: 0 done, 2 wrong input (another method, no image with two regions ..).
 """
 
 import argparse
@@ -38,14 +38,15 @@ from detecture.config import make_config
 from detecture.d2 import CfgNode
 from detecture.data import build_texture_test_loader, load_ground_truth, load_registered
 from detecture.engine import load_model
-from detecture.errors import EXIT_USAGE, ConfigError, DatasetError, DetectureError
+from detecture.errors import ConfigError, DatasetError
 from detecture.evaluation.label_map import scores_to_label_map
 from detecture.evaluation.metrics import score_label_map
 from detecture.evaluation.summary import bootstrap_intervals
+from detecture.jobs.command_line import command_line
 from detecture.modeling.bridge.parts import RegionStates
 from detecture.modeling.meta_arch.detecture import Detecture
 
-VARIANTS = ("as they are", "shuffled", "zeroed", "another picture")
+VARIANTS = ("as they are", "shuffled", "zeroed", "another image")
 MEASURES = ("own IoU", "matched IoU", "ARI")
 
 
@@ -56,30 +57,29 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config-file", required=True, metavar="YAML", help="of the model")
     parser.add_argument("--dataset", default="synthetic_val", metavar="NAME", help="registered")
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="pictures; 0: all")
+    parser.add_argument("--limit", type=int, default=100, metavar="N", help="images; 0: all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return parser
 
 
+@command_line("ablate_queries")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
-    try:
-        cfg = make_config(args.config_file, [*args.overrides, "TEST.ORACLE", "True"])
-        model = load_model(cfg)
-        if not isinstance(model, Detecture):
-            raise ConfigError(
-                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}: only Detecture has "
-                "<|seg|> vectors"
-            )
-        report = ablate(cfg, model, args.dataset, args.limit)
-        if args.json:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
+    cfg = make_config(args.config_file, [*args.overrides, "TEST.ORACLE", "True"])
+    model = load_model(cfg)
+    if not isinstance(model, Detecture):
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}: only Detecture has "
+            "<|seg|> vectors"
+        )
+    report = ablate(cfg, model, args.dataset, args.limit)
+    if args.json:
+        try:
             write_text_atomic(args.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
-    except (DetectureError, OSError) as error:
-        print(f"ablate_queries: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        except OSError as error:
+            raise ConfigError(f"--json {args.json}: cannot be written ({error})") from error
     print(format_table(report))
     return 0
 
@@ -91,24 +91,24 @@ def ablate(cfg: CfgNode, model: Detecture, dataset: str, limit: int = 0) -> dict
         cfg: with TEST.ORACLE.
         model: in evaluation mode.
         dataset: a registered one.
-        limit: number of pictures with two regions or more; 0: all.
+        limit: number of images with two regions or more; 0: all.
 
     Returns:
-        `pictures` and, under `variants`, for each its measures and `own IoU ci95`.
+        `images` and, under `variants`, for each its measures and `own IoU ci95`.
 
     Raises:
-        DatasetError: fewer than two pictures have two regions or more.
+        DatasetError: fewer than two images have two regions or more.
     """
     records = {record["image_id"]: record for record in load_registered(dataset)}
     samples = _with_regions(cfg, dataset, limit)
     scores: dict[str, list[tuple[float, ...]]] = {variant: [] for variant in VARIANTS}
     read = ((sample, model.read([sample])) for sample in samples)
     first = next(read, None)
-    # The last picture takes the vectors of the first.
+    # The last image takes the vectors of the first.
     ring = pairwise(chain([first], read, [first]))
-    for current, following in tqdm(ring, total=limit or None, desc="pictures", disable=None):
+    for current, following in tqdm(ring, total=limit or None, desc="images", disable=None):
         if current is None or following is None or current[0] is following[0]:
-            raise DatasetError(f"{dataset}: needs two pictures with two regions or more each")
+            raise DatasetError(f"{dataset}: needs two images with two regions or more each")
         sample, regions = current
         truth = load_ground_truth(records[sample["image_id"]], cfg.INPUT.MAX_PIXELS)
         masks = truth.masks[: model.vlm.max_regions]
@@ -121,7 +121,7 @@ def ablate(cfg: CfgNode, model: Detecture, dataset: str, limit: int = 0) -> dict
             scores[variant].append((own, score.matched_iou, score.ari))
     return {
         "dataset": dataset,
-        "pictures": len(scores[VARIANTS[0]]),
+        "images": len(scores[VARIANTS[0]]),
         "variants": {
             variant: _summary(rows, cfg.TEST.BOOTSTRAP_SAMPLES) for variant, rows in scores.items()
         },
@@ -131,7 +131,7 @@ def ablate(cfg: CfgNode, model: Detecture, dataset: str, limit: int = 0) -> dict
 def format_table(report: dict[str, Any]) -> str:
     """The report as lines of text."""
     lines = [
-        f"{report['dataset']}, {report['pictures']} pictures of two regions or more",
+        f"{report['dataset']}, {report['images']} images of two regions or more",
         f"{'<|seg|> vectors':<18}{'own IoU':>9}{'95 %':>16}{'matched IoU':>13}{'ARI':>8}",
     ]
     for variant, row in report["variants"].items():
@@ -151,7 +151,7 @@ def _with_regions(cfg: CfgNode, dataset: str, limit: int) -> Iterator[dict[str, 
 
 
 def _vary(regions: RegionStates, other: RegionStates, variant: str) -> Tensor:
-    """States (1,K,D) of one picture, varied; those of the other are repeated where it has fewer."""
+    """States (1,K,D) of one image, varied; those of the other are repeated where it has fewer."""
     count = int(regions.count_B[0])
     own_KD = regions.states_BKD[0, :count]
     other_KD = other.states_BKD[0, : int(other.count_B[0])]
@@ -159,7 +159,7 @@ def _vary(regions: RegionStates, other: RegionStates, variant: str) -> Tensor:
         "as they are": own_KD,
         "shuffled": own_KD.roll(1, dims=0),
         "zeroed": torch.zeros_like(own_KD),
-        "another picture": other_KD[torch.arange(count) % len(other_KD)],
+        "another image": other_KD[torch.arange(count) % len(other_KD)],
     }[variant]
     return varied_KD[None]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Tables, comparisons and a page of pictures of a benchmark's results.
+"""Tables, comparisons and a page of images of a benchmark's results.
 
   python tools/aggregate_results.py --root output/benchmark
   python tools/aggregate_results.py --root output/benchmark --metric mIoU ARI --latex tables.tex
@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detecture.benchmark.cells import best_variants
+from detecture.benchmark.gallery import draw_galleries
 from detecture.benchmark.latex import report_latex
 from detecture.benchmark.layout import arrange
 from detecture.benchmark.manifest import as_of_today
 from detecture.benchmark.markdown import report_markdown
 from detecture.benchmark.page import report_page
-from detecture.benchmark.pictures import draw_galleries
 from detecture.benchmark.read_cells import (
     find_index,
     read_cells,
@@ -36,7 +36,8 @@ from detecture.benchmark.table import METRICS, csv_full_text, csv_text
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.config import make_config
 from detecture.data import register_dataset_json
-from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+from detecture.errors import ConfigError
+from detecture.jobs.command_line import add_renamed_option, command_line
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,20 +57,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--csv-full", type=Path, metavar="FILE", help="all cells, all columns")
     parser.add_argument("--latex", type=Path, metavar="FILE", help="booktabs, a table per metric")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="(standard output)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with pictures")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with images")
     parser.add_argument(
-        "--against", metavar="METHOD", help="compare all methods with this one, picture by picture"
+        "--against", metavar="METHOD", help="compare all methods with this one, image by image"
     )
     parser.add_argument(
         "--metric", nargs="+", choices=tuple(METRICS), default=list(METRICS), help="(all)"
     )
-    parser.add_argument(
-        "--pictures", type=_count, default=12, metavar="N", help="of each data set in --html (12)"
+    add_renamed_option(
+        parser,
+        "--images",
+        before="--pictures",
+        type=_count,
+        default=12,
+        metavar="N",
+        help="of each data set in --html (12)",
     )
-    parser.add_argument(
-        "--pictures-by",
+    add_renamed_option(
+        parser,
+        "--images-by",
+        before="--pictures-by",
         metavar="METHOD",
-        help="whose best, median and worst pictures --html shows (those of all methods in turn)",
+        help="whose best, median and worst images --html shows (those of all methods in turn)",
     )
     parser.add_argument(
         "--dataset-json",
@@ -81,36 +90,31 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command_line("aggregate_results")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
-    try:
-        cfg = make_config(None, [])
-        for path in args.dataset_json:
-            register_dataset_json(path)
-        index = find_index(args.root, args.protocol)
-        cells = as_of_today(args.root, read_request(index), read_cells(index))
-        report = build_report(
-            best_variants(cells),
-            read_protocol_name(index),
-            metrics=args.metric,
-            against=args.against,
-            bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
-        )
-        layout = report.layout
-        texts = [(args.csv, csv_text(layout)), (args.csv_full, csv_full_text(arrange(cells)))]
-        texts += [(args.latex, report_latex(report)), (args.markdown, report_markdown(report))]
-        if args.html:
-            galleries = draw_galleries(
-                layout, args.pictures, cfg.INPUT.MAX_PIXELS, args.pictures_by
-            )
-            texts.append((args.html, report_page(report, galleries)))
-        for path, text in texts:
-            if path:
-                _write(path, text)
-    except DetectureError as error:
-        print(f"aggregate_results: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    cfg = make_config(None, [])
+    for path in args.dataset_json:
+        register_dataset_json(path)
+    index = find_index(args.root, args.protocol)
+    cells = as_of_today(args.root, read_request(index), read_cells(index))
+    report = build_report(
+        best_variants(cells),
+        read_protocol_name(index),
+        metrics=args.metric,
+        against=args.against,
+        bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
+    )
+    layout = report.layout
+    texts = [(args.csv, csv_text(layout)), (args.csv_full, csv_full_text(arrange(cells)))]
+    texts += [(args.latex, report_latex(report)), (args.markdown, report_markdown(report))]
+    if args.html:
+        galleries = draw_galleries(layout, args.images, cfg.INPUT.MAX_PIXELS, args.images_by)
+        texts.append((args.html, report_page(report, galleries)))
+    for path, text in texts:
+        if path:
+            _write(path, text)
     if not args.markdown:
         print(report_markdown(report), end="")
     return 0

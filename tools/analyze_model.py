@@ -6,7 +6,7 @@
 
 parameter: trained and frozen parameters of each part, the bytes of the adapter file.
 memory: gradients and optimiser state, ours and the published way (whole vocabulary tables).
-flop: operations and weights read of each stage for one picture; times that follow for an H200.
+flop: operations and weights read of each stage for one image; times that follow for an H200.
 activation: numbers that matrix products and convolutions put out, by stage.
 structure: the module tree.
 
@@ -25,7 +25,8 @@ import torch
 
 from detecture.config import make_config
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode
-from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+from detecture.errors import ConfigError
+from detecture.jobs.command_line import command_line
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.profiling.counting import (
     adapter_bytes,
@@ -107,7 +108,7 @@ def show(result: dict[str, Any], tasks: list[str]) -> None:
         )
     if "stages" in result:
         work = result["work"]
-        print("one picture: " + ", ".join(f"{n} {key}" for key, n in work.items()))
+        print("one image: " + ", ".join(f"{n} {key}" for key, n in work.items()))
         print(f"{'stage':<24}{'GFLOP':>12}{'backward':>12}{'weights MB':>13}{'activations M':>15}")
         for stage, row in result["stages"].items():
             print(
@@ -121,6 +122,7 @@ def show(result: dict[str, Any], tasks: list[str]) -> None:
         print(line)
 
 
+@command_line("analyze_model")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -132,13 +134,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ..")
     args = parser.parse_args(argv)
-    try:
-        overrides = [*args.opts, *(_NO_WEIGHTS if args.meta else ()), *_COUNTABLE]
-        cfg = make_config(args.config_file, overrides)
-        result = analyze(cfg, args.tasks)
-    except DetectureError as error:
-        print(f"analyze_model: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    overrides = [*args.opts, *(_NO_WEIGHTS if args.meta else ()), *_COUNTABLE]
+    cfg = make_config(args.config_file, overrides)
+    result = analyze(cfg, args.tasks)
     if args.json:
         print(json.dumps(result, indent=1))
     else:

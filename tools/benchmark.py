@@ -10,10 +10,10 @@
   python tools/aggregate_results.py                        # the tables
 
 Each cell (a variant of a method on a data set) is a run of tools/train_net.py --eval-only in a
-process of its own. Killed, it goes on at the next picture when it is started again; a cell whose
+process of its own. Killed, it goes on at the next image when it is started again; a cell whose
 config, weights, data or code have changed is run anew, and says so.
 configs/benchmark.yaml says who meets what, and what each may know of the number of regions.
-Exit status: 0 all done, 1 a cell or a picture failed or nothing can be written, 2 wrong input,
+Exit status: 0 all done, 1 a cell or an image failed or nothing can be written, 2 wrong input,
 3 data is missing (the rest is done), 130 interrupted.
 """
 
@@ -26,27 +26,29 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from detecture.benchmark.cells import has_failed_pictures, is_without_data, survey
+from detecture.benchmark.cells import has_failed_images, is_without_data, survey
 from detecture.benchmark.manifest import Request, write_index
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
-from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells, run_tool
+from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells
 from detecture.d2 import setup_logger
 from detecture.device import one_device_each
 from detecture.errors import (
     EXIT_FAILED,
     ConfigError,
 )
+from detecture.jobs.command_line import command_line
 
 REPO = Path(__file__).resolve().parents[1]
 EXIT_DATA_MISSING = 3
 
 
+@command_line("benchmark")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     setup_logger()
-    return run_tool("benchmark", lambda: _benchmark(args))
+    return _benchmark(args)
 
 
 def _benchmark(args: argparse.Namespace) -> int:
@@ -79,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", nargs="+", default=[], help="only these (default: all)")
     parser.add_argument("--skip", nargs="+", default=[], metavar="METHOD", help="not these")
     parser.add_argument("--datasets", nargs="+", default=[], help="only these (default: all)")
-    parser.add_argument("--limit", type=int, default=0, help="first pictures of each data set")
+    parser.add_argument("--limit", type=int, default=0, help="first images of each data set")
     parser.add_argument(
         "--random-weights",
         action="store_true",
@@ -145,7 +147,7 @@ def _table(results: list[CellResult]) -> str:
 
 
 def _status(results: list[CellResult]) -> int:
-    left = [r for r in results if r.state != "done" or has_failed_pictures(r)]
+    left = [r for r in results if r.state != "done" or has_failed_images(r)]
     if any(not is_without_data(result) for result in left):
         return EXIT_FAILED
     return EXIT_DATA_MISSING if left else 0

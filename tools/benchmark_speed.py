@@ -7,16 +7,16 @@
   python tools/benchmark_speed.py --task train
   python tools/benchmark_speed.py --task prediction --threads 1 2
 
-evaluation: scoring one picture (1024x1024, 6 regions) against the plain way, boolean-mask IoU pair
+evaluation: scoring one image (1024x1024, 6 regions) against the plain way, boolean-mask IoU pair
 by pair and scikit-learn's ARI, on the same inputs.
-data: pictures per second of the evaluation loader with 0 and 2 workers, and the memory of all
+data: images per second of the evaluation loader with 0 and 2 workers, and the memory of all
 processes over 5 epochs of 2,000 records.
 inference: every stage of a Detecture with random weights on answers of fixed length, against the
 published way (a whole second pass, always seven slots) on the same weights and inputs, in turns.
 train: optimiser steps of stages 1 and 2, against the published way (autograd through the VLM and
 the whole vocabulary in both stages, whole tables in the optimiser).
-prediction: a picture in, regions and sentences out, by the method that ships or --config-file:
-time, memory of the process, parameters, for pictures of 256 and 1024 pixels (or --size).
+prediction: an image in, regions and sentences out, by the method that ships or --config-file:
+time, memory of the process, parameters, for images of 256 and 1024 pixels (or --size).
 inference and train void the comparison where the sides do not compute the same, and add what
 counted operations and bytes predict at full size. Tables go to stderr, JSON to stdout.
 """
@@ -44,8 +44,9 @@ from detecture.d2 import build_detection_test_loader
 from detecture.data import TextureMapper, load_registered
 from detecture.data.ground_truth import paint
 from detecture.device import resolve_device
-from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+from detecture.errors import ConfigError
 from detecture.evaluation import score_label_map
+from detecture.jobs.command_line import command_line
 from detecture.profiling.clock import percentiles
 
 PROPORTIONAL = Path(__file__).parents[1] / "configs/bench/proportional.yaml"
@@ -100,7 +101,7 @@ def plain_scores(label_map: np.ndarray, k_pred: int, masks: np.ndarray) -> tuple
 
 
 def benchmark_evaluation(size: int, regions: int, repeats: int) -> dict[str, Any]:
-    """Scoring of one picture, ours and the plain way in turns on the same inputs."""
+    """Scoring of one image, ours and the plain way in turns on the same inputs."""
     label_map = mosaic(size, regions, seed=0)
     truth = mosaic(size, regions, seed=1)
     masks = np.stack([truth == i + 1 for i in range(regions)])
@@ -123,7 +124,7 @@ def benchmark_evaluation(size: int, regions: int, repeats: int) -> dict[str, Any
 def benchmark_data(dataset: str, records: int, epochs: int) -> dict[str, Any]:
     """Speed of the evaluation loader, and memory over epochs."""
     source = load_registered(dataset)
-    result: dict[str, Any] = {"dataset": dataset, "pictures": len(source)}
+    result: dict[str, Any] = {"dataset": dataset, "images": len(source)}
     for workers in (0, 2):
         loader = _loader(dataset, source, workers)
         _exhaust(loader)  # files into the page cache
@@ -238,6 +239,7 @@ def benchmark_prediction(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+@command_line("benchmark_speed")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -245,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     tasks = ("evaluation", "data", "inference", "train", "prediction")
     parser.add_argument("--task", required=True, choices=tasks)
-    parser.add_argument("--size", type=int, help="side of pictures in pixels (evaluation: 1024)")
+    parser.add_argument("--size", type=int, help="side of images in pixels (evaluation: 1024)")
     parser.add_argument("--regions", type=int, nargs="+", help="numbers of regions")
     parser.add_argument("--repeats", type=int, help="timed runs")
     parser.add_argument("--dataset", default="samples", help="data: a registered data set")
@@ -280,19 +282,15 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--regions, --batch-sizes, --threads and --repeats are positive numbers")
     if args.task in ("evaluation", "prediction") and len(args.regions or [6]) > 1:
         parser.error(f"--task {args.task} takes one number of regions")
-    try:
-        if args.task == "evaluation":
-            (regions,) = args.regions or [6]
-            result = benchmark_evaluation(args.size or 1024, regions, args.repeats or 50)
-        elif args.task == "data":
-            result = benchmark_data(args.dataset, args.records, args.epochs)
-        elif args.task == "prediction":
-            result = benchmark_prediction(args)
-        else:
-            result = benchmark_model(args)
-    except DetectureError as error:
-        print(f"benchmark_speed: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    if args.task == "evaluation":
+        (regions,) = args.regions or [6]
+        result = benchmark_evaluation(args.size or 1024, regions, args.repeats or 50)
+    elif args.task == "data":
+        result = benchmark_data(args.dataset, args.records, args.epochs)
+    elif args.task == "prediction":
+        result = benchmark_prediction(args)
+    else:
+        result = benchmark_model(args)
     print(json.dumps({"task": args.task, **environment(), **result}, indent=1))
     return 0
 

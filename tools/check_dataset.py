@@ -22,7 +22,8 @@ from detecture.config import add_detecture_config
 from detecture.d2 import MetadataCatalog, get_cfg
 from detecture.data import require_registered
 from detecture.data.validate import DatasetReport, check_dataset, format_report
-from detecture.errors import EXIT_FAILED, EXIT_USAGE, DatasetError, DetectureError
+from detecture.errors import EXIT_FAILED, DatasetError
+from detecture.jobs.command_line import command_line
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command_line("check_dataset")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks; returns the exit status."""
     parser = build_parser()
@@ -55,11 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("name a data set, or give --dataset-json")
     if args.root and not args.dataset_json:
         parser.error("--root goes with --dataset-json")
-    try:
-        reports = list(map(partial(_check, args), _sources(args)))
-    except DetectureError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    reports = list(map(partial(_check, args), _sources(args)))
     if args.json:
         print(json.dumps({"datasets": [report.to_dict() for report in reports]}, indent=2))
     else:

@@ -28,7 +28,8 @@ from detecture.conversion.published import (
     write_weights,
 )
 from detecture.conversion.wording import load_wording
-from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+from detecture.errors import ConfigError
+from detecture.jobs.command_line import command_line
 
 KNOWN_MD5 = {"1f69377996e487fdc6b70120a42d2b4f": "best.pt"}
 
@@ -66,20 +67,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command_line("convert_checkpoint")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = build_parser()
     args, overrides = parser.parse_known_args(argv)
     if unknown := [word for word in overrides if word.startswith("--")]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    try:
-        if args.command == "published":
-            _published(args, overrides)
-        else:
-            _merge(args, overrides)
-    except DetectureError as error:
-        print(f"convert_checkpoint: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USAGE
+    if args.command == "published":
+        _published(args, overrides)
+    else:
+        _merge(args, overrides)
     return 0
 
 

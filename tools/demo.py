@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Segment your own pictures: an overlay with a legend, a label map and JSON for each.
+"""Segment your own images: an overlay with a legend, a label map and JSON for each.
 
   python tools/demo.py --input datasets/samples/photos --output output/demo
   python tools/demo.py --input a.jpg 'holiday/*.png' --count 2 --output output/demo
@@ -8,7 +8,7 @@
 For `a.jpg`: `a_overlay.jpg`, `a_labels.png` (palette PNG, the values are the labels) and `a.json`
 (a description, area, box and COCO RLE mask for each region).
 (Beyond 255 regions the label map is a 16-bit grey PNG.)
-Exit status: 0 done, 1 some pictures could not be read or written, 2 wrong input.
+Exit status: 0 done, 1 some images could not be read or written, 2 wrong input.
 """
 
 import argparse
@@ -21,12 +21,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detecture import TexturePredictor
-from detecture.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, DetectureError
+from detecture.errors import EXIT_FAILED, ConfigError, DetectureError
+from detecture.jobs.command_line import command_line
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
-def find_pictures(inputs: list[str]) -> list[Path]:
+def find_images(inputs: list[str]) -> list[Path]:
     """Files of a list of files, folders and glob patterns, each once, in the order given.
 
     Raises:
@@ -44,24 +45,25 @@ def find_pictures(inputs: list[str]) -> list[Path]:
             here = [p for p in here if p.is_file()]
         if not here:
             endings = ", ".join(sorted(EXTENSIONS))
-            raise ConfigError(f"--input {text}: no such file, or no picture in it ({endings})")
+            raise ConfigError(f"--input {text}: no such file, or no image in it ({endings})")
         found.update(dict.fromkeys(here))
     return list(found)
 
 
-def stems(pictures: list[Path]) -> Iterator[str]:
-    """A beginning of file names for each picture; equal names get a number, so none is lost.
+def stems(images: list[Path]) -> Iterator[str]:
+    """A beginning of file names for each image; equal names get a number, so none is lost.
 
     Names that differ in case alone count as equal: some disks do not tell them apart.
     """
     taken: set[str] = set()
-    for path in pictures:
+    for path in images:
         candidates = (f"{path.stem}__{number}" for number in itertools.count(2))
         stem = next(s for s in itertools.chain([path.stem], candidates) if s.lower() not in taken)
         taken.add(stem.lower())
         yield stem
 
 
+@command_line("demo")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -79,28 +81,25 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.output.exists() and not args.output.is_dir():
             raise ConfigError(f"--output {args.output}: is a file; give the name of a folder")
-        pictures = find_pictures(args.input)
+        images = find_images(args.input)
         predictor = TexturePredictor.from_config(args.config_file, overrides)
-        failed = segment(predictor, pictures, args.output, args.count)
-    except DetectureError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return EXIT_USAGE
+        failed = segment(predictor, images, args.output, args.count)
     except OSError as error:
         print(f"demo: {args.output} cannot be written: {error}", file=sys.stderr)
         return EXIT_FAILED
-    print(f"{len(pictures) - failed} of {len(pictures)} pictures segmented, in {args.output}")
+    print(f"{len(images) - failed} of {len(images)} images segmented, in {args.output}")
     return EXIT_FAILED if failed else 0
 
 
 def segment(
-    predictor: TexturePredictor, pictures: list[Path], output: Path, count: int | None
+    predictor: TexturePredictor, images: list[Path], output: Path, count: int | None
 ) -> int:
-    """Segment and save each picture; returns how many could not be."""
+    """Segment and save each image; returns how many could not be."""
     if count is not None and count < 1:
         raise ConfigError(f"--count is the number of regions, 1 or more, got {count}")
     failed = 0
-    bar = tqdm(pictures, desc="segmenting", unit="picture", disable=None)
-    for path, stem in zip(bar, list(stems(pictures)), strict=True):
+    bar = tqdm(images, desc="segmenting", unit="image", disable=None)
+    for path, stem in zip(bar, list(stems(images)), strict=True):
         try:
             result = predictor(path, count=count)
         except DetectureError as error:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Segment pictures in a browser: drop one, see its regions, download label map and JSON.
+"""Segment images in a browser: drop one, see its regions, download label map and JSON.
 
   python tools/demo_web.py
   python tools/demo_web.py --port 8000 --max-megapixels 20
@@ -17,7 +17,8 @@ import threading
 from pathlib import Path
 
 from detecture import TexturePredictor
-from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+from detecture.errors import ConfigError
+from detecture.jobs.command_line import command_line
 from detecture.web.server import WebDemo, require_gradio
 from detecture.web.service import Limits
 
@@ -25,8 +26,8 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "datasets/samples/photos"
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
-def example_pictures(folder: Path | None) -> list[Path]:
-    """Pictures of a folder; those of the checkout, if there are any, without one.
+def example_images(folder: Path | None) -> list[Path]:
+    """Images of a folder; those of the checkout, if there are any, without one.
 
     Raises:
         ConfigError: the folder that was named is none.
@@ -38,6 +39,7 @@ def example_pictures(folder: Path | None) -> list[Path]:
     return [path.resolve() for path in found if path.suffix.lower() in EXTENSIONS]
 
 
+@command_line("demo_web")
 def main(argv: list[str] | None = None, stop: threading.Event | None = None) -> int:
     """Run the command line until it is interrupted; returns the exit status.
 
@@ -53,34 +55,30 @@ def main(argv: list[str] | None = None, stop: threading.Event | None = None) -> 
     parser.add_argument("--port", type=int, default=7860, help="(%(default)s)")
     parser.add_argument("--max-megabytes", type=float, default=50.0, help="of a file (%(default)s)")
     parser.add_argument(
-        "--max-megapixels", type=float, default=50.0, help="of a picture (%(default)s)"
+        "--max-megapixels", type=float, default=50.0, help="of an image (%(default)s)"
     )
-    parser.add_argument("--examples", type=Path, help="folder of example pictures")
+    parser.add_argument("--examples", type=Path, help="folder of example images")
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="at the end: config overrides, KEY VALUE ..."
     )
     args = parser.parse_args(argv)
     stop = stop or threading.Event()
-    try:
-        require_gradio()
-        for name in ("max_megabytes", "max_megapixels"):
-            if not getattr(args, name) > 0:
-                option = "--" + name.replace("_", "-")
-                raise ConfigError(f"{option} is a positive number, got {getattr(args, name)}")
-        examples = example_pictures(args.examples)
-        overrides = [word for word in args.opts if word != "--"]
-        predictor = TexturePredictor.from_config(args.config_file, overrides)
-        demo = WebDemo(
-            predictor,
-            host=args.host,
-            port=args.port,
-            examples=examples,
-            max_megabytes=args.max_megabytes,
-            limits=Limits(max_pixels=round(args.max_megapixels * 1e6)),
-        )
-    except DetectureError as error:
-        print(f"demo_web: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    require_gradio()
+    for name in ("max_megabytes", "max_megapixels"):
+        if not getattr(args, name) > 0:
+            option = "--" + name.replace("_", "-")
+            raise ConfigError(f"{option} is a positive number, got {getattr(args, name)}")
+    examples = example_images(args.examples)
+    overrides = [word for word in args.opts if word != "--"]
+    predictor = TexturePredictor.from_config(args.config_file, overrides)
+    demo = WebDemo(
+        predictor,
+        host=args.host,
+        port=args.port,
+        examples=examples,
+        max_megabytes=args.max_megabytes,
+        limits=Limits(max_pixels=round(args.max_megapixels * 1e6)),
+    )
     with demo:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

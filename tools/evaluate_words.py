@@ -6,8 +6,8 @@
   python tools/evaluate_words.py --predictions output/inference/rwtd --oracle-sentences
 
 Procedural sets: precision and recall of every attribute against the generator's truth. Sets whose
-pictures have two described regions: which generated sentence belongs to which of the two. All sets:
-colour and position words against the picture inside the predicted region, and the sentences' form.
+images have two described regions: which generated sentence belongs to which of the two. All sets:
+colour and position words against the image inside the predicted region, and the sentences' form.
 Exit status: 0 done, 2 wrong input (no such evaluation, not finished, no sentences ..).
 """
 
@@ -22,9 +22,10 @@ from tqdm import tqdm
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.config import make_config
 from detecture.data import register_dataset_json
-from detecture.errors import EXIT_USAGE, ConfigError, DetectureError
+from detecture.errors import ConfigError
 from detecture.evaluation.words import evaluate_words, format_words
-from detecture.evaluation.words.picture import WordsPicture
+from detecture.evaluation.words.image import WordsImage
+from detecture.jobs.command_line import command_line
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,35 +64,32 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command_line("evaluate_words")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
-    try:
-        cfg = make_config(args.config_file, args.overrides)
-        dataset = args.dataset
-        if args.dataset_json:
-            dataset = register_dataset_json(args.dataset_json)
-        report = evaluate_words(
-            args.predictions,
-            dataset,
-            max_pixels=cfg.INPUT.MAX_PIXELS,
-            bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
-            true_sentences=args.oracle_sentences,
-            partial=args.partial,
-            open_vocabulary=args.open_vocabulary,
-            progress=_bar,
-        )
-        if args.json:
-            _write(args.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
-    except DetectureError as error:
-        print(f"evaluate_words: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    cfg = make_config(args.config_file, args.overrides)
+    dataset = args.dataset
+    if args.dataset_json:
+        dataset = register_dataset_json(args.dataset_json)
+    report = evaluate_words(
+        args.predictions,
+        dataset,
+        max_pixels=cfg.INPUT.MAX_PIXELS,
+        bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
+        true_sentences=args.oracle_sentences,
+        partial=args.partial,
+        open_vocabulary=args.open_vocabulary,
+        progress=_bar,
+    )
+    if args.json:
+        _write(args.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
     print(format_words(report))
     return 0
 
 
-def _bar(pictures: Iterable[WordsPicture], total: int) -> Iterable[WordsPicture]:
-    return tqdm(pictures, total=total, desc="reading", unit="picture", disable=None)
+def _bar(images: Iterable[WordsImage], total: int) -> Iterable[WordsImage]:
+    return tqdm(images, total=total, desc="reading", unit="image", disable=None)
 
 
 def _write(path: Path, text: str) -> None:

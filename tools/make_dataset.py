@@ -1,4 +1,4 @@
-"""Write procedural texture pictures with masks and sentences, in the published layout.
+"""Write procedural texture images with masks and sentences, in the published layout.
 
     python tools/make_dataset.py --output made --count 1000 --seed 7 --workers 4
     python tools/make_dataset.py --output made_test --split synthetic_test
@@ -25,7 +25,8 @@ from detecture.data.datasets.synthetic import SPLITS
 from detecture.data.synthetic import DEFAULT_SIZE, FIRST_EDITION, LATEST_EDITION
 from detecture.data.synthetic.contact_sheet import SHEETS, contact_sheet
 from detecture.data.synthetic.export import FORMATS, ExportSettings, export_dataset
-from detecture.errors import EXIT_FAILED, EXIT_USAGE, DetectureError
+from detecture.errors import EXIT_FAILED
+from detecture.jobs.command_line import command_line
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,12 +35,12 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", metavar="DIR", help="folder to write to")
-    parser.add_argument("--count", type=int, metavar="N", help="number of pictures")
+    parser.add_argument("--count", type=int, metavar="N", help="number of images")
     parser.add_argument(
         "--split", choices=list(SPLITS), help="a registered split: its seed, and at most its count"
     )
     parser.add_argument(
-        "--seed", type=int, help="seed of the pictures (default: 1000; the splits have 1, 2, 3)"
+        "--seed", type=int, help="seed of the images (default: 1000; the splits have 1, 2, 3)"
     )
     parser.add_argument(
         "--edition",
@@ -54,13 +55,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--format",
         choices=FORMATS,
         default="png",
-        help="of the pictures; masks are png (default: %(default)s)",
+        help="of the images; masks are png (default: %(default)s)",
     )
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)"
     )
     parser.add_argument(
-        "--contact-sheet", metavar="FILE", help="write an overview picture instead of a data set"
+        "--contact-sheet", metavar="FILE", help="write an overview image instead of a data set"
     )
     parser.add_argument(
         "--by", choices=SHEETS, default="family", help="what the overview shows (%(default)s)"
@@ -68,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command_line("make_dataset")
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the data set or the overview; returns the exit status."""
     parser = build_parser()
@@ -88,9 +90,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(args.contact_sheet)
             return 0
         print(export_dataset(Path(args.output), _settings(args), args.workers, _bar))
-    except DetectureError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
     except (OSError, ValueError) as error:  # ValueError: Pillow does not know the extension
         print(f"error: {args.output or args.contact_sheet}: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -13,7 +13,8 @@ import json
 import sys
 from pathlib import Path
 
-from detecture.errors import EXIT_USAGE, DatasetError, DetectureError
+from detecture.errors import ConfigError, DatasetError
+from detecture.jobs.command_line import command_line
 
 _SMOOTHED = 10  # lines of metrics.json
 
@@ -42,6 +43,7 @@ def smoothed(values: list[float]) -> list[float]:
     return [sum(values[a:b]) / (b - a) for b, a in enumerate(starts, 1)]
 
 
+@command_line("plot_training")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -49,27 +51,25 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("runs", nargs="+", type=Path, help="OUTPUT_DIR of each run")
     parser.add_argument("--key", default="total_loss", help="of metrics.json")
-    parser.add_argument("--output", required=True, type=Path, help="picture to write")
+    parser.add_argument("--output", required=True, type=Path, help="image to write")
     args = parser.parse_args(argv)
     try:
         from matplotlib.figure import Figure
-    except ImportError:
-        print("plot_training: needs matplotlib: pip install 'detecture[plot]'", file=sys.stderr)
-        return EXIT_USAGE
+    except ImportError as error:
+        raise ConfigError("needs matplotlib: pip install 'detecture[plot]'") from error
     figure = Figure(figsize=(4.2 * len(args.runs), 3.2), layout="constrained")
     panels = figure.subplots(1, len(args.runs), squeeze=False)[0]
+    for axes, run in zip(panels, args.runs, strict=True):
+        losses = read_losses(run, args.key)
+        iterations, values = list(losses), list(losses.values())
+        axes.plot(iterations, values, color="0.8", linewidth=0.8)
+        axes.plot(iterations, smoothed(values), color="tab:blue")
+        axes.set(title=run.resolve().name, xlabel="iteration", ylabel=args.key)
     try:
-        for axes, run in zip(panels, args.runs, strict=True):
-            losses = read_losses(run, args.key)
-            iterations, values = list(losses), list(losses.values())
-            axes.plot(iterations, values, color="0.8", linewidth=0.8)
-            axes.plot(iterations, smoothed(values), color="tab:blue")
-            axes.set(title=run.resolve().name, xlabel="iteration", ylabel=args.key)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(args.output, dpi=110)
-    except (DetectureError, OSError, ValueError) as error:
-        print(f"plot_training: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    except (OSError, ValueError) as error:  # ValueError: matplotlib does not know the extension
+        raise ConfigError(f"--output {args.output}: cannot be written ({error})") from error
     print(args.output)
     return 0
 

@@ -24,7 +24,7 @@ from typing import Any
 from tabulate import tabulate
 from tqdm import tqdm
 
-from detecture.benchmark.runner import reserved_root, run_tool
+from detecture.benchmark.runner import reserved_root
 from detecture.benchmark.sweep import Run, commands, plan, table
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.d2 import setup_logger
@@ -34,17 +34,19 @@ from detecture.errors import (
     ConfigError,
     EvaluationError,
 )
+from detecture.jobs.command_line import command_line
 from detecture.jobs.crew import Job, run_jobs
 
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 _POLL_SECONDS = 0.5
 
 
+@command_line("sweep")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     setup_logger()
-    return run_tool("sweep", lambda: _sweep(args))
+    return _sweep(args)
 
 
 def _sweep(args: argparse.Namespace) -> int:

@@ -1,17 +1,17 @@
 #!/usr/bin/env python
-"""Look at data and predictions: one drawing for each picture, and a contact sheet of all.
+"""Look at data and predictions: one drawing for each image, and a contact sheet of all.
 
   python tools/visualize_data.py --source annotation --dataset samples --output output/drawn
   python tools/visualize_data.py --source annotation --dataset-json mine/metadata.json --sheet a.png
   python tools/visualize_data.py --source loader --split train --dataset rwtd --output output/drawn
   python tools/visualize_data.py --predictions output/inference/rwtd --output output/drawn --worst 9
 
-annotation: picture | masks, with their descriptions. Where masks overlap the later one is seen.
+annotation: image | masks, with their descriptions. Where masks overlap the later one is seen.
 loader: what a model gets, after stretch and crop (train), or as it is (test, without the truth).
-predictions: picture | ground truth | prediction of a finished evaluation; predicted regions have
+predictions: image | ground truth | prediction of a finished evaluation; predicted regions have
 the colours of the true ones that they were matched with, IoU and words stand below.
 Keys and values at the end override the config, such as INPUT.TRAIN_SIZE 512.
-Exit status: 0 done, 1 some pictures could not be drawn, 2 wrong input.
+Exit status: 0 done, 1 some images could not be drawn, 2 wrong input.
 """
 
 import argparse
@@ -43,14 +43,13 @@ from detecture.data.ground_truth import load_image_and_truth
 from detecture.data.image_io import read_label_map
 from detecture.errors import (
     EXIT_FAILED,
-    EXIT_USAGE,
     ConfigError,
     DatasetError,
-    DetectureError,
     ImageError,
 )
 from detecture.evaluation.evaluator import label_map_path
 from detecture.evaluation.records import read_records
+from detecture.jobs.command_line import command_line
 from detecture.visualize import (
     Drawing,
     annotation_drawing,
@@ -67,7 +66,7 @@ class Job:
     """A drawing that is still to be made.
 
     Attributes:
-        image_id: of the picture.
+        image_id: of the image.
         path: of the drawing, in the output folder.
         draw: makes it.
     """
@@ -77,24 +76,21 @@ class Job:
     draw: Callable[[], Drawing]
 
 
+@command_line("visualize_data")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = _parse(argv)
-    try:
-        cfg = make_config(args.config_file, args.overrides)
-        names = list(args.dataset)
-        if args.dataset_json:
-            names.append(register_dataset_json(args.dataset_json))
-        if args.predictions:
-            jobs, total = prediction_jobs(args, cfg)
-        elif args.source == "annotation":
-            jobs, total = annotation_jobs(names, cfg)
-        else:
-            jobs, total = loader_jobs(names, args.split, cfg)
-        return _draw_all(args, jobs, total)
-    except DetectureError as error:
-        print(f"visualize_data: {error}", file=sys.stderr)
-        return EXIT_USAGE
+    cfg = make_config(args.config_file, args.overrides)
+    names = list(args.dataset)
+    if args.dataset_json:
+        names.append(register_dataset_json(args.dataset_json))
+    if args.predictions:
+        jobs, total = prediction_jobs(args, cfg)
+    elif args.source == "annotation":
+        jobs, total = annotation_jobs(names, cfg)
+    else:
+        jobs, total = loader_jobs(names, args.split, cfg)
+    return _draw_all(args, jobs, total)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -118,8 +114,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--limit", type=int, default=100, metavar="N", help="at most so many (100; 0: all)"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="a PNG for each picture")
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="one picture with all of them")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="a PNG for each image")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="one image with all of them")
     parser.add_argument("--columns", type=_positive, metavar="C", help="of the sheet")
     parser.add_argument("--config-file", metavar="YAML", help="for the keys INPUT.* and TEST.*")
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
@@ -149,7 +145,7 @@ def _positive(text: str) -> int:
 
 
 def annotation_jobs(names: list[str], cfg: CfgNode) -> tuple[Iterator[Job], int]:
-    """Every picture of data sets with its true regions, in file order; and how many."""
+    """Every image of data sets with its true regions, in file order; and how many."""
     parts = [(name, load_registered(name)) for name in names]
     jobs = (
         Job(
@@ -164,7 +160,7 @@ def annotation_jobs(names: list[str], cfg: CfgNode) -> tuple[Iterator[Job], int]
 
 
 def draw_annotation(record: dict[str, Any], max_pixels: int) -> Drawing:
-    """Picture and true regions of a dataset dict.
+    """Image and true regions of a dataset dict.
 
     Raises:
         ImageError, DatasetError: a file is missing or unreadable.
@@ -201,7 +197,7 @@ def loader_jobs(names: list[str], split: str | None, cfg: CfgNode) -> tuple[Iter
     sampler = TrainingSampler(total, seed=seed)
     loader = build_texture_train_loader(cfg, sampler=sampler, total_batch_size=1)
     jobs = (
-        # Numbered: with another crop the same picture comes again as another one.
+        # Numbered: with another crop the same image comes again as another one.
         Job(mapped["image_id"], _path(mapped["image_id"], number=i), partial(draw_mapped, mapped))
         for i, mapped in enumerate(islice(chain.from_iterable(loader), total))
     )
@@ -267,11 +263,11 @@ def _dataset_of(folder: Path) -> str:
 def draw_prediction(
     record: dict[str, Any], source: dict[str, Any] | None, folder: Path, max_pixels: int
 ) -> Drawing:
-    """Picture, ground truth and prediction of one record of an evaluation.
+    """Image, ground truth and prediction of one record of an evaluation.
 
     Args:
         record: of `records.jsonl`.
-        source: the picture's dataset dict; None: the data set no longer has it.
+        source: the image's dataset dict; None: the data set no longer has it.
         folder: of the evaluation.
         max_pixels: larger files are refused.
 
@@ -279,7 +275,7 @@ def draw_prediction(
         ImageError, DatasetError: a file is missing or does not go with the others.
     """
     if source is None:
-        raise DatasetError("the data set has no such picture; evaluate anew")
+        raise DatasetError("the data set has no such image; evaluate anew")
     image, truth = load_image_and_truth(source, max_pixels)
     path = label_map_path(folder, record["image_id"])
     prediction: np.ndarray | str
@@ -324,7 +320,7 @@ def _draw_all(args: argparse.Namespace, jobs: Iterator[Job], total: int) -> int:
     drawn = failed = 0
     try:
         for job in tqdm(
-            islice(jobs, count), total=count, desc="drawing", unit="picture", disable=None
+            islice(jobs, count), total=count, desc="drawing", unit="image", disable=None
         ):
             try:
                 drawing = job.draw()
@@ -351,19 +347,19 @@ def _draw_all(args: argparse.Namespace, jobs: Iterator[Job], total: int) -> int:
     return EXIT_FAILED if failed else 0
 
 
-def _save(picture: Image.Image, path: Path, file_format: str) -> None:
-    """Write a picture, whatever its name says: an id may end in anything.
+def _save(image: Image.Image, path: Path, file_format: str) -> None:
+    """Write an image, whatever its name says: an id may end in anything.
 
     Raises:
         ConfigError: it cannot be written there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, file_format, quality=92)  # PNG knows no quality and takes no notice
+        image.save(path, file_format, quality=92)  # PNG knows no quality and takes no notice
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{path}: cannot be written ({error}); choose another --output or --sheet, or draw "
-            "fewer pictures"
+            "fewer images"
         ) from error
 
 

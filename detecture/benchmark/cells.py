@@ -25,8 +25,8 @@ def is_without_data(result: CellResult) -> bool:
     return result.state == "missing" and result.note.startswith(_NO_DATA)
 
 
-def has_failed_pictures(result: CellResult) -> bool:
-    """Whether a cell is done but for pictures that could not be scored, to be tried again."""
+def has_failed_images(result: CellResult) -> bool:
+    """Whether a cell is done but for images that could not be scored, to be tried again."""
     statuses = (result.summary or {}).get("statuses", {})
     return result.state == "done" and not FAILED_STATUSES.isdisjoint(statuses)
 
@@ -59,8 +59,8 @@ def look_at(root: Path, cell: Cell) -> CellResult:
     )
 
 
-def pictures_of(cell: Cell) -> int:
-    """How many pictures a cell has.
+def images_of(cell: Cell) -> int:
+    """How many images a cell has.
 
     Raises:
         DatasetError: its data set is not there.
@@ -68,8 +68,8 @@ def pictures_of(cell: Cell) -> int:
     return len(load_test_records(cell.dataset, cell.limit))
 
 
-def finished_pictures(root: Path, cell: Cell) -> int:
-    """How many pictures have a record by now, without looking at whether they are still valid."""
+def finished_images(root: Path, cell: Cell) -> int:
+    """How many images have a record by now, without looking at whether they are still valid."""
     folder = records_folder(root, cell)
     try:
         return sum(
@@ -107,7 +107,7 @@ def _state_of_folder(
         return "stale", f"{' and '.join(changed)} changed since it was run", summary
     there = sum(image_id in finished for image_id in due)
     if there < len(due):
-        return ("partial", f"{there} of {len(due)} pictures", None) if there else _NOT_RUN
+        return ("partial", f"{there} of {len(due)} images", None) if there else _NOT_RUN
     # Of these records, and whole: anything else is written anew from them, which takes no time.
     if summary is None or summary.get("fingerprint") != records.fingerprint:
         return "partial", problem or "the summary is not that of its records", None
@@ -116,7 +116,7 @@ def _state_of_folder(
     broken = [finished[i] for i in due if finished[i]["status"] in FAILED_STATUSES]
     if broken:
         first = f"{broken[0]['image_id']}: {broken[0]['status']}"
-        return "done", f"{len(broken)} of {len(due)} pictures failed and count 0 ({first})", summary
+        return "done", f"{len(broken)} of {len(due)} images failed and count 0 ({first})", summary
     return "done", "", summary
 
 

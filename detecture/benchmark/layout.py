@@ -12,8 +12,8 @@ from detecture.errors import ConfigError
 K_ACCESS_WORDS = {
     "none": "nothing",
     "regime": "what the data set's regime grants",
-    "per_image": "the true K of each picture",
-    "ground_truth_top_k": "the true K of each picture, for its best K regions",
+    "per_image": "the true K of each image",
+    "ground_truth_top_k": "the true K of each image, for its best K regions",
 }
 
 

@@ -26,7 +26,7 @@ class Request:
         methods: names; empty: all of the protocol.
         datasets: registered names; empty: those of the protocol.
         random_weights: tiny configs with random weights, where a method has one.
-        limit: number of pictures of each data set; 0: all.
+        limit: number of images of each data set; 0: all.
         settings: config overrides: a method's name or `all`, key and value of each.
     """
 

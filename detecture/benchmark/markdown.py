@@ -10,7 +10,7 @@ from detecture.benchmark.table import Entry, Metric, MetricTable, decimal
 
 
 def report_markdown(report: Report) -> str:
-    """The whole report, without pictures; ends with a line break."""
+    """The whole report, without images; ends with a line break."""
     return "\n\n".join(_blocks(report)) + "\n"
 
 

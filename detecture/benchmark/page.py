@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from detecture.benchmark.pictures import Gallery
+from detecture.benchmark.gallery import Gallery
 from detecture.benchmark.report import Report
 from detecture.benchmark.table import decimal
 
@@ -14,7 +14,7 @@ def report_page(report: Report, galleries: Sequence[Gallery] = ()) -> str:
 
     Args:
         report: what it says.
-        galleries: pictures of the data sets.
+        galleries: images of the data sets.
     """
     environment = Environment(
         loader=PackageLoader("detecture.benchmark"),

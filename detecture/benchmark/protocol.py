@@ -84,7 +84,7 @@ class Cell:
         dataset: registered name.
         k_access: a key of `K_ACCESS`.
         random_weights: run the tiny config with random weights.
-        limit: number of pictures; 0: all.
+        limit: number of images; 0: all.
         settings: further config overrides, such as where weights are.
     """
 
@@ -104,7 +104,7 @@ class Cell:
         return self.method.config
 
     def overrides(self) -> list[str]:
-        """Config overrides: its settings, the variant's, what it is told of K, the pictures."""
+        """Config overrides: its settings, the variant's, what it is told of K, the images."""
         subject = MetadataCatalog.get(self.dataset).get("subject", "")
         words = list(self.settings)
         for key, value in self.method.variants[self.variant].items():
@@ -150,7 +150,7 @@ class ProtocolFile:
             methods: only these; empty: all that the protocol has.
             datasets: only these, registered names; empty: those of the protocol.
             random_weights: use the tiny config of every method that has one.
-            limit: number of pictures of each data set; 0: all.
+            limit: number of images of each data set; 0: all.
             settings: config overrides: a method's name or `all`, key and value of each.
 
         Raises:
@@ -281,7 +281,7 @@ def _entry(path: Path, where: str, value: Any, method: Method, leaks: bool) -> E
     if K_ACCESS[access] in FROM_TRUTH and not leaks:
         raise ConfigError(
             f"{path}: {where}.k is {access}, which tells a method the true number of regions of "
-            "each picture; the protocol says `leaks: false`"
+            "each image; the protocol says `leaks: false`"
         )
     return Entry(tuple(variants), access)
 

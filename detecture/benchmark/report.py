@@ -29,7 +29,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Report:
-    """All but the pictures.
+    """All but the images.
 
     Attributes:
         protocol: name of the protocol.
@@ -64,7 +64,7 @@ def build_report(
         cells: of a benchmark, in the order of its protocol.
         protocol: its name.
         metrics: names of `METRICS`, one table each.
-        against: method that all others are compared with, picture by picture; None: no comparison.
+        against: method that all others are compared with, image by image; None: no comparison.
         bootstrap_samples: resamples behind the comparison's intervals.
 
     Raises:
@@ -93,7 +93,7 @@ def _intro(layout: Layout) -> list[str]:
         if names:
             headline.append(f"{metric} {words} ({', '.join(names)})")
     sentences = [
-        "Each figure is the mean over all pictures of a data set, a failed picture counted with "
+        "Each figure is the mean over all images of a data set, a failed image counted with "
         "its zeros, with its 95 % bootstrap interval. Bold: the best of its column, among cells "
         "that are current, have trained weights and were told no more than the regime grants."
     ]
@@ -121,7 +121,7 @@ def _cells_grid(layout: Layout) -> Grid:
                 cell.note,
             ]
         )
-    heads = ["method", "data set", "variant", "told of K", "state", "pictures ok", "note"]
+    heads = ["method", "data set", "variant", "told of K", "state", "images ok", "note"]
     return Grid("Cells", heads, rows)
 
 
@@ -146,7 +146,7 @@ def _comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
                 "; ".join([*unpaired, *item.warnings]),
             ]
         )
-    heads = ["method", "data set", "metric", "difference", "95 % interval", "p", "pictures", "note"]
+    heads = ["method", "data set", "metric", "difference", "95 % interval", "p", "images", "note"]
     return Grid(f"Against {reference}", heads, rows, notes_on(comparisons))
 
 

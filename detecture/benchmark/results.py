@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 STATES = ("done", "unchecked", "partial", "stale", "failed", "missing")
-"""Of a cell. done: all pictures have a record, and nothing it depends on has changed since.
+"""Of a cell. done: all images have a record, and nothing it depends on has changed since.
 unchecked: it was done when the benchmark ran, and could not be held against today's files.
 partial: killed on the way, will go on. stale: config, weights, data or code have changed. failed:
 its last run ended with an error. missing: never run."""
@@ -86,5 +86,5 @@ class CellResult:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its figures count: all pictures have a record, and nothing is known to differ."""
+        """Whether its figures count: all images have a record, and nothing is known to differ."""
         return self.state in ("done", "unchecked")

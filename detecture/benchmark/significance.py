@@ -1,8 +1,8 @@
-"""Is a method better than another one on the same pictures? Paired bootstrap over pictures.
+"""Is a method better than another one on the same images? Paired bootstrap over images.
 
-Percentile bootstrap of the mean of the per-picture differences (Efron and Tibshirani 1993).
+Percentile bootstrap of the mean of the per-image differences (Efron and Tibshirani 1993).
 
-Legend: N pictures that both methods have, S resamples.
+Legend: N images that both methods have, S resamples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from detecture.evaluation.summary import bootstrap_draws
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean difference of two methods over the pictures that both have.
+    """Mean difference of two methods over the images that both have.
 
     Attributes:
         difference: of the means; positive: the first is better.
         low, high: of its 95 % interval.
         p: two-sided, the least level at which the interval leaves out zero.
-        n_pairs: pictures that both have.
-        n_unpaired: pictures that only one has; they are left out.
+        n_pairs: images that both have.
+        n_unpaired: images that only one has; they are left out.
     """
 
     difference: float
@@ -61,19 +61,19 @@ class Comparison:
 def paired_difference(
     first: Mapping[str, float], second: Mapping[str, float], samples: int
 ) -> PairedDifference:
-    """Compare the per-picture scores of two methods.
+    """Compare the per-image scores of two methods.
 
     Args:
         first: image id -> score.
         second: the same of the other method.
-        samples: resamples of the pictures.
+        samples: resamples of the images.
 
     Raises:
-        EvaluationError: they have no picture in common.
+        EvaluationError: they have no image in common.
     """
     shared = [image_id for image_id in first if image_id in second]
     if not shared:
-        raise EvaluationError("no picture in common")
+        raise EvaluationError("no image in common")
     difference_N = np.array([first[i] - second[i] for i in shared], dtype=np.float64)
     mean_S = bootstrap_draws(len(shared), samples) @ difference_N / len(shared)
     low, high = np.quantile(mean_S, [0.025, 0.975])
@@ -95,7 +95,7 @@ def compare_rows(layout: Layout, against: str, samples: int) -> list[Comparison]
     Args:
         layout: of all cells.
         against: name of the reference row, or of its method.
-        samples: resamples of the pictures.
+        samples: resamples of the images.
 
     Raises:
         ConfigError: no such row, or several.
@@ -153,11 +153,11 @@ def _data_hash(cell: CellResult) -> str:
 def notes_on(comparisons: Sequence[Comparison]) -> list[str]:
     """How to read the comparisons."""
     notes = [
-        "Difference: method minus reference, mean over the pictures that both have, with its 95 % "
-        "interval from a paired bootstrap over pictures. p is two-sided and not corrected for the "
-        "number of comparisons. A failed picture counts with its zeros."
+        "Difference: method minus reference, mean over the images that both have, with its 95 % "
+        "interval from a paired bootstrap over images. p is two-sided and not corrected for the "
+        "number of comparisons. A failed image counts with its zeros."
     ]
     unpaired = sum(c.result.n_unpaired for c in comparisons if c.result)
     if unpaired:
-        notes.append(f"{unpaired} pictures that only one of the two has are left out.")
+        notes.append(f"{unpaired} images that only one of the two has are left out.")
     return notes

@@ -21,8 +21,8 @@ TOP_K = "§"
 ORACLE = "¶"
 UNCHECKED = "°"
 _MARKS = {
-    TRUE_K: "was told the true number of regions of each picture",
-    TOP_K: "kept as many of its regions as each picture truly has, the best ones",
+    TRUE_K: "was told the true number of regions of each image",
+    TOP_K: "kept as many of its regions as each image truly has, the best ones",
     ORACLE: "was told the true descriptions",
     UNCHECKED: "could not be held against today's config, weights, data and code",
 }

@@ -8,8 +8,8 @@ CN = CfgNode
 def add_describer_keys(cfg: CfgNode) -> None:
     """Add the keys of the describer, with their defaults (in place)."""
     cfg.MODEL.DESCRIBER = CN()
-    # Regions drawn from each training picture, at most.
-    cfg.MODEL.DESCRIBER.REGIONS_PER_PICTURE = 3
+    # Regions drawn from each training image, at most.
+    cfg.MODEL.DESCRIBER.REGIONS_PER_IMAGE = 3
     # Share of the training masks that are disturbed (shifted, grown, shrunk, frayed), because masks
     # that a model finds are not exact.
     cfg.MODEL.DESCRIBER.MASK_NOISE = 0.6

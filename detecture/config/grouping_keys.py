@@ -1,4 +1,4 @@
-"""Config keys of TextureGrouping: its net, its training pictures, and how it finds regions."""
+"""Config keys of TextureGrouping: its net, its training images, and how it finds regions."""
 
 from detecture.d2 import CfgNode
 
@@ -20,7 +20,7 @@ def add_grouping_keys(cfg: CfgNode) -> None:
     cfg.MODEL.GROUPING.NETS = 1
 
     # ---- how it finds regions, and whether it describes them --------------------------------
-    # Longer side in pixels that a picture is resized to before anything else.
+    # Longer side in pixels that an image is resized to before anything else.
     cfg.MODEL.GROUPING.WORKING_SIZE = 256
     # Embeddings are averaged over views of these scales,
     cfg.MODEL.GROUPING.SCALES = (1.0, 1.25)
@@ -31,7 +31,7 @@ def add_grouping_keys(cfg: CfgNode) -> None:
     # Weights of the classical features beside the embedding, one mixture each; (0.0,) leaves them
     # out.
     cfg.MODEL.GROUPING.CLASSICAL_WEIGHTS = (0.1, 0.25, 0.5, 1.0)
-    # Weight of the position in the picture.
+    # Weight of the position in the image.
     cfg.MODEL.GROUPING.POSITION_WEIGHT = 0.1
     # Numbers of principal components, one mixture each.
     cfg.MODEL.GROUPING.COMPONENTS = (12, 20)
@@ -39,21 +39,21 @@ def add_grouping_keys(cfg: CfgNode) -> None:
     cfg.MODEL.GROUPING.STARTS = 6
     # Radius in pixels of the guided filter over the scores; 0: none.
     cfg.MODEL.GROUPING.FILTER_RADIUS = 4
-    # Variance of the picture, 0..1, below which that filter takes a window for flat.
+    # Variance of the image, 0..1, below which that filter takes a window for flat.
     cfg.MODEL.GROUPING.FILTER_EPSILON = 0.001
     # Describe every region with the VLM (MODEL.VLM, MODEL.DESCRIBER).
     cfg.MODEL.GROUPING.DESCRIBE = True
 
     # ---- its loss ----------------------------------------------------------------------------
     cfg.LOSS.GROUPING = CN()
-    # Pixels that are drawn of each picture, evenly over its regions.
+    # Pixels that are drawn of each image, evenly over its regions.
     cfg.LOSS.GROUPING.PIXELS = 160
     # What cosines are divided by.
     cfg.LOSS.GROUPING.TEMPERATURE = 0.1
     # Weight of the contrastive term beside the cross-entropy to the regions' means.
     cfg.LOSS.GROUPING.CONTRAST_WEIGHT = 0.5
 
-    # ---- pictures composed from a bank of textures (data set synthetic_mosaics) ---------
+    # ---- images composed from a bank of textures (data set synthetic_mosaics) ---------
     cfg.INPUT.TEXTURE_BANK = CN()
     # Folder of the bank, which is drawn at first use; empty: texture_bank in OUTPUT_DIR.
     cfg.INPUT.TEXTURE_BANK.FOLDER = ""

@@ -16,7 +16,7 @@ def add_model_keys(cfg: CfgNode) -> None:
     # Greatest number of regions of methods that find them one by one, where it is unknown; further
     # ones that the VLM of Detecture writes are left out in any case.
     cfg.MODEL.MAX_REGIONS = 6
-    # Folder that keeps what frozen parts compute of each picture, between epochs and runs; empty:
+    # Folder that keeps what frozen parts compute of each image, between epochs and runs; empty:
     # nothing is kept. Only where the segmenter (or, in stage 1, the VLM) is frozen.
     cfg.MODEL.FEATURE_CACHE = ""
 
@@ -35,7 +35,7 @@ def add_model_keys(cfg: CfgNode) -> None:
     # its own.
     cfg.MODEL.VLM.PROMPTS = "default"
     # What training prompts say of the number of regions: open (between 1 and 6, as published) |
-    # exact | mixed (half of the pictures each).
+    # exact | mixed (half of the images each).
     cfg.MODEL.VLM.TRAIN_COUNT = "open"
     # What of it trains: lora | full (all of it) | none.
     cfg.MODEL.VLM.TRAIN = "lora"
@@ -96,7 +96,7 @@ def add_model_keys(cfg: CfgNode) -> None:
     # Dropout behind the bridge.
     cfg.MODEL.BRIDGE.DROPOUT = 0.4
     # multiplexed (each query is a prompt of its own) | multi_slot (all are one prompt's tokens) |
-    # pointing (the segmenter runs once for a picture; queries only point at its pixels).
+    # pointing (the segmenter runs once for an image; queries only point at its pixels).
     cfg.MODEL.BRIDGE.DECODING = "multiplexed"
 
     # ---- refinement of the masks on the pixel embeddings ------------------------------------

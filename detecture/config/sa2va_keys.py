@@ -20,7 +20,7 @@ def add_sa2va_keys(cfg: CfgNode) -> None:
     cfg.MODEL.SA2VA.PROMPTS = "sa2va_caption"
     # What the one region is where one region is known, such as "water surface"; empty: not said.
     cfg.MODEL.SA2VA.SUBJECT = ""
-    # Where two regions are known and one mask comes back, the rest of the picture is the second.
+    # Where two regions are known and one mask comes back, the rest of the image is the second.
     cfg.MODEL.SA2VA.COMPLEMENT = True
     # Where masks overlap, the smaller one keeps the pixels; False: the larger one, as published.
     cfg.MODEL.SA2VA.SMALLEST_ON_TOP = True

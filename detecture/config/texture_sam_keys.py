@@ -17,9 +17,9 @@ def add_texture_sam_keys(cfg: CfgNode) -> None:
     cfg.MODEL.TEXTURE_SAM.CONFIG = "sam2.1_hiera_small"
 
     # ---- its automatic masks; as published with TextureSAM ------------------------------------
-    # Points of the grid along each side of the picture; each is a prompt.
+    # Points of the grid along each side of the image; each is a prompt.
     cfg.MODEL.TEXTURE_SAM.POINTS_PER_SIDE = 64
-    # Prompts at a time: bounds the memory, which is 4 bytes for each and each pixel of the picture.
+    # Prompts at a time: bounds the memory, which is 4 bytes for each and each pixel of the image.
     cfg.MODEL.TEXTURE_SAM.POINTS_PER_BATCH = 64
     # Masks must have a higher predicted IoU than this; 0: all are kept.
     cfg.MODEL.TEXTURE_SAM.PRED_IOU_THRESH = 0.8

@@ -8,7 +8,7 @@ CN = CfgNode
 def add_training_keys(cfg: CfgNode) -> None:
     """Add the keys of the training loop, with their defaults (in place)."""
     # ---- batches ---------------------------------------------------------------------------------
-    # Micro-batches that one iteration's IMS_PER_BATCH pictures are split into on every process.
+    # Micro-batches that one iteration's IMS_PER_BATCH images are split into on every process.
     cfg.SOLVER.ACCUMULATION = 1
     # Number format under SOLVER.AMP.ENABLED: bfloat16 | float16 (with a loss scaler).
     cfg.SOLVER.AMP.PRECISION = "bfloat16"
@@ -73,6 +73,6 @@ def add_training_keys(cfg: CfgNode) -> None:
     cfg.TEST.BEST_METRIC = ""
     # Training ends after so many evaluations in a row that did not better BEST_METRIC. 0: never.
     cfg.TEST.EARLY_STOPPING_PATIENCE = 0
-    # Pictures of so many samples of the first test set, truth beside prediction, go to
+    # Images of so many samples of the first test set, truth beside prediction, go to
     # tensorboard at every evaluation.
-    cfg.TEST.VALIDATION_PICTURES = 0
+    cfg.TEST.VALIDATION_IMAGES = 0

@@ -1,4 +1,4 @@
-"""Data: pictures and masks, data sets by name, mappers and loaders.
+"""Data: images and masks, data sets by name, mappers and loaders.
 
 Importing this package registers the built-in data sets and mappers.
 """

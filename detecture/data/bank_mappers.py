@@ -19,7 +19,7 @@ class _BankMapper(ABC):
 
     @configurable
     def __init__(self, *, source: BankSource, size: int) -> None:
-        """Keep what composes the pictures, and their side in pixels.
+        """Keep what composes the images, and their side in pixels.
 
         It is made in the main process, before any worker starts, so that a bank is drawn once.
         """
@@ -42,7 +42,7 @@ class _BankMapper(ABC):
         return {"source": BankSource(cfg), "size": cfg.INPUT.TRAIN_SIZE}
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Compose the picture: `image`, `sem_seg` (0 nowhere), and what every mapped dict has."""
+        """Compose the image: `image`, `sem_seg` (0 nowhere), and what every mapped dict has."""
         image, labels, words = self.compose(record["seed"], record["index"])
         return {
             "file_name": record["image_id"],
@@ -56,7 +56,7 @@ class _BankMapper(ABC):
 
     @abstractmethod
     def compose(self, seed: int, index: int) -> Composed:
-        """Picture uint8 (S,S,3), regions int64 (S,S) from 0 on, what is said of them."""
+        """Image uint8 (S,S,3), regions int64 (S,S) from 0 on, what is said of them."""
 
 
 @DATASET_MAPPER_REGISTRY.register()

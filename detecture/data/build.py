@@ -23,7 +23,7 @@ Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 def build_texture_test_loader(
     cfg: CfgNode, dataset_name: str, skip_ids: Collection[str] = frozenset()
 ) -> DataLoader[Any]:
-    """Loader that gives every picture of a data set once, as a list of one mapped dict.
+    """Loader that gives every image of a data set once, as a list of one mapped dict.
 
     Args:
         cfg: the config.
@@ -90,7 +90,7 @@ def build_texture_train_loader(
         mapper=None if isinstance(dataset, StreamDataset) else mapper,
         sampler=sampler,
         total_batch_size=effective // accumulation,
-        aspect_ratio_grouping=False,  # all training pictures have one size
+        aspect_ratio_grouping=False,  # all training images have one size
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=_as_list,
     )
@@ -151,5 +151,5 @@ def _mapper_of(cfg: CfgNode, dataset_name: str, is_train: bool) -> Mapper:
 
 
 def _as_list(batch: list[Any]) -> list[Any]:
-    """A batch stays a list: pictures differ in size."""
+    """A batch stays a list: images differ in size."""
     return batch

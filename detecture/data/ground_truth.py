@@ -1,4 +1,4 @@
-"""The true regions of a picture, for scoring and for training; never for a method."""
+"""The true regions of an image, for scoring and for training; never for a method."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from detecture.errors import DatasetError, ImageError
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The M regions of one picture.
+    """The M regions of one image.
 
     Attributes:
         masks: bool (M,H,W), none of them empty; they may overlap.
@@ -36,12 +36,12 @@ def load_ground_truth(record: dict[str, Any], max_pixels: int) -> GroundTruth:
         max_pixels: a mask with more pixels is refused before it is decoded.
 
     Raises:
-        DatasetError: a mask is missing, unreadable, or of another size than the picture; the
-            picture itself cannot be opened; or no mask has any foreground.
+        DatasetError: a mask is missing, unreadable, or of another size than the image; the
+            image itself cannot be opened; or no mask has any foreground.
     """
     if _is_procedural(record):
         return draw_procedural(record, DEFAULT_SIZE)[1]
-    where = f"picture {record['image_id']!r}"
+    where = f"image {record['image_id']!r}"
     try:
         size = image_size(record["file_name"])
     except ImageError as error:
@@ -65,14 +65,14 @@ def load_ground_truth(record: dict[str, Any], max_pixels: int) -> GroundTruth:
 
 
 def draw_procedural(record: dict[str, Any], size: int) -> tuple[np.ndarray, GroundTruth]:
-    """Draw the picture of a procedural record and its true regions.
+    """Draw the image of a procedural record and its true regions.
 
     Args:
         record: dataset dict (`image_id`, `seed`, `index`, and `edition` where it is not the first).
-        size: side of the square picture in pixels.
+        size: side of the square image in pixels.
 
     Returns:
-        The picture, uint8 (size,size,3), and its regions.
+        The image, uint8 (size,size,3), and its regions.
     """
     edition = record.get("edition", FIRST_EDITION)
     scene = render_scene(record["seed"], record["index"], size, edition=edition)
@@ -80,17 +80,17 @@ def draw_procedural(record: dict[str, Any], size: int) -> tuple[np.ndarray, Grou
 
 
 def load_image_and_truth(record: dict[str, Any], max_pixels: int) -> tuple[np.ndarray, GroundTruth]:
-    """Picture and true regions of a record of either kind, as evaluation has them.
+    """Image and true regions of a record of either kind, as evaluation has them.
 
     Args:
         record: dataset dict, see `load_ground_truth`.
         max_pixels: a file with more pixels is refused before it is decoded.
 
     Returns:
-        The picture, uint8 (H,W,3), and its regions, of the same size.
+        The image, uint8 (H,W,3), and its regions, of the same size.
 
     Raises:
-        ImageError: the picture cannot be read.
+        ImageError: the image cannot be read.
         DatasetError: see `load_ground_truth`.
     """
     if _is_procedural(record):

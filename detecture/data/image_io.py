@@ -1,4 +1,4 @@
-"""Reading pictures and masks from files that nobody vouches for.
+"""Reading images and masks from files that nobody vouches for.
 
 The size is read from the header and compared with the caller's limit before a pixel is decoded,
 only five decoders are reachable, and whatever a file does to its decoder comes out as an
@@ -54,14 +54,14 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: int) -> np.ndarray:
-    """Read a picture as colours, whatever it is stored as.
+    """Read an image as colours, whatever it is stored as.
 
     EXIF orientation is applied; transparency is composited on white; grey becomes three equal
     channels; 16-bit grey is scaled to 8 bit; of an animation the first frame is read.
 
     Args:
         path: a PNG, JPEG, WebP, BMP or TIFF file; the extension does not matter.
-        max_pixels: a picture with more pixels is refused before it is decoded.
+        max_pixels: an image with more pixels is refused before it is decoded.
 
     Returns:
         uint8 (H,W,3), RGB.
@@ -74,11 +74,11 @@ def read_image(path: str | os.PathLike[str], max_pixels: int) -> np.ndarray:
         return np.array(_upright(_to_rgb(path, image), orientation))
 
 
-def as_image(picture: Any, max_pixels: int, name: str) -> np.ndarray:
-    """A picture of whatever kind as colours.
+def as_image(image: Any, max_pixels: int, name: str) -> np.ndarray:
+    """An image of whatever kind as colours.
 
     Args:
-        picture: path, PIL image, array (H,W), (H,W,1), (H,W,3) or (H,W,4), or torch tensor of the
+        image: path, PIL image, array (H,W), (H,W,1), (H,W,3) or (H,W,4), or torch tensor of the
             same with channels first. Values: uint8, uint16, or float in 0..1. A fourth channel is
             opacity; transparency is composited on white.
         max_pixels: more are refused.
@@ -90,37 +90,36 @@ def as_image(picture: Any, max_pixels: int, name: str) -> np.ndarray:
     Raises:
         ImageError: it cannot be read, or its shape or values are none of the above.
     """
-    if isinstance(picture, (str, os.PathLike)):
-        if not str(picture):
-            raise ImageError("the path of the picture is empty; give the path of a picture")
-        return read_image(picture, max_pixels)
-    if isinstance(picture, Image.Image):
-        if 0 in picture.size:
-            raise ImageError(f"{name}: is an empty picture, {picture.size[0]} x {picture.size[1]}")
+    if isinstance(image, (str, os.PathLike)):
+        if not str(image):
+            raise ImageError("the path of the image is empty; give the path of an image")
+        return read_image(image, max_pixels)
+    if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise ImageError(f"{name}: is an empty image, {image.size[0]} x {image.size[1]}")
         with _decoding(name):
-            _check_pixels(name, picture, max_pixels)
-            return np.array(_upright(_to_rgb(name, picture), _orientation(picture)))
+            _check_pixels(name, image, max_pixels)
+            return np.array(_upright(_to_rgb(name, image), _orientation(image)))
     layout = "(H,W), (H,W,1), (H,W,3) or (H,W,4)"
-    array = picture
-    if hasattr(picture, "detach"):  # a tensor; torch itself is not needed here
+    array = image
+    if hasattr(image, "detach"):  # a tensor; torch itself is not needed here
         with _decoding(name):
-            array = picture.detach()
+            array = image.detach()
             array = (array.float() if array.is_floating_point() else array).cpu().numpy()
         array = array.transpose(1, 2, 0) if array.ndim == 3 else array
         layout = "a tensor (H,W), (1,H,W), (3,H,W) or (4,H,W)"
     if not isinstance(array, np.ndarray):
         raise ImageError(
-            f"{name}: a {type(picture).__name__} is no picture; give a path, PIL image, array or "
-            "tensor"
+            f"{name}: a {type(image).__name__} is no image; give a path, PIL image, array or tensor"
         )
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise ImageError(f"{name}: has the shape {tuple(picture.shape)}; give {layout}")
+        raise ImageError(f"{name}: has the shape {tuple(image.shape)}; give {layout}")
     if array.shape[0] * array.shape[1] > max_pixels:
         raise ImageError(
             f"{name}: {array.shape[0]} x {array.shape[1]} pixels are more than the limit of "
-            f"{max_pixels:,}; shrink the picture, or raise INPUT.MAX_PIXELS"
+            f"{max_pixels:,}; shrink the image, or raise INPUT.MAX_PIXELS"
         )
     levels = _eight_bit(array, name)
     if levels.shape[2] == 4:
@@ -161,7 +160,7 @@ def read_mask_levels(
         uint8 (H,W).
 
     Raises:
-        ImageError: as for `read_image`, or the mask is a colour picture or has another size.
+        ImageError: as for `read_image`, or the mask is a colour image or has another size.
     """
     with _opened(path) as (image, orientation):
         _check_pixels(path, image, max_pixels)
@@ -170,7 +169,7 @@ def read_mask_levels(
             raise ImageError(
                 f"{path}: is {size[0]} x {size[1]} pixels (height x width) where "
                 f"{expected_size[0]} x {expected_size[1]} are expected; draw the mask at the size "
-                "of its picture"
+                "of its image"
             )
         return np.array(_upright(_to_grey(path, image), orientation))
 
@@ -192,14 +191,14 @@ def read_label_map(path: str | os.PathLike[str], max_pixels: int) -> np.ndarray:
     """Read a label map as the evaluator writes it: the pixel values are the labels.
 
     Args:
-        path: a palette picture, or grey with 8 or 16 bits.
-        max_pixels: a picture with more pixels is refused before it is decoded.
+        path: a palette image, or grey with 8 or 16 bits.
+        max_pixels: an image with more pixels is refused before it is decoded.
 
     Returns:
         int32 (H,W).
 
     Raises:
-        ImageError: as for `read_image`, or the picture has colours.
+        ImageError: as for `read_image`, or the image has colours.
     """
     with _opened(path) as (image, _):
         _check_pixels(path, image, max_pixels)
@@ -210,7 +209,7 @@ def read_label_map(path: str | os.PathLike[str], max_pixels: int) -> np.ndarray:
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, int]]:
-    """Open a picture without decoding it; yields it with its EXIF orientation (1 to 8).
+    """Open an image without decoding it; yields it with its EXIF orientation (1 to 8).
 
     Everything that goes wrong inside the `with` block is turned into an `ImageError` too: Pillow's
     decoders run in there, and hostile files make them raise nearly anything.
@@ -219,14 +218,14 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, int]]:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):  # to open a FIFO could block for ever
             what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise ImageError(f"{path}: is {what}; give the path of a picture")
+            raise ImageError(f"{path}: is {what}; give the path of an image")
         with Path(path).open("rb") as stream, _identify(path, stream) as image:
             yield image, _orientation(image)
 
 
 @contextmanager
 def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever goes wrong inside becomes an `ImageError` that names the picture."""
+    """Whatever goes wrong inside becomes an `ImageError` that names the image."""
     try:
         yield
     except ImageError:
@@ -237,7 +236,7 @@ def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
         # WebP and TIFF: these two plugins carry Pillow's own limit inside them.
         raise ImageError(
             f"{path}: has more pixels than Pillow decodes of this format ({error}); shrink the "
-            "picture, or store it as PNG"
+            "image, or store it as PNG"
         ) from error
     except PermissionError as error:
         raise ImageError(
@@ -268,7 +267,7 @@ def _identify(path: str | os.PathLike[str], stream: IO[bytes]) -> Image.Image:
             # garbled (Pillow 13).
             return factory(stream, "")
     raise ImageError(
-        f"{path}: is no picture in one of the formats {', '.join(FORMATS)}; convert it to PNG"
+        f"{path}: is no image in one of the formats {', '.join(FORMATS)}; convert it to PNG"
     )
 
 
@@ -303,7 +302,7 @@ def _check_pixels(path: str | os.PathLike[str], image: Image.Image, max_pixels: 
     if width * height > max_pixels:
         raise ImageError(
             f"{path}: {height} x {width} = {height * width:,} pixels are more than the limit of "
-            f"{max_pixels:,}; shrink the picture, or raise INPUT.MAX_PIXELS if you trust the file"
+            f"{max_pixels:,}; shrink the image, or raise INPUT.MAX_PIXELS if you trust the file"
         )
 
 
@@ -338,12 +337,12 @@ def _to_grey(path: str | os.PathLike[str], image: Image.Image) -> Image.Image:
         if red.tobytes() == green.tobytes() == blue.tobytes():
             return red
     raise ImageError(
-        f"{path}: is a colour picture, not a mask; a mask is grey, foreground 255 and background 0"
+        f"{path}: is a colour image, not a mask; a mask is grey, foreground 255 and background 0"
     )
 
 
 def _on_background(image: Image.Image, level: int) -> Image.Image:
-    """Composite a picture with any kind of transparency on a grey of `level`; mode RGB."""
+    """Composite an image with any kind of transparency on a grey of `level`; mode RGB."""
     colours = image.convert("RGBA")
     background = Image.new("RGBA", colours.size, (level, level, level, 255))
     return Image.alpha_composite(background, colours).convert("RGB")

@@ -1,4 +1,4 @@
-"""What a method may know of K, the number of texture regions of a picture."""
+"""What a method may know of K, the number of texture regions of an image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ K_OF_REGIME: dict[str, int | None] = {"single": 1, "pair": 2, "autonomous": None
 """The number of regions that each regime of a data set grants to every method."""
 
 FROM_TRUTH = frozenset({"per_image", "ground_truth_top_k"})
-"""Values of TEST.COUNT that tell a method the true number of regions of each picture."""
+"""Values of TEST.COUNT that tell a method the true number of regions of each image."""
 
 HINT_KINDS = ("none", "regime", "per_image", "ground_truth_top_k", "fixed")
 
 
 @dataclass(frozen=True)
 class KHint:
-    """All that a method learns about the number of regions of one picture.
+    """All that a method learns about the number of regions of one image.
 
     Attributes:
         kind: `none` (nothing is known), `regime` (the data set's regime grants `k`), `per_image`
-            (`k` is the true number of this picture; such a row is marked), `ground_truth_top_k`
+            (`k` is the true number of this image; such a row is marked), `ground_truth_top_k`
             (the same, told to one method alone, as in a published cell; marked apart) or `fixed`
             (`k` was given by the user).
         k: the number; None exactly when `kind` is `none`.
@@ -46,13 +46,13 @@ class KHint:
 def resolve_k_hint(
     count: str | int, k_regime: str, true_k: Callable[[], int] | int | None = None
 ) -> KHint:
-    """The hint for one picture.
+    """The hint for one image.
 
     Args:
         count: `TEST.COUNT`: `regime`, `autonomous`, `per_image`,
             `ground_truth_top_k` or a positive integer (as a number or as text).
         k_regime: the data set's regime: `single`, `pair` or `autonomous`.
-        true_k: the picture's true number of regions, or a function that finds it; only used (and
+        true_k: the image's true number of regions, or a function that finds it; only used (and
             called) when `count` is `per_image` or `ground_truth_top_k`.
 
     Raises:
@@ -69,7 +69,7 @@ def resolve_k_hint(
     if count in FROM_TRUTH:
         if true_k is None:
             raise ConfigError(
-                f"TEST.COUNT {count} needs pictures with ground truth; use regime, autonomous or "
+                f"TEST.COUNT {count} needs images with ground truth; use regime, autonomous or "
                 "an integer here"
             )
         return KHint(str(count), true_k() if callable(true_k) else true_k)

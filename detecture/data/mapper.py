@@ -48,14 +48,14 @@ class TextureMapper:
     """Maps records of texture data sets (`register_texture_dataset`).
 
     In evaluation a record becomes `image` (uint8 RGB tensor (3,H,W), native size), `file_name`,
-    `image_id`, `height`, `width`, `k_hint`, and nothing of the ground truth. A picture that cannot
+    `image_id`, `height`, `width`, `k_hint`, and nothing of the ground truth. An image that cannot
     be read becomes a dict without `image`, with `height` and `width` 0, a `status`
     (`image_unreadable`, or `ground_truth_unreadable` where the hint or the oracle needs the masks)
     and an `error` text, so that the run goes on and the failure is on record.
 
-    In training the picture is stretched to a square of `train_size`, and `sem_seg` (int64
+    In training the image is stretched to a square of `train_size`, and `sem_seg` (int64
     (train_size,train_size): 0 dustbin, i texture i, later masks over earlier) and `descriptions`
-    come with it; `height` and `width` are the picture's own. Textures without a visible pixel are
+    come with it; `height` and `width` are the image's own. Textures without a visible pixel are
     left out of both. A record that cannot be used is logged and becomes None.
 
     Random numbers come from torch's generator of the process, which the loader seeds for every
@@ -63,7 +63,7 @@ class TextureMapper:
 
     Args:
         is_train: which of the two.
-        max_pixels: larger pictures and masks are refused before they are decoded.
+        max_pixels: larger images and masks are refused before they are decoded.
         train_size: side in pixels of the training square.
         micro_crop: the training crop.
         count: `TEST.COUNT`, see `resolve_k_hint`.
@@ -121,10 +121,10 @@ class TextureMapper:
     def load(
         self, record: dict[str, Any], with_truth: bool
     ) -> tuple[np.ndarray, GroundTruth | None]:
-        """The picture of a record, uint8 (H,W,3), and, where asked, its true regions.
+        """The image of a record, uint8 (H,W,3), and, where asked, its true regions.
 
         Raises:
-            ImageError: the picture cannot be read.
+            ImageError: the image cannot be read.
             DatasetError: its ground truth cannot be read.
         """
         image = read_image(record["file_name"], self.max_pixels)
@@ -195,9 +195,9 @@ class TextureMapper:
 
 @DATASET_MAPPER_REGISTRY.register()
 class SyntheticMapper(TextureMapper):
-    """Maps records of procedural data sets: draws their pictures instead of reading files.
+    """Maps records of procedural data sets: draws their images instead of reading files.
 
-    As `TextureMapper`, but that `file_name` is the `image_id`. In evaluation pictures are
+    As `TextureMapper`, but that `file_name` is the `image_id`. In evaluation images are
     `DEFAULT_SIZE` pixels wide and high; in training they are drawn at `train_size`, or, where that
     is more than `GREATEST_TRAIN_SIZE`, at that size and stretched.
     """
@@ -208,7 +208,7 @@ class SyntheticMapper(TextureMapper):
     def load(
         self, record: dict[str, Any], with_truth: bool
     ) -> tuple[np.ndarray, GroundTruth | None]:
-        """Draw the picture of a record `{image_id, seed, index}`; the truth comes for free."""
+        """Draw the image of a record `{image_id, seed, index}`; the truth comes for free."""
         size = DEFAULT_SIZE
         if self.is_train:
             size = min(max(self.train_size, LEAST_SIZE), self.GREATEST_TRAIN_SIZE)

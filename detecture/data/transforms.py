@@ -1,6 +1,6 @@
-"""Resizing and cropping of pictures and label maps, as numpy arrays.
+"""Resizing and cropping of images and label maps, as numpy arrays.
 
-One library for each: pictures through Pillow's bilinear filter (antialiased when it shrinks), label
+One library for each: images through Pillow's bilinear filter (antialiased when it shrinks), label
 maps by the nearest pixel centre. Both take pixel centres at half-integers, so they stay aligned.
 """
 
@@ -16,7 +16,7 @@ SURVIVAL_SHARE = 0.01
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch a picture, uint8 (H,W,3), to `size` = (height, width) without keeping its aspect."""
+    """Stretch an image, uint8 (H,W,3), to `size` = (height, width) without keeping its aspect."""
     height, width = size
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
@@ -53,15 +53,15 @@ def keep_survivors(
 
 @dataclass(frozen=True)
 class MicroCrop:
-    """Macro-to-micro crop: now and then train on a square piece of the picture, magnified.
+    """Macro-to-micro crop: now and then train on a square piece of the image, magnified.
 
     The published recipe: with p = 0.35 a crop with a side of 300 to 600 of 1008 pixels, kept only
     if at least two regions survive. It does not say what survives; here that is `SURVIVAL_SHARE`,
     so that a sliver of a few pixels is not asked for by name.
 
     Attributes:
-        prob: how often a crop is tried (once; if it is not kept, the whole picture is used).
-        side: least and greatest side, as shares of the picture's side.
+        prob: how often a crop is tried (once; if it is not kept, the whole image is used).
+        side: least and greatest side, as shares of the image's side.
         min_regions: least number of surviving regions.
 
     Raises:

@@ -14,7 +14,7 @@ from detecture.data.image_io import FOREGROUND_LEVEL, read_image, read_mask_leve
 from detecture.errors import DatasetError, ImageError
 
 MAX_TEXTURES = 6
-"""Most textures of one picture that the published sets have and the models have slots for."""
+"""Most textures of one image that the published sets have and the models have slots for."""
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 """Wraps an iterable of known length, to show how far it has come."""
@@ -55,9 +55,9 @@ class DatasetReport:
         images: usable records.
         textures: their textures, as listed (empty and unreadable masks included).
         descriptions: textures with a description.
-        k_histogram: pictures by their number of non-empty masks.
-        sizes: pictures by `height x width`.
-        unlabelled_mean: share of the pixels in no mask, mean over the pictures; None without any.
+        k_histogram: images by their number of non-empty masks.
+        sizes: images by `height x width`.
+        unlabelled_mean: share of the pixels in no mask, mean over the images; None without any.
         unlabelled_max: the greatest such share.
         findings: all of them, errors first, each severity in file order.
     """
@@ -114,7 +114,7 @@ def check_dataset(
         name: for the report.
         json_file: metadata file (`load_texture_json`).
         root: the data set's folder.
-        max_pixels: a picture or mask with more pixels is an error.
+        max_pixels: an image or mask with more pixels is an error.
         workers: threads that decode (Pillow decodes without Python's lock).
         published: images and textures of the published set; other numbers are a warning, since a
             part of a set is often what one has.
@@ -214,7 +214,7 @@ def _published_findings(
 
 
 def _check_record(index: int, record: dict[str, Any], max_pixels: int) -> _Record:
-    """Read the picture and the masks of one record."""
+    """Read the image and the masks of one record."""
     findings: list[Finding] = []
 
     def found(severity: str, kind: str, text: str) -> None:

@@ -66,7 +66,7 @@ def _where_else(root: Path, folders: list[str], variable: str) -> str:
 
 
 def check_datasets() -> Iterator[Finding]:
-    """For every registered data set: there or not, and how many pictures it has."""
+    """For every registered data set: there or not, and how many images it has."""
     import detecture.data  # noqa: F401 - registers them
     from detecture.d2 import DatasetCatalog, MetadataCatalog
 
@@ -99,9 +99,9 @@ def _dataset(name: str, json_file: str, root: str, published: int | None) -> Fin
         text = f"{expand_location(json_file)} is there, {records[0]['file_name']} is not"
         return Finding(title, "problem", text, remedy)
     if published is not None and len(records) != published:
-        text = f"{len(records):,} of the {published:,} published pictures, in {folder}"
+        text = f"{len(records):,} of the {published:,} published images, in {folder}"
         return Finding(title, "note", text, "figures on a part cannot be compared with others'")
-    return Finding(title, "ok", f"{len(records):,} pictures in {folder}")
+    return Finding(title, "ok", f"{len(records):,} images in {folder}")
 
 
 def check_weights() -> Iterator[Finding]:

@@ -80,7 +80,7 @@ def _has_nvidia_driver() -> bool:
 
 
 def check_memory() -> Iterator[Finding]:
-    """RAM, and the shared memory that loader workers pass pictures through."""
+    """RAM, and the shared memory that loader workers pass images through."""
     import psutil
 
     memory = psutil.virtual_memory()
@@ -92,7 +92,7 @@ def check_memory() -> Iterator[Finding]:
             "memory",
             "warning",
             f"{text}: little",
-            "close other programs; for large pictures lower INPUT.MAX_PIXELS",
+            "close other programs; for large images lower INPUT.MAX_PIXELS",
         )
     else:
         yield Finding("memory", "ok", text)

@@ -1,4 +1,4 @@
-"""The proof that the parts work together: a method finds the regions of a picture made here."""
+"""The proof that the parts work together: a method finds the regions of an image made here."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_method() -> Iterator[Finding]:
     label_map = scores_to_label_map(output["sem_seg"])
     score = score_label_map(label_map, len(output["descriptions"]), np.stack([is_left, ~is_left]))
     seconds = time.perf_counter() - start
-    text = f"{_METHOD} on a generated picture: mIoU {score.matched_iou:.3f}, {seconds:.1f} s"
+    text = f"{_METHOD} on a generated image: mIoU {score.matched_iou:.3f}, {seconds:.1f} s"
     if score.matched_iou < _LEAST_IOU:
         remedy = "numbers are computed wrongly here: install numpy, scipy and scikit-learn again"
         yield Finding("proof", "problem", f"{text}, at least {_LEAST_IOU} is due", remedy)

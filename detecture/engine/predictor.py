@@ -1,12 +1,12 @@
-"""Pictures in, regions out: the Python interface.
+"""Images in, regions out: the Python interface.
 
     predictor = TexturePredictor.from_config()
-    result = predictor("picture.jpg")            # or a PIL image, an array, a tensor, a list
+    result = predictor("image.jpg")            # or a PIL image, an array, a tensor, a list
     result.save("output")
 
-Several questions about one picture share its encoding:
+Several questions about one image share its encoding:
 
-    predictor.set_image("picture.jpg")
+    predictor.set_image("image.jpg")
     two, three = predictor.predict(count=2), predictor.predict(count=3)
 """
 
@@ -31,13 +31,13 @@ from detecture.engine.result import TextureResult
 from detecture.errors import DetectureError
 from detecture.evaluation.label_map import check_output, scores_to_label_map
 
-Picture = str | Path | Image.Image | np.ndarray | torch.Tensor
+ImageSource = str | Path | Image.Image | np.ndarray | torch.Tensor
 
 _ROWS_IN_CHUNK = 256
 
 
 class TexturePredictor:
-    """Runs a registered method on pictures of any kind and size."""
+    """Runs a registered method on images of any kind and size."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class TexturePredictor:
 
         Args:
             model: maps mapped dicts to standard outputs. If it has `encode_image(sample)`, that
-                runs once per picture, and its value is in the mapped dict under `encoding`.
-            max_pixels: larger pictures are refused before they are decoded.
-            max_score_pixels: larger pictures get their scores at about so many pixels, and these
+                runs once per image, and its value is in the mapped dict under `encoding`.
+            max_pixels: larger images are refused before they are decoded.
+            max_score_pixels: larger images get their scores at about so many pixels, and these
                 are upsampled in strips: memory then grows with the label map, not with K of them.
             count: number of regions where a call does not give one; None: unknown.
         """
@@ -83,64 +83,67 @@ class TexturePredictor:
             load_model(cfg),
             max_pixels=cfg.INPUT.MAX_PIXELS,
             max_score_pixels=cfg.TEST.MAX_SCORE_PIXELS,
-            # A picture of one's own has no regime and no ground truth: only a number counts.
+            # An image of one's own has no regime and no ground truth: only a number counts.
             count=int(cfg.TEST.COUNT) if cfg.TEST.COUNT.isdigit() else None,
         )
 
     def __call__(
-        self, pictures: Picture | Iterable[Picture], count: int | None = None, batch_size: int = 8
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        count: int | None = None,
+        batch_size: int = 8,
     ) -> Any:
         """Predict.
 
         Args:
-            pictures: one picture, or several: paths, PIL images, arrays ((H,W), (H,W,3) or
+            images: one image, or several: paths, PIL images, arrays ((H,W), (H,W,3) or
                 (H,W,4): uint8, uint16 or float in 0..1) or tensors (the same, channels first).
             count: number of regions, if it is known.
-            batch_size: pictures that go through the model at a time.
+            batch_size: images that go through the model at a time.
 
         Returns:
             A `TextureResult`, or a list of them.
 
         Raises:
-            ImageError: a picture cannot be read; the message names it.
+            ImageError: an image cannot be read; the message names it.
             DetectureError: `count` is not positive.
         """
-        several = not isinstance(pictures, (str, bytes, Image.Image, np.ndarray, torch.Tensor))
-        if not several or not isinstance(pictures, Iterable):
-            return self._predict([self._load(pictures, 0)], count)[0]
+        several = not isinstance(images, (str, bytes, Image.Image, np.ndarray, torch.Tensor))
+        if not several or not isinstance(images, Iterable):
+            return self._predict([self._load(images, 0)], count)[0]
         results: list[TextureResult] = []
         batch: list[dict[str, Any]] = []
-        for number, picture in enumerate(pictures):
-            batch.append(self._load(picture, number))
+        for number, image in enumerate(images):
+            batch.append(self._load(image, number))
             if len(batch) == max(batch_size, 1):
                 results += self._predict(batch, count)
                 batch = []
         return results + (self._predict(batch, count) if batch else [])
 
-    def set_image(self, picture: Picture) -> None:
-        """Read and encode a picture; `predict` then answers any number of questions about it."""
-        self._sample = self._load(picture, 0)
+    def set_image(self, image: ImageSource) -> None:
+        """Read and encode an image; `predict` then answers any number of questions about it."""
+        self._sample = self._load(image, 0)
         encode = getattr(self.model, "encode_image", None)
         if callable(encode):
             with torch.inference_mode():
                 self._sample["encoding"] = encode(self._sample)
 
     def predict(self, count: int | None = None) -> TextureResult:
-        """Predict the regions of the picture that was set.
+        """Predict the regions of the image that was set.
 
         Args:
             count: number of regions, if it is known.
 
         Raises:
-            DetectureError: no picture was set, or `count` is not positive.
+            DetectureError: no image was set, or `count` is not positive.
         """
         if self._sample is None:
-            raise DetectureError("no picture is set; call set_image(picture) first")
+            raise DetectureError("no image is set; call set_image(image) first")
         return self._predict([self._sample], count)[0]
 
-    def _load(self, picture: Any, number: int) -> dict[str, Any]:
-        name = str(picture) if isinstance(picture, (str, Path)) else f"picture_{number}"
-        image = as_image(picture, self.max_pixels, name)
+    def _load(self, source: Any, number: int) -> dict[str, Any]:
+        name = str(source) if isinstance(source, (str, Path)) else f"image_{number}"
+        image = as_image(source, self.max_pixels, name)
         height, width = image.shape[:2]
         shrink = min(1.0, math.sqrt(self.max_score_pixels / (height * width)))
         return {

@@ -16,14 +16,14 @@ from detecture.visualize import draw_overlay, label_map_image
 
 @dataclass(frozen=True)
 class TextureResult:
-    """Regions of one picture of height H and width W; K of them, empty ones included.
+    """Regions of one image of height H and width W; K of them, empty ones included.
 
     Attributes:
-        image: uint8 (H,W,3) RGB, the picture itself.
+        image: uint8 (H,W,3) RGB, the image itself.
         label_map: int32 (H,W); 0 no texture (dustbin), i+1 region i.
         descriptions: K texts, empty where the method has no words.
         status: `ok`, or what the method has to say of itself.
-        name: of the picture, such as its path.
+        name: of the image, such as its path.
     """
 
     image: np.ndarray
@@ -39,7 +39,7 @@ class TextureResult:
 
     @property
     def masks(self) -> np.ndarray:
-        """bool (K,H,W), all masks at once; K * H * W bytes, so prefer `mask` for large pictures."""
+        """bool (K,H,W), all masks at once; K * H * W bytes, so prefer `mask` for large images."""
         labels = np.arange(1, self.num_regions + 1)[:, None, None]
         return self.label_map[None] == labels
 
@@ -59,7 +59,7 @@ class TextureResult:
         return counts[1:]
 
     def overlay(self, opacity: float = 0.45, legend: bool = True) -> np.ndarray:
-        """uint8 (H or more,W,3): picture under coloured regions, a legend line for each below."""
+        """uint8 (H or more,W,3): image under coloured regions, a legend line for each below."""
         return draw_overlay(self.image, self.label_map, self.captions() if legend else (), opacity)
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ class TextureResult:
 
         Args:
             folder: is made where it does not exist.
-            stem: beginning of the file names; by default the name of the picture's file.
+            stem: beginning of the file names; by default the name of the image's file.
 
         Returns:
             `overlay` (JPEG), `labels` (palette PNG whose values are the labels) and `json`.
@@ -139,7 +139,7 @@ class TextureResult:
         Raises:
             OSError: as from the disk; each file is whole or not there.
         """
-        stem = stem or Path(self.name).stem or "picture"
+        stem = stem or Path(self.name).stem or "image"
         paths = {
             "overlay": Path(folder) / f"{stem}_overlay.jpg",
             "labels": Path(folder) / f"{stem}_labels.png",
@@ -154,7 +154,7 @@ class TextureResult:
         return paths
 
     def captions(self) -> list[str]:
-        """A line for each region: its description, or a number, and its share of the picture."""
+        """A line for each region: its description, or a number, and its share of the image."""
         shares = 100.0 * self.areas / max(self.label_map.size, 1)
         return [
             f"{text or f'region {i + 1}'} ({share:.0f} %)"

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.d2 import comm
 from detecture.errors import ConfigError
+from detecture.jobs.locks import FolderLock
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +27,17 @@ _OF_A_RUN = (
 )
 
 
+def training_lock(folder: Path) -> FolderLock:
+    """The lock that a training holds on its OUTPUT_DIR for as long as it runs."""
+    return FolderLock(
+        folder,
+        ".training.lock",
+        busy="another training is running in it",
+        remedy="choose another folder",
+        error=ConfigError,
+    )
+
+
 @contextmanager
 def reserved(folder: Path) -> Iterator[None]:
     """Reserve OUTPUT_DIR for this training; a kill gives it free.
@@ -35,19 +45,16 @@ def reserved(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another training runs in it, or it cannot be written to. In all processes.
     """
-    lock, problem = FileLock(folder / ".training.lock"), ""
+    lock, problem = training_lock(folder), ""
     if comm.is_main_process():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout:
-            problem = "another training is running in it; wait for it, or choose another folder"
-        except OSError as error:
-            problem = f"it cannot be written to ({error})"
+            lock.acquire()
+        except ConfigError as error:
+            problem = str(error)
     # A process that went on alone would wait for the others for ever.
     problem = comm.all_gather(problem)[0]
     if problem:
-        raise ConfigError(f"OUTPUT_DIR {folder}: {problem}")
+        raise ConfigError(f"OUTPUT_DIR {problem}")
     try:
         yield
     finally:

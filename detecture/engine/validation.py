@@ -22,7 +22,7 @@ from detecture.visualize import draw_overlay
 
 logger = logging.getLogger(__name__)
 
-_GREATEST_PICTURE = 512
+_GREATEST_IMAGE = 512
 _BEST, _FINAL = "model_best", "model_final"
 
 
@@ -39,7 +39,7 @@ class ValidationHook(hooks.HookBase):
 
     Args:
         cfg: SOLVER.CHECKPOINT_PERIOD, SOLVER.LOG_PERIOD, TEST.EVAL_PERIOD, TEST.BEST_METRIC,
-            TEST.EARLY_STOPPING_PATIENCE and TEST.VALIDATION_PICTURES.
+            TEST.EARLY_STOPPING_PATIENCE and TEST.VALIDATION_IMAGES.
         evaluate: returns a nested dict of metrics in the main process, nothing in the others.
         checkpointer: what saves.
         writers: what logs.
@@ -129,9 +129,9 @@ class ValidationHook(hooks.HookBase):
             results = self._evaluate()
             for name, value in _flat(results or {}).items():
                 storage.put_scalar(name, value, smoothing_hint=False)
-            if comm.is_main_process() and self._cfg.TEST.VALIDATION_PICTURES:
-                for name, picture in validation_pictures(self._cfg, model):
-                    storage.put_image(name, picture)
+            if comm.is_main_process() and self._cfg.TEST.VALIDATION_IMAGES:
+                for name, image in validation_images(self._cfg, model):
+                    storage.put_image(name, image)
         finally:
             model.train()
         if self._metric:
@@ -213,19 +213,19 @@ def _flat(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return flat
 
 
-def validation_pictures(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.ndarray]]:
+def validation_images(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.ndarray]]:
     """Prediction beside truth for the first samples of the first test set.
 
     Args:
-        cfg: DATASETS.TEST and TEST.VALIDATION_PICTURES.
+        cfg: DATASETS.TEST and TEST.VALIDATION_IMAGES.
         model: set to evaluation mode here.
 
     Returns:
-        Names for tensorboard and pictures, uint8 RGB (3,H,2W). A sample that fails is left out.
+        Names for tensorboard and images, uint8 RGB (3,H,2W). A sample that fails is left out.
     """
     if not cfg.DATASETS.TEST:
         return []
-    name, count = cfg.DATASETS.TEST[0], cfg.TEST.VALIDATION_PICTURES
+    name, count = cfg.DATASETS.TEST[0], cfg.TEST.VALIDATION_IMAGES
     small = cfg.clone()
     small.defrost()
     small.DATALOADER.NUM_WORKERS = 0
@@ -242,14 +242,14 @@ def validation_pictures(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.nd
                 scores, _ = check_output(output, (sample["height"], sample["width"]))
                 truth = load_ground_truth(record, cfg.INPUT.MAX_PIXELS).index_map
             except DetectureError as error:
-                logger.warning("no picture of %s: %s", sample["image_id"], error)
+                logger.warning("no image of %s: %s", sample["image_id"], error)
                 continue
-            step = -(-max(truth.shape) // _GREATEST_PICTURE)
+            step = -(-max(truth.shape) // _GREATEST_IMAGE)
             image = sample["image"].permute(1, 2, 0).numpy()[::step, ::step]
             sides = [
                 draw_overlay(image, labels[::step, ::step])
                 for labels in (scores_to_label_map(scores), truth)
             ]
-            picture = np.concatenate(sides, axis=1).transpose(2, 0, 1)
-            drawn.append((f"{name}/{sample['image_id']}", np.ascontiguousarray(picture)))
+            both = np.concatenate(sides, axis=1).transpose(2, 0, 1)
+            drawn.append((f"{name}/{sample['image_id']}", np.ascontiguousarray(both)))
     return drawn

@@ -119,7 +119,7 @@ class TextureSegEvaluator(DatasetEvaluator):
         self._report(ordered, summary)
         if ordered and all(record["status"] in FAILED_STATUSES for record in ordered):
             raise EvaluationError(
-                f"{self.dataset_name}: none of the {len(ordered)} pictures could be scored; the "
+                f"{self.dataset_name}: none of the {len(ordered)} images could be scored; the "
                 f"first: {ordered[0]['status']}: {ordered[0].get('error', '')}. All are in "
                 f"{self.folder / 'records.jsonl'}"
             )

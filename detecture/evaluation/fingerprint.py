@@ -33,7 +33,7 @@ def evaluation_fingerprint(cfg: CfgNode, dataset: Iterable[dict[str, Any]]) -> d
         cfg: of the run. Only the sections MODEL, INPUT and TEST matter, without what cannot change
             a record (expected results, bootstrap samples ..). Files that values of MODEL name are
             hashed; of a base model that is a folder, sizes and times count.
-        dataset: dataset dicts; the contents of their picture and mask files are hashed.
+        dataset: dataset dicts; the contents of their image and mask files are hashed.
     """
     return fingerprint_of(cfg, hash_dataset(dataset), hash_code())
 

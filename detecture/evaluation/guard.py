@@ -1,4 +1,4 @@
-"""Runs a method so that one bad picture does not end an evaluation, and a broken method does."""
+"""Runs a method so that one bad image does not end an evaluation, and a broken method does."""
 
 import logging
 from typing import Any
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 class GuardedModel(nn.Module):
     """Wraps a method: what it raises becomes a recorded status.
 
-    Pictures that the mapper could not read (`error` in the mapped dict) never reach the method.
+    Images that the mapper could not read (`error` in the mapped dict) never reach the method.
     """
 
     def __init__(self, model: nn.Module, max_failures_in_a_row: int) -> None:
@@ -27,7 +27,7 @@ class GuardedModel(nn.Module):
         """Mapped dicts to standard outputs, or to `{"status", "error"}` where there is none.
 
         Raises:
-            EvaluationError: the method failed on too many pictures in a row; the last exception
+            EvaluationError: the method failed on too many images in a row; the last exception
                 is its cause.
         """
         outputs: dict[int, dict[str, Any]] = {}
@@ -42,7 +42,7 @@ class GuardedModel(nn.Module):
             except Exception as error:  # noqa: BLE001 - any failure of any method is recorded
                 if len(readable) == 1:
                     results = [self._failed(batched_inputs[readable[0]], error)]
-                else:  # find out which pictures of the batch it is
+                else:  # find out which images of the batch it is
                     results = [self([batched_inputs[i]])[0] for i in readable]
             outputs.update(zip(readable, results, strict=True))
         return [outputs[i] for i in range(len(batched_inputs))]
@@ -52,7 +52,7 @@ class GuardedModel(nn.Module):
         self._failures_in_a_row += 1
         if self._failures_in_a_row >= self.max_failures_in_a_row:
             raise EvaluationError(
-                f"the method failed on {self._failures_in_a_row} pictures in a row, the last one "
+                f"the method failed on {self._failures_in_a_row} images in a row, the last one "
                 f"{sample['file_name']} ({type(error).__name__}: {error}); see the log. Finished "
                 "samples are kept (TEST.MAX_FAILURES_IN_A_ROW sets the limit)"
             ) from error
@@ -63,5 +63,5 @@ def _checked(results: Any, count: int) -> list[dict[str, Any]]:
     if not isinstance(results, list) or not all(isinstance(r, dict) for r in results):
         raise TypeError(f"a method must return a list of dicts, got {type(results).__name__}")
     if len(results) != count:
-        raise ValueError(f"{len(results)} outputs for {count} pictures")
+        raise ValueError(f"{len(results)} outputs for {count} images")
     return results

@@ -43,7 +43,7 @@ def check_output(output: dict[str, Any], size: Sequence[int]) -> tuple[torch.Ten
     """Take the parts of a standard output, if it is one.
 
     Args:
-        output: what a method returned for one picture.
+        output: what a method returned for one image.
         size: the height and width that were asked for.
 
     Returns:

@@ -1,11 +1,11 @@
-"""Metrics of one picture: a label map against separate, possibly overlapping ground-truth masks.
+"""Metrics of one image: a label map against separate, possibly overlapping ground-truth masks.
 
-All numbers of a picture come from one joint histogram of (predicted label, set of ground-truth
+All numbers of an image come from one joint histogram of (predicted label, set of ground-truth
 masks a pixel lies in), so that every pixel is read once. Definitions: matched and panoptic IoU and
 Dice as in the published suite (mean over the Hungarian pairs, and their sum divided by the larger
 count); ARI (Hubert and Arabie 1985) against the painted index map.
 
-Legend: K predicted textures, M ground-truth masks, H, W picture size.
+Legend: K predicted textures, M ground-truth masks, H, W image size.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _MASKS_PER_PASS = 8
 
 @dataclass(frozen=True)
 class SampleScore:
-    """Scores of one picture; fractions in 0..1 but for `ari`, which may be negative."""
+    """Scores of one image; fractions in 0..1 but for `ari`, which may be negative."""
 
     matched_iou: float
     panoptic_iou: float
@@ -49,7 +49,7 @@ class _Overlaps:
 
 
 def score_label_map(label_map: np.ndarray, k_pred: int, gt_masks: np.ndarray) -> SampleScore:
-    """Score one picture.
+    """Score one image.
 
     Args:
         label_map: (H,W) integer; 0 dustbin, i+1 texture i.

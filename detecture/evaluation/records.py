@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-from filelock import FileLock, Timeout
-
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.errors import EvaluationError
+from detecture.jobs.locks import FolderLock
 
 Record = dict[str, Any]
 
@@ -32,7 +31,13 @@ class RecordFolder:
         """Args: `folder` of the evaluation; `fingerprint`: name -> hash of what it depends on."""
         self.folder = folder
         self.fingerprint = fingerprint
-        self._lock = FileLock(folder / ".lock")
+        self._lock = FolderLock(
+            folder,
+            ".lock",
+            busy="another run is writing its records here",
+            remedy="choose another OUTPUT_DIR",
+            error=EvaluationError,
+        )
         self._file: TextIO | None = None
 
     def lock(self) -> None:
@@ -41,16 +46,7 @@ class RecordFolder:
         Raises:
             EvaluationError: another run is writing to it, or it cannot be written to.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise EvaluationError(
-                f"{self.folder}: another run is writing its records here; wait for it, or choose "
-                "another OUTPUT_DIR"
-            ) from error
-        except OSError as error:
-            raise self._write_error(error) from error
+        self._lock.acquire()
 
     def unlock(self) -> None:
         """Let others use the folder."""

@@ -22,12 +22,12 @@ def summarize(records: Sequence[Record], bootstrap_samples: int) -> dict[str, An
 
     Args:
         records: one per sample, with `status`, the metrics above, `k_pred` and `k_gt`.
-        bootstrap_samples: resamples of the pictures behind each interval.
+        bootstrap_samples: resamples of the images behind each interval.
 
     Returns:
         The means (fractions in 0..1) under the names of `MEAN_METRICS`; `Dice`, the panoptic
         Dice, as the published tables' column of that name; `K_MAE`, the mean |K_pred - K_gt|;
-        `K_accuracy`; `ci95`: name -> [low, high], percentile bootstrap over pictures; `n_total`,
+        `K_accuracy`; `ci95`: name -> [low, high], percentile bootstrap over images; `n_total`,
         `n_ok`, `statuses`; histograms of K and the panoptic IoU by true K; for methods that return
         all their masks the columns of `summarize_touching`.
     """
@@ -61,10 +61,10 @@ def summarize(records: Sequence[Record], bootstrap_samples: int) -> dict[str, An
 def bootstrap_intervals(
     columns: dict[str, np.ndarray], samples: int, level: float = 0.95
 ) -> dict[str, list[float]]:
-    """Percentile bootstrap intervals of means over pictures, the same resamples for all columns.
+    """Percentile bootstrap intervals of means over images, the same resamples for all columns.
 
     Args:
-        columns: name -> (N,) per-picture values.
+        columns: name -> (N,) per-image values.
         samples: number of resamples.
         level: share of resamples inside the interval.
     """
@@ -80,7 +80,7 @@ def bootstrap_intervals(
 
 
 def bootstrap_draws(count: int, samples: int) -> np.ndarray:
-    """How often each of `count` pictures is drawn in each resample: int64 (samples, count)."""
+    """How often each of `count` images is drawn in each resample: int64 (samples, count)."""
     # That is all that a mean, or a ratio of sums, depends on.
     generator = np.random.default_rng(_BOOTSTRAP_SEED)
     return generator.multinomial(count, np.full(count, 1.0 / count), size=samples)

@@ -3,7 +3,7 @@
 They are not comparable with matched or panoptic IoU: a region is scored by all predicted masks that
 touch it, and one that no mask touches is left out. Source: benchmark spec, section 4.7.
 
-Legend: H, W picture size; N predicted masks; L labels of the ground truth that some pixel has.
+Legend: H, W image size; N predicted masks; L labels of the ground truth that some pixel has.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ class TouchedRegion:
 
 
 def touched_regions(masks: Iterable[np.ndarray], labels_HW: np.ndarray) -> list[TouchedRegion]:
-    """The regions of one picture that any mask touches, by their label.
+    """The regions of one image that any mask touches, by their label.
 
     Args:
         masks: bool (H,W) each; they may overlap, and empty ones touch nothing.
@@ -62,23 +62,23 @@ def touched_regions(masks: Iterable[np.ndarray], labels_HW: np.ndarray) -> list[
     ]
 
 
-def mean_over_regions(pictures: Iterable[Sequence[TouchedRegion]]) -> tuple[float, float]:
-    """IoU and ARI as published for RWTD and STMD: the mean over all pictures' touched regions.
+def mean_over_regions(images: Iterable[Sequence[TouchedRegion]]) -> tuple[float, float]:
+    """IoU and ARI as published for RWTD and STMD: the mean over all images' touched regions.
 
-    Untouched regions and pictures without masks are skipped; where nothing is left, both are 0.
+    Untouched regions and images without masks are skipped; where nothing is left, both are 0.
     """
-    scores = [(region.iou, region.ari) for regions in pictures for region in regions]
+    scores = [(region.iou, region.ari) for regions in images for region in regions]
     iou, ari = np.mean(scores, axis=0) if scores else (0.0, 0.0)
     return float(iou), float(ari)
 
 
-def mean_over_pictures(pictures: Iterable[Sequence[TouchedRegion]]) -> tuple[float, float]:
-    """IoU and ARI as published for ADE20K: the mean over pictures of the mean over touching pairs.
+def mean_over_images(images: Iterable[Sequence[TouchedRegion]]) -> tuple[float, float]:
+    """IoU and ARI as published for ADE20K: the mean over images of the mean over touching pairs.
 
-    A pair is a region and a mask that touches it; a picture without any counts with 0.
+    A pair is a region and a mask that touches it; an image without any counts with 0.
     """
     scores = []
-    for regions in pictures:
+    for regions in images:
         weights = [region.masks for region in regions]
         pairs = [(region.iou, region.ari) for region in regions]
         scores.append(np.average(pairs, axis=0, weights=weights) if regions else np.zeros(2))
@@ -90,7 +90,7 @@ def touching_fields(rles: Sequence[dict[str, Any]] | None, labels_HW: np.ndarray
     """What a per-sample record holds of a method's `all_masks`, instead of the masks themselves.
 
     Args:
-        rles: COCO RLE of each mask, of the picture's size; None: the method returns none.
+        rles: COCO RLE of each mask, of the image's size; None: the method returns none.
         labels_HW: as for `touched_regions`.
 
     Returns:
@@ -110,22 +110,22 @@ def summarize_touching(records: Sequence[Record]) -> dict[str, float]:
     """Columns of a summary, from records that hold `touching_fields`; none where none does.
 
     Returns:
-        `touching_IoU`, `touching_ARI` (see `mean_over_regions`), `touching_IoU_by_picture`,
-        `touching_ARI_by_picture` (see `mean_over_pictures`; failed samples count with 0) and
-        `masks_per_picture`.
+        `touching_IoU`, `touching_ARI` (see `mean_over_regions`), `touching_IoU_by_image`,
+        `touching_ARI_by_image` (see `mean_over_images`; failed samples count with 0) and
+        `masks_per_image`.
     """
     if not any("touched_regions" in record for record in records):
         return {}
-    pictures = [
+    images = [
         [TouchedRegion(*row) for row in record.get("touched_regions", ())] for record in records
     ]
-    over_regions, over_pictures = mean_over_regions(pictures), mean_over_pictures(pictures)
+    over_regions, over_images = mean_over_regions(images), mean_over_images(images)
     return {
         "touching_IoU": over_regions[0],
         "touching_ARI": over_regions[1],
-        "touching_IoU_by_picture": over_pictures[0],
-        "touching_ARI_by_picture": over_pictures[1],
-        "masks_per_picture": float(np.mean([record.get("num_masks", 0) for record in records])),
+        "touching_IoU_by_image": over_images[0],
+        "touching_ARI_by_image": over_images[1],
+        "masks_per_image": float(np.mean([record.get("num_masks", 0) for record in records])),
     }
 
 
@@ -133,7 +133,7 @@ def torchmetrics_row_score(predicted_HW: np.ndarray, true_HW: np.ndarray) -> flo
     """The number behind the published "aggregated" columns; it is no mean IoU.
 
     `torchmetrics.mean_iou` (1.6.1) was called on label maps of shape (1,H,W) with its default input
-    format, one-hot: it takes the rows of the picture for classes, `&` of labels for their
+    format, one-hot: it takes the rows of the image for classes, `&` of labels for their
     intersection and sums of labels for areas; a row of zeros scores 0 even where it is right.
 
     Args:

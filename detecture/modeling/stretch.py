@@ -1,4 +1,4 @@
-"""Pictures of any size to squares of one size, the same for all parts of a model."""
+"""Images of any size to squares of one size, the same for all parts of a model."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def stretch(images: Sequence[Tensor], size: int, device: torch.device) -> Tensor:
-    """Resize pictures without keeping their aspect: bilinear, antialiased, in whole grey levels.
+    """Resize images without keeping their aspect: bilinear, antialiased, in whole grey levels.
 
     Args:
         images: B uint8 RGB tensors (3,H,W), on any device.
@@ -18,7 +18,7 @@ def stretch(images: Sequence[Tensor], size: int, device: torch.device) -> Tensor
         uint8 (B,3,S,S).
 
     Raises:
-        ValueError: a picture has another type or shape.
+        ValueError: an image has another type or shape.
     """
     # Here, because importing torchvision takes longer than importing torch.
     from torchvision.transforms.v2 import functional as transforms

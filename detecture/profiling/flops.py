@@ -1,7 +1,7 @@
 """Operations of the stages of a Detecture model, counted on torch's `meta` device, and times that
 follow from them.
 
-Legend: V visual tokens, P prompt tokens (V included), G answer tokens, S side of a picture.
+Legend: V visual tokens, P prompt tokens (V included), G answer tokens, S side of an image.
 """
 
 import math
@@ -45,10 +45,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Workload:
-    """Sizes of one picture's work: the published ones by default.
+    """Sizes of one image's work: the published ones by default.
 
     Attributes:
-        visual_tokens: of a picture.
+        visual_tokens: of an image.
         prompt_tokens: of a prompt, without visual tokens.
         tokens_per_region: of a line of the answer.
     """
@@ -73,7 +73,7 @@ class _ActivationCounter(TorchDispatchMode):
 
 
 def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Cost]:
-    """Costs of the stages, for one picture.
+    """Costs of the stages, for one image.
 
     Args:
         model: on the `meta` device.
@@ -171,13 +171,13 @@ def _cost(
 
 
 def visual_tokens(model: Detecture) -> int:
-    """Number of visual tokens of a picture."""
+    """Number of visual tokens of an image."""
     vision = model.vlm.model.config.vision_config
     return round(model.vlm.image_size / (vision.patch_size * vision.spatial_merge_size)) ** 2
 
 
 def _vision(model: Detecture, tokens: int) -> Callable[[Tensor], Any]:
-    """The vision tower on patches of one picture."""
+    """The vision tower on patches of one image."""
     tower = model.vlm.model.model.visual
     merge = tower.config.spatial_merge_size
     side = math.isqrt(tokens) * merge
@@ -248,7 +248,7 @@ def predict_inference(
     slots: int = 7,
     machine: Machine | None = None,
 ) -> dict[str, Any]:
-    """Times in ms of one picture, ours and published, from counts.
+    """Times in ms of one image, ours and published, from counts.
 
     Pre- and postprocessing are left out.
 
@@ -288,7 +288,7 @@ def predict_training(
     *,
     stage: int,
     regions: int = 4,
-    pictures: int = 8,
+    images: int = 8,
     slots: int = 7,
     tables_train: bool = True,
     machine: Machine | None = None,
@@ -303,15 +303,15 @@ def predict_training(
         work: sizes that the costs were counted with.
         table_bytes: of both vocabulary tables together.
         stage: 1 or 2.
-        regions: K of each picture.
-        pictures: of an optimiser step.
+        regions: K of each image.
+        images: of an optimiser step.
         slots: that the published way always runs.
         tables_train: the published tables have gradients in stage 1 too.
         machine: what runs it.
     """
     on = machine or Machine()
     slot, region, logits = costs["slot"], costs["extraction_per_region"], costs["logits_per_token"]
-    images = costs["vlm_vision"].flops + costs["segmenter_encoder"].flops
+    encoding = costs["vlm_vision"].flops + costs["segmenter_encoder"].flops
     tokens = regions * work.tokens_per_region
     per_slot = 2 * slot.flops + slot.backward_flops
 
@@ -320,21 +320,21 @@ def predict_training(
         back = costs["prefill"].backward_flops + copies * regions * region.backward_flops
         return 2 * forward + back if trains else forward
 
-    ours = images + (1 + regions) * per_slot + text(stage, stage > 1)
+    ours = encoding + (1 + regions) * per_slot + text(stage, stage > 1)
     if stage > 1:
         ours += tokens * (logits.flops + logits.backward_flops)
     trains = stage > 1 or tables_train
     positions = work.visual_tokens + work.prompt_tokens + tokens
     # With its tables in training, the output's gradient costs as much as its forward pass.
     head = positions * (3 if trains else 1) * logits.flops
-    published = images + slots * per_slot + text(1, trains) + head
+    published = encoding + slots * per_slot + text(1, trains) + head
     # Mask, clip and AdamW: gradient read and written by the mask and read by the norm and the
     # update; parameters and two moments read and written.
     moved = (4 + 2 + 4) * table_bytes if trains else 0.0
     update = 1e3 * on.seconds(0, moved)
     return _sides(
-        {"forward_backward": 1e3 * on.seconds(pictures * ours, 0), "table_update": 0.0},
-        {"forward_backward": 1e3 * on.seconds(pictures * published, 0), "table_update": update},
+        {"forward_backward": 1e3 * on.seconds(images * ours, 0), "table_update": 0.0},
+        {"forward_backward": 1e3 * on.seconds(images * published, 0), "table_update": update},
         on,
     )
 

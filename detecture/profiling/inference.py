@@ -1,10 +1,10 @@
 """Inference by stages: ours, and the published way on the same weights and inputs.
 
 What the published way does otherwise (specification of the model, sections 2 and 7): it runs the
-whole sequence a second time, the picture through the vision tower again included, and it sends
+whole sequence a second time, the image through the vision tower again included, and it sends
 always seven slots through SAM 3. All else, generation too, is our own code on both sides.
 
-Legend: B pictures, K regions, D hidden size.
+Legend: B images, K regions, D hidden size.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,8 +54,8 @@ class Outcome:
     Attributes:
         clock: seconds and memory by stage.
         states_BKD: region states.
-        label_maps: (H,W) int32 of each picture.
-        margins: (H,W) of each picture, best score minus second best.
+        label_maps: (H,W) int32 of each image.
+        margins: (H,W) of each image, best score minus second best.
         decode_steps: passes of one token.
     """
 
@@ -211,12 +211,12 @@ def benchmark_inference(
 
     Args:
         model: in evaluation mode.
-        batch_size: pictures of a batch.
-        regions: K of each picture.
+        batch_size: images of a batch.
+        regions: K of each image.
         tokens_per_region: length of a line of the answer.
         repeats: timed runs of each side.
         published: run the published side too.
-        size: side of the pictures in pixels.
+        size: side of the images in pixels.
 
     Returns:
         `ours`, `published` (stages as `summarize` gives them), `ratio_p50` and what was run.

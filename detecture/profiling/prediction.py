@@ -1,4 +1,4 @@
-"""Time and memory of whole predictions: a picture in, regions and sentences out."""
+"""Time and memory of whole predictions: an image in, regions and sentences out."""
 
 import multiprocessing
 import os
@@ -21,10 +21,10 @@ class Work:
     Attributes:
         config: yaml file; empty: the method that ships.
         overrides: alternating keys and values.
-        size: side of the pictures in pixels.
-        regions: in each picture.
+        size: side of the images in pixels.
+        regions: in each image.
         threads: of torch and of the libraries below numpy.
-        repeats: timed pictures, each another one.
+        repeats: timed images, each another one.
     """
 
     config: str
@@ -47,12 +47,12 @@ def prediction_suite(
 ) -> dict[str, Any]:
     """Measure every size with every number of threads, each in a fresh process.
 
-    In one process the peak of the memory would be that of the largest picture so far, and libraries
+    In one process the peak of the memory would be that of the largest image so far, and libraries
     read their number of threads once.
 
     Args:
         config, overrides, regions, repeats: see `Work`.
-        sizes: sides of the pictures in pixels.
+        sizes: sides of the images in pixels.
         threads: numbers of threads.
         report: gets a line for each process.
 
@@ -89,7 +89,7 @@ def _in_a_fresh_process(work: Work) -> dict[str, Any]:
 
 
 def _measure(work: Work) -> dict[str, Any]:
-    """Load the model, predict one picture untimed, then `repeats` others, K unknown and known.
+    """Load the model, predict one image untimed, then `repeats` others, K unknown and known.
 
     Returns:
         `size`, `threads`, `load_seconds`, `known` and `unknown` (`p50_ms`, `p95_ms`), `peak_mib` of
@@ -101,7 +101,7 @@ def _measure(work: Work) -> dict[str, Any]:
     from detecture.data.synthetic import render_scene
 
     torch.set_num_threads(work.threads)
-    pictures = [
+    images = [
         render_scene(_SEED, index, work.size, work.regions, edition=2).image
         for index in range(work.repeats + 1)
     ]
@@ -119,9 +119,9 @@ def _measure(work: Work) -> dict[str, Any]:
     }
     for key, count in (("unknown", None), ("known", work.regions)):
         seconds = []
-        for picture in pictures:
+        for image in images:
             start = time.perf_counter()
-            predictor(picture, count=count)
+            predictor(image, count=count)
             seconds.append(time.perf_counter() - start)
         result[key] = percentiles(seconds[1:])
     result["peak_mib"] = peak_memory(on_accelerator=False) / 2**20

@@ -53,11 +53,11 @@ def inference_suite(
     Args:
         cfg: of a Detecture.
         regions: numbers of regions.
-        batch_sizes: numbers of pictures.
+        batch_sizes: numbers of images.
         repeats: timed runs of a batch of one; larger batches take fewer, at least 2.
         tokens_per_region: length of a line of the answer.
         prompt_tokens: length that prompts are filled up to, without visual tokens.
-        size: side of the pictures; None: what the VLM takes.
+        size: side of the images; None: what the VLM takes.
         published: measure the published way too.
         report: takes the lines of readable tables.
 
@@ -147,7 +147,7 @@ def full_size_costs(tokens_per_region: int = 40) -> tuple[dict[str, Cost], Workl
 def predict_all(
     costs: dict[str, Cost], work: Workload, table_bytes: int, regions: Sequence[int] = (2, 6)
 ) -> dict[str, Any]:
-    """Times by counts: of one picture for each number of regions, and of an optimiser step."""
+    """Times by counts: of one image for each number of regions, and of an optimiser step."""
     result = {
         f"inference_{count}_regions": predict_inference(costs, count, work) for count in regions
     }

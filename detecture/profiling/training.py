@@ -5,7 +5,7 @@ runs with autograd and a language loss over the whole vocabulary at all position
 the whole embedding and output tables are trained behind a gradient mask, for two rows; always seven
 slots go through SAM 3.
 
-Legend: B pictures, K regions, A answer tokens, P prompt tokens, L of both, D hidden size.
+Legend: B images, K regions, A answer tokens, P prompt tokens, L of both, D hidden size.
 """
 
 from collections.abc import Sequence
@@ -225,8 +225,8 @@ def benchmark_training(
     Args:
         cfg: of a Detecture; SOLVER.OPTIMIZER should be AdamW, and dropout off.
         stage: of the curriculum, 1 or 2.
-        batch_size: pictures of a step (one micro-batch).
-        regions: K of each picture.
+        batch_size: images of a step (one micro-batch).
+        regions: K of each image.
         tokens_per_region: length of a line of the answer.
         prompt_tokens: length of prompts without visual tokens.
         repeats: timed steps of each side.

@@ -1,4 +1,4 @@
-"""The same work for every side of a comparison: pictures, prompts and answers of fixed length.
+"""The same work for every side of a comparison: images, prompts and answers of fixed length.
 
 A VLM with random weights never writes `<|seg|>`. So the answer is given: at every step the model
 computes its logits, and the given token is taken in the place of their maximum.
@@ -69,20 +69,20 @@ def fixed_answer(vlm: Qwen3VL, regions: int, tokens_per_region: int) -> list[int
 def samples(
     model: Detecture, batch_size: int, regions: int, tokens_per_region: int, size: int
 ) -> list[dict[str, Any]]:
-    """Mapped dicts with noise as pictures, bands as regions, and their answers.
+    """Mapped dicts with noise as images, bands as regions, and their answers.
 
     Args:
         model: for its tokenizer and wording.
-        batch_size: number of pictures; each is another one.
+        batch_size: number of images; each is another one.
         regions: K of each.
         tokens_per_region: length of a line of the answer.
-        size: side of the square pictures in pixels.
+        size: side of the square images in pixels.
 
     Raises:
         ConfigError: see `fixed_answer`.
     """
     answer = fixed_answer(model.vlm, regions, tokens_per_region)
-    # A part of the picture belongs to no region.
+    # A part of the image belongs to no region.
     bands_W = torch.arange(size) * (regions + 1) // size
     generator = torch.Generator().manual_seed(0)
     return [
@@ -127,7 +127,7 @@ def forced_answers(
 
     Args:
         vlm: the model.
-        answers: token ids of each picture, the end token included.
+        answers: token ids of each image, the end token included.
         on_first: called once, when the logits of the first token are there.
     """
     forced = _Forced(vlm, answers, on_first)

@@ -1,13 +1,14 @@
 """Fits the selector of TextureGrouping: which number of regions is the best, seen from outside.
 
-For each of some procedural pictures the trained net's divisions into 1, 2, .. regions are scored
+For each of some procedural images the trained net's divisions into 1, 2, .. regions are scored
 against the truth; the selector learns to tell the best one from the evidence alone. Half of the
-pictures are scenes, half mosaics. How many regions they have is a prior that it cannot but learn,
+images are scenes, half mosaics. How many regions they have is a prior that it cannot but learn,
 so it is declared: `PRIOR`. So is how coarsely people segment: `COMPOSITE`.
 
-Legend: B pictures, K numbers of regions, E figures of evidence.
+Legend: B images, K numbers of regions, E figures of evidence.
 """
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from itertools import combinations
@@ -37,16 +38,16 @@ logger = logging.getLogger(__name__)
 # Seeds of their own: data sets have those below 16, the bank has 16.
 _SEED = 17
 PRIOR = (0.1, 0.55, 0.15, 0.09, 0.06, 0.05)
-"""Shares of the pictures with 1 to 6 regions. Two, a thing and what is around it, are the commonest
+"""Shares of the images with 1 to 6 regions. Two, a thing and what is around it, are the commonest
 case of what people segment, and the only one in two of the four published benchmarks' sets."""
 COMPOSITE = 0.25
-"""Share of the pictures with two regions or more, and fewer than six textures, in which two
+"""Share of the images with two regions or more, and fewer than six textures, in which two
 textures that touch are one region: people often take all that is around a thing for one, or a thing
 with its parts."""
 _CHUNK = 50
-_HELD_OUT = 5  # one picture in so many
+_HELD_OUT = 5  # one image in so many
 
-_Row = tuple[np.ndarray, np.ndarray]  # evidence (K,E) and quality (K,) of a picture
+_Row = tuple[np.ndarray, np.ndarray]  # evidence (K,E) and quality (K,) of an image
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class Collected:
     quality_BK: Tensor
 
 
-def draw_picture(number: int, mosaics: BankSource) -> tuple[np.ndarray, np.ndarray]:
-    """Picture of this number: uint8 (S,S,3), and its regions, bool (K,S,S)."""
+def draw_image(number: int, mosaics: BankSource) -> tuple[np.ndarray, np.ndarray]:
+    """Image of this number: uint8 (S,S,3), and its regions, bool (K,S,S)."""
     rng = stream(_SEED, number, 9)
     count = 1 + int(rng.choice(len(PRIOR), p=PRIOR))
     is_composite = 1 < count < len(PRIOR) and rng.random() < COMPOSITE
@@ -88,7 +89,7 @@ def _join_two(masks_KSS: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
-    """Evidence and quality of each picture, computed in a worker process."""
+    """Evidence and quality of each image, computed in a worker process."""
 
     def __init__(self, model: TextureGrouping, numbers: range, mosaics: BankSource) -> None:
         self.model, self.numbers, self.mosaics = model, numbers, mosaics
@@ -98,7 +99,7 @@ class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
 
     def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray]:
         torch.set_num_threads(1)
-        image, masks = draw_picture(self.numbers[place], self.mosaics)
+        image, masks = draw_image(self.numbers[place], self.mosaics)
         features = self.model.finder.encode(image)
         divisions = self.model.divisions(self.model.finder.points(features))
         rows, columns = (
@@ -116,13 +117,13 @@ class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
 
 
 def collect(
-    model: TextureGrouping, pictures: int, mosaics: BankSource, cache: Path, workers: int
+    model: TextureGrouping, images: int, mosaics: BankSource, cache: Path, workers: int
 ) -> Collected:
-    """Evidence and quality of procedural pictures; what a killed run has computed is kept.
+    """Evidence and quality of procedural images; what a killed run has computed is kept.
 
     Args:
         model: with a trained net, in evaluation.
-        pictures: B.
+        images: B.
         mosaics: composes half of them, best from textures that the net has not seen: it tells
             those that it knows apart better than others.
         cache: file (.npz) of what was computed; must belong to this net.
@@ -132,15 +133,15 @@ def collect(
         ConfigError: the cache cannot be read, or holds other figures than are computed today.
         OSError: it cannot be written.
     """
-    rows = _stored(cache, model.selector.most)[:pictures]
-    numbers = range(len(rows), pictures)
+    rows = _stored(cache, model.selector.most)[:images]
+    numbers = range(len(rows), images)
     loader = DataLoader(
         _Examples(model, numbers, mosaics), batch_size=None, num_workers=workers, shuffle=False
     )
-    bar = tqdm(loader, total=pictures, initial=len(rows), desc="evidence", unit="picture")
+    bar = tqdm(loader, total=images, initial=len(rows), desc="evidence", unit="image")
     for found, quality in bar:
         rows.append((np.asarray(found), np.asarray(quality)))
-        if len(rows) % _CHUNK == 0 or len(rows) == pictures:
+        if len(rows) % _CHUNK == 0 or len(rows) == images:
             _store(cache, rows)
     evidence_BKE, quality_BK = _stacked(rows)
     return Collected(torch.from_numpy(evidence_BKE), torch.from_numpy(quality_BK))
@@ -178,18 +179,18 @@ def fit(
     weight_decay: float = 0.2,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Fit a selector (in place); one picture in five is held out.
+    """Fit a selector (in place); one image in five is held out.
 
     Returns:
-        Panoptic IoU on the held-out pictures: `chosen` by the selector, `best` possible, always
-        `two`, and `right`, the share of pictures in which the best number was chosen.
+        Panoptic IoU on the held-out images: `chosen` by the selector, `best` possible, always
+        `two`, and `right`, the share of images in which the best number was chosen.
 
     Raises:
-        ConfigError: fewer than 20 pictures.
+        ConfigError: fewer than 20 images.
     """
     count = len(data.quality_BK)
     if count < 20:
-        raise ConfigError(f"{count} pictures are too few to fit the selector to; use 20 or more")
+        raise ConfigError(f"{count} images are too few to fit the selector to; use 20 or more")
     held = torch.arange(count) % _HELD_OUT == 0
     torch.manual_seed(seed)
     for module in selector.modules():
@@ -219,3 +220,13 @@ def fit(
         "two": float(quality_BK[:, 1].mean()),
         "right": float((chosen_B1[:, 0] == quality_BK.argmax(dim=1)).float().mean()),
     }
+
+
+def nets_fingerprint(model: TextureGrouping, settings: str) -> str:
+    """What the evidence depends on: the nets' weights, the images, how regions are found."""
+    digest = hashlib.sha256(settings.encode())
+    for net in model.finder.nets:
+        for name, parameter in net.named_parameters():
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -16,7 +16,7 @@ START_OPACITY = 0.45
 ENDINGS = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
 _QUEUE_LENGTH = 20
 _UPLOAD_CHECK_SECONDS, _UPLOAD_AGE_SECONDS = 600, 3600
-_HINT = hint_html("Drop a picture into the box, or click an example.")
+_HINT = hint_html("Drop an image into the box, or click an example.")
 _FILES = ("labels", "json", "overlay")
 
 _logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def build_page(
 
     Args:
         service: answers the requests.
-        examples: pictures to click on.
+        examples: images to click on.
         max_megabytes: of an upload; named in the page, enforced by the server.
     """
     known = service.predictor.count
@@ -38,17 +38,17 @@ def build_page(
         analytics_enabled=False,
         delete_cache=(_UPLOAD_CHECK_SECONDS, _UPLOAD_AGE_SECONDS),
     ) as page:
-        gr.Markdown("# detecture\nEvery visually distinct texture region of a picture.")
+        gr.Markdown("# detecture\nEvery visually distinct texture region of an image.")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                picture = gr.File(
-                    label=f"Picture: up to {max_megabytes:g} MB and "
+                image = gr.File(
+                    label=f"Image: up to {max_megabytes:g} MB and "
                     f"{service.limits.max_pixels / 1e6:g} million pixels",
                     file_types=ENDINGS,
                     height=170,
-                    elem_id="dt-picture",
+                    elem_id="dt-image",
                 )
-                _take_uploads_alone(picture)
+                _take_uploads_alone(image)
                 regions = gr.Dropdown(
                     [AUTOMATIC, *map(str, range(1, MAX_COUNT + 1))],
                     value=str(known) if known and known <= MAX_COUNT else AUTOMATIC,
@@ -73,12 +73,12 @@ def build_page(
                 view = gr.HTML(elem_id="dt-result")
         shown = [view, message, *downloads]
 
-        def segment(picture: str | None, regions: str, request: gr.Request) -> list[Any]:
-            return _respond(service, picture, regions, request)
+        def segment(image: str | None, regions: str, request: gr.Request) -> list[Any]:
+            return _respond(service, image, regions, request)
 
         # One at a time: the page then shows the others their place in the queue.
         common: dict[str, Any] = {
-            "inputs": [picture, regions],
+            "inputs": [image, regions],
             "outputs": shown,
             "concurrency_limit": 1,
             "concurrency_id": "model",
@@ -86,11 +86,11 @@ def build_page(
         }
         # First, or another event takes the name.
         again.click(segment, **common, api_name="segment")
-        picture.upload(segment, **common, api_visibility="private")
-        picture.clear(_blank, outputs=shown, queue=False, api_visibility="private")
+        image.upload(segment, **common, api_visibility="private")
+        image.clear(_blank, outputs=shown, queue=False, api_visibility="private")
         opacity.change(None, opacity, None, js="(value) => window.detecture.setOpacity(value)")
         if examples:
-            _add_examples(examples, picture).then(segment, **common, api_visibility="private")
+            _add_examples(examples, image).then(segment, **common, api_visibility="private")
 
         def leave(request: gr.Request) -> None:
             service.forget(_user(request))
@@ -121,7 +121,7 @@ def _take_uploads_alone(box: gr.File) -> None:
     box.preprocess = path_of
 
 
-def _add_examples(examples: Sequence[Path], picture: gr.File) -> Any:
+def _add_examples(examples: Sequence[Path], image: gr.File) -> Any:
     """Thumbnails; the event of a click on one puts it into the box."""
     thumbnails = gr.Dataset(
         components=[gr.Image(visible=False)],
@@ -134,19 +134,19 @@ def _add_examples(examples: Sequence[Path], picture: gr.File) -> Any:
     return thumbnails.click(
         lambda index: str(examples[index]),
         thumbnails,
-        picture,
+        image,
         queue=False,
         api_visibility="private",
     )
 
 
 def _respond(
-    service: SegmentationService, picture: str | None, regions: str, request: gr.Request
+    service: SegmentationService, image: str | None, regions: str, request: gr.Request
 ) -> list[Any]:
     """Values of the outputs; whatever goes wrong becomes a message in the page."""
     try:
         count = None if regions == AUTOMATIC else int(regions)
-        answer = service.answer(_user(request), picture, count)
+        answer = service.answer(_user(request), image, count)
         view, status = view_html(answer.result), status_html(answer)
     except DetectureError as error:
         return _failed(str(error))

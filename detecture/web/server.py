@@ -51,9 +51,9 @@ class WebDemo:
             predictor: answers the requests, of all users in turn.
             host: address to listen on; 127.0.0.1 is reached from this machine alone.
             port: to listen on.
-            examples: pictures to click on.
+            examples: images to click on.
             max_megabytes: larger uploads are refused (2^20 bytes each).
-            limits: of pictures and users.
+            limits: of images and users.
 
         Raises:
             DetectureError: gradio is missing, or host and port cannot be listened on.

@@ -1,7 +1,7 @@
 """Requests of several users, answered one at a time by one model.
 
-Each user keeps the encoding of the last picture, so that another number of regions costs no new
-encoding. What is kept is bounded: in users, in time without a request, in pixels of a picture.
+Each user keeps the encoding of the last image, so that another number of regions costs no new
+encoding. What is kept is bounded: in users, in time without a request, in pixels of an image.
 """
 
 import shutil
@@ -25,9 +25,9 @@ class Limits:
     """What one server takes.
 
     Attributes:
-        max_pixels: of a picture; a larger one is refused before it is decoded.
-        max_users: whose pictures are kept; the one idle for longest is forgotten first.
-        idle_seconds: after which a user's picture is forgotten.
+        max_pixels: of an image; a larger one is refused before it is decoded.
+        max_users: whose images are kept; the one idle for longest is forgotten first.
+        idle_seconds: after which a user's image is forgotten.
     """
 
     max_pixels: int = 50_000_000
@@ -40,10 +40,10 @@ class Answer:
     """One prediction.
 
     Attributes:
-        result: the regions; its `name` is the picture's file name, without folders.
+        result: the regions; its `name` is the image's file name, without folders.
         files: what `TextureResult.save` wrote: `overlay`, `labels`, `json`.
         waited: seconds until the model was free.
-        encoding: seconds to read and encode the picture; None where it was kept from before.
+        encoding: seconds to read and encode the image; None where it was kept from before.
         predicting: seconds from the encoding to the label map.
         saving: seconds to write the files.
     """
@@ -59,13 +59,13 @@ class Answer:
 @dataclass
 class _User:
     predictor: TexturePredictor
-    picture: str | None = None
+    image: str | None = None
     folder: Path | None = None
     last_seen: float = 0.0
 
 
 class SegmentationService:
-    """One model, one request at a time, one picture kept for each user."""
+    """One model, one request at a time, one image kept for each user."""
 
     def __init__(
         self, predictor: TexturePredictor, folder: Path, limits: Limits | None = None
@@ -73,7 +73,7 @@ class SegmentationService:
         """Keep the model; nothing is computed yet.
 
         Args:
-            predictor: its model and its limits are used, not its picture.
+            predictor: its model and its limits are used, not its image.
             folder: results are written to folders of their own in here, one per request.
             limits: of this server.
         """
@@ -84,31 +84,31 @@ class SegmentationService:
         self._turn = threading.Lock()
         self._users: OrderedDict[str, _User] = OrderedDict()
 
-    def answer(self, user: str, picture: str | Path | None, count: int | None = None) -> Answer:
-        """Segment a picture, or segment it again into another number of regions.
+    def answer(self, user: str, image: str | Path | None, count: int | None = None) -> Answer:
+        """Segment an image, or segment it again into another number of regions.
 
         Args:
-            user: whoever asks; the same picture as in the request before is not encoded again.
-            picture: path of the file; may be gone where it is the picture of the request before.
+            user: whoever asks; the same image as in the request before is not encoded again.
+            image: path of the file; may be gone where it is the image of the request before.
             count: number of regions, 1 to `MAX_COUNT`; None: the method decides.
 
         Raises:
-            ImageError: there is no picture, it cannot be read, or it is too large. Messages name
+            ImageError: there is no image, it cannot be read, or it is too large. Messages name
                 the file without its folder.
             DetectureError: `count` is out of range, or the method refuses.
         """
-        if not picture:
-            raise ImageError("no picture yet: drop one into the box, or click an example")
+        if not image:
+            raise ImageError("no image yet: drop one into the box, or click an example")
         if count is not None and not 1 <= count <= MAX_COUNT:
             raise DetectureError(f"the number of regions is 1 to {MAX_COUNT}, got {count}")
         start = time.perf_counter()
-        # Reading and writing are inside as well: one picture in full size at a time in memory.
+        # Reading and writing are inside as well: one image in full size at a time in memory.
         with self._turn:
             waited = time.perf_counter() - start
             owner = self._owner(user)
-            encoding = self._encode(owner, str(picture))
+            encoding = self._encode(owner, str(image))
             start = time.perf_counter()
-            result = replace(owner.predictor.predict(count), name=Path(picture).name)
+            result = replace(owner.predictor.predict(count), name=Path(image).name)
             predicting = time.perf_counter() - start
             start = time.perf_counter()
             _remove(owner.folder)
@@ -118,13 +118,13 @@ class SegmentationService:
         return Answer(result, files, waited, encoding, predicting, saving)
 
     def forget(self, user: str) -> None:
-        """Drop a user's picture and files; unknown users are ignored."""
+        """Drop a user's image and files; unknown users are ignored."""
         with self._turn:
             self._drop(user)
 
     @property
     def users(self) -> list[str]:
-        """Whose pictures are kept, the one idle for longest first."""
+        """Whose images are kept, the one idle for longest first."""
         return list(self._users)
 
     def _owner(self, name: str) -> _User:
@@ -150,24 +150,24 @@ class SegmentationService:
         if owner is not None:
             _remove(owner.folder)
 
-    def _encode(self, owner: _User, picture: str) -> float | None:
-        """Read and encode the picture unless it is the user's last; returns the seconds."""
-        if owner.picture == picture:
+    def _encode(self, owner: _User, image: str) -> float | None:
+        """Read and encode the image unless it is the user's last; returns the seconds."""
+        if owner.image == image:
             return None
-        owner.picture = None  # where this fails, the one before is not taken for this one
+        owner.image = None  # where this fails, the one before is not taken for this one
         start = time.perf_counter()
-        name = Path(picture).name
+        name = Path(image).name
         try:
-            height, width = image_size(picture)
+            height, width = image_size(image)
             if height * width > self.limits.max_pixels:
                 raise ImageError(
                     f"{name} has {width} x {height} = {height * width / 1e6:.1f} million pixels; "
-                    f"this page takes {self.limits.max_pixels / 1e6:g} million. Shrink the picture"
+                    f"this page takes {self.limits.max_pixels / 1e6:g} million. Shrink the image"
                 )
-            owner.predictor.set_image(picture)
+            owner.predictor.set_image(image)
         except ImageError as error:
-            raise ImageError(str(error).replace(picture, name)) from error
-        owner.picture = picture
+            raise ImageError(str(error).replace(image, name)) from error
+        owner.image = image
         return time.perf_counter() - start
 
 

@@ -1,4 +1,4 @@
-// Paints the label map over each picture of the page, and shows which region is pointed at.
+// Paints the label map over each image of the page, and shows which region is pointed at.
 // One instance for the page; `view.py` writes the elements, gradio puts them in and takes them out.
 (() => {
   let opacity = 0.45;

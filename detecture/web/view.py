@@ -1,4 +1,4 @@
-"""An answer as HTML: the picture, its label map for the script beside this file, and a legend."""
+"""An answer as HTML: the image, its label map for the script beside this file, and a legend."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from detecture.web.service import Answer
 VIEW_SIZE = 1024
 """Longer side, in pixels, of what the browser gets; the downloads are in full size."""
 
-_LEAST_SHOWN = 640  # smaller pictures are enlarged to this width
+_LEAST_SHOWN = 640  # smaller images are enlarged to this width
 
 
 def asset(name: str) -> str:
@@ -26,23 +26,23 @@ def asset(name: str) -> str:
 
 
 def view_html(result: TextureResult, size: int = VIEW_SIZE) -> str:
-    """Picture and legend of a result.
+    """Image and legend of a result.
 
     The label map goes along as base64 of deflated little-endian uint16 (h,w), exact, and view.js
     paints it: the browser can then change opacity and point at regions without asking the server.
 
     Args:
         result: of any size.
-        size: longer side of the picture in the page; smaller pictures keep their size.
+        size: longer side of the image in the page; smaller images keep their size.
     """
     height, width = result.label_map.shape
     scale = min(1.0, size / max(height, width))
     shown = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(result.image)
-    if picture.size != shown:
-        picture = picture.resize(shown, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    image = Image.fromarray(result.image)
+    if image.size != shown:
+        image = image.resize(shown, Image.Resampling.BILINEAR, reducing_gap=2.0)
     jpeg = io.BytesIO()
-    picture.save(jpeg, format="JPEG", quality=88)
+    image.save(jpeg, format="JPEG", quality=88)
     labels = zlib.compress(_smaller(result.label_map, *shown).astype("<u2").tobytes())
     highest = int(result.label_map.max(initial=0))
     colors = region_colors(max(result.num_regions, highest))
@@ -64,7 +64,7 @@ def status_html(answer: Answer) -> str:
     regions = "1 region" if result.num_regions == 1 else f"{result.num_regions} regions"
     kept = answer.encoding is None
     parts = [
-        "picture kept from before" if kept else f"read and encoded in {answer.encoding:.2f} s",
+        "image kept from before" if kept else f"read and encoded in {answer.encoding:.2f} s",
         f"segmented in {answer.predicting:.2f} s",
         f"files written in {answer.saving:.2f} s",
     ]

@@ -1,4 +1,4 @@
-"""A benchmark of three methods on four toy pictures, evaluated by the evaluator itself."""
+"""A benchmark of three methods on four toy images, evaluated by the evaluator itself."""
 
 import pytest
 from benchmark.toy_cells import evaluate, write_index
@@ -9,7 +9,7 @@ NASTY = '<script>alert("x")</script> & friends'
 
 @pytest.fixture(scope="session")
 def toy_dataset(tmp_path_factory):
-    """Name of a registered data set of six pictures of two strips."""
+    """Name of a registered data set of six images of two strips."""
     folder = tmp_path_factory.mktemp("report") / "toy"
     return register_toy_dataset(write_toy_dataset(folder, count=6))
 

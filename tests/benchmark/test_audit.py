@@ -80,7 +80,7 @@ def test_a_method_is_told_what_the_protocol_says_and_no_more(tmp_path, dataset, 
 
 
 def test_a_method_that_looks_for_the_ground_truth_fails(tmp_path):
-    with pytest.raises(EvaluationError, match="none of the 4 pictures could be scored"):
+    with pytest.raises(EvaluationError, match="none of the 4 images could be scored"):
         run(tmp_path, "Peeper", "synthetic_pair", "regime")
     (path,) = tmp_path.glob("cells/Peeper/*/*/inference/*/records.jsonl")
     records = [json.loads(line) for line in path.read_text().splitlines()[1:]]

@@ -12,7 +12,7 @@ import pytest
 
 from detecture.benchmark.cells import (
     best_variants,
-    has_failed_pictures,
+    has_failed_images,
     is_without_data,
     look_at,
     records_folder,
@@ -76,7 +76,7 @@ def test_a_cell_that_was_cut_off_is_partial(tmp_path):
     (folder / "records.jsonl").write_text("".join(lines[:2]))
     (folder / "summary.json").unlink()
     partial = look_at(tmp_path, cell)
-    assert (partial.state, partial.note) == ("partial", "1 of 2 pictures")
+    assert (partial.state, partial.note) == ("partial", "1 of 2 images")
     assert partial.summary is None
     assert to_run(tmp_path, [cell, cell]) == [cell]
 
@@ -111,7 +111,7 @@ def test_a_summary_is_not_believed_unread(tmp_path, change, note):
     assert look_at(tmp_path, cell).summary == original
 
 
-def test_records_of_other_pictures_do_not_count(tmp_path):
+def test_records_of_other_images_do_not_count(tmp_path):
     cell = make_cell(tmp_path)
     run_here(tmp_path, cell)
     path = records_folder(tmp_path, cell) / "records.jsonl"
@@ -126,7 +126,7 @@ def test_records_of_other_pictures_do_not_count(tmp_path):
     assert str(path.parent) in broken.note
 
 
-def test_pictures_that_failed_are_said_and_tried_again(tmp_path):
+def test_images_that_failed_are_said_and_tried_again(tmp_path):
     cell = make_cell(tmp_path)
     run_here(tmp_path, cell)
     folder = records_folder(tmp_path, cell)
@@ -138,8 +138,8 @@ def test_pictures_that_failed_are_said_and_tried_again(tmp_path):
     (folder / "summary.json").write_text(json.dumps(summary))
     found = look_at(tmp_path, cell)
     assert found.state == "done"
-    assert found.note.startswith("1 of 2 pictures failed and count 0 (synthetic_pair_")
-    assert has_failed_pictures(found)
+    assert found.note.startswith("1 of 2 images failed and count 0 (synthetic_pair_")
+    assert has_failed_images(found)
     assert to_run(tmp_path, [cell]) == [cell]
     run_here(tmp_path, cell)
     assert look_at(tmp_path, cell).note == ""

@@ -5,9 +5,9 @@ from html import unescape
 
 import pytest
 
+from detecture.benchmark.gallery import draw_galleries
 from detecture.benchmark.layout import arrange
 from detecture.benchmark.page import report_page
-from detecture.benchmark.pictures import draw_galleries
 from detecture.benchmark.read_cells import read_cells
 from detecture.benchmark.report import build_report
 
@@ -38,8 +38,8 @@ def test_it_holds_the_tables_of_the_report(html):
         assert words in text
 
 
-def test_pictures_are_few_and_it_is_small(html):
-    assert html.count('<div class="picture">') == 4
+def test_images_are_few_and_it_is_small(html):
+    assert html.count('<div class="image">') == 4
     assert len(html) < 300_000
 
 

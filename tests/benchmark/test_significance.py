@@ -1,4 +1,4 @@
-"""Paired comparisons: over the same pictures, and only where there is something to compare."""
+"""Paired comparisons: over the same images, and only where there is something to compare."""
 
 from dataclasses import replace
 
@@ -48,13 +48,13 @@ def test_p_is_uniform_where_there_is_no_difference():
     assert paired_difference(scores([0.5] * 4), scores([0.5] * 4), 100).p == 1.0
 
 
-def test_pictures_without_a_partner_are_left_out_and_counted():
+def test_images_without_a_partner_are_left_out_and_counted():
     first = {"a": 1.0, "b": 0.5, "only": 0.0}
     second = {"b": 0.5, "a": 0.5, "x": 1.0, "y": 1.0}
     result = paired_difference(first, second, 100)
     assert (result.n_pairs, result.n_unpaired) == (2, 3)
     assert result.difference == 0.25
-    with pytest.raises(EvaluationError, match="no picture in common"):
+    with pytest.raises(EvaluationError, match="no image in common"):
         paired_difference({"a": 1.0}, {"b": 1.0}, 10)
 
 
@@ -67,7 +67,7 @@ def test_rows_are_compared_by_the_headline_metric(toy_root):
     assert {c.metric for c in found.values()} == {"mIoU"}
     assert found["wrong"].result.n_pairs == 6
     assert found["wrong"].result.difference < 0
-    # A failed picture is a pair like any other, with its zeros.
+    # A failed image is a pair like any other, with its zeros.
     assert found["failing"].result.n_pairs == 6
     assert found["failing"].result.difference == pytest.approx(-1 / 6)
     assert found["absent"].result is None
@@ -88,7 +88,7 @@ def test_a_difference_that_proves_little_says_so(toy_root):
     cells[1] = replace(cells[1], random_weights=True, k_access="per_image")
     (line,) = build_report(cells, "toy", against="right").comparison.rows
     assert line[-1] == (
-        "wrong has random weights; told of K: the true K of each picture against what the data "
+        "wrong has random weights; told of K: the true K of each image against what the data "
         "set's regime grants"
     )
 
@@ -101,7 +101,7 @@ def test_the_report_says_how_many_had_no_partner(toy_root, tmp_path):
     grid = build_report(cells, "toy", against="right").comparison
     assert grid.title == "Against right"
     assert grid.rows[0][-2:] == ["4", "2 without a partner"]
-    assert "2 pictures that only one of the two has are left out." in grid.notes
+    assert "2 images that only one of the two has are left out." in grid.notes
 
 
 def test_an_unknown_reference_is_an_error(toy_root):

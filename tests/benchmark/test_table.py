@@ -148,7 +148,7 @@ def test_random_weights_are_never_the_best_and_always_marked():
 @pytest.mark.parametrize(
     ("more", "mark", "words"),
     [
-        ({"k_access": "per_image"}, "‡", "true number of regions of each picture"),
+        ({"k_access": "per_image"}, "‡", "true number of regions of each image"),
         ({"k_access": "ground_truth_top_k"}, "§", "as many of its regions"),
         ({"k_access": "none", "figures": {"k_knowledge": "per_image"}}, "‡", "true number"),
         ({"k_access": "none", "figures": {"k_knowledge": ["none", "per_image"]}}, "‡", "true"),

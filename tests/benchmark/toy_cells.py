@@ -81,7 +81,7 @@ def published_cells():
 
 
 def evaluate(folder, dataset, wrong=(), fail=(), texts=("one", "two")):
-    """Evaluate the true masks of a data set; of pictures in `wrong` the first mask covers all."""
+    """Evaluate the true masks of a data set; of images in `wrong` the first mask covers all."""
     cfg = make_config(None, [])
     evaluator = TextureSegEvaluator(cfg, dataset, folder)
     for record in load_registered(dataset):

@@ -139,15 +139,15 @@ def test_tensorboard_writer(tmp_path):
     with EventStorage() as storage:
         for value in (1.0, 2.0):
             storage.put_scalar("loss", value, smoothing_hint=False)
-            storage.put_image("picture", torch.rand(3, 4, 5))
+            storage.put_image("image", torch.rand(3, 4, 5))
             writer.write()
             storage.step()
         writer.write()  # nothing new
         writer.close()
     events = read_events(tmp_path)
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(0, 1.0), (1, 2.0)]
-    pictures = events.Images("picture")
-    assert [(e.step, e.height, e.width) for e in pictures] == [(0, 4, 5), (1, 4, 5)]
+    images = events.Images("image")
+    assert [(e.step, e.height, e.width) for e in images] == [(0, 4, 5), (1, 4, 5)]
 
 
 def written_line(caplog, writer):

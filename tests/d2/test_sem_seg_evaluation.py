@@ -20,7 +20,7 @@ def write_dataset(folder, truths):
     for index, truth in enumerate(truths):
         path = folder / f"{index}.png"
         Image.fromarray(truth.astype(np.uint8)).save(path)
-        records.append({"file_name": f"picture {index}", "sem_seg_file_name": str(path)})
+        records.append({"file_name": f"image {index}", "sem_seg_file_name": str(path)})
     return records
 
 
@@ -49,7 +49,7 @@ def run(predictions, **kwargs):
     evaluator = SemSegEvaluator(NAME, **kwargs)
     evaluator.reset()
     for index, prediction in enumerate(predictions):
-        record, output = {"file_name": f"picture {index}"}, {"sem_seg": scores(prediction)}
+        record, output = {"file_name": f"image {index}"}, {"sem_seg": scores(prediction)}
         evaluator.process([record], [output])
     return evaluator.evaluate()["sem_seg"]
 
@@ -133,7 +133,7 @@ def test_reset_forgets(dataset):
     for prediction in ([[1, 0]], [[0, 1]]):
         evaluator.reset()
         output = {"sem_seg": scores(np.array(prediction))}
-        evaluator.process([{"file_name": "picture 0"}], [output])
+        evaluator.process([{"file_name": "image 0"}], [output])
     assert evaluator.evaluate()["sem_seg"]["pACC"] == 100.0
 
 
@@ -201,7 +201,7 @@ class TestMistakes:
         too_many = torch.zeros(6, 1, 2)
         too_many[5, 0, 0] = 1.0
         with pytest.raises(ValueError, match="class 5"):
-            evaluator.process([{"file_name": "picture 0"}], [{"sem_seg": too_many}])
+            evaluator.process([{"file_name": "image 0"}], [{"sem_seg": too_many}])
 
     def test_number_of_classes(self, dataset):
         dataset([np.array([[0, 1]])])
@@ -238,20 +238,20 @@ def test_palette_and_sixteen_bit_label_maps(dataset, tmp_path):
 
 
 def evaluate_share(folder, truths, predictions):
-    """Each of two processes counts every other picture."""
+    """Each of two processes counts every other image."""
     register(write_dataset(folder, truths) if comm.is_main_process() else read_records(folder))
     comm.synchronize()
     evaluator = SemSegEvaluator(NAME)
     evaluator.reset()
     for index in range(comm.get_rank(), len(truths), 2):
-        record, output = {"file_name": f"picture {index}"}, {"sem_seg": scores(predictions[index])}
+        record, output = {"file_name": f"image {index}"}, {"sem_seg": scores(predictions[index])}
         evaluator.process([record], [output])
     torch.save(evaluator.evaluate(), folder / f"rank{comm.get_rank()}.pth")
 
 
 def read_records(folder):
     return [
-        {"file_name": f"picture {index}", "sem_seg_file_name": str(folder / f"{index}.png")}
+        {"file_name": f"image {index}", "sem_seg_file_name": str(folder / f"{index}.png")}
         for index in range(3)
     ]
 

@@ -14,7 +14,7 @@ MakeDataset = Callable[..., Path]
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> MakeDataset:
-    """Writes a data set of `count` pictures (24 x 32) with two regions, left and right.
+    """Writes a data set of `count` images (24 x 32) with two regions, left and right.
 
     Returns the path of its metadata.json. `change` may edit the list of entries first.
     """
@@ -28,7 +28,7 @@ def make_dataset(tmp_path: Path) -> MakeDataset:
         root = tmp_path / name
         for folder in ("images", "textures_mask"):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        entries = [write_picture(root, f"p{i}", i, size) for i in range(count)]
+        entries = [write_image(root, f"p{i}", i, size) for i in range(count)]
         written: Any = entries
         if change is not None:
             changed = change(entries)
@@ -40,7 +40,7 @@ def make_dataset(tmp_path: Path) -> MakeDataset:
     return make
 
 
-def write_picture(root: Path, name: str, seed: int, size: Sequence[int]) -> dict[str, Any]:
+def write_image(root: Path, name: str, seed: int, size: Sequence[int]) -> dict[str, Any]:
     height, width = size
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     Image.fromarray(pixels).save(root / "images" / f"{name}.png")

@@ -119,9 +119,9 @@ def test_dataset_json(make_dataset, monkeypatch):
 
 
 def test_dataset_json_clashes_and_absences(make_dataset, tmp_path):
-    register_dataset_json(make_dataset("one/pictures"))
-    with pytest.raises(DatasetError, match=r"'pictures' is already registered.*rename its folder"):
-        register_dataset_json(make_dataset("two/pictures"))
+    register_dataset_json(make_dataset("one/images"))
+    with pytest.raises(DatasetError, match=r"'images' is already registered.*rename its folder"):
+        register_dataset_json(make_dataset("two/images"))
     with pytest.raises(DatasetError, match=r"nothing\.json does not exist; give the path"):
         register_dataset_json(tmp_path / "nothing.json")
 

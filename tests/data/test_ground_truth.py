@@ -11,10 +11,10 @@ LIMIT = 10_000
 
 @pytest.fixture
 def record_of(tmp_path):
-    """Writes a 3 x 4 picture with the given grey masks, and returns its dataset dict."""
+    """Writes a 3 x 4 image with the given grey masks, and returns its dataset dict."""
 
     def make(*masks: np.ndarray | None) -> dict:
-        Image.new("RGB", (4, 3)).save(tmp_path / "picture.png")
+        Image.new("RGB", (4, 3)).save(tmp_path / "image.png")
         textures = []
         for i, levels in enumerate(masks):
             path = tmp_path / f"mask_{i}.png"
@@ -22,7 +22,7 @@ def record_of(tmp_path):
                 Image.fromarray(np.asarray(levels, np.uint8)).save(path)
             textures.append({"description": f"texture {i}", "mask_file": str(path)})
         return {
-            "file_name": str(tmp_path / "picture.png"),
+            "file_name": str(tmp_path / "image.png"),
             "image_id": "p",
             "textures": textures,
         }
@@ -60,7 +60,7 @@ def test_empty_masks_go_with_their_descriptions(record_of):
 
 
 def test_no_mask_left(record_of):
-    with pytest.raises(DatasetError, match=r"picture 'p' .*none of its 2 masks has any foreground"):
+    with pytest.raises(DatasetError, match=r"image 'p' .*none of its 2 masks has any foreground"):
         load_ground_truth(record_of(*np.zeros((2, 3, 4), np.uint8)), LIMIT)
 
 
@@ -69,17 +69,17 @@ def test_mask_of_another_size_names_both(record_of, tmp_path):
     with pytest.raises(DatasetError) as caught:
         load_ground_truth(record, LIMIT)
     assert str(caught.value) == (
-        f"picture 'p' ({tmp_path}/picture.png), mask {tmp_path}/mask_1.png: is 4 x 3 pixels "
-        "(height x width) where 3 x 4 are expected; draw the mask at the size of its picture"
+        f"image 'p' ({tmp_path}/image.png), mask {tmp_path}/mask_1.png: is 4 x 3 pixels "
+        "(height x width) where 3 x 4 are expected; draw the mask at the size of its image"
     )
 
 
-def test_missing_mask_and_unreadable_picture(record_of, tmp_path):
+def test_missing_mask_and_unreadable_image(record_of, tmp_path):
     record = record_of(np.full((3, 4), 255), None)
     with pytest.raises(DatasetError, match=r"'p' .*mask .*mask_1\.png: does not exist"):
         load_ground_truth(record, LIMIT)
-    (tmp_path / "picture.png").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"'p': .*picture\.png: is empty"):
+    (tmp_path / "image.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"'p': .*image\.png: is empty"):
         load_ground_truth(record, LIMIT)
 
 
@@ -89,7 +89,7 @@ def test_limit_on_pixels(record_of):
 
 
 def test_real_data(require_dataset):
-    """RWTD: two masks that split the picture. BSDS_coarse: 2 to 6 regions of at least 1 %."""
+    """RWTD: two masks that split the image. BSDS_coarse: 2 to 6 regions of at least 1 %."""
     for name, least, most in (("RWTD", 2, 2), ("BSDS_coarse", 2, 6)):
         root = require_dataset(name)
         for record in load_texture_json(root / "metadata.json", root)[:20]:

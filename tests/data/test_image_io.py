@@ -1,6 +1,6 @@
-"""Reading pictures and masks of every kind.
+"""Reading images and masks of every kind.
 
-It is over 400 lines: each kind of file that pictures come in has its cases.
+It is over 400 lines: each kind of file that images come in has its cases.
 """
 
 import io
@@ -40,7 +40,7 @@ def three(grey: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("extension", ["png", "bmp", "tiff", "webp"])
 def test_lossless_formats_give_the_pixels_back(tmp_path, extension):
-    path = tmp_path / f"picture.{extension}"
+    path = tmp_path / f"image.{extension}"
     Image.fromarray(COLOURS).save(path, **({"lossless": True} if extension == "webp" else {}))
     image = read_image(path, LIMIT)
     assert image.dtype == np.uint8 and image.flags.writeable
@@ -217,9 +217,9 @@ def test_palette_mask_counts_as_drawn(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "drawn.png", LIMIT), [[False, True]])
 
 
-def test_colour_picture_is_no_mask(tmp_path):
+def test_colour_image_is_no_mask(tmp_path):
     Image.fromarray(COLOURS).save(tmp_path / "photo.png")
-    with pytest.raises(ImageError, match=r"photo\.png: is a colour picture, not a mask"):
+    with pytest.raises(ImageError, match=r"photo\.png: is a colour image, not a mask"):
         read_mask(tmp_path / "photo.png", LIMIT)
 
 
@@ -250,15 +250,15 @@ def test_decompression_bomb_is_refused_undecoded(tmp_path, read):
         read(tmp_path / "bomb.png", 100_000_000)
     assert str(caught.value) == (
         f"{tmp_path}/bomb.png: 20032 x 20032 = 401,281,024 pixels are more than the limit of "
-        "100,000,000; shrink the picture, or raise INPUT.MAX_PIXELS if you trust the file"
+        "100,000,000; shrink the image, or raise INPUT.MAX_PIXELS if you trust the file"
     )
 
 
 def test_limit_is_inclusive(tmp_path):
-    Image.fromarray(COLOURS).save(tmp_path / "picture.png")
-    read_image(tmp_path / "picture.png", 35)
+    Image.fromarray(COLOURS).save(tmp_path / "image.png")
+    read_image(tmp_path / "image.png", 35)
     with pytest.raises(ImageError, match="5 x 7 = 35 pixels are more than the limit of 34"):
-        read_image(tmp_path / "picture.png", 34)
+        read_image(tmp_path / "image.png", 34)
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "bmp"])
@@ -286,7 +286,7 @@ def test_pillows_inner_limits_are_told_apart_from_damage(tmp_path, extension, mo
 
 
 def test_limits_of_threads_do_not_mix(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(path)
 
     def allowed(limit: int) -> bool:
@@ -301,7 +301,7 @@ def test_limits_of_threads_do_not_mix(tmp_path):
         assert list(pool.map(allowed, limits)) == [limit == 4096 for limit in limits]
 
 
-# ---- files that are no pictures ----------------------------------------------------------------
+# ---- files that are no images ----------------------------------------------------------------
 
 
 def encoded(pixels: np.ndarray, kind: str) -> bytes:
@@ -330,15 +330,15 @@ def test_zero_bytes(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"hello, this is text", b"<svg></svg>", b"GIF89a" + b"\0" * 40]
 )
-def test_not_a_picture_or_not_a_known_format(tmp_path, content):
+def test_not_a_image_or_not_a_known_format(tmp_path, content):
     (tmp_path / "notes.png").write_bytes(content)
-    with pytest.raises(ImageError, match=r"notes\.png: is no picture .*PNG, JPEG, WEBP, BMP, TIFF"):
+    with pytest.raises(ImageError, match=r"notes\.png: is no image .*PNG, JPEG, WEBP, BMP, TIFF"):
         read_image(tmp_path / "notes.png", LIMIT)
 
 
 def test_a_real_gif_is_refused(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "moving.gif")
-    with pytest.raises(ImageError, match=r"moving\.gif: is no picture in one of the formats"):
+    with pytest.raises(ImageError, match=r"moving\.gif: is no image in one of the formats"):
         read_image(tmp_path / "moving.gif", LIMIT)
 
 
@@ -351,7 +351,7 @@ def test_missing(tmp_path):
 
 
 def test_folder(tmp_path):
-    with pytest.raises(ImageError, match="is a folder; give the path of a picture"):
+    with pytest.raises(ImageError, match="is a folder; give the path of an image"):
         read_image(tmp_path, LIMIT)
 
 
@@ -415,7 +415,7 @@ def test_decoders_may_fail_in_their_own_ways(tmp_path, content, cause):
     changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6),
     cut=st.integers(0, 10**6),
 )
-def test_damaged_bytes_give_a_picture_or_an_image_error(tmp_path, kind, changes, cut):
+def test_damaged_bytes_give_a_image_or_an_image_error(tmp_path, kind, changes, cut):
     data = bytearray(encoded(COLOURS, kind))
     for position, value in changes:
         data[position % len(data)] = value
@@ -439,7 +439,7 @@ def test_label_maps_come_back_as_they_were_written(tmp_path, highest):
         read_label_map(tmp_path / "map.png", 3)
 
 
-def test_a_colour_picture_is_no_label_map(tmp_path):
+def test_a_colour_image_is_no_label_map(tmp_path):
     Image.new("RGB", (2, 2)).save(tmp_path / "map.png")
     with pytest.raises(ImageError, match="is no label map"):
         read_label_map(tmp_path / "map.png", 4)

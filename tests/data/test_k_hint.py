@@ -43,7 +43,7 @@ def test_wrong_regime():
 
 
 def test_per_image_needs_ground_truth():
-    with pytest.raises(ConfigError, match="per_image needs pictures with ground truth"):
+    with pytest.raises(ConfigError, match="per_image needs images with ground truth"):
         resolve_k_hint("per_image", "pair", None)
 
 

@@ -44,7 +44,7 @@ def pixels_of(record: dict) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", ["regime", "autonomous", "per_image", "3"])
-def test_evaluation_gets_the_picture_and_nothing_of_the_truth(record, count):
+def test_evaluation_gets_the_image_and_nothing_of_the_truth(record, count):
     before = copy.deepcopy(record)
     mapped = mapper(count=count, k_regime="pair")(record)
     assert record == before
@@ -80,7 +80,7 @@ def test_masks_are_not_opened_without_need(record):
     assert "image" in mapper(count="regime")(record)
 
 
-def test_unreadable_picture_becomes_a_status(record):
+def test_unreadable_image_becomes_a_status(record):
     Path(record["file_name"]).write_bytes(b"")
     mapped = mapper(count="per_image")(record)
     assert mapped == {
@@ -94,7 +94,7 @@ def test_unreadable_picture_becomes_a_status(record):
     }
 
 
-def test_too_large_picture_becomes_a_status(record):
+def test_too_large_image_becomes_a_status(record):
     mapped = mapper(max_pixels=100)(record)
     assert mapped["status"] == "image_unreadable" and "limit of 100" in mapped["error"]
 
@@ -177,9 +177,9 @@ def test_random_numbers_follow_torchs_seed(record):
     assert not torch.equal(first[0], first[1])
 
 
-@pytest.mark.parametrize("which", ["picture", "mask"])
+@pytest.mark.parametrize("which", ["image", "mask"])
 def test_broken_training_record_is_named_and_left_out(record, caplog, which):
-    path = record["file_name"] if which == "picture" else record["textures"][1]["mask_file"]
+    path = record["file_name"] if which == "image" else record["textures"][1]["mask_file"]
     Path(path).write_bytes(b"")
     with caplog.at_level(logging.WARNING):
         assert mapper(is_train=True)(record) is None

@@ -260,7 +260,7 @@ def numbered(count):
         ("TEXTURE_2: B\nTEXTURE_1: A", ["A", "B"]),
         (numbered(12), [f"d{i}" for i in range(1, 11)]),
         ("TEXTURE_1: a\nTEXTURE_10: j", ["a"]),
-        ("The picture shows wood.", []),
+        ("The image shows wood.", []),
         ("TEXTURE_1:\nTEXTURE_2: B", []),
         ("TEXTURE_1: A TEXTURE_2: B", ["A", "B"]),
         ("**TEXTURE_1:** Texture of x", ["Texture of x"]),

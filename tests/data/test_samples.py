@@ -39,11 +39,11 @@ def test_paths_are_relative_and_files_small():
     assert sum(path.stat().st_size for path in files) < 1_000_000
 
 
-def test_every_picture_has_a_licence():
+def test_every_image_has_a_licence():
     licences = (SAMPLES / "LICENSES.md").read_text()
-    pictures = [*SAMPLES.glob("images/*"), *SAMPLES.glob("photos/*")]
-    assert len(pictures) == 10
-    for path in pictures:
+    images = [*SAMPLES.glob("images/*"), *SAMPLES.glob("photos/*")]
+    assert len(images) == 10
+    for path in images:
         assert str(path.relative_to(SAMPLES)) in licences
     assert "CC BY 2.0" in licences and "danielbuechele" in licences
 
@@ -79,7 +79,7 @@ def test_the_script_makes_them(tmp_path, capsys):
     assert json.loads((tmp_path / "metadata.json").read_text())
 
 
-def test_procedural_samples_are_pictures_of_the_frozen_test_set():
+def test_procedural_samples_are_images_of_the_frozen_test_set():
     folder = SAMPLES / "procedural"
     report = check_dataset(
         "procedural", str(folder / "metadata.json"), str(folder), max_pixels=LIMIT

@@ -56,7 +56,7 @@ def test_skipping(make_dataset):
     assert len(empty) == 0 and list(empty) == []
 
 
-def test_one_broken_picture_does_not_end_the_run(make_dataset):
+def test_one_broken_image_does_not_end_the_run(make_dataset):
     path = make_dataset(count=3)
     (path.parent / "images/p1.png").write_bytes(b"oops")
     (path.parent / "images/p2.png").unlink()
@@ -151,12 +151,12 @@ def test_augmentation_follows_the_seed_and_differs_between_workers(make_dataset,
     name = register_dataset_json(make_dataset(count=1))
     cfg = config("DATASETS.TRAIN", f"('{name}',)", "DATALOADER.NUM_WORKERS", workers, *CROPPING)
 
-    def pictures(seed: int) -> list[torch.Tensor]:
+    def images(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
         batches = take(cfg, 4, sampler=Fixed(0, 0, 0, 0), total_batch_size=1)
         return [batch[0]["image"] for batch in batches]
 
-    first, again, other = pictures(3), pictures(3), pictures(4)
+    first, again, other = images(3), images(3), images(4)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
     # Records 0 and 1 come from different workers, 0 and 2 from the same one.
@@ -205,7 +205,7 @@ def test_the_stream_follows_from_the_seed_and_the_position(streamed):
     assert equal(streamed(2, "DATALOADER.NUM_WORKERS", "2", start=4), whole[8:])
     assert equal(streamed(12, "SOLVER.ACCUMULATION", "2"), whole)
     assert not equal(streamed(6, seed="6"), whole)
-    # The same picture comes again in the next epoch, with another crop.
+    # The same image comes again in the next epoch, with another crop.
     again = [image for image_id, image in whole if image_id == whole[0][0]]
     assert len(again) == 4 and not torch.equal(again[0], again[1])
 

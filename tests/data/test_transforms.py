@@ -25,7 +25,7 @@ def test_labels_take_the_nearest_pixel_centre():
 
 
 def test_image_and_labels_stay_aligned():
-    """A border in the picture and in the labels is the same border after any stretch."""
+    """A border in the image and in the labels is the same border after any stretch."""
     image = np.zeros((30, 40, 3), np.uint8)
     image[:, 17:] = 255
     labels = (image[..., 0] > 0).astype(np.int64)
@@ -110,7 +110,7 @@ def test_only_crops_with_enough_regions_are_kept():
 
 
 def test_survivors_of_a_crop_are_renumbered():
-    """The picture's grey tells which texture a pixel is of: text and number must follow it."""
+    """The image's grey tells which texture a pixel is of: text and number must follow it."""
     labels = np.full((SIZE, SIZE), 4, np.int64)
     for i, start in enumerate((0, 30, 60), start=1):
         labels[start : start + 20, :] = i

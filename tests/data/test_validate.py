@@ -70,11 +70,11 @@ def break_mask_colour(root: Path) -> None:
         (break_image_missing, "missing_image", "images/p1.png: does not exist"),
         (break_image_cut, "unreadable_image", "images/p1.png: cannot be decoded"),
         (break_mask_missing, "missing_mask", "p1_mask_0.png: does not exist"),
-        (break_mask_text, "unreadable_mask", "p1_mask_0.png: is no picture"),
+        (break_mask_text, "unreadable_mask", "p1_mask_0.png: is no image"),
         (break_mask_size, "mask_size", "p1_mask_0.png: is 32 x 24 pixels"),
         (break_mask_empty, "empty_mask", "p1_mask_0.png: no pixel reaches grey 128"),
         (break_mask_zero_one, "mask_values", "p1_mask_0.png: holds 0 and 1"),
-        (break_mask_colour, "unreadable_mask", "p1_mask_0.png: is a colour picture"),
+        (break_mask_colour, "unreadable_mask", "p1_mask_0.png: is a colour image"),
     ],
 )
 def test_each_defect_is_an_error_that_names_the_record(make_dataset, break_it, kind, says):

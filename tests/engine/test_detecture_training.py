@@ -59,7 +59,7 @@ def losses(folder):
 
 
 def test_a_short_training_lowers_both_losses(tmp_path):
-    """On procedural pictures, measured on the same 12 before and after."""
+    """On procedural images, measured on the same 12 before and after."""
     whole = ("MODEL.VLM.TRAIN", "full", "MODEL.SEGMENTER.TRAIN", "True", "MODEL.BRIDGE.DROPOUT", 0)
     cfg = config(tmp_path, "out", *whole, "SOLVER.MAX_ITER", 40, "SOLVER.IMS_PER_BATCH", 6)
     mapper = build_mapper(cfg, "SyntheticMapper", True, "synthetic_val")

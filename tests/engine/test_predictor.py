@@ -1,4 +1,4 @@
-"""Predictor and result: inputs of every kind, batches, large pictures, exports."""
+"""Predictor and result: inputs of every kind, batches, large images, exports."""
 
 import json
 import tracemalloc
@@ -21,14 +21,14 @@ def predictor():
     return TexturePredictor.from_config()
 
 
-def picture(height=90, width=120, seed=0):
+def make_image(height=90, width=120, seed=0):
     noise = np.random.default_rng(seed).integers(-12, 13, (height, width, 3))
     base = np.where(np.arange(width)[:, None] < width * 0.4, [200, 60, 40], [40, 90, 180])
     return (base[None] + noise).clip(0, 255).astype(np.uint8)
 
 
 def test_every_kind_of_input_gives_the_same(predictor, tmp_path):
-    array = picture()
+    array = make_image()
     Image.fromarray(array).save(tmp_path / "a.png")
     opaque = np.dstack([array, np.full(array.shape[:2], 255, np.uint8)])
     kinds = [
@@ -53,8 +53,8 @@ def test_every_kind_of_input_gives_the_same(predictor, tmp_path):
     assert left[0, 0] != right[0, 0]
 
 
-def test_grey_pictures(predictor):
-    grey = picture()[..., 0]
+def test_grey_images(predictor):
+    grey = make_image()[..., 0]
     expected = np.repeat(grey[..., None], 3, axis=2)
     for kind in (grey, grey[..., None], torch.from_numpy(grey), torch.from_numpy(grey)[None]):
         np.testing.assert_array_equal(predictor(kind, count=2).image, expected)
@@ -74,26 +74,26 @@ def test_grey_pictures(predictor):
         ("gone.png", "gone.png: does not exist"),
     ],
 )
-def test_what_is_no_picture_is_refused(predictor, bad, message):
+def test_what_is_no_image_is_refused(predictor, bad, message):
     with pytest.raises(ImageError, match=message):
         predictor(bad)
 
 
-def test_pictures_beyond_the_limit_are_refused():
+def test_images_beyond_the_limit_are_refused():
     small = TexturePredictor(TextureClusters(), max_pixels=100)
-    for kind in (picture(), Image.fromarray(picture()), torch.zeros(3, 90, 120)):
+    for kind in (make_image(), Image.fromarray(make_image()), torch.zeros(3, 90, 120)):
         with pytest.raises(ImageError, match="limit of 100"):
             small(kind)
 
 
 def test_batch_equals_single(predictor):
-    pictures = [picture(seed=1), picture(50, 200, seed=2), picture(130, 64, seed=3)]
+    images = [make_image(seed=1), make_image(50, 200, seed=2), make_image(130, 64, seed=3)]
     for count in (2, None):
-        together = predictor(pictures, count=count, batch_size=2)
-        for one, result in zip(pictures, together, strict=True):
+        together = predictor(images, count=count, batch_size=2)
+        for one, result in zip(images, together, strict=True):
             np.testing.assert_array_equal(predictor(one, count=count).label_map, result.label_map)
     assert predictor([]) == []
-    assert len(predictor(p for p in pictures)) == 3
+    assert len(predictor(p for p in images)) == 3
 
 
 def test_an_image_is_encoded_once(monkeypatch):
@@ -102,14 +102,14 @@ def test_an_image_is_encoded_once(monkeypatch):
     original = method.features
     monkeypatch.setattr(method, "features", lambda image: calls.append(1) or original(image))
     predictor = TexturePredictor(method)
-    predictor.set_image(picture())
+    predictor.set_image(make_image())
     results = {k: predictor.predict(count=k) for k in (2, 3, 4)}
     unknown = predictor.predict()
     assert calls == [1]
     assert [r.num_regions for r in results.values()] == [2, 3, 4]
     fresh = TexturePredictor(TextureClusters())
-    np.testing.assert_array_equal(fresh(picture(), count=3).label_map, results[3].label_map)
-    np.testing.assert_array_equal(fresh(picture()).label_map, unknown.label_map)
+    np.testing.assert_array_equal(fresh(make_image(), count=3).label_map, results[3].label_map)
+    np.testing.assert_array_equal(fresh(make_image()).label_map, unknown.label_map)
 
 
 def test_usage_errors(predictor):
@@ -117,7 +117,7 @@ def test_usage_errors(predictor):
         TexturePredictor(TextureClusters()).predict()
     for count in (0, -1, True):
         with pytest.raises(DetectureError, match="count is the number of regions"):
-            predictor(picture(), count=count)
+            predictor(make_image(), count=count)
     with pytest.raises(ConfigError, match="no such config file"):
         TexturePredictor.from_config("gone.yaml")
 
@@ -133,17 +133,17 @@ def test_upsampling_in_strips_equals_upsampling_at_once():
         assert found.dtype == np.int32
 
 
-def test_large_pictures_take_memory_for_the_label_map_only():
+def test_large_images_take_memory_for_the_label_map_only():
     predictor = TexturePredictor(TextureClusters(), max_score_pixels=200_000)
-    large = np.repeat(np.repeat(picture(), 20, axis=0), 20, axis=1)  # 1800x2400
-    predictor(picture(), count=6)
+    large = np.repeat(np.repeat(make_image(), 20, axis=0), 20, axis=1)  # 1800x2400
+    predictor(make_image(), count=6)
     tracemalloc.start()
     result = predictor(large, count=6)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert result.label_map.shape == (1800, 2400)
     assert set(np.unique(result.label_map)) == set(range(1, 7))
-    # Label map, a copy of the picture and the work on 256 pixels; not K floats for each pixel.
+    # Label map, a copy of the image and the work on 256 pixels; not K floats for each pixel.
     assert peak < 60 * 2**20
 
 
@@ -221,11 +221,11 @@ def test_overlay_colours_the_regions_and_leaves_the_rest():
 @pytest.mark.parametrize("count", ["3", [2], 3.0, 2.5, float("nan")])
 def test_counts_that_are_no_whole_numbers(predictor, count):
     with pytest.raises(DetectureError, match="count is the number of regions"):
-        predictor(picture(), count=count)
+        predictor(make_image(), count=count)
 
 
 def test_more_regions_than_there_can_be_are_empty(predictor):
-    result = predictor(picture(), count=5000)
+    result = predictor(make_image(), count=5000)
     assert result.num_regions == 5000
     assert 0 < (result.areas > 0).sum() < 5000
 
@@ -237,8 +237,8 @@ def test_a_single_pixel_is_one_region(predictor):
 
 def test_the_count_of_a_config_holds_where_a_call_gives_none():
     predictor = TexturePredictor.from_config(None, ["TEST.COUNT", "4"])
-    assert predictor(picture()).num_regions == 4
-    assert predictor(picture(), count=2).num_regions == 2
+    assert predictor(make_image()).num_regions == 4
+    assert predictor(make_image(), count=2).num_regions == 2
     with pytest.raises(ConfigError, match=r"TEST\.COUNT 'foo'"):
         TexturePredictor.from_config(None, ["TEST.COUNT", "foo"])
 
@@ -246,12 +246,12 @@ def test_the_count_of_a_config_holds_where_a_call_gives_none():
 @pytest.mark.parametrize(
     ("odd", "message"),
     [
-        (Image.new("RGB", (0, 5)), "empty picture"),
-        (None, "a NoneType is no picture"),
-        (5, "a int is no picture"),
-        (b"abc", "a bytes is no picture"),
-        ("", "path of the picture is empty"),
-        (torch.zeros(3, 4, 4).to_sparse(), "picture_0"),
+        (Image.new("RGB", (0, 5)), "empty image"),
+        (None, "a NoneType is no image"),
+        (5, "a int is no image"),
+        (b"abc", "a bytes is no image"),
+        ("", "path of the image is empty"),
+        (torch.zeros(3, 4, 4).to_sparse(), "image_0"),
     ],
 )
 def test_odd_objects_are_refused_by_name(predictor, odd, message):

@@ -155,7 +155,7 @@ def test_an_error_in_two_processes_has_the_same_status(tmp_path):
     assert "did you mean rwtd?" in output
 
 
-def test_one_bad_picture_does_not_end_the_run(toy, tmp_path):
+def test_one_bad_image_does_not_end_the_run(toy, tmp_path):
     (toy.parent / "images/toy_3.png").write_bytes(b"")
     args = ["--config-file", HALVES, "--eval-only", "--dataset-json", toy, "OUTPUT_DIR"]
     output = run(TRAIN_NET, *args, tmp_path / "out")
@@ -203,7 +203,7 @@ def test_training_in_two_processes_equals_one(toy, tmp_path):
     run(TRAIN_TOY, "--num-gpus", 2, *args, tmp_path / "two", "SOLVER.MAX_ITER", 5)
     one, two = (load_file(tmp_path / f"{name}/model_final.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
-    # Other pictures go into a batch on two processes (the sampler deals them out), but both runs
+    # Other images go into a batch on two processes (the sampler deals them out), but both runs
     # see batches of four and must end near each other, and far from where they started.
     assert losses(tmp_path / "two")[-1] < 0.7
     assert losses(tmp_path / "one")[-1] < 0.7

@@ -30,7 +30,7 @@ BASE = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Two data sets, with two and three regions in each picture."""
+    """Two data sets, with two and three regions in each image."""
     root = tmp_path_factory.mktemp("toys")
     names = [register_toy_dataset(write_toy_dataset(root / f"k{k}", count=5, k=k)) for k in (2, 3)]
     yield tuple(names)
@@ -205,7 +205,7 @@ def test_a_nan_stops_before_the_update_and_names_the_file(data, tmp_path, monkey
 
 def test_evaluation_disturbs_nothing(unbroken, data, tmp_path):
     test = ("DATASETS.TEST", repr(data[:1]), "TEST.EVAL_PERIOD", "2")
-    cfg = config(data, tmp_path, *test, "TEST.VALIDATION_PICTURES", "2")
+    cfg = config(data, tmp_path, *test, "TEST.VALIDATION_IMAGES", "2")
     trainer = train(cfg)
     assert losses(tmp_path) == losses(unbroken)
     assert trainer.model.training

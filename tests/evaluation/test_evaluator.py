@@ -321,7 +321,7 @@ class Failing(torch.nn.Module):
         return [{"seen": s["image_id"]} for s in batch]
 
 
-def test_guard_records_failures_picture_by_picture():
+def test_guard_records_failures_image_by_image():
     guarded = GuardedModel(Failing({"b"}), max_failures_in_a_row=3)
     batch = [{"image_id": i, "file_name": f"{i}.png"} for i in "abc"]
     unreadable = {"image_id": "d", "status": "image_unreadable", "error": "d.png: empty"}
@@ -339,8 +339,8 @@ def test_guard_records_failures_picture_by_picture():
     [
         (None, "TypeError: a method must return a list of dicts, got NoneType"),
         ([1], "TypeError: a method must return a list of dicts, got list"),
-        ([], "ValueError: 0 outputs for 1 pictures"),
-        ([{}, {}], "ValueError: 2 outputs for 1 pictures"),
+        ([], "ValueError: 0 outputs for 1 images"),
+        ([{}, {}], "ValueError: 2 outputs for 1 images"),
     ],
 )
 def test_guard_records_what_is_no_output(answer, error):
@@ -373,7 +373,7 @@ def test_an_output_without_scores_is_recorded(dataset, tmp_path, output):
 
 def test_when_nothing_could_be_scored_the_run_has_failed(dataset, tmp_path):
     outputs = {f"toy_{i}": {"status": "exception", "error": "boom"} for i in range(6)}
-    with pytest.raises(EvaluationError, match=r"none of the 6 pictures could be scored.*boom"):
+    with pytest.raises(EvaluationError, match=r"none of the 6 images could be scored.*boom"):
         evaluate(dataset, tmp_path / "out", outputs)
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["statuses"] == {"exception": 6}
@@ -384,7 +384,7 @@ def test_guard_gives_up_on_a_method_that_always_fails():
     guarded([{"image_id": "a", "file_name": "a.png"}])
     guarded([{"image_id": "c", "file_name": "c.png"}])
     guarded([{"image_id": "a", "file_name": "a.png"}])
-    with pytest.raises(EvaluationError, match=r"2 pictures in a row.*b\.png.*boom"):
+    with pytest.raises(EvaluationError, match=r"2 images in a row.*b\.png.*boom"):
         guarded([{"image_id": "b", "file_name": "b.png"}])
 
 

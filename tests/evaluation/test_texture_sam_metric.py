@@ -15,7 +15,7 @@ from detecture.evaluation import TextureSegEvaluator
 from detecture.evaluation.label_map import InvalidOutput
 from detecture.evaluation.texture_sam_metric import (
     TouchedRegion,
-    mean_over_pictures,
+    mean_over_images,
     mean_over_regions,
     summarize_touching,
     torchmetrics_row_score,
@@ -51,13 +51,13 @@ def test_a_mask_over_both_counts_for_both():
     assert regions[0].ari == pytest.approx(0.5)  # 1 and, for one cluster against two, 0
 
 
-def test_untouched_regions_and_pictures_are_skipped_or_count_with_zero():
+def test_untouched_regions_and_images_are_skipped_or_count_with_zero():
     one = [TouchedRegion(0, 0.4, 0.2, 1)]
     two = [TouchedRegion(0, 1.0, 1.0, 1), TouchedRegion(2, 0.1, 0.0, 3)]
     assert mean_over_regions([one, two, []]) == pytest.approx((0.5, 0.4))
-    # The second picture has four pairs: (1 + 3 * 0.1) / 4; the third none.
-    assert mean_over_pictures([one, two, []]) == pytest.approx(((0.4 + 0.325) / 3, 0.15))
-    assert mean_over_regions([[], []]) == mean_over_pictures([]) == (0.0, 0.0)
+    # The second image has four pairs: (1 + 3 * 0.1) / 4; the third none.
+    assert mean_over_images([one, two, []]) == pytest.approx(((0.4 + 0.325) / 3, 0.15))
+    assert mean_over_regions([[], []]) == mean_over_images([]) == (0.0, 0.0)
     assert touched_regions([], LABELS) == touched_regions([np.zeros((4, 4), bool)], LABELS) == []
 
 
@@ -106,8 +106,8 @@ def test_columns_of_a_summary():
     found = summarize_touching([good, {"num_masks": 0, "touched_regions": []}, {}])
     assert found["touching_IoU"] == 0.75
     assert found["touching_ARI"] == pytest.approx(0.605263, abs=1e-6)
-    assert found["touching_IoU_by_picture"] == pytest.approx((0.5 + 0.5 + 1.0) / 3 / 3)
-    assert found["masks_per_picture"] == 1.0
+    assert found["touching_IoU_by_image"] == pytest.approx((0.5 + 0.5 + 1.0) / 3 / 3)
+    assert found["masks_per_image"] == 1.0
     assert summarize_touching([{"mIoU": 1.0}]) == {}
 
 
@@ -132,7 +132,7 @@ def test_the_evaluator_scores_all_masks_besides(tmp_path):
         evaluator.process([sample], [output])
     found = evaluator.evaluate()["texture"]
     assert (found["touching_IoU"], found["touching_ARI"]) == (1.0, 1.0)
-    assert found["touching_IoU_by_picture"] == pytest.approx(1 - 2 / len(records))
+    assert found["touching_IoU_by_image"] == pytest.approx(1 - 2 / len(records))
     lines = (tmp_path / "out/records.jsonl").read_text().splitlines()[1:]
     first, second, third = (json.loads(line) for line in lines[:3])
     assert first["status"] == "invalid_output"

@@ -38,7 +38,7 @@ def built(build):
 
 @pytest.fixture
 def model(built, monkeypatch):
-    """Its VLM says what `model.says` holds, one text for each picture; its questions are kept."""
+    """Its VLM says what `model.says` holds, one text for each image; its questions are kept."""
     built.asked = []
 
     def write(encoding, samples):
@@ -107,7 +107,7 @@ def test_each_sentence_becomes_a_channel(model):
         assert (first - second).abs().max() > 1e-3
 
 
-def test_pictures_of_a_batch_do_not_mix(model):
+def test_images_of_a_batch_do_not_mix(model):
     model.says = [TWO, "nothing to see"]
     together = model(evaluation_batch())
     assert [output["status"] for output in together] == ["ok", "no_description"]

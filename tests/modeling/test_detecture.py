@@ -279,7 +279,7 @@ def test_the_cache_changes_nothing(tmp_path, stage):
             if model is plain:
                 due = values
         files = sorted(folder.rglob("*.safetensors"))
-        # Per picture: features of the segmenter and of the VLM, and in stage 1 its states.
+        # Per image: features of the segmenter and of the VLM, and in stage 1 its states.
         assert len(files) == (6 if stage == 1 else 4)
         assert due.keys() == values.keys()
         for name, gradient in due.items():
@@ -351,17 +351,17 @@ def test_more_regions_than_lines_are_dustbin(tmp_path):
     assert all(torch.isfinite(loss) for loss in model(batch).values())
 
 
-def test_a_picture_is_encoded_once_for_several_questions(tmp_path):
+def test_a_image_is_encoded_once_for_several_questions(tmp_path):
     cfg = make_config(None, micro_overrides(tmp_path))
     predictor = TexturePredictor(build_model(cfg))
     calls = []
     encode = predictor.model.vlm.encode_images
     predictor.model.vlm.encode_images = lambda images: calls.append(1) or encode(images)
-    picture = evaluation_batch()[0]["image"]
-    predictor.set_image(picture)
+    image = evaluation_batch()[0]["image"]
+    predictor.set_image(image)
     results = [predictor.predict(count) for count in (1, 2, None)]
     assert len(calls) == 1
-    assert (predictor(picture, count=2).label_map == results[1].label_map).all()
+    assert (predictor(image, count=2).label_map == results[1].label_map).all()
 
 
 def test_without_a_config():

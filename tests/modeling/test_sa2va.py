@@ -71,7 +71,7 @@ def test_what_the_model_is_called_with():
 
 @pytest.mark.parametrize("k", [None, 1, 2, 4])
 @pytest.mark.parametrize("wording", ["sa2va_caption", "sa2va_parts"])
-def test_the_tag_of_the_picture_is_there_once(k, wording):
+def test_the_tag_of_the_image_is_there_once(k, wording):
     model = Answers()
     predict(model, k, wording=wording)
     due = load_questions(wording, "").ask(k, 6)

@@ -270,22 +270,22 @@ def variant(name, **settings):
 @pytest.mark.parametrize("name", ["semantic", "inverse", "proposals"])
 def test_variants(name, backend):
     model = build(*variant(name), backend=backend)
-    picture = sample(size=(30, 40), side=50)
+    image = sample(size=(30, 40), side=50)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        picture["image"] = torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8)
-    output = model([picture, picture])[0]
+        image["image"] = torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8)
+    output = model([image, image])[0]
     assert output["sem_seg"].shape == (3, 30, 40)
     assert output["sem_seg"].dtype == torch.float32
     assert output["sem_seg"].isfinite().all()
     assert output["sem_seg"][0].std() > 1e-4
     assert output["status"] == "ok"
-    encoded = model([{**picture, "encoding": model.encode_image(picture), "image": None}])[0]
+    encoded = model([{**image, "encoding": model.encode_image(image), "image": None}])[0]
     assert torch.equal(encoded["sem_seg"], output["sem_seg"])
     if name == "proposals":
         assert model.segmenter.has_detector
         assert (output["sem_seg"][:2].abs() <= 5).all()
-        blind = model([{**picture, "k_hint": KHint()}])[0]
+        blind = model([{**image, "k_hint": KHint()}])[0]
         assert len(blind["descriptions"]) == 6  # MODEL.MAX_REGIONS, of 8 queries
         assert torch.equal(blind["sem_seg"][:2], output["sem_seg"][:2])
     else:
@@ -293,10 +293,10 @@ def test_variants(name, backend):
 
 
 def test_phrases_matter_and_come_from_the_text_encoder():
-    picture = sample(size=(30, 40), side=50)
+    image = sample(size=(30, 40), side=50)
     model = build(*variant("semantic", PHRASES='("oak", "brick")'))
     swapped = build(*variant("semantic", PHRASES='("brick", "oak")'))
-    output, other = model([picture])[0]["sem_seg"], swapped([picture])[0]["sem_seg"]
+    output, other = model([image])[0]["sem_seg"], swapped([image])[0]["sem_seg"]
     torch.testing.assert_close(output[[1, 0]], other[:2], atol=1e-5, rtol=1e-5)
     assert (output[0] - output[1]).abs().max() > 1e-4
 
@@ -309,8 +309,8 @@ def test_frozen_and_the_same_from_the_same_seed(backend):
     assert not any(p.requires_grad for p in model.parameters())
     again = build(backend=backend)
     other = build("MODEL.RANDOM_WEIGHTS_SEED", 1, backend=backend)
-    picture = sample(size=(30, 40), side=50)
-    found = [m([picture])[0]["sem_seg"] for m in (model, again, other)]
+    image = sample(size=(30, 40), side=50)
+    found = [m([image])[0]["sem_seg"] for m in (model, again, other)]
     assert found[0].isfinite().all()
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -319,11 +319,11 @@ def test_frozen_and_the_same_from_the_same_seed(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["semantic", "proposals"])
 def test_dtype(backend, name):
-    picture = sample(size=(30, 40), side=50)
-    exact = build(*variant(name), backend=backend)([picture])[0]["sem_seg"]
+    image = sample(size=(30, 40), side=50)
+    exact = build(*variant(name), backend=backend)([image])[0]["sem_seg"]
     model = build(*variant(name), "MODEL.DTYPE", "bfloat16", backend=backend)
     assert model.segmenter.dtype == torch.bfloat16
-    output = model([picture])[0]["sem_seg"]
+    output = model([image])[0]["sem_seg"]
     assert output.dtype == torch.float32
     if name == "semantic":  # a rounding may change the order of proposals
         assert (output - exact).norm() < 0.1 * exact.norm()

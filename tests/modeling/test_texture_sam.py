@@ -167,8 +167,8 @@ def test_settings_without_sense_are_refused_by_key(model, change, key):
 
 def test_predictor(model):
     predictor = TexturePredictor(model, max_score_pixels=500)
-    picture = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
-    predictor.set_image(picture)
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    predictor.set_image(image)
     for count in (1, 3):
         result = predictor.predict(count=count)
         assert result.label_map.shape == (40, 64)
@@ -184,7 +184,7 @@ def test_evaluation_as_a_user_runs_it(tmp_path):
     folder = tmp_path / "inference/samples"
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["n_ok"] == summary["n_total"] > 0
-    assert summary["masks_per_picture"] == 16
+    assert summary["masks_per_image"] == 16
     assert 0 < summary["touching_IoU"] < 1
     lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     assert all(len(record["touched_regions"]) >= 2 for record in lines[1:])

@@ -119,7 +119,7 @@ def test_commands(doc, line, tmp_path):
 
 
 def runs_on_samples(line):
-    """Commands on the shipped pictures need nothing that is not here: they are run."""
+    """Commands on the shipped images need nothing that is not here: they are run."""
     return "samples" in line or "output/procedural" in line
 
 

@@ -29,7 +29,7 @@ def dataset(tmp_path):
 
 
 class StripsByRank(torch.nn.Module):
-    """A head that knows the picture: the greater a region's first state, the further left."""
+    """A head that knows the image: the greater a region's first state, the further left."""
 
     decoding = "multiplexed"
 
@@ -55,14 +55,14 @@ def test_a_model_that_reads_its_vectors_is_told_from_one_that_does_not(tool, dat
     model.read = ranked
     model.head = StripsByRank()
     report = tool.ablate(cfg, model, dataset)
-    assert report["pictures"] == 3
+    assert report["images"] == 3
     rows = report["variants"]
     assert list(rows) == list(tool.VARIANTS)
     own = {name: row["own IoU"] for name, row in rows.items()}
     assert own["as they are"] > own["shuffled"] + 0.15  # every region gets the other's mask
     assert rows["shuffled"]["matched IoU"] == pytest.approx(rows["as they are"]["matched IoU"])
     assert 0.0 < own["zeroed"] < 0.5  # all is one region
-    assert own["another picture"] == own["as they are"]  # all pictures have the same vectors
+    assert own["another image"] == own["as they are"]  # all images have the same vectors
     assert tool.format_table(report).count("\n") == 5
 
 
@@ -72,9 +72,9 @@ def test_the_command_and_wrong_input(tool, dataset, tmp_path, capsys):
     out = tmp_path / "out.json"
     micro = micro_overrides(tmp_path / "micro")
     assert tool.main([*words, "--json", str(out), *micro]) == 0
-    assert "another picture" in capsys.readouterr().out
-    assert '"pictures": 2' in out.read_text()
+    assert "another image" in capsys.readouterr().out
+    assert '"images": 2' in out.read_text()
     assert tool.main([*words[:-1], "1", *micro]) == 2
-    assert "needs two pictures" in capsys.readouterr().err
+    assert "needs two images" in capsys.readouterr().err
     assert tool.main(words) == 2
     assert "only Detecture has" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def test_all_files(tool, root, tmp_path, capsys):
     [
         (["--root", "nowhere"], "no such file; give the folder of a benchmark"),
         (["--root", "ROOT", "--against", "c"], "method 'c' is not in this benchmark"),
-        (["--root", "ROOT", "--html", "TMP/x.html", "--pictures-by", "c"], "'c' is not in this"),
+        (["--root", "ROOT", "--html", "TMP/x.html", "--images-by", "c"], "'c' is not in this"),
         (["--root", "ROOT", "--csv", "ROOT/a"], "cannot be written"),
         (["--root", "ROOT", "--dataset-json", "no.json"], "no.json does not exist"),
     ],
@@ -79,18 +79,18 @@ def test_wrong_input_is_exit_status_2(tool, root, tmp_path, capsys, words, messa
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--metric", "PQ"], ["--pictures", "-1"]])
+@pytest.mark.parametrize("words", [["--metric", "PQ"], ["--images", "-1"]])
 def test_wrong_options_are_exit_status_2(tool, root, words):
     with pytest.raises(SystemExit) as caught:
         tool.main(["--root", str(root), *words])
     assert caught.value.code == 2
 
 
-def test_pictures_of_ones_own_data_set(tool, tmp_path, toy_evaluated):
+def test_images_of_ones_own_data_set(tool, tmp_path, toy_evaluated):
     path = tmp_path / "report.html"
     words = ["--dataset-json", str(toy_evaluated.json_file), "--html", str(path)]
-    assert tool.main(["--root", str(toy_evaluated.root), *words, "--pictures", "2"]) == 0
-    assert path.read_text().count('<div class="picture">') == 2
+    assert tool.main(["--root", str(toy_evaluated.root), *words, "--images", "2"]) == 0
+    assert path.read_text().count('<div class="image">') == 2
 
 
 @pytest.fixture

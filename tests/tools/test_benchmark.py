@@ -83,7 +83,7 @@ def read_records(path):
 
 def label_map_times(root):
     folder = records_of(root).parent / "label_maps"
-    # A label map may have been written whose record was not: that picture is run again.
+    # A label map may have been written whose record was not: that image is run again.
     done = {r["image_id"] for r in read_records(records_of(root))}
     return {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.stem in done}
 

@@ -1,9 +1,7 @@
 """tools/build_model.py: the whole recipe, so small that it takes a minute."""
 
-import importlib.util
 import subprocess
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ REPO = Path(__file__).resolve().parents[2]
 
 def build(output, *overrides):
     command = [sys.executable, str(REPO / "tools/build_model.py"), "--output", str(output)]
-    command += ["--pictures", "20", *overrides]
+    command += ["--images", "20", *overrides]
     return subprocess.run(command, capture_output=True, text=True, cwd=REPO)
 
 
@@ -60,54 +58,6 @@ def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     other = build(output, "--seed", "2", *small)
     assert other.returncode == 2
     assert "recipe.json" in other.stderr and "begun with" in other.stderr
-
-
-@pytest.fixture
-def tool(monkeypatch):
-    spec = importlib.util.spec_from_file_location("build_model", REPO / "tools/build_model.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "build_model", module)  # its dataclass asks for it
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize(
-    ("overrides", "left", "value"),
-    [
-        (["A", "1", "K", "x", "B", "2"], ["A", "1", "B", "2"], "x"),
-        (["K", "x", "K", "y"], [], "y"),
-        (["A", "K"], ["A", "K"], ""),  # a value that is called like the key
-        (["A", "1", "K"], ["A", "1", "K"], ""),  # a key without a value is left to the stages
-    ],
-)
-def test_overrides_without_a_key(tool, overrides, left, value):
-    assert tool.without("K", overrides) == (left, value)
-
-
-def test_a_folder_for_textures_is_the_one_of_the_stages_that_share_them(tool, tmp_path):
-    folder = str(tmp_path / "mine")
-    key = "INPUT.TEXTURE_BANK.FOLDER"
-    steps = tool.stages(tmp_path, 1, 20, ["SEED", "3", key, folder, "MODEL.DEVICE", "cpu"])
-    given = {
-        step.result.parent.name: [v for k, v in pairwise(step.command) if k == key]
-        for step in steps
-    }
-    sharing = {f"grouping_net_{name}" for name in ("wide", "unruly", "large")} | {"describer_nouns"}
-    assert {name for name, folders in given.items() if folders} == sharing
-    assert all(folders == [folder] for folders in given.values() if folders)
-    for step in steps:
-        assert ("MODEL.DEVICE", "cpu") in pairwise(step.command)
-
-
-def test_a_part_of_the_length(tool, tmp_path):
-    steps = tool.stages(tmp_path, 1, 51, ["SOLVER.IMS_PER_BATCH", "2"], length=0.1)
-    iterations = {
-        step.result.parent.name: [v for k, v in pairwise(step.command) if k == "SOLVER.MAX_ITER"]
-        for step in steps
-    }
-    assert iterations["grouping_net"] == ["500"] and iterations["grouping_net_large"] == ["600"]
-    selector = next(step for step in steps if step.result.name == "selector.safetensors")
-    assert ("--pictures", "6") in pairwise(selector.command)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_sound_set(tool, own, capsys):
 
 
 def test_defects_are_named_and_counted(tool, own, capsys):
-    (own.parent / "images/a.png").write_bytes(b"no picture")
+    (own.parent / "images/a.png").write_bytes(b"no image")
     assert tool.main(["--dataset-json", str(own), "--workers", "2"]) == 1
     out = capsys.readouterr().out
     assert f"error unreadable_image: record 0 (id a): {own.parent}/images/a.png: is no pic" in out

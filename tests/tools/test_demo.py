@@ -1,4 +1,4 @@
-"""`tools/demo.py`: inputs, names of outputs, broken pictures, exit statuses."""
+"""`tools/demo.py`: inputs, names of outputs, broken images, exit statuses."""
 
 import importlib.util
 import json
@@ -21,22 +21,22 @@ def demo():
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     folder = tmp_path / "in"
     (folder / "sub").mkdir(parents=True)
     for name in ("a.png", "b.jpg", "sub/a.png", "a__2.png"):
         Image.fromarray(np.full((8, 12, 3), 90, np.uint8)).save(folder / name)
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
-def run(demo, pictures, output, *more):
-    return demo.main(["--config-file", HALVES, "--input", *pictures, "--output", output, *more])
+def run(demo, images, output, *more):
+    return demo.main(["--config-file", HALVES, "--input", *images, "--output", output, *more])
 
 
-def test_folders_files_and_patterns(demo, pictures, tmp_path):
+def test_folders_files_and_patterns(demo, images, tmp_path):
     out = str(tmp_path / "out")
-    inputs = [str(pictures), str(pictures / "sub/*.png"), str(pictures / "a.png")]
+    inputs = [str(images), str(images / "sub/*.png"), str(images / "a.png")]
     assert run(demo, inputs, out, "--count", "3") == 0
     stems = sorted(p.stem for p in Path(out).glob("*.json"))
     assert stems == ["a", "a__2", "a__3", "b"]
@@ -45,9 +45,9 @@ def test_folders_files_and_patterns(demo, pictures, tmp_path):
     assert len(list(Path(out).iterdir())) == 12
 
 
-def test_a_broken_picture_is_reported_and_the_others_go_on(demo, pictures, tmp_path, capfd):
-    (pictures / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
-    assert run(demo, [str(pictures)], str(tmp_path / "out")) == 1
+def test_a_broken_image_is_reported_and_the_others_go_on(demo, images, tmp_path, capfd):
+    (images / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
+    assert run(demo, [str(images)], str(tmp_path / "out")) == 1
     assert "broken.jpg" in capfd.readouterr().err
     assert len(list((tmp_path / "out").glob("*.json"))) == 3
 
@@ -56,22 +56,22 @@ def test_a_broken_picture_is_reported_and_the_others_go_on(demo, pictures, tmp_p
     ("inputs", "more", "message"),
     [
         (["nowhere/*.png"], [], "nowhere/*.png: no such file"),
-        (["EMPTY"], [], "no picture in it"),
-        (["PICTURES"], ["--count", "0"], "1 or more"),
-        (["PICTURES"], ["--", "TEST.CONT", "3"], "did you mean TEST.COUNT?"),
+        (["EMPTY"], [], "no image in it"),
+        (["IMAGES"], ["--count", "0"], "1 or more"),
+        (["IMAGES"], ["--", "TEST.CONT", "3"], "did you mean TEST.COUNT?"),
     ],
 )
-def test_wrong_input(demo, pictures, tmp_path, inputs, more, message, capfd):
+def test_wrong_input(demo, images, tmp_path, inputs, more, message, capfd):
     (tmp_path / "empty").mkdir()
-    places = {"EMPTY": str(tmp_path / "empty"), "PICTURES": str(pictures)}
+    places = {"EMPTY": str(tmp_path / "empty"), "IMAGES": str(images)}
     given = [places.get(text, text) for text in inputs]
     assert run(demo, given, str(tmp_path / "out"), *more) == 2
     assert message in capfd.readouterr().err
 
 
-def test_an_output_that_is_a_file(demo, pictures, tmp_path, capfd):
+def test_an_output_that_is_a_file(demo, images, tmp_path, capfd):
     (tmp_path / "file").write_text("")
-    assert run(demo, [str(pictures / "a.png")], str(tmp_path / "file/out")) == 1
+    assert run(demo, [str(images / "a.png")], str(tmp_path / "file/out")) == 1
     assert "cannot be written" in capfd.readouterr().err
-    assert run(demo, [str(pictures / "a.png")], str(tmp_path / "file")) == 2
+    assert run(demo, [str(images / "a.png")], str(tmp_path / "file")) == 2
     assert "is a file" in capfd.readouterr().err

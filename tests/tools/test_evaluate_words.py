@@ -30,7 +30,7 @@ def tool():
 
 @pytest.fixture
 def toy(tmp_path):
-    """Four pictures of two strips, with sentences about them."""
+    """Four images of two strips, with sentences about them."""
     path = write_toy_dataset(tmp_path / f"toy_{tmp_path.name}", count=4, k=2)
     entries = json.loads(path.read_text())
     for entry in entries:
@@ -84,9 +84,9 @@ def test_table_and_json(tool, toy, run, tmp_path, capsys):
     arguments = ["--predictions", str(run), "--dataset-json", str(toy), "--json", str(out)]
     assert tool.main([*arguments, "TEST.BOOTSTRAP_SAMPLES", "50"]) == 0
     text = capsys.readouterr().out
-    assert f"Detecture on {toy.parent.name}: its own sentences, 4 of 4 pictures" in text
-    assert "two-way matching: 1.000 [1.000, 1.000], chance .500; 4 pictures" in text
-    assert "attributes: not measured: only procedural pictures have true attributes" in text
+    assert f"Detecture on {toy.parent.name}: its own sentences, 4 of 4 images" in text
+    assert "two-way matching: 1.000 [1.000, 1.000], chance .500; 4 images" in text
+    assert "attributes: not measured: only procedural images have true attributes" in text
     report = json.loads(out.read_text())
     assert report["matching"]["accuracy"] == 1.0 and report["form"]["length"] == 1.0
     assert report["agreement"]["position"]["claims"] == 8
@@ -138,7 +138,7 @@ def test_wrong_input(tool, toy, run, tmp_path, capsys):
     says("choose another --json", *partial, "--json", str(tmp_path / "file" / "a.json"))
     lines = read_records(run)
     write_records(run, lines[:3])
-    says("2 of the 4 pictures", *partial)
+    says("2 of the 4 images", *partial)
     assert tool.main([*partial, "--partial"]) == 0
     capsys.readouterr()
     write_records(run, [line | {"descriptions": ["", ""]} for line in lines])

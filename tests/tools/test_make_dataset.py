@@ -40,7 +40,7 @@ def content(folder):
     }
 
 
-def test_files_are_the_pictures(tool, tmp_path, capsys):
+def test_files_are_the_images(tool, tmp_path, capsys):
     folder = tmp_path / "made"
     assert make(tool, folder, "--seed", "9") == 0
     assert capsys.readouterr().out.strip() == str(folder / "metadata.json")
@@ -154,7 +154,7 @@ def test_split(tool, tmp_path):
     [
         (["--count", "0"], "count 0: must be at least 1"),
         (["--count", "1", "--seed", "-1"], "seed -1: must be 0 or more"),
-        (["--count", "1", "--size", "8"], "size 8: procedural pictures have 32"),
+        (["--count", "1", "--size", "8"], "size 8: procedural images have 32"),
     ],
 )
 def test_values_out_of_range(tool, tmp_path, arguments, says, capsys):

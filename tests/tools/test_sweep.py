@@ -17,7 +17,7 @@ from detecture.errors import ConfigError
 REPO = Path(__file__).resolve().parents[2]
 TOOL = [sys.executable, str(REPO / "tools/sweep.py")]
 
-# The smallest training there is: a few steps of the grouping net on little pictures.
+# The smallest training there is: a few steps of the grouping net on little images.
 TINY = """
 _BASE_: {base}
 MODEL:

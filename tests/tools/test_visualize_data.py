@@ -27,7 +27,7 @@ def tool():
 
 @pytest.fixture
 def toy(tmp_path):
-    """A toy set of four pictures with ids of its own folder's name."""
+    """A toy set of four images with ids of its own folder's name."""
     return write_toy_dataset(tmp_path / f"toy_{tmp_path.name}", count=4, k=2)
 
 
@@ -181,7 +181,7 @@ def test_predictions_that_are_not_whole(tool, toy, tmp_path, capsys):
     captured = capsys.readouterr()
     assert names(out) == ["toy_0.png", "toy_1.png"]
     assert "toy_2: not drawn" in captured.err and "toy_3: not drawn" in captured.err
-    assert "gone: not drawn: the data set has no such picture" in captured.err
+    assert "gone: not drawn: the data set has no such image" in captured.err
     assert captured.out.endswith("3 failed\n")
 
 
@@ -200,18 +200,18 @@ def test_sheet(tool, toy, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("source", [["annotation"], ["loader", "--split", "test"], ["loader"]])
-def test_a_broken_picture_is_named_and_the_others_go_on(tool, toy, tmp_path, capsys, source):
-    (toy.parent / "images/toy_1.png").write_bytes(b"no picture")
+def test_a_broken_image_is_named_and_the_others_go_on(tool, toy, tmp_path, capsys, source):
+    (toy.parent / "images/toy_1.png").write_bytes(b"no image")
     out = tmp_path / "out"
     command = ["--dataset-json", str(toy), "--output", str(out), "--source", *source]
     assert tool.main([*command, "INPUT.TRAIN_SIZE", "32"]) == 1
     captured = capsys.readouterr()
-    assert "toy_1.png: is no picture" in captured.err and "Traceback" not in captured.err
-    assert captured.err.count("is no picture") == 1 and captured.out.endswith("1 failed\n")
+    assert "toy_1.png: is no image" in captured.err and "Traceback" not in captured.err
+    assert captured.err.count("is no image") == 1 and captured.out.endswith("1 failed\n")
     assert len(names(out)) == (4 if source == ["loader"] else 3)  # training takes another one
 
 
-def test_no_usable_picture_at_all(tool, toy, tmp_path, capsys):
+def test_no_usable_image_at_all(tool, toy, tmp_path, capsys):
     for path in (toy.parent / "images").iterdir():
         path.unlink()
     command = ["--source", "loader", "--dataset-json", str(toy), "--sheet", str(tmp_path / "a.png")]

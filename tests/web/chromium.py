@@ -36,7 +36,7 @@ def browser():
 
 
 def open_page(chromium, url, **options):
-    """A page of a new user (cookies and session of its own), ready for a picture."""
+    """A page of a new user (cookies and session of its own), ready for an image."""
     page = chromium.new_context(viewport={"width": 1280, "height": 900}, **options).new_page()
     page.goto(url)
     page.wait_for_selector("#dt-segment")
@@ -44,11 +44,11 @@ def open_page(chromium, url, **options):
     return page
 
 
-def give(page, picture: str | Path):
+def give(page, image: str | Path):
     """Put a file into the box; the page then asks for it by itself."""
-    if page.locator("#dt-picture input[type=file]").count() == 0:
-        page.locator("#dt-picture button[aria-label='Clear']").click()
-    page.set_input_files("#dt-picture input[type=file]", str(picture))
+    if page.locator("#dt-image input[type=file]").count() == 0:
+        page.locator("#dt-image button[aria-label='Clear']").click()
+    page.set_input_files("#dt-image input[type=file]", str(image))
 
 
 def choose_count(page, count: str):

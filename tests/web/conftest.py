@@ -21,7 +21,7 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def demo():
-    """The page over K-means, for pictures of up to half a million pixels and 1 MB."""
+    """The page over K-means, for images of up to half a million pixels and 1 MB."""
     pytest.importorskip("gradio", reason='the page needs gradio: pip install "detecture[web]"')
     from detecture.web.server import WebDemo
 

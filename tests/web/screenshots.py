@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make the pictures of docs/web.md: starts the demo, drives it in headless Chromium.
+"""Make the images of docs/web.md: starts the demo, drives it in headless Chromium.
 
   python tests/web/screenshots.py --output docs/images
   python tests/web/screenshots.py --output docs/images --config-file my.yaml KEY VALUE ...
@@ -37,7 +37,7 @@ from web.chromium import (  # noqa: E402
 )
 
 PHOTOS = REPO / "datasets/samples/photos"
-LARGEST = 200_000  # bytes of a picture in docs
+LARGEST = 200_000  # bytes of an image in docs
 SLOW = 600.0  # seconds that a large model may take
 
 
@@ -49,13 +49,13 @@ def free_port():
 
 def save_jpeg(shots, path):
     """Screenshots side by side as one JPEG below the limit."""
-    pictures = [Image.open(io.BytesIO(shot)).convert("RGB") for shot in shots]
-    width = sum(p.width for p in pictures) + 8 * (len(pictures) - 1)
-    sheet = Image.new("RGB", (width, max(p.height for p in pictures)), (120, 120, 120))
+    images = [Image.open(io.BytesIO(shot)).convert("RGB") for shot in shots]
+    width = sum(p.width for p in images) + 8 * (len(images) - 1)
+    sheet = Image.new("RGB", (width, max(p.height for p in images)), (120, 120, 120))
     left = 0
-    for picture in pictures:
-        sheet.paste(picture, (left, 0))
-        left += picture.width + 8
+    for image in images:
+        sheet.paste(image, (left, 0))
+        left += image.width + 8
     for quality in range(90, 20, -5):
         data = io.BytesIO()
         sheet.save(data, format="JPEG", quality=quality, optimize=True)
@@ -65,7 +65,7 @@ def save_jpeg(shots, path):
     print(f"{path}: {data.tell()} bytes")
 
 
-def large_picture(folder, megapixels=40):
+def large_image(folder, megapixels=40):
     """A photograph enlarged to so many million pixels, as JPEG."""
     photo = Image.open(PHOTOS / "coffee.jpg")
     scale = (megapixels * 1e6 / (photo.width * photo.height)) ** 0.5
@@ -101,7 +101,7 @@ def take(url, process, output, folder):
         wait_for_regions(page, SLOW)
         print(wait_for_message(page, "region"))
         box = page.locator(".dt-stage canvas").bounding_box()
-        # Two moves: the first one only enters the picture.
+        # Two moves: the first one only enters the image.
         for step in (0.5, 0.52):
             page.mouse.move(box["x"] + box["width"] * step, box["y"] + box["height"] * 0.3)
         save_jpeg([page.screenshot()], output / "web_automatic.jpg")
@@ -123,7 +123,7 @@ def take(url, process, output, folder):
 
         print(f"server: {psutil.Process(process.pid).memory_info().rss / 2**20:.0f} MiB now")
         start = time.perf_counter()
-        give(page, large_picture(folder))
+        give(page, large_image(folder))
         print(wait_for_message(page, "photo_40mp.jpg", SLOW))
         wait_for_regions(page)
         print(f"upload to overlay: {time.perf_counter() - start:.1f} s; peak memory of the server: "

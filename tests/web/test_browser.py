@@ -35,7 +35,7 @@ def pixel(page, x, y):
     )
 
 
-def test_a_picture_is_segmented_and_its_regions_can_be_pointed_at(page):
+def test_a_image_is_segmented_and_its_regions_can_be_pointed_at(page):
     give(page, PHOTOS / "coffee.jpg")
     wait_for_regions(page)
     assert "regions in coffee.jpg, 448 x 299 pixels" in wait_for_message(page, "coffee.jpg")
@@ -136,7 +136,7 @@ def test_two_browsers_at_once(demo, chromium):
         page.context.close()
 
 
-def test_leaving_forgets_the_picture(demo, chromium):
+def test_leaving_forgets_the_image(demo, chromium):
     known = set(demo.service.users)
     page = open_page(chromium, demo.url)
     give(page, PHOTOS / "flower.jpg")

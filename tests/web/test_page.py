@@ -50,13 +50,13 @@ def ask(client, path, regions="automatic"):
     """(view, message, files) that the page gets."""
     from gradio_client import handle_file
 
-    picture = None if path is None else handle_file(str(path))
-    view, message, *files = client.predict(picture, regions, api_name="/segment")
+    image = None if path is None else handle_file(str(path))
+    view, message, *files = client.predict(image, regions, api_name="/segment")
     values = [file["value"] for file in files]
     return view, message, values
 
 
-def test_a_picture_and_its_files(client, tmp_path):
+def test_a_image_and_its_files(client, tmp_path):
     view, message, files = ask(client, PHOTOS / "coffee.jpg", "3")
     assert "<b>3 regions</b> in coffee.jpg, 448 x 299 pixels: read and encoded in" in message
     assert view.count("<li ") == 3
@@ -119,7 +119,7 @@ def too_many_pixels(folder):
 
 
 def bomb(folder):
-    """A small file of a 40-megapixel picture."""
+    """A small file of a 40-megapixel image."""
     path = folder / "bomb.png"
     Image.fromarray(np.zeros((5000, 8000), np.uint8)).save(path)
     return path
@@ -127,7 +127,7 @@ def bomb(folder):
 
 def text_file(folder):
     path = folder / "notes.txt"
-    path.write_text("no picture")
+    path.write_text("no image")
     return path
 
 
@@ -138,15 +138,15 @@ def text_file(folder):
         (empty_file, "empty.png: is empty"),
         (too_many_pixels, "big.png has 600 x 1000 = 0.6 million pixels; this page takes 0.5"),
         (bomb, "bomb.png has 8000 x 5000 = 40.0 million pixels"),
-        (text_file, "notes.txt: is no picture"),
-        (lambda folder: None, "no picture yet"),
+        (text_file, "notes.txt: is no image"),
+        (lambda folder: None, "no image yet"),
     ],
 )
 def test_wrong_files_become_messages_and_the_server_goes_on(client, make, words, tmp_path):
     ask(client, PHOTOS / "coffee.jpg")
     view, message, files = ask(client, make(tmp_path))
     assert 'role="alert"' in message and words in message
-    assert view == "" and files == [None, None, None], "nothing of the picture before is left"
+    assert view == "" and files == [None, None, None], "nothing of the image before is left"
     assert "Traceback" not in message and "/tmp" not in message
     assert "regions</b>" in ask(client, PHOTOS / "coffee.jpg")[1]
 
@@ -174,10 +174,10 @@ def test_uploads_are_limited_in_bytes(demo):
     assert "exceed" in refused.text.lower()
 
 
-def ask_raw(demo, picture):
+def ask_raw(demo, image):
     """What the server streams back to a request that is written by hand."""
     path = f"{demo.url}gradio_api/call/segment"
-    asked = httpx.post(path, json={"data": [picture, "automatic"]}).json()["event_id"]
+    asked = httpx.post(path, json={"data": [image, "automatic"]}).json()["event_id"]
     return httpx.get(f"{path}/{asked}", timeout=30).text
 
 
@@ -204,8 +204,8 @@ def test_nothing_is_fetched_for_a_request(demo):
 def test_files_of_the_machine_are_not_given_out(demo):
     secret = Path(__file__).resolve()
     assert httpx.get(f"{demo.url}gradio_api/file={secret}").status_code in (403, 404)
-    picture = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
-    assert "event: error" in ask_raw(demo, picture)
+    image = {"path": str(secret), "meta": {"_type": "gradio.FileData"}}
+    assert "event: error" in ask_raw(demo, image)
 
 
 def test_the_page_loads_from_this_server_alone(demo):

@@ -16,7 +16,7 @@ from detecture.web.service import Limits, SegmentationService
 
 
 class Strips(torch.nn.Module):
-    """K upright strips of the picture's width; notes what it was asked, and overlaps."""
+    """K upright strips of the image's width; notes what it was asked, and overlaps."""
 
     def __init__(self):
         super().__init__()
@@ -59,25 +59,25 @@ def make(model, tmp_path):
 
 
 @pytest.fixture
-def picture(tmp_path):
-    def picture(name="a.png", size=(12, 8)):
+def image(tmp_path):
+    def image(name="a.png", size=(12, 8)):
         path = tmp_path / name
         Image.fromarray(np.full((size[1], size[0], 3), 90, np.uint8)).save(path)
         return path
 
-    return picture
+    return image
 
 
 def folders(service):
     return list(service.folder.iterdir())
 
 
-def test_the_files_are_those_of_a_result(make, model, picture, tmp_path):
+def test_the_files_are_those_of_a_result(make, model, image, tmp_path):
     service = make()
-    answer = service.answer("one", picture(), 3)
+    answer = service.answer("one", image(), 3)
     assert answer.files["json"].parent.parent == service.folder
     expected = TexturePredictor(model)
-    expected.set_image(picture())
+    expected.set_image(image())
     expected.predict(3).save(tmp_path / "expected", "a")
     for path in answer.files.values():
         mine, other = path.read_bytes(), (tmp_path / "expected" / path.name).read_bytes()
@@ -88,54 +88,54 @@ def test_the_files_are_those_of_a_result(make, model, picture, tmp_path):
         assert mine == other
 
 
-def test_another_count_costs_no_encoding(make, model, picture):
+def test_another_count_costs_no_encoding(make, model, image):
     service = make()
-    first = service.answer("one", str(picture()))
-    second = service.answer("one", str(picture()), 5)
+    first = service.answer("one", str(image()))
+    second = service.answer("one", str(image()), 5)
     assert (first.result.num_regions, second.result.num_regions) == (2, 5)
     assert first.encoding is not None and second.encoding is None
     assert len(model.encoded) == 1
     assert len(folders(service)) == 1, "files of the request before are gone"
-    service.answer("one", picture("b.png"))
+    service.answer("one", image("b.png"))
     assert len(model.encoded) == 2
 
 
-def test_the_picture_that_is_kept_may_be_gone_from_the_disk(make, picture):
-    service, path = make(), picture()
+def test_the_image_that_is_kept_may_be_gone_from_the_disk(make, image):
+    service, path = make(), image()
     service.answer("one", path)
     path.unlink()
     assert service.answer("one", path, 4).result.num_regions == 4
 
 
-def test_users_do_not_get_each_others_pictures(make, model, picture):
+def test_users_do_not_get_each_others_images(make, model, image):
     service = make()
-    service.answer("one", picture("a.png", (12, 8)))
-    service.answer("two", picture("b.png", (20, 6)))
-    assert service.answer("one", picture("a.png"), 3).result.label_map.shape == (8, 12)
-    assert service.answer("two", picture("b.png", (20, 6)), 3).result.label_map.shape == (6, 20)
+    service.answer("one", image("a.png", (12, 8)))
+    service.answer("two", image("b.png", (20, 6)))
+    assert service.answer("one", image("a.png"), 3).result.label_map.shape == (8, 12)
+    assert service.answer("two", image("b.png", (20, 6)), 3).result.label_map.shape == (6, 20)
     assert len(model.encoded) == 2
 
 
-def test_a_picture_that_fails_does_not_leave_the_one_before_in_its_place(make, picture, tmp_path):
+def test_a_image_that_fails_does_not_leave_the_one_before_in_its_place(make, image, tmp_path):
     service = make()
-    service.answer("one", picture())
+    service.answer("one", image())
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8 nothing")
     for _ in range(2):
         with pytest.raises(ImageError, match=r"^broken\.jpg: "):
             service.answer("one", broken)
-    assert service.answer("one", picture()).result.name == "a.png"
+    assert service.answer("one", image()).result.name == "a.png"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("empty.png", b"", "empty.png: is empty"),
-        ("notes.png", b"no picture", "notes.png: is no picture"),
-        (None, None, "no picture yet"),
+        ("notes.png", b"no image", "notes.png: is no image"),
+        (None, None, "no image yet"),
     ],
 )
-def test_what_is_no_picture(make, tmp_path, name, content, message):
+def test_what_is_no_image(make, tmp_path, name, content, message):
     path = name and tmp_path / name
     if path:
         path.write_bytes(content)
@@ -144,8 +144,8 @@ def test_what_is_no_picture(make, tmp_path, name, content, message):
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_pixels_are_limited_before_decoding(make, model, picture):
-    path = picture("big.png", (40, 30))
+def test_pixels_are_limited_before_decoding(make, model, image):
+    path = image("big.png", (40, 30))
     with pytest.raises(ImageError, match=r"big\.png has 40 x 30 = 0\.0 million pixels"):
         make(max_pixels=1000).answer("one", path)
     with pytest.raises(ImageError, match=r"this page takes 0\.001 million"):
@@ -154,35 +154,35 @@ def test_pixels_are_limited_before_decoding(make, model, picture):
 
 
 @pytest.mark.parametrize("count", [0, -1, 13])
-def test_a_count_out_of_range(make, picture, count):
+def test_a_count_out_of_range(make, image, count):
     with pytest.raises(DetectureError, match="1 to 12"):
-        make().answer("one", picture(), count)
+        make().answer("one", image(), count)
 
 
-def test_users_are_forgotten(make, model, picture):
+def test_users_are_forgotten(make, model, image):
     service = make(max_users=2)
     for user in ("one", "two", "one", "three"):
-        service.answer(user, picture())
+        service.answer(user, image())
     assert service.users == ["one", "three"]
     assert len(folders(service)) == 2
     service.forget("one")
     service.forget("nobody")
     assert service.users == ["three"] and len(folders(service)) == 1
     encoded = len(model.encoded)
-    assert service.answer("one", picture(), 3).encoding is not None
+    assert service.answer("one", image(), 3).encoding is not None
     assert len(model.encoded) == encoded + 1
 
 
-def test_idle_users_are_forgotten(make, picture):
+def test_idle_users_are_forgotten(make, image):
     service = make(idle_seconds=0.05)
-    service.answer("one", picture())
+    service.answer("one", image())
     time.sleep(0.1)
-    service.answer("two", picture())
+    service.answer("two", image())
     assert service.users == ["two"]
 
 
-def test_one_request_at_a_time(make, model, picture):
-    service, path, answers = make(), picture(), {}
+def test_one_request_at_a_time(make, model, image):
+    service, path, answers = make(), image(), {}
     model.pause = 0.05
 
     def ask(user, count):

@@ -41,7 +41,7 @@ def test_labels_are_exact():
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (3, 5000), (128, 128)])
-def test_large_pictures_are_shown_smaller(shape):
+def test_large_images_are_shown_smaller(shape):
     halves = np.ones(shape, dtype=np.int32)
     halves[:, shape[1] // 2 :] = 2
     html = view_html(result(halves, ["left", "right"]), size=128)
@@ -67,7 +67,7 @@ def test_an_empty_region_is_in_the_legend():
     assert "0.0 %" in view_html(result([[1, 1]], ["sand", "nothing"]))
 
 
-def test_nothing_of_a_picture_becomes_markup():
+def test_nothing_of_a_image_becomes_markup():
     hostile = '<script>alert("x")</script>'
     one = result([[1]], [hostile], name=hostile, status=hostile)
     answer = Answer(one, {"json": Path("x")}, 0.0, None, 0.1, 0.1)

@@ -23,7 +23,7 @@ class UnknownDatasetError(DatasetError, KeyError):
 class _DatasetCatalog:
     """Maps the name of a data set to the function that loads its records.
 
-    The function takes no arguments and returns a list of dicts, one per picture, the same at every
+    The function takes no arguments and returns a list of dicts, one per image, the same at every
     call.
     """
 

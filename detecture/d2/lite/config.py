@@ -128,22 +128,22 @@ def _defaults() -> CfgNode:
     cfg.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT = 1.0
 
     cfg.INPUT = CfgNode()
-    # Shorter side of a training picture in pixels: a choice of sizes, or a range (next key).
+    # Shorter side of a training image in pixels: a choice of sizes, or a range (next key).
     cfg.INPUT.MIN_SIZE_TRAIN = (800,)
     # "choice": one of MIN_SIZE_TRAIN; "range": between its two values.
     cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = "choice"
-    # Longer side of a training picture in pixels, at most.
+    # Longer side of a training image in pixels, at most.
     cfg.INPUT.MAX_SIZE_TRAIN = 1333
-    # Shorter side of a test picture in pixels; 0: test pictures keep their size.
+    # Shorter side of a test image in pixels; 0: test images keep their size.
     cfg.INPUT.MIN_SIZE_TEST = 800
-    # Longer side of a test picture in pixels, at most.
+    # Longer side of a test image in pixels, at most.
     cfg.INPUT.MAX_SIZE_TEST = 1333
-    # Training pictures are flipped at random: "horizontal", "vertical" or "none".
+    # Training images are flipped at random: "horizontal", "vertical" or "none".
     cfg.INPUT.RANDOM_FLIP = "horizontal"
     cfg.INPUT.CROP = CfgNode()
-    # Whether training pictures are cropped at random.
+    # Whether training images are cropped at random.
     cfg.INPUT.CROP.ENABLED = False
-    # What SIZE means: "relative" and "relative_range" shares of the picture, "absolute" and
+    # What SIZE means: "relative" and "relative_range" shares of the image, "absolute" and
     # "absolute_range" pixels; the ranges are drawn from.
     cfg.INPUT.CROP.TYPE = "relative_range"
     # Height and width of the crop (of a range: see TYPE).
@@ -161,7 +161,7 @@ def _defaults() -> CfgNode:
     cfg.DATALOADER = CfgNode()
     # Worker processes that load data, for each training process.
     cfg.DATALOADER.NUM_WORKERS = 4
-    # Batch pictures of like aspect ratio. Lite batches plainly, whatever this says.
+    # Batch images of like aspect ratio. Lite batches plainly, whatever this says.
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = True
     # Training sampler; lite has TrainingSampler only.
     cfg.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"
@@ -201,7 +201,7 @@ def _defaults() -> CfgNode:
     cfg.SOLVER.RESCALE_INTERVAL = False
     # A checkpoint is written after every so many iterations.
     cfg.SOLVER.CHECKPOINT_PERIOD = 5000
-    # Pictures per iteration, over all processes.
+    # Images per iteration, over all processes.
     cfg.SOLVER.IMS_PER_BATCH = 16
     # Number of processes that these values are meant for; DefaultTrainer scales them to the true
     # number. 0: values are used as they are.

@@ -68,9 +68,9 @@ def create_ddp_model(model: nn.Module, **kwargs: Any) -> nn.Module:
 
 
 class DefaultPredictor:
-    """Runs the configured model, with its weights, on one picture at a time.
+    """Runs the configured model, with its weights, on one image at a time.
 
-    Unlike Detectron2's, it does not resize: the picture reaches the model at its own size, and
+    Unlike Detectron2's, it does not resize: the image reaches the model at its own size, and
     INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST are not read.
 
     Args:
@@ -98,7 +98,7 @@ class DefaultPredictor:
             original_image: (H, W, 3), channels in the order BGR, as OpenCV reads them.
 
         Returns:
-            The model's output for this picture. The model is given one dict with `image`, a
+            The model's output for this image. The model is given one dict with `image`, a
             float32 tensor (3, H, W) in the order INPUT.FORMAT, and `height` and `width`.
         """
         height, width = original_image.shape[:2]

@@ -1,4 +1,4 @@
-"""Scalars and pictures of a training run, and the writers that bring them to a file or a log."""
+"""Scalars and images of a training run, and the writers that bring them to a file or a log."""
 
 import datetime
 import json
@@ -37,7 +37,7 @@ def get_event_storage() -> "EventStorage":
 
 
 class EventStorage:
-    """Keeps the history of named scalars, and pictures until a writer takes them.
+    """Keeps the history of named scalars, and images until a writer takes them.
 
     Used as a context manager, it becomes what `get_event_storage()` returns.
 
@@ -54,16 +54,16 @@ class EventStorage:
         self._vis_data: list[tuple[str, torch.Tensor | np.ndarray, int]] = []
 
     def put_image(self, img_name: str, img_tensor: torch.Tensor | np.ndarray) -> None:
-        """Keep a picture until `TensorboardXWriter` writes it, the only one that takes it away.
+        """Keep an image until `TensorboardXWriter` writes it, the only one that takes it away.
 
         Args:
-            img_name: tag of the picture.
+            img_name: tag of the image.
             img_tensor: (3, H, W) RGB, float in [0, 1] or uint8.
         """
         self._vis_data.append((img_name, img_tensor, self._iter))
 
     def clear_images(self) -> None:
-        """Forget the pictures."""
+        """Forget the images."""
         self._vis_data = []
 
     def put_scalar(
@@ -222,7 +222,7 @@ class JSONWriter(EventWriter):
 
 
 class TensorboardXWriter(EventWriter):
-    """Writes scalars and pictures for tensorboard; the file appears at the first write.
+    """Writes scalars and images for tensorboard; the file appears at the first write.
 
     Args:
         log_dir: folder of the event files.
@@ -237,7 +237,7 @@ class TensorboardXWriter(EventWriter):
         self._last_write = -1
 
     def write(self) -> None:
-        """Write the scalars and pictures that were put since the last call."""
+        """Write the scalars and images that were put since the last call."""
         if self._writer is None:
             # Imported late: it takes seconds, and not every run writes for tensorboard.
             from torch.utils.tensorboard import SummaryWriter

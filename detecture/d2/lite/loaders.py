@@ -115,7 +115,7 @@ def _length(dataset: Dataset[Any]) -> int:
 
 
 def trivial_batch_collator(batch: list[Any]) -> list[Any]:
-    """Make a batch of mapped records: the list itself, since pictures differ in size."""
+    """Make a batch of mapped records: the list itself, since images differ in size."""
     return batch
 
 

@@ -1,10 +1,10 @@
-"""Which published description belongs to which published mask, read from the pictures by eye.
+"""Which published description belongs to which published mask, read from the images by eye.
 
 The descriptions of RWTD stand mostly foreground first, its masks in whatever order the collection
-had them: in about half of the pictures the first description is of the second mask. Region scores
+had them: in about half of the images the first description is of the second mask. Region scores
 do not see that, since regions are matched by their overlap; everything that asks whether a sentence
 is about its region does. `description_order.json` holds what was read (docs/words.md says how), for
-the pictures that were.
+the images that were.
 """
 
 import hashlib
@@ -20,15 +20,15 @@ _ORDERS = {"straight": (0, 1), "swapped": (1, 0), "neither": None}
 def order_of_descriptions(
     dataset: str, image_id: str, descriptions: Sequence[str]
 ) -> tuple[int, ...] | None:
-    """Order in which a picture's descriptions belong to its masks, where that was read.
+    """Order in which an image's descriptions belong to its masks, where that was read.
 
     Args:
         dataset: registered name.
-        image_id: of the picture.
+        image_id: of the image.
         descriptions: as published, in the order of the masks.
 
     Returns:
-        For each mask the index of its description. None: the picture was not read, its
+        For each mask the index of its description. None: the image was not read, its
         descriptions are not those that were read, or they do not stand for one mask each.
     """
     read = _read().get(dataset, {}).get(image_id)
@@ -38,7 +38,7 @@ def order_of_descriptions(
 
 
 def fingerprint(descriptions: Sequence[str]) -> str:
-    """What a picture's descriptions are recognised by: 12 hexadecimal digits."""
+    """What an image's descriptions are recognised by: 12 hexadecimal digits."""
     return hashlib.sha256("\n".join(descriptions).encode()).hexdigest()[:12]
 
 

@@ -114,7 +114,7 @@ def load_test_records(name: str, limit: int) -> Sequence[dict[str, Any]]:
 
     Args:
         name: a registered data set.
-        limit: number of pictures; 0: all.
+        limit: number of images; 0: all.
 
     Raises:
         DatasetError: see `load_registered`.
@@ -135,7 +135,7 @@ def require_registered(name: str) -> None:
     close = difflib.get_close_matches(name.lower(), known, n=1)
     meant = f"; did you mean {close[0]}?" if close else "."
     own = (
-        " For your own pictures use --dataset-json."
+        " For your own images use --dataset-json."
         if not Path(name).suffix
         else (" A file is given with --dataset-json.")
     )

@@ -1,7 +1,7 @@
 """Procedural data sets in the regimes of the published ones, to run a benchmark without those.
 
 They show that all goes through, and what a method does where K is 1, 2 or unknown; they are not
-like the pictures of the data sets they stand in for: `synthetic_pair` for STLD,
+like the images of the data sets they stand in for: `synthetic_pair` for STLD,
 `synthetic_autonomous` for ADE20k_Detecture, `synthetic_single` for CAID.
 """
 
@@ -12,7 +12,7 @@ _SEED = 6
 
 
 def _is_single(k: int, leaves_part: bool) -> bool:
-    """One region and the rest of the picture, as CAID has water and land."""
+    """One region and the rest of the image, as CAID has water and land."""
     return k == 1 and leaves_part
 
 
@@ -27,7 +27,7 @@ AUTONOMOUS = ProceduralRecords("synthetic_autonomous", _SEED, 212, LATEST_EDITIO
 
 def register_stand_ins() -> None:
     """Register the three under their names; again does no harm."""
-    # All that one name can say of textures that differ from picture to picture.
+    # All that one name can say of textures that differ from image to image.
     register_procedural(SINGLE, k_regime="single", subject="textured region")
     register_procedural(PAIR, k_regime="pair")
     register_procedural(AUTONOMOUS)

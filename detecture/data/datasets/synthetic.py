@@ -19,7 +19,7 @@ class ProceduralRecords(Sequence[dict[str, Any]]):
         seed: of the data set.
         length: number of records.
         edition: of the generator.
-        fits: of K, and whether a part of the picture is unlabelled: the first pictures that fit
+        fits: of K, and whether a part of the image is unlabelled: the first images that fit
             count; None: all do.
     """
 
@@ -64,7 +64,7 @@ class ProceduralRecords(Sequence[dict[str, Any]]):
         }
 
 
-# A test set's pictures must never be trained on: each split has a seed of its own. `synthetic_test`
+# A test set's images must never be trained on: each split has a seed of its own. `synthetic_test`
 # is frozen (tests/data/synthetic/frozen.json): its seed, length and edition never change.
 SPLITS = {
     split.name: split

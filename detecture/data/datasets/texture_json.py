@@ -3,7 +3,7 @@
 The unified schema is a list of `{image_path, textures: [{description, mask_path}]}` with an
 optional `id` or `source_image_id`; the older one has `crop_name, image_path, mask_a_path,
 mask_b_path, texture_a, texture_b`. Both become the dataset dicts that DESIGN.md describes, except
-for `height` and `width`: to know them every picture's header would have to be read at every start,
+for `height` and `width`: to know them every image's header would have to be read at every start,
 so the mapper adds them.
 """
 
@@ -45,9 +45,9 @@ class RecordProblem:
 def load_texture_json(
     json_file: str | os.PathLike[str], root: str | os.PathLike[str]
 ) -> list[dict[str, Any]]:
-    """Read a metadata file of either schema; decodes no pixels and opens no picture.
+    """Read a metadata file of either schema; decodes no pixels and opens no image.
 
-    Whether the files exist is not asked: one broken picture becomes the status of that picture at
+    Whether the files exist is not asked: one broken image becomes the status of that image at
     run time, not the end of the run. `tools/check_dataset.py` lists such files.
 
     Args:
@@ -190,7 +190,7 @@ def _textures(entry: dict[str, Any], paths: RootedPaths) -> Iterator[dict[str, s
     if not isinstance(textures, list) or not textures:
         raise _RecordError(
             f"textures must be a list of at least one texture, is {_kind(textures)}; give every "
-            "texture of the picture a description and a mask, or remove the record"
+            "texture of the image a description and a mask, or remove the record"
         )
     for number, texture in enumerate(textures):
         where = f"textures[{number}]"

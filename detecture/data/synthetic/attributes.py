@@ -10,7 +10,7 @@ from detecture.data.synthetic.families import get_family
 from detecture.data.synthetic.texture import TexturePlan
 
 FINE_BELOW, COARSE_FROM = 0.04, 0.08
-"""Periods, as shares of the picture's side, between which a texture is of medium scale."""
+"""Periods, as shares of the image's side, between which a texture is of medium scale."""
 
 LOW_CONTRAST_BELOW, HIGH_CONTRAST_FROM = 4.5, 14.0
 """Deviations of CIELAB L between which the contrast of a region is medium."""
@@ -37,12 +37,12 @@ class RegionAttributes:
         contrast: `low`, `medium`, `high`.
         position: `whole`, `surrounding`, `most`, `spread`, `centre`, or a side or corner (`left`,
             .., `lower right`).
-        period: of the pattern, in pixels of this picture.
+        period: of the pattern, in pixels of this image.
         angle: how lines were drawn, degrees 0..180 counter-clockwise from the horizontal; None
             where the family has no direction.
         coherence: of the structure tensor in the final pixels, 0..1.
         contrast_value: deviation of CIELAB L over the final pixels.
-        area: share of the picture.
+        area: share of the image.
         mean_color: sRGB mean of the final pixels, rounded.
     """
 
@@ -68,7 +68,7 @@ def describe_region(
     """Measure a region.
 
     Args:
-        image: the final picture, uint8 (H,W,3).
+        image: the final image, uint8 (H,W,3).
         mask: the region, bool (H,W), not empty.
         plan: its texture.
         one_scale: its pattern has one size all over; otherwise neither the scale nor the
@@ -170,12 +170,12 @@ def _contrast(deviation: float) -> str:
 def position(mask: np.ndarray) -> str:
     """Where a region is, from its centroid and extent.
 
-    `whole`: at least 85 % of the picture. `surrounding`: touches all four sides and covers at most
+    `whole`: at least 85 % of the image. `surrounding`: touches all four sides and covers at most
     35 % of the middle (the central third in both directions). Otherwise the centroid decides: left
     of 0.42 or right of 0.58 of the width, above 0.42 or below 0.58 of the height, but not in a
-    direction in which the region reaches over 90 % of the picture and the centroid is within 0.15
-    of its middle. What is left is `most` from half of the picture on, `centre` where at least 30 %
-    of the middle is covered and the region does not reach over 90 % of the picture in both
+    direction in which the region reaches over 90 % of the image and the centroid is within 0.15
+    of its middle. What is left is `most` from half of the image on, `centre` where at least 30 %
+    of the middle is covered and the region does not reach over 90 % of the image in both
     directions, else `spread`.
 
     Args:

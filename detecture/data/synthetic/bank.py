@@ -1,4 +1,4 @@
-"""A bank of procedural textures, drawn once: composing pictures from it takes a third of the time.
+"""A bank of procedural textures, drawn once: composing images from it takes a third of the time.
 
 Legend: N textures, S side of the square textures in pixels.
 """
@@ -8,7 +8,6 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from tqdm import tqdm
 
 from detecture.data.synthetic.editions import LATEST_EDITION
@@ -16,6 +15,7 @@ from detecture.data.synthetic.moods import draw_natural_mood
 from detecture.data.synthetic.streams import stream
 from detecture.data.synthetic.texture import TexturePlan, draw_plan, render
 from detecture.errors import DatasetError
+from detecture.jobs.locks import FolderLock
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +58,7 @@ def open_bank(folder: str | Path, count: int, first: int = 0) -> np.ndarray:
         "count": count,
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
+        with _lock(folder):
             if not about.is_file() or json.loads(about.read_text()) != wanted:
                 _draw(pixels, range(first, first + count))
                 about.write_text(json.dumps(wanted))
@@ -69,6 +68,17 @@ def open_bank(folder: str | Path, count: int, first: int = 0) -> np.ndarray:
             f"to one with room for {count * BANK_SIDE**2 * 3 / 1e9:.1f} GB"
         ) from error
     return np.load(pixels, mmap_mode="r")
+
+
+def _lock(folder: Path) -> FolderLock:
+    return FolderLock(
+        folder,
+        "lock",
+        busy="another process is drawing it",
+        remedy="set INPUT.TEXTURE_BANK.FOLDER to another folder",
+        error=DatasetError,
+        waits=True,
+    )
 
 
 def plan_texture(number: int) -> TexturePlan:

@@ -1,4 +1,4 @@
-"""The pictures that a config asks for, composed from a bank: from which textures, how unruly."""
+"""The images that a config asks for, composed from a bank: from which textures, how unruly."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from detecture.errors import ConfigError
 
 
 class BankSource:
-    """Composes pictures from a bank, which is drawn here where it is missing: that takes minutes.
+    """Composes images from a bank, which is drawn here where it is missing: that takes minutes.
 
     Every process that it is sent to opens the bank's file for itself.
     """
@@ -57,11 +57,11 @@ class BankSource:
     def mosaic(
         self, seed: int, index: int, size: int, num_regions: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Picture and regions of an address, see `compose_mosaic`."""
+        """Image and regions of an address, see `compose_mosaic`."""
         return compose_mosaic(self._opened(), seed, index, size, num_regions, unruly=self._unruly)
 
     def swatches(self, seed: int, index: int, size: int) -> Scene:
-        """Picture of an address and the truth about it, see `compose_swatches`."""
+        """Image of an address and the truth about it, see `compose_swatches`."""
         _, _, first = self._bank_address
         return compose_swatches(self._opened(), first, seed, index, size)
 

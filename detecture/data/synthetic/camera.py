@@ -1,4 +1,4 @@
-"""What light, lens and camera of edition 2 do to a composed picture."""
+"""What light, lens and camera of edition 2 do to a composed image."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from detecture.data.synthetic.fields import blur, octave_noise, smoothstep, valu
 _GREY_SHARE = 0.05
 _LEAST_LIGHT = 0.25
 _DARKEST, _BRIGHTEST = 45.0, 205.0
-"""Mean grey levels between which pictures are before they are developed."""
+"""Mean grey levels between which images are before they are developed."""
 
 
 def expose(rng: np.random.Generator, rgb: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def expose(rng: np.random.Generator, rgb: np.ndarray, labels: np.ndarray) -> np.
 
     Args:
         rng: decides.
-        rgb: composed picture, (H,W,3) float64, about 0..255.
+        rgb: composed image, (H,W,3) float64, about 0..255.
         labels: (H,W) integers, where the regions are.
 
     Returns:

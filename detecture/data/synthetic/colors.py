@@ -140,9 +140,9 @@ def _mean(lab: np.ndarray) -> np.ndarray:
 
 
 def draw_mood(rng: np.random.Generator) -> np.ndarray:
-    """The colours that a picture's palettes start from: sRGB (n,3).
+    """The colours that an image's palettes start from: sRGB (n,3).
 
-    Often a few neighbours only: pictures of nature are not a sample of all surfaces, and regions
+    Often a few neighbours only: images of nature are not a sample of all surfaces, and regions
     that differ in colour alone would teach nothing about texture.
     """
     if rng.random() < 0.35:

@@ -1,4 +1,4 @@
-"""Composing the textures of a picture, edition 1, and what the editions share."""
+"""Composing the textures of an image, edition 1, and what the editions share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from detecture.data.synthetic.texture import TexturePlan, draw_plan, render, var
 
 @dataclass(frozen=True)
 class Address:
-    """Which picture: the data set's seed, the index in it, and the side in pixels."""
+    """Which image: the data set's seed, the index in it, and the side in pixels."""
 
     seed: int
     index: int
@@ -45,11 +45,11 @@ class Composition:
 def compose(
     rng: np.random.Generator, address: Address, division: Division, count: int, family: str | None
 ) -> Composition:
-    """Draw the textures of a divided picture.
+    """Draw the textures of a divided image.
 
     Args:
         rng: decides.
-        address: of the picture.
+        address: of the image.
         division: its regions.
         count: number of labelled ones.
         family: of all regions; by default any.
@@ -79,7 +79,7 @@ def assemble(
     equal_mean: tuple[int, int] | None,
     equal_contrast: bool,
 ) -> np.ndarray:
-    """The picture (H,W,3) of labels (H,W) and each region's pixels (P,3), two of them matched."""
+    """The image (H,W,3) of labels (H,W) and each region's pixels (P,3), two of them matched."""
     if equal_mean is not None:
         first, second = equal_mean
         textures[second] = match_pixels(textures[second], textures[first], equal_contrast)

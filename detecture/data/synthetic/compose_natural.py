@@ -1,4 +1,4 @@
-"""Composing the textures of a picture, edition 2: suited to the layout, varied, often alike."""
+"""Composing the textures of an image, edition 2: suited to the layout, varied, often alike."""
 
 from dataclasses import replace
 
@@ -97,7 +97,7 @@ def _suited_family(rng: np.random.Generator, division: Division, number: int) ->
 
 
 def _border_share(region: np.ndarray) -> float:
-    """Share of the picture's border that a region (H,W) takes."""
+    """Share of the image's border that a region (H,W) takes."""
     sides = (region[0], region[-1], region[:, 0], region[:, -1])
     return float(np.mean([side.mean() for side in sides]))
 

@@ -1,4 +1,4 @@
-"""Contact sheets: one picture that shows what the generator draws."""
+"""Contact sheets: one image that shows what the generator draws."""
 
 from collections.abc import Callable, Iterator
 
@@ -23,11 +23,11 @@ def contact_sheet(
     columns: int = 8,
     edition: int = LATEST_EDITION,
 ) -> Image.Image:
-    """Pictures of every family, pictures and their regions of every layout, or scenes as they come.
+    """Images of every family, images and their regions of every layout, or scenes as they come.
 
     Args:
         by: `family`, `layout` or `scene`.
-        seed: of the pictures.
+        seed: of the images.
         tile: side of each in pixels.
         columns: tiles in a row.
         edition: of the generator.
@@ -89,7 +89,7 @@ def _scenes(seed: int, tile: int, edition: int) -> Iterator[tuple[str, np.ndarra
 
 
 def _regions(scene: Scene) -> np.ndarray:
-    """The picture with every region in a colour: uint8 (H,W,3)."""
+    """The image with every region in a colour: uint8 (H,W,3)."""
     labels = np.zeros(scene.masks.shape[1:], np.int64)
     for region, mask in enumerate(scene.masks, start=1):
         labels[mask] = region
@@ -110,4 +110,4 @@ def _next_scene(
         scene = render_scene(seed, candidate, size, count, **wanted, edition=edition)
         if accept(scene):
             return scene, candidate + 1
-    raise DatasetError(f"none of 100 pictures from seed {seed}, index {index} on has {wanted}")
+    raise DatasetError(f"none of 100 images from seed {seed}, index {index} on has {wanted}")

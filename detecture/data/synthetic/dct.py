@@ -1,6 +1,6 @@
 """The loss of JPEG without a JPEG coder: 8 x 8 cosine transform, quantised.
 
-A picture's bytes must not depend on the version of Pillow or libjpeg, so the coder's lossy step is
+An image's bytes must not depend on the version of Pillow or libjpeg, so the coder's lossy step is
 done here and its lossless rest is left out. The quantiser's steps are real numbers, never whole
 ones: coefficients of saturated blocks are whole multiples of eighths, and would lie exactly between
 two steps, where the last bit of a sum decides.
@@ -25,7 +25,7 @@ _CHROMINANCE[:4, :4] = ((17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56, 99), (4
 
 
 def quantise(rgb: np.ndarray, quality: float) -> np.ndarray:
-    """A picture as it comes out of a JPEG file with halved colour resolution.
+    """An image as it comes out of a JPEG file with halved colour resolution.
 
     Args:
         rgb: sRGB (H,W,3) float64, 0..255.

@@ -17,6 +17,6 @@ def check_edition(edition: int) -> None:
     """
     if not FIRST_EDITION <= edition <= LATEST_EDITION:
         raise DatasetError(
-            f"edition {edition}: the generator of procedural pictures has editions "
+            f"edition {edition}: the generator of procedural images has editions "
             f"{FIRST_EDITION} to {LATEST_EDITION}"
         )

@@ -1,4 +1,4 @@
-"""What light, lens and camera do to a composed picture."""
+"""What light, lens and camera do to a composed image."""
 
 import numpy as np
 from scipy import ndimage
@@ -14,7 +14,7 @@ def apply_effects(rng: np.random.Generator, rgb: np.ndarray, labels: np.ndarray)
 
     Args:
         rng: decides.
-        rgb: composed picture, (H,W,3) float64, about 0..255.
+        rgb: composed image, (H,W,3) float64, about 0..255.
         labels: (H,W) integers, where the regions are.
 
     Returns:
@@ -37,15 +37,15 @@ def apply_effects(rng: np.random.Generator, rgb: np.ndarray, labels: np.ndarray)
         rgb = np.repeat(grey[..., None], 3, axis=2)
     if rng.random() < 0.3:
         rgb = blur(rgb, rng.uniform(0.4, 1.3) * size / 256.0)
-    grey_picture = bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all())
+    grey_image = bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all())
     if rng.random() < 0.5:
-        noise = rng.standard_normal(shape if grey_picture or rng.random() < 0.5 else rgb.shape)
+        noise = rng.standard_normal(shape if grey_image or rng.random() < 0.5 else rgb.shape)
         rgb = rgb + rng.uniform(1.0, 7.0) * (noise[..., None] if noise.ndim == 2 else noise)
     rgb = np.clip(rgb, 0.0, 255.0)
     if rng.random() < 0.5:
         rgb = quantise(rgb, rng.uniform(35.0, 95.0))
     rounded = np.rint(np.clip(rgb, 0.0, 255.0)).astype(np.uint8)
-    return np.repeat(rounded[..., :1], 3, axis=2) if grey_picture else rounded
+    return np.repeat(rounded[..., :1], 3, axis=2) if grey_image else rounded
 
 
 def soften_edges(rgb: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def contact_shadow(rng: np.random.Generator, labels: np.ndarray, size: int) -> n
 
 
 def cast_shadow(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """The shadow of something outside the picture: belongs to no region."""
+    """The shadow of something outside the image: belongs to no region."""
     size = max(shape)
     noise = octave_noise(rng, shape, rng.uniform(0.3, 0.8) * size, 4, 0.4)
     softness = rng.uniform(0.04, 0.3)

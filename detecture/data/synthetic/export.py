@@ -1,4 +1,4 @@
-"""Writing procedural pictures as files, in the layout of the published data sets."""
+"""Writing procedural images as files, in the layout of the published data sets."""
 
 import functools
 import hashlib
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from detecture.checkpoint.atomic import write_atomic, write_text_atomic
 from detecture.data.synthetic.editions import FIRST_EDITION, check_edition
 from detecture.data.synthetic.scene import GREATEST_SIZE, LEAST_SIZE, render_scene
 from detecture.errors import DatasetError
+from detecture.jobs.locks import FolderLock
 
 FORMATS = ("png", "jpg")
 IMAGE_FOLDER, MASK_FOLDER = "images", "textures_mask"
-_RECORD_FOLDER = ".records"  # one file for each finished picture, until metadata.json is there
+_RECORD_FOLDER = ".records"  # one file for each finished image, until metadata.json is there
 _SETTINGS = "settings.json"
 
 Progress = Callable[[Iterable[Any], int, int], Iterable[Any]]
@@ -33,8 +33,8 @@ class ExportSettings:
     """All that the content of a written data set depends on.
 
     Attributes:
-        count: number of pictures, 1 or more.
-        seed: of the pictures, 0 or more.
+        count: number of images, 1 or more.
+        seed: of the images, 0 or more.
         size: their side in pixels.
         image_format: `png` (exact) or `jpg` (a tenth of the size; masks are PNG all the same).
         edition: of the generator.
@@ -56,7 +56,7 @@ class ExportSettings:
             raise DatasetError(f"seed {self.seed}: must be 0 or more")
         if not LEAST_SIZE <= self.size <= GREATEST_SIZE:
             raise DatasetError(
-                f"size {self.size}: procedural pictures have {LEAST_SIZE} to {GREATEST_SIZE} pixels"
+                f"size {self.size}: procedural images have {LEAST_SIZE} to {GREATEST_SIZE} pixels"
             )
         check_edition(self.edition)
         if self.image_format not in FORMATS:
@@ -66,16 +66,16 @@ class ExportSettings:
 def export_dataset(
     folder: Path, settings: ExportSettings, workers: int = 1, progress: Progress | None = None
 ) -> Path:
-    """Write pictures, masks and, at last, `metadata.json`.
+    """Write images, masks and, at last, `metadata.json`.
 
-    A run that was killed is continued: finished pictures stay, and the folder ends exactly as that
+    A run that was killed is continued: finished images stay, and the folder ends exactly as that
     of an unbroken run. One run at a time may write to a folder.
 
     Args:
         folder: made where it does not exist.
         settings: what to write.
         workers: processes; 1 works in this one.
-        progress: wraps the pictures while they are written.
+        progress: wraps the images while they are written.
 
     Returns:
         The path of `metadata.json`.
@@ -88,15 +88,15 @@ def export_dataset(
     _claim(folder, settings)
     metadata = folder / "metadata.json"
     if not metadata.is_file():
-        records = folder / _RECORD_FOLDER
-        records.mkdir(exist_ok=True)
-        try:
-            with FileLock(records / ".lock", timeout=0):
-                _write_missing(folder, settings, workers, progress)
-        except Timeout as error:
-            raise DatasetError(
-                f"{folder}: another run is writing to it; wait for it, or choose another folder"
-            ) from error
+        lock = FolderLock(
+            folder / _RECORD_FOLDER,
+            ".lock",
+            busy="another run is writing to it",
+            remedy="choose another folder",
+            error=DatasetError,
+        )
+        with lock:
+            _write_missing(folder, settings, workers, progress)
     else:
         _see_that_all_is_there(folder)
     shutil.rmtree(folder / _RECORD_FOLDER, ignore_errors=True)
@@ -114,7 +114,7 @@ def _write_missing(
             left_over.unlink()
     done = {path.name for path in records.glob("*.json")}
     due = [i for i in range(settings.count) if f"{_image_id(i)}.json" not in done]
-    write = functools.partial(_write_picture, folder, settings)
+    write = functools.partial(_write_image, folder, settings)
     wrap: Progress = progress or (lambda items, total, before: items)
     if workers <= 1:
         _exhaust(wrap(map(write, due), settings.count, len(done)))
@@ -177,8 +177,8 @@ def _claim(folder: Path, settings: ExportSettings) -> None:
     write_text_atomic(path, json.dumps(wanted, indent=2) + "\n")
 
 
-def _write_picture(folder: Path, settings: ExportSettings, index: int) -> int:
-    """Write one picture, its masks and, last, its record; returns the index."""
+def _write_image(folder: Path, settings: ExportSettings, index: int) -> int:
+    """Write one image, its masks and, last, its record; returns the index."""
     scene = render_scene(settings.seed, index, settings.size, edition=settings.edition)
     image_id = _image_id(index)
     image_path = f"{IMAGE_FOLDER}/{image_id}.{settings.image_format}"
@@ -225,7 +225,7 @@ def _exhaust(items: Iterable[Any]) -> None:
 
 
 def _generator_hash() -> str:
-    """Hash of the generator's source: another one may draw other pictures."""
+    """Hash of the generator's source: another one may draw other images."""
     digest = hashlib.sha256()
     root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Layouts: how a picture is divided into regions, with boundaries that wobble at all scales."""
+"""Layouts: how an image is divided into regions, with boundaries that wobble at all scales."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from detecture.data.synthetic.editions import FIRST_EDITION
 from detecture.data.synthetic.fields import Shape, octave_noise, value_noise
 
 LEAST_SHARE = 0.015
-"""Every region has at least this share of the picture."""
+"""Every region has at least this share of the image."""
 _LEAST_SHARE_TRIED = 0.02
 _TRIES = 10
 
@@ -48,7 +48,7 @@ Divider = Callable[[np.random.Generator, Plane, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to divide a picture.
+    """A way to divide an image.
 
     Attributes:
         divide: function (rng, plane, n) -> int64 (H,W) in 0..n-1.
@@ -232,10 +232,10 @@ def rings(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Division:
-    """A divided picture.
+    """A divided image.
 
     Attributes:
-        name: the layout's, `single` for an undivided picture.
+        name: the layout's, `single` for an undivided image.
         labels: int64 (H,W): 0..K-1 the labelled regions, -1 unlabelled, and below -1 further
             unlabelled ones with textures of their own.
     """
@@ -252,16 +252,16 @@ def divide(
     name: str | None = None,
     edition: int = FIRST_EDITION,
 ) -> Division:
-    """Divide a picture into labelled regions and, where asked, an unlabelled rest.
+    """Divide an image into labelled regions and, where asked, an unlabelled rest.
 
-    Every region has at least `LEAST_SHARE` of the picture. Drawn anew until that holds, at last in
+    Every region has at least `LEAST_SHARE` of the image. Drawn anew until that holds, at last in
     plain strips, where it always does.
 
     Args:
         rng: decides.
         shape: height and width in pixels.
         count: K, the number of labelled regions.
-        unlabelled: least and greatest share of the picture that is unlabelled; None: nothing is.
+        unlabelled: least and greatest share of the image that is unlabelled; None: nothing is.
         name: layout; by default any that can hold so many regions.
         edition: of the generator; it draws the layouts that it has.
     """

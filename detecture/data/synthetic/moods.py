@@ -1,4 +1,4 @@
-"""Colours of edition 2: as often in photographs, pale, alike within a picture, and of a material.
+"""Colours of edition 2: as often in photographs, pale, alike within an image, and of a material.
 
 Figures are lists of sRGB colours; nothing was measured on photographs.
 """
@@ -68,7 +68,7 @@ _OWN_COLORS_PROB = 0.55
 
 
 def draw_natural_mood(rng: np.random.Generator) -> np.ndarray:
-    """The colours that a picture's palettes start from: sRGB (n,3), often those of one place."""
+    """The colours that an image's palettes start from: sRGB (n,3), often those of one place."""
     draw = rng.random()
     if draw < 0.3:
         return draw_mood(rng)
@@ -79,7 +79,7 @@ def draw_natural_mood(rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_natural_palette(rng: np.random.Generator, mood: np.ndarray, family: str) -> np.ndarray:
-    """3 to 5 colours from dark to light, sRGB (n,3) float64: of the picture or of the material.
+    """3 to 5 colours from dark to light, sRGB (n,3) float64: of the image or of the material.
 
     Lightness spans more than hue; a share has little saturation.
 

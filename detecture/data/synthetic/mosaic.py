@@ -1,10 +1,10 @@
-"""Pictures composed of textures of a bank, for training what groups pixels; they have no words.
+"""Images composed of textures of a bank, for training what groups pixels; they have no words.
 
 Other than `render_scene`, which knows what is true of every region, this only knows which pixels
 belong together. It is three times as fast, and may therefore vary inside a region whatever a
 camera would: distance, focus, light, colour.
 
-Legend: K regions, S side of the picture, T side of the bank's textures.
+Legend: K regions, S side of the image, T side of the bank's textures.
 """
 
 import numpy as np
@@ -41,18 +41,18 @@ def compose_mosaic(
     *,
     unruly: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compose the picture of an address: the same arguments always give the same bytes.
+    """Compose the image of an address: the same arguments always give the same bytes.
 
     Args:
         bank: uint8 (N,T,T,3), see `open_bank`.
         seed: of the data set, from 0.
-        index: of the picture in it, from 0.
+        index: of the image in it, from 0.
         size: S.
-        num_regions: K, 1 to 6; by default 2 in half of the pictures, 3 to 6 in the others.
+        num_regions: K, 1 to 6; by default 2 in half of the images, 3 to 6 in the others.
         unruly: share of the regions that also vary as `unruly.disturb` says, 0..1.
 
     Returns:
-        The picture, uint8 (S,S,3), and its regions, int64 (S,S), 0..K-1.
+        The image, uint8 (S,S,3), and its regions, int64 (S,S), 0..K-1.
     """
     rng = stream(seed, index, _PLAN)
     count = 2 if rng.random() < _TWO_REGIONS else int(rng.integers(3, MOST_REGIONS + 1))
@@ -105,7 +105,7 @@ def _window(rng: np.random.Generator, size: int, side: int) -> np.ndarray:
     steps = (np.arange(size) - 0.5 * (size - 1)) / side * 2.0
     across, down = np.meshgrid(steps, steps)
     if rng.random() < _RECEDES:
-        # A plane that recedes: what is far away is smaller, along one direction of the picture.
+        # A plane that recedes: what is far away is smaller, along one direction of the image.
         towards = rng.random() * 2 * np.pi if rng.random() < 0.3 else -0.5 * np.pi
         extent = size / side
         depth = (across * np.cos(towards) + down * np.sin(towards)) / extent
@@ -149,7 +149,7 @@ def _match(rng: np.random.Generator, textures_K3SS: Tensor) -> None:
 
 
 def _ramp(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A slow change over the picture, float32 (S,S), about -1..1: to one side, or patchy."""
+    """A slow change over the image, float32 (S,S), about -1..1: to one side, or patchy."""
     if rng.random() < 0.6:
         angle = rng.random() * 2 * np.pi
         steps = np.linspace(-1.0, 1.0, size)
@@ -191,7 +191,7 @@ def _compound(rng: np.random.Generator, texture_3SS: Tensor, bank: np.ndarray, s
     """Two textures in patches as fine as a grain make one, such as leaves and the gaps between.
 
     Natural textures are of several stuffs far more often than painted ones are; the patches stay
-    below a twelfth of the picture, where those of the layouts begin.
+    below a twelfth of the image, where those of the layouts begin.
     """
     other_3SS = random_crop(rng, bank, size)
     grain = size * 0.012 * (0.055 / 0.012) ** rng.random()

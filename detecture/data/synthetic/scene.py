@@ -1,4 +1,4 @@
-"""One procedural picture: layout, textures, light, and what is true of its regions."""
+"""One procedural image: layout, textures, light, and what is true of its regions."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from detecture.errors import DatasetError
 
 MOST_REGIONS = 6
 DEFAULT_SIZE = 256
-"""Side in pixels of the pictures that models are evaluated on."""
+"""Side in pixels of the images that models are evaluated on."""
 LEAST_SIZE, GREATEST_SIZE = 32, 2048
 UNLABELLED_SHARE = (0.05, 0.30)
-"""Of a picture with an unlabelled part: least and greatest share of the pixels."""
+"""Of an image with an unlabelled part: least and greatest share of the pixels."""
 
 _UNLABELLED_PROB = 0.2
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the truth about it.
+    """An image and the truth about it.
 
     Attributes:
         image: uint8 (H,W,3), sRGB.
@@ -57,7 +57,7 @@ class Scene:
     varied: tuple[int, ...] = ()
 
     def digest(self) -> str:
-        """SHA-256 of the picture and the masks, hexadecimal."""
+        """SHA-256 of the image and the masks, hexadecimal."""
         content = hashlib.sha256(repr(self.masks.shape).encode())
         content.update(np.ascontiguousarray(self.image).tobytes())
         content.update(np.packbits(self.masks).tobytes())
@@ -65,7 +65,7 @@ class Scene:
 
 
 def plan_of(seed: int, index: int) -> tuple[int, bool]:
-    """K of the picture of an address, and whether a part of it stays unlabelled, undrawn."""
+    """K of the image of an address, and whether a part of it stays unlabelled, undrawn."""
     return _plan(stream(seed, index, PLAN))
 
 
@@ -83,13 +83,13 @@ def render_scene(
     layout: str | None = None,
     edition: int = FIRST_EDITION,
 ) -> Scene:
-    """Draw the picture of an address: the same arguments always give the same bytes.
+    """Draw the image of an address: the same arguments always give the same bytes.
 
     Args:
         seed: of the data set, from 0.
-        index: of the picture in it, from 0.
-        size: side of the square picture in pixels, 32 to 2048. Sizes of all patterns go with it,
-            but another size is another picture.
+        index: of the image in it, from 0.
+        size: side of the square image in pixels, 32 to 2048. Sizes of all patterns go with it,
+            but another size is another image.
         num_regions: K, 1 to 6; by default drawn evenly from these. A given K that equals the drawn
             one changes nothing.
         family: give every region this texture family (for contact sheets).
@@ -101,26 +101,26 @@ def render_scene(
     """
     if not LEAST_SIZE <= size <= GREATEST_SIZE:
         raise DatasetError(
-            f"size {size}: procedural pictures have {LEAST_SIZE} to {GREATEST_SIZE} pixels"
+            f"size {size}: procedural images have {LEAST_SIZE} to {GREATEST_SIZE} pixels"
         )
     check_edition(edition)
     rng = stream(seed, index, PLAN)
     drawn, leaves_part = _plan(rng)
     count = drawn if num_regions is None else num_regions
     if not 1 <= count <= MOST_REGIONS:
-        raise DatasetError(f"num_regions {count}: a picture has 1 to {MOST_REGIONS} regions")
+        raise DatasetError(f"num_regions {count}: an image has 1 to {MOST_REGIONS} regions")
     unlabelled = UNLABELLED_SHARE if leaves_part else None
     division = divide(stream(seed, index, LAYOUT), (size, size), count, unlabelled, layout, edition)
     labels = division.labels
 
     draw = compose if edition == FIRST_EDITION else compose_natural
-    picture = draw(rng, Address(seed, index, size), division, count, family)
+    drawing = draw(rng, Address(seed, index, size), division, count, family)
     develop = apply_effects if edition == FIRST_EDITION else expose
-    image = develop(stream(seed, index, EFFECTS), picture.canvas, labels)
+    image = develop(stream(seed, index, EFFECTS), drawing.canvas, labels)
 
     masks = np.stack([labels == number for number in range(count)])
     attributes = [
-        describe_region(image, masks[i], picture.plans[i], i not in picture.receding)
+        describe_region(image, masks[i], drawing.plans[i], i not in drawing.receding)
         for i in range(count)
     ]
     return Scene(
@@ -129,9 +129,9 @@ def render_scene(
         descriptions=write_sentences(stream(seed, index, WORDS), attributes, edition),
         attributes=attributes,
         layout=division.name,
-        families=tuple(picture.plans[i].family for i in range(count)),
-        equal_mean=picture.equal_mean,
-        equal_contrast=picture.equal_contrast,
-        same_family=picture.same_family,
-        varied=tuple(sorted(picture.varied)),
+        families=tuple(drawing.plans[i].family for i in range(count)),
+        equal_mean=drawing.equal_mean,
+        equal_contrast=drawing.equal_contrast,
+        same_family=drawing.same_family,
+        varied=tuple(sorted(drawing.varied)),
     )

@@ -53,7 +53,7 @@ def write_sentences(
     regions: Sequence[RegionAttributes],
     edition: int = FIRST_EDITION,
 ) -> list[str]:
-    """One sentence for each region of a picture, no two alike.
+    """One sentence for each region of an image, no two alike.
 
     Args:
         rng: chooses among true sentences.

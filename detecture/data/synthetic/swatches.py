@@ -1,8 +1,8 @@
-"""Plain pictures of a few textures of a bank, with sentences, for learning their names.
+"""Plain images of a few textures of a bank, with sentences, for learning their names.
 
 Other than in scenes, textures are shown as they were drawn, without camera, light or variation.
 
-Legend: S side of the picture, T side of the bank's textures.
+Legend: S side of the image, T side of the bank's textures.
 """
 
 from dataclasses import replace
@@ -27,13 +27,13 @@ _PLAN, _LAYOUT, _WORDS = range(3)
 
 
 def compose_swatches(bank: np.ndarray, first: int, seed: int, index: int, size: int) -> Scene:
-    """Compose the picture of an address: the same arguments always give the same.
+    """Compose the image of an address: the same arguments always give the same.
 
     Args:
         bank: uint8 (N,T,T,3), see `open_bank`.
         first: number of the bank's first texture.
         seed: of the data set, from 0.
-        index: of the picture in it, from 0.
+        index: of the image in it, from 0.
         size: S.
     """
     rng = stream(seed, index, _PLAN)

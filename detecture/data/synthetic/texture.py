@@ -73,7 +73,7 @@ def draw_plan(
 
     Args:
         rng: decides.
-        size: side of the picture in pixels, to which periods are in proportion.
+        size: side of the image in pixels, to which periods are in proportion.
         mood: sRGB (n,3), the colours to start from.
         family: its family; by default any that the edition has, by the families' weights.
         edition: of the generator.

@@ -3,7 +3,7 @@
 In photographs most regions are of this kind. A mosaic without it teaches that whatever differs on
 a coarse scale is another region.
 
-Legend: S side of the picture, T side of the bank's textures.
+Legend: S side of the image, T side of the bank's textures.
 """
 
 from collections.abc import Callable
@@ -62,7 +62,7 @@ def _along(rng: np.random.Generator, place_2SS: np.ndarray) -> np.ndarray:
 def _patches(
     rng: np.random.Generator, size: int, grain: tuple[float, float], soft: tuple[float, float]
 ) -> Tensor:
-    """Weight 0..1 (1,S,S) of a part that lies in patches of some grain (shares of the picture)."""
+    """Weight 0..1 (1,S,S) of a part that lies in patches of some grain (shares of the image)."""
     field = octave_noise(rng, (size, size), size * rng.uniform(*grain), 2, 0.45)
     level = np.quantile(field[::3, ::3], rng.uniform(0.25, 0.75))
     width = max(rng.uniform(*soft) * float(field.std()), 1e-3)
@@ -91,7 +91,7 @@ def _same_stuff(
 def _other_stuff(
     rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
 ) -> Tensor:
-    """A second texture of about the same colour, in patches up to a tenth of the picture."""
+    """A second texture of about the same colour, in patches up to a tenth of the image."""
     size = texture_3SS.shape[-1]
     other_3SS = random_crop(rng, bank, size)
     gap_311 = _mean(texture_3SS) - _mean(other_3SS)

@@ -64,8 +64,8 @@ def draw_variation(
 
     Args:
         rng: decides.
-        size: side of the picture in pixels.
-        mood: sRGB (n,3), colours of the picture.
+        size: side of the image in pixels.
+        mood: sRGB (n,3), colours of the image.
         plan: of the texture.
     """
     recedes, turns, lit, unsharp, strewn = rng.random(5) < (0.3, 0.45, 0.45, 0.2, 0.3)

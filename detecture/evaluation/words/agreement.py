@@ -1,7 +1,7 @@
 """Whether colour and position words agree with what is measured inside the predicted region.
 
-No annotation is needed: the picture and the predicted mask are enough, so this is measured on real
-pictures too. A wrong mask is not charged here, only words that do not fit the mask they stand for.
+No annotation is needed: the image and the predicted mask are enough, so this is measured on real
+images too. A wrong mask is not charged here, only words that do not fit the mask they stand for.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ import numpy as np
 from detecture.data.synthetic.attributes import position
 from detecture.data.synthetic.colors import COLOR_NAMES, SECOND_SHARE, color_names, rgb_to_lab
 from detecture.evaluation.words.attributes import claims_by_row, rotate
+from detecture.evaluation.words.image import WordsImage
 from detecture.evaluation.words.parser import parse_sentence
-from detecture.evaluation.words.picture import WordsPicture
 from detecture.evaluation.words.ratios import ratio, ratio_intervals
 from detecture.evaluation.words.vocabulary import color_basic
 
@@ -21,7 +21,7 @@ COLOR_SHARE = SECOND_SHARE
 """Least share of a region's pixels whose nearest colour name is the named one."""
 
 TOLERANCE = 0.05
-"""Of the picture's side, area or middle: by how much a position word's limits are widened."""
+"""Of the image's side, area or middle: by how much a position word's limits are widened."""
 
 # As many as the generator measures, taken in the same way.
 _SAMPLED_PIXELS = 3000
@@ -55,13 +55,13 @@ def position_holds(word: str, mask: np.ndarray) -> bool:
     """Whether a position word is true of a region.
 
     It is where `attributes.position` gives that word, and where the word's own limits there,
-    widened by `TOLERANCE`, hold: `whole` from 80 % of the picture, `most` from 45 %,
+    widened by `TOLERANCE`, hold: `whole` from 80 % of the image, `most` from 45 %,
     `surrounding` with all four sides touched and at most 40 % of the middle, a side where the
     centroid is beyond 0.47 or 0.53 (and not within 0.10 of the middle in a direction that the
     region reaches over), a corner where both its sides hold; `centre` and `spread` where the
     centroid is within 0.37 and 0.63 in both directions, `centre` with at least 25 % of the middle
-    and not over 90 % of the picture in both directions, `spread` over at least half in both, but
-    less than 55 % of the picture.
+    and not over 90 % of the image in both directions, `spread` over at least half in both, but
+    less than 55 % of the image.
 
     Args:
         word: a value of `RegionAttributes.position`.
@@ -98,7 +98,7 @@ def position_holds(word: str, mask: np.ndarray) -> bool:
 
 
 def _along(profile: np.ndarray) -> tuple[float, float]:
-    """Centroid and extent of a region in one direction, as shares of the picture."""
+    """Centroid and extent of a region in one direction, as shares of the image."""
     length = len(profile)
     used = np.nonzero(profile)[0]
     centroid = float(np.sum(profile * (np.arange(length) + 0.5)) / np.sum(profile)) / length
@@ -106,20 +106,20 @@ def _along(profile: np.ndarray) -> tuple[float, float]:
 
 
 class AgreementCounter:
-    """Measures pictures one after the other, since their pixels need not all be kept."""
+    """Measures images one after the other, since their pixels need not all be kept."""
 
     def __init__(self) -> None:
         self._sentences: list[list[str]] = []
         self._colors: list[list[frozenset[str]]] = []
         self._positions: list[list[frozenset[str]]] = []
 
-    def add(self, picture: WordsPicture) -> None:
-        """Measure the predicted regions of a picture whose label map was kept."""
-        if picture.label_map is None:
+    def add(self, image: WordsImage) -> None:
+        """Measure the predicted regions of an image whose label map was kept."""
+        if image.label_map is None:
             return
-        masks = [picture.label_map == i + 1 for i in range(len(picture.sentences))]
-        self._sentences.append(picture.sentences)
-        self._colors.append([measured_colors(picture.image, mask) for mask in masks])
+        masks = [image.label_map == i + 1 for i in range(len(image.sentences))]
+        self._sentences.append(image.sentences)
+        self._colors.append([measured_colors(image.image, mask) for mask in masks])
         self._positions.append(
             [frozenset(w for w in _POSITIONS if position_holds(w, mask)) for mask in masks]
         )
@@ -130,9 +130,9 @@ class AgreementCounter:
         Returns:
             For `color`, `color (basic)` (names and claims as `vocabulary.color_basic`) and
             `position`: `share` of the claims that agree (None: there are none), `ci95`, `claims`,
-            `share_of_rotated`: the same sentences, each at the next region. And `n_pictures`.
+            `share_of_rotated`: the same sentences, each at the next region. And `n_images`.
         """
-        result: dict[str, Any] = {"n_pictures": len(self._sentences)}
+        result: dict[str, Any] = {"n_images": len(self._sentences)}
         basic = [[frozenset(map(color_basic, names)) for names in p] for p in self._colors]
         for name, measured in (
             ("color", self._colors),
@@ -155,7 +155,7 @@ class AgreementCounter:
         sentences: Sequence[Sequence[str]],
         measured: Sequence[Sequence[frozenset[str]]],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Per picture: claims that agree, claims."""
+        """Per image: claims that agree, claims."""
         counts = np.zeros((2, len(sentences)), np.int64)
         for number, (texts, values) in enumerate(zip(sentences, measured, strict=True)):
             for text, true in zip(texts, values, strict=True):

@@ -1,7 +1,7 @@
 """Precision and recall of what sentences claim, against the generator's truth.
 
-Per picture four counts for each row: claims that are true of the region, claims, true values that
-are named, true values. Over pictures they are summed: precision is the first over the second,
+Per image four counts for each row: claims that are true of the region, claims, true values that
+are named, true values. Over images they are summed: precision is the first over the second,
 recall the third over the fourth.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from detecture.data.synthetic import RegionAttributes
+from detecture.evaluation.words.image import WordsImage
 from detecture.evaluation.words.parser import Claims, parse_sentence
-from detecture.evaluation.words.picture import WordsPicture
 from detecture.evaluation.words.ratios import ratio, ratio_intervals
 from detecture.evaluation.words.vocabulary import (
     ATTRIBUTES,
@@ -62,12 +62,12 @@ def _changed(claims: Sequence[Claim], change: Callable[[str], Claim]) -> list[Cl
     return list(dict.fromkeys(changed))
 
 
-def count_picture(
+def count_image(
     sentences: Sequence[str],
     matches: dict[int, int],
     regions: Sequence[RegionAttributes],
 ) -> np.ndarray:
-    """Counts of one picture.
+    """Counts of one image.
 
     A claim of a sentence whose region matches no true one is not true; the values of a true region
     that nothing matches are not named.
@@ -96,12 +96,12 @@ def count_picture(
     return counts
 
 
-def score_attributes(pictures: Sequence[WordsPicture], bootstrap_samples: int) -> dict[str, Any]:
-    """Precision and recall of every attribute over the pictures of a procedural set.
+def score_attributes(images: Sequence[WordsImage], bootstrap_samples: int) -> dict[str, Any]:
+    """Precision and recall of every attribute over the images of a procedural set.
 
     Args:
-        pictures: each with `regions`.
-        bootstrap_samples: resamples of the pictures behind each interval.
+        images: each with `regions`.
+        bootstrap_samples: resamples of the images behind each interval.
 
     Returns:
         For each row of `ROWS` and `micro` (the attributes without the extra rows): `precision` and
@@ -110,12 +110,12 @@ def score_attributes(pictures: Sequence[WordsPicture], bootstrap_samples: int) -
         `precision_rotated` and `recall_rotated`, the same sentences each at the next region.
         Precision is None where nothing is claimed.
     """
-    own = _counts(pictures, [p.sentences for p in pictures])
-    rotated = _counts(pictures, rotate([p.sentences for p in pictures]))
+    own = _counts(images, [p.sentences for p in images])
+    rotated = _counts(images, rotate([p.sentences for p in images]))
     perfect = np.stack(
         [
-            count_picture(p.true_sentences, {i: i for i in range(len(p.regions))}, p.regions)
-            for p in pictures
+            count_image(p.true_sentences, {i: i for i in range(len(p.regions))}, p.regions)
+            for p in images
         ]
     )
     table = {}
@@ -141,7 +141,7 @@ def score_attributes(pictures: Sequence[WordsPicture], bootstrap_samples: int) -
 
 
 def rotate(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Give every region the sentence of the one before it, in this picture or the one before.
+    """Give every region the sentence of the one before it, in this image or the one before.
 
     What the moved sentences reach is what sentences of the same style reach that do not look at
     their region.
@@ -151,11 +151,11 @@ def rotate(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[next(moved) for _ in texts] for texts in sentences]
 
 
-def _counts(pictures: Sequence[WordsPicture], sentences: Sequence[Sequence[str]]) -> np.ndarray:
-    """(N, rows, 4) counts of N pictures with these sentences."""
+def _counts(images: Sequence[WordsImage], sentences: Sequence[Sequence[str]]) -> np.ndarray:
+    """(N, rows, 4) counts of N images with these sentences."""
     return np.stack(
         [
-            count_picture(texts, picture.matches, picture.regions)
-            for picture, texts in zip(pictures, sentences, strict=True)
+            count_image(texts, image.matches, image.regions)
+            for image, texts in zip(images, sentences, strict=True)
         ]
     )

@@ -1,4 +1,4 @@
-"""Whether sentences are sentences: distinct in a picture, of due length, whole."""
+"""Whether sentences are sentences: distinct in an image, of due length, whole."""
 
 import re
 from collections import Counter
@@ -105,26 +105,26 @@ def _drawn_sentences(rng: np.random.Generator) -> Iterable[str]:
 
 
 def score_form(
-    pictures: Sequence[Sequence[str]], lexicon: frozenset[str] | None, bootstrap_samples: int
+    images: Sequence[Sequence[str]], lexicon: frozenset[str] | None, bootstrap_samples: int
 ) -> dict[str, Any]:
-    """Shares of pictures whose sentences are all of due form.
+    """Shares of images whose sentences are all of due form.
 
-    A picture without any sentence fails every test.
+    An image without any sentence fails every test.
 
     Args:
-        pictures: the sentences of each picture.
+        images: the sentences of each image.
         lexicon: see `broken_because`.
-        bootstrap_samples: resamples of the pictures behind each interval.
+        bootstrap_samples: resamples of the images behind each interval.
 
     Returns:
-        `distinct`, `length`, `whole` (nothing broken) and `all`: shares of pictures, `ci95`;
+        `distinct`, `length`, `whole` (nothing broken) and `all`: shares of images, `ci95`;
         `sentences`: number, shares with due length and broken, mean number of words, why broken;
         `unknown_words`: the 20 most frequent; `lexicon_words`: their number, None where any word
         is known.
     """
-    flat = [text for texts in pictures for text in texts]
+    flat = [text for texts in images for text in texts]
     reasons = {text: broken_because(text, lexicon) for text in set(flat)}
-    tests = np.array([_tests(texts, reasons) for texts in pictures], dtype=np.float64)
+    tests = np.array([_tests(texts, reasons) for texts in images], dtype=np.float64)
     columns = dict(zip(("distinct", "length", "whole"), tests.T, strict=True))
     columns["all"] = tests.min(axis=1)
     lengths = [len(text.split()) for text in flat]
@@ -138,7 +138,7 @@ def score_form(
     return {
         **{name: float(column.mean()) for name, column in columns.items()},
         "ci95": bootstrap_intervals(columns, bootstrap_samples),
-        "n_pictures": len(pictures),
+        "n_images": len(images),
         "sentences": {
             "n": len(flat),
             "length": float(np.mean([_due(text) for text in flat])),

@@ -1,7 +1,7 @@
 """Two-way matching: which generated sentence belongs to which region's published sentence.
 
-For a picture of two described regions: a and b are the published sentences, g and h those of the
-predicted regions that the evaluation matched with them. The picture is right where
+For an image of two described regions: a and b are the published sentences, g and h those of the
+predicted regions that the evaluation matched with them. The image is right where
 s(g,a) + s(h,b) > s(g,b) + s(h,a), counts one half where both are equal (within 1e-9), and is wrong
 otherwise. A sentence that is missing is like nothing: its s is 0. Sentences that say nothing of
 their region are right one time in two.
@@ -18,8 +18,8 @@ import numpy as np
 
 from detecture.data.datasets.description_order import order_of_descriptions
 from detecture.evaluation.summary import bootstrap_intervals
+from detecture.evaluation.words.image import WordsImage
 from detecture.evaluation.words.parser import parse_sentence
-from detecture.evaluation.words.picture import WordsPicture
 from detecture.evaluation.words.vocabulary import IRREGULAR_FORMS, color_basic
 
 _TIE = 1e-9
@@ -72,13 +72,13 @@ def stem(word: str) -> str:
 class Similarity:
     """Cosine of tf-idf vectors of `matching_words`.
 
-    The weight of a word that stands in n of the N published sentences of the run's pictures is
+    The weight of a word that stands in n of the N published sentences of the run's images is
     ln((1 + N) / (1 + n)) + 1, times how often it stands in the sentence. Nothing else is fitted:
     neither generated sentences nor any other text, so that two models are measured alike.
     """
 
     def __init__(self, published: Iterable[str]) -> None:
-        """Args: `published`: the published sentences of all pictures that are matched."""
+        """Args: `published`: the published sentences of all images that are matched."""
         texts = list(published)
         self._count = len(texts)
         self._containing = Counter(word for text in texts for word in set(matching_words(text)))
@@ -97,21 +97,21 @@ class Similarity:
 
 
 Pair = tuple[list[str], list[str]]
-"""The two generated sentences of a picture, and the two published ones in the same order."""
+"""The two generated sentences of an image, and the two published ones in the same order."""
 
 
-def matched_pair(picture: WordsPicture) -> Pair | None:
+def matched_pair(image: WordsImage) -> Pair | None:
     """The two generated sentences in the order of the published ones, and these.
 
-    None where the picture does not have two true regions, both described. A sentence is empty
+    None where the image does not have two true regions, both described. A sentence is empty
     where no predicted region matches.
     """
-    published = [text.strip() for text in picture.true_sentences]
+    published = [text.strip() for text in image.true_sentences]
     if len(published) != 2 or not all(published):
         return None
     generated = ["", ""]
-    for predicted, true in picture.matches.items():
-        generated[true] = picture.sentences[predicted].strip()
+    for predicted, true in image.matches.items():
+        generated[true] = image.sentences[predicted].strip()
     return generated, published
 
 
@@ -130,10 +130,10 @@ def score_matching(pairs: Sequence[Pair], bootstrap_samples: int) -> dict[str, A
 
     Args:
         pairs: of `matched_pair`, at least one.
-        bootstrap_samples: resamples of the pictures behind the interval.
+        bootstrap_samples: resamples of the images behind the interval.
 
     Returns:
-        `accuracy`, `ci95`, `chance`, `n_pictures`, `n_ties`, `n_incomplete` (pictures with fewer
+        `accuracy`, `ci95`, `chance`, `n_images`, `n_ties`, `n_incomplete` (images with fewer
         than two generated sentences; they are in the accuracy).
     """
     similarity = Similarity(text for _, published in pairs for text in published)
@@ -142,7 +142,7 @@ def score_matching(pairs: Sequence[Pair], bootstrap_samples: int) -> dict[str, A
         "accuracy": float(right.mean()),
         "ci95": bootstrap_intervals({"accuracy": right}, bootstrap_samples)["accuracy"],
         "chance": 0.5,
-        "n_pictures": len(pairs),
+        "n_images": len(pairs),
         "n_ties": int((right == 0.5).sum()),
         "n_incomplete": sum(not all(generated) for generated, _ in pairs),
     }

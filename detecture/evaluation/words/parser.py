@@ -35,7 +35,7 @@ _AROUND = frozenset(
 )
 _SPREAD = frozenset({"spread", "spreading", "scattered", "distributed", "dispersed"})
 _OVER = frozenset({"over", "across", "throughout"})
-_PICTURE = frozenset({"picture", "image", "photo", "photograph", "frame", "scene", "view", "area"})
+_IMAGE = frozenset({"picture", "image", "photo", "photograph", "frame", "scene", "view", "area"})
 _WHOLE = frozenset({"whole", "entire", "full", "all"})
 _ARTICLES = frozenset({"the", "a", "an", "of"})
 
@@ -191,9 +191,9 @@ def _positions(state: _State) -> None:
             for i in range(index + 1, index + 5):  # the middle here is what it goes around
                 if state.word(i) in _MIDDLE:
                     state.used[i] = True
-        elif word in _WHOLE and near[:1] and near[0] in _PICTURE:
+        elif word in _WHOLE and near[:1] and near[0] in _IMAGE:
             state.take(index, 1, "position", frozenset({"whole"}))
-        elif word == "most" and any(w in _PICTURE for w in near):
+        elif word == "most" and any(w in _IMAGE for w in near):
             state.take(index, 1, "position", frozenset({"most"}))
         elif word in _SPREAD and following[0] in _OVER:
             state.take(index, 2, "position", frozenset({"spread"}))

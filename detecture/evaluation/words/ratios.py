@@ -1,4 +1,4 @@
-"""Ratios of sums over pictures, and their bootstrap intervals."""
+"""Ratios of sums over images, and their bootstrap intervals."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from detecture.evaluation.summary import bootstrap_draws
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> float | None:
-    """Sum over sum, of (N,) counts of N pictures; None where there is nothing to count."""
+    """Sum over sum, of (N,) counts of N images; None where there is nothing to count."""
     total = float(denominator.sum())
     return float(numerator.sum()) / total if total else None
 
@@ -14,11 +14,11 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> float | None:
 def ratio_intervals(
     pairs: dict[str, tuple[np.ndarray, np.ndarray]], samples: int, level: float = 0.95
 ) -> dict[str, list[float] | None]:
-    """Percentile bootstrap intervals of `ratio`: pictures are drawn, not sentences.
+    """Percentile bootstrap intervals of `ratio`: images are drawn, not sentences.
 
     Args:
         pairs: name -> numerator and denominator, (N,) counts each.
-        samples: number of resamples, the same pictures for all names.
+        samples: number of resamples, the same images for all names.
         level: share of resamples inside the interval.
 
     Returns:

@@ -18,7 +18,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     said = "its own sentences" if report["sentences"] == "generated" else "the TRUE sentences"
     yield (
         f"{report['method'] or 'unknown method'} on {report['dataset']}: {said}, "
-        f"{report['n_with_sentences']:,} of {report['n_pictures']:,} pictures have any; K known: "
+        f"{report['n_with_sentences']:,} of {report['n_images']:,} images have any; K known: "
         f"{report['k_knowledge']}"
     )
     regions = report["regions"]
@@ -50,7 +50,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield (
             f"{how}: {_with_interval(part['accuracy'], part['ci95'])}, chance .500; "
-            f"{part['n_pictures']:,} pictures, {part['n_ties']} ties, {part['n_incomplete']} "
+            f"{part['n_images']:,} images, {part['n_ties']} ties, {part['n_incomplete']} "
             "without both sentences"
         )
     if report["agreement"]:
@@ -58,13 +58,13 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         for name in ("color", "color (basic)", "position"):
             part = report["agreement"][name]
             yield (
-                f"{name} words that agree with the picture: "
+                f"{name} words that agree with the image: "
                 f"{_with_interval(part['share'], part['ci95'])} of {part['claims']:,}; at the next "
                 f"region {_number(part['share_of_rotated'])}"
             )
     form = report["form"]
     yield ""
-    yield "pictures whose sentences are all: " + ", ".join(
+    yield "images whose sentences are all: " + ", ".join(
         f"{name} {_with_interval(form[key], form['ci95'][key])}"
         for key, name in (
             ("distinct", "distinct"),

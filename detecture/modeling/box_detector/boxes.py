@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes of one picture, the best first.
+    """Boxes of one image, the best first.
 
     Attributes:
-        boxes_R4: float32, left, top, right and bottom in pixels of the picture.
+        boxes_R4: float32, left, top, right and bottom in pixels of the image.
         scores_R: float32, descending.
         labels: of each box, the words of the phrase that it goes with; may be empty.
-        size: height and width of the picture in pixels.
+        size: height and width of the image in pixels.
     """
 
     boxes_R4: Tensor
@@ -36,7 +36,7 @@ class Detections:
         )
 
     def shares(self) -> Tensor:
-        """The boxes (R,4) as centre x, centre y, width and height, in shares of the picture."""
+        """The boxes (R,4) as centre x, centre y, width and height, in shares of the image."""
         height, width = self.size
         left, top, right, bottom = self.boxes_R4.unbind(dim=1)
         return torch.stack(
@@ -57,13 +57,13 @@ def ranked_detections(
     size: tuple[int, int],
     nms_iou: float = 1.0,
 ) -> Detections:
-    """Clip boxes to the picture, drop those without area, rank them, and drop near-duplicates.
+    """Clip boxes to the image, drop those without area, rank them, and drop near-duplicates.
 
     Args:
-        boxes_R4: left, top, right, bottom in pixels of the picture, in any order.
+        boxes_R4: left, top, right, bottom in pixels of the image, in any order.
         scores_R: their scores.
         labels: their texts.
-        size: height and width of the picture in pixels.
+        size: height and width of the image in pixels.
         nms_iou: a box whose IoU with a better one is greater is dropped, whatever its label
             (non-maximum suppression); 1 keeps all, duplicates too.
     """

@@ -1,6 +1,6 @@
 """Grounding DINO (Liu et al. 2023, arXiv 2303.05499) by transformers: a phrase to boxes.
 
-Legend: R boxes, H, W size of a picture.
+Legend: R boxes, H, W size of an image.
 """
 
 from collections.abc import Mapping
@@ -81,7 +81,7 @@ class GroundingDino(nn.Module):
         """
         size = (int(image.shape[-2]), int(image.shape[-1]))
         device = next(self.model.parameters()).device
-        # Which axis holds the channels is not left to be guessed: a picture may be 3 pixels wide.
+        # Which axis holds the channels is not left to be guessed: an image may be 3 pixels wide.
         inputs = self._processor(
             images=image,
             text=normalize_phrase(phrase),

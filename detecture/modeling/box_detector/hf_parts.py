@@ -41,7 +41,7 @@ def make_random(
 
     Args:
         structure: name of a shipped structure, path of a json file, or the dict itself. The shorter
-            side of pictures is `backbone_config.image_size` pixels.
+            side of images is `backbone_config.image_size` pixels.
 
     Raises:
         ConfigError: it cannot be read, is no Grounding DINO, or its vocabulary is too small.

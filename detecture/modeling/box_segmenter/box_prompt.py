@@ -1,6 +1,6 @@
 """A box as an interactive prompt: SAM 3 segments what lies inside it.
 
-Legend as in interface.py; S side of the square picture in pixels.
+Legend as in interface.py; S side of the square image in pixels.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from detecture.modeling.weights.pretrained import import_parts
 
 
 class BoxPrompt(BoxSegmenter):
-    """The single-picture part of SAM 3's tracker, transformers' `Sam3TrackerModel`.
+    """The single-image part of SAM 3's tracker, transformers' `Sam3TrackerModel`.
 
     One mask a box is asked for (`multimask_output=False`), as is usual for boxes, which leave less
     open than a click: the decoder then answers its single mask, or, where that is unstable, the one

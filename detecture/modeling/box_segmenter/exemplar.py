@@ -14,7 +14,7 @@ class BoxExemplar(BoxSegmenter):
     """SAM 3's geometry encoder and semantic head: each box alone is a prompt.
 
     As in the published Grounded SAM 3, where no text goes with the box. The mask is not bound to
-    the box: it is that of a concept, wherever in the picture that is.
+    the box: it is that of a concept, wherever in the image that is.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:

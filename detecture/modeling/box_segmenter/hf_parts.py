@@ -16,7 +16,7 @@ from detecture.modeling.weights.structure import read_structure
 _FOLDER = Path(__file__).parent / "configs"
 _BASE, _CONFIG = "MODEL.GROUNDED_SAM3.BOX_BASE", "MODEL.GROUNDED_SAM3.BOX_CONFIG"
 
-# What the part for single pictures has of the structure of the whole tracker.
+# What the part for single images has of the structure of the whole tracker.
 _SECTIONS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
 
 

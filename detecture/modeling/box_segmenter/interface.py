@@ -1,6 +1,6 @@
 """The interface of what turns boxes into masks.
 
-Legend: R boxes, H, W size of a picture, h, w size of masks.
+Legend: R boxes, H, W size of an image, h, w size of masks.
 """
 
 from abc import ABC, abstractmethod
@@ -18,16 +18,16 @@ class BoxSegmenter(nn.Module, ABC):
 
     @abstractmethod
     def encode_image(self, image: Tensor) -> Any:
-        """What does not depend on the boxes, of a uint8 RGB picture (3,H,W)."""
+        """What does not depend on the boxes, of a uint8 RGB image (3,H,W)."""
 
     @abstractmethod
     def logits(self, encoding: Any, boxes_R4: Tensor) -> Tensor:
-        """One mask for each box of the picture that was encoded.
+        """One mask for each box of the image that was encoded.
 
         Args:
             encoding: from `encode_image`.
-            boxes_R4: centre x, centre y, width and height, in shares of the picture; R > 0.
+            boxes_R4: centre x, centre y, width and height, in shares of the image; R > 0.
 
         Returns:
-            Float32 logits (R,h,w) over the whole picture, which is stretched to a square.
+            Float32 logits (R,h,w) over the whole image, which is stretched to a square.
         """

@@ -1,9 +1,9 @@
 """The grouping loss on the pixel embeddings that masks are read from.
 
 Naming a mask is learnt slowly: a query and the pixels must come to agree. That pixels of one region
-are alike can be learnt without any query, from far fewer pictures; then a query only has to point.
+are alike can be learnt without any query, from far fewer images; then a query only has to point.
 
-Legend: B pictures, E channels, h, w size of the embeddings, M = h*w, P pixels drawn of a picture,
+Legend: B images, E channels, h, w size of the embeddings, M = h*w, P pixels drawn of an image,
 H, W size of the ground truth.
 """
 
@@ -35,7 +35,7 @@ class GroupingTerm:
     contrast_weight: float = 0.5
 
     def sum(self, embedding_BEhw: Tensor, labels_BHW: Tensor, image_ids: Sequence[str]) -> Tensor:
-        """The weighted loss, summed over the pictures; computed in float32 at least.
+        """The weighted loss, summed over the images; computed in float32 at least.
 
         Args:
             embedding_BEhw: float, of any length over E.
@@ -43,7 +43,7 @@ class GroupingTerm:
             image_ids: which pixels are drawn follows from these, the same in every batch.
 
         Returns:
-            Scalar; 0 where no picture has a region.
+            Scalar; 0 where no image has a region.
         """
         size = embedding_BEhw.shape[-2:]
         nearest_B1hw = functional.interpolate(labels_BHW[:, None].float(), size, mode="nearest")
@@ -66,7 +66,7 @@ class GroupingTerm:
         return self.weight * len(names) * mean
 
     def _drawn(self, labels_BM: Tensor, names: Sequence[str]) -> Tensor:
-        # Each picture by its own name: its draw must not depend on its neighbours in the batch.
+        # Each image by its own name: its draw must not depend on its neighbours in the batch.
         drawn = []
         for labels_M, name in zip(labels_BM, names, strict=True):
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))

@@ -21,9 +21,9 @@ class MaskLossSums:
     """Sums of the two mask losses, and the counts to divide them by."""
 
     ce_sum: torch.Tensor
-    """Scalar, in nats: over pictures, of the mean cross-entropy of a pixel."""
+    """Scalar, in nats: over images, of the mean cross-entropy of a pixel."""
     ce_count: int
-    """Number of pictures."""
+    """Number of images."""
     dice_sum: torch.Tensor
     """Scalar: over active slots, the dustbins included, of 1 - Dice."""
     dice_count: int
@@ -36,17 +36,17 @@ def mask_loss_sums(
     slot_index_N: torch.Tensor,
     sem_seg_BHW: torch.Tensor,
 ) -> MaskLossSums:
-    """Cross-entropy over slots and soft Dice of a batch whose pictures differ in slot number.
+    """Cross-entropy over slots and soft Dice of a batch whose images differ in slot number.
 
     The logits are resized bilinearly to the ground truth's size first and set beside each other
     then: an unused slot's lowest value, mixed in by the resize, would overflow to NaN (the defect
     of the published code, specification section 7).
 
     Args:
-        slot_logits_Nhw: (N,h,w) float logits of the active slots of all pictures, in any order.
+        slot_logits_Nhw: (N,h,w) float logits of the active slots of all images, in any order.
             Computed in float32 at least, also under autocast.
-        image_index_N: (N,) int64, the picture that a slot belongs to.
-        slot_index_N: (N,) int64, its number there: 0 dustbin, i texture i. The slots of a picture
+        image_index_N: (N,) int64, the image that a slot belongs to.
+        slot_index_N: (N,) int64, its number there: 0 dustbin, i texture i. The slots of an image
             with K textures are 0..K, each once.
         sem_seg_BHW: (B,H,W) integer ground truth: 0 dustbin, i texture i.
 
@@ -55,7 +55,7 @@ def mask_loss_sums(
         probability of the slot and t whether the pixel is its own.
 
     Raises:
-        ValueError: shapes or indices do not go together, or a picture's ground truth has a label
+        ValueError: shapes or indices do not go together, or an image's ground truth has a label
             that none of its slots stands for.
     """
     _check_shapes(slot_logits_Nhw, image_index_N, slot_index_N, sem_seg_BHW)
@@ -78,7 +78,7 @@ def mask_loss_sums(
 
 
 def partition_scores(slot_logits_Qhw: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """The standard output of a model from the active slots of one picture.
+    """The standard output of a model from the active slots of one image.
 
     Args:
         slot_logits_Qhw: (K+1,h,w) float logits: the dustbin, then the K textures; K may be 0.
@@ -116,7 +116,7 @@ def _check_shapes(
     indexed = image_index_N.shape == slot_index_N.shape == (count,)
     if slot_logits_Nhw.ndim != 3 or sem_seg_BHW.ndim != 3 or not indexed:
         raise ValueError(
-            f"slot logits {tuple(slot_logits_Nhw.shape)}, picture and slot indices "
+            f"slot logits {tuple(slot_logits_Nhw.shape)}, image and slot indices "
             f"{tuple(image_index_N.shape)} and {tuple(slot_index_N.shape)}, ground truth "
             f"{tuple(sem_seg_BHW.shape)}: they must be (N,h,w), (N,), (N,) and (B,H,W)"
         )
@@ -127,14 +127,14 @@ def _check_shapes(
 def _check_slots(
     image_index_N: torch.Tensor, slot_index_N: torch.Tensor, sem_seg_BHW: torch.Tensor
 ) -> int:
-    """The largest number of slots of a picture, if slots and labels go together."""
+    """The largest number of slots of an image, if slots and labels go together."""
     batch = len(sem_seg_BHW)
     # One transfer for all that is checked: each one makes an accelerator wait.
     lowest_B, highest_B = sem_seg_BHW.flatten(1).aminmax(dim=1)
     packed = torch.cat([image_index_N, slot_index_N, lowest_B, highest_B]).cpu()
     image_N, slot_N, lowest_B, highest_B = packed.split([*[len(image_index_N)] * 2, batch, batch])
     if int(image_N.min()) < 0 or int(image_N.max()) >= batch:
-        raise ValueError(f"slots of pictures {image_N.tolist()}, but there are {batch} pictures")
+        raise ValueError(f"slots of images {image_N.tolist()}, but there are {batch} images")
     slots_B = torch.bincount(image_N, minlength=batch)
     most_slots = int(slots_B.max())
     due_BQ = torch.arange(most_slots) < slots_B[:, None]
@@ -145,14 +145,14 @@ def _check_slots(
         found_BQ[image_N, slot_N] = True
     if not torch.equal(found_BQ, due_BQ):
         raise ValueError(
-            f"slots {slot_N.tolist()} of pictures {image_N.tolist()}: each picture needs slots "
+            f"slots {slot_N.tolist()} of images {image_N.tolist()}: each image needs slots "
             "0..K, each once"
         )
     wrong_B = (lowest_B < 0) | (highest_B >= slots_B)
     if bool(wrong_B.any()):
         image = int(wrong_B.nonzero()[0, 0])
         raise ValueError(
-            f"picture {image} of the batch has {int(slots_B[image])} slots (the dustbin and "
+            f"image {image} of the batch has {int(slots_B[image])} slots (the dustbin and "
             f"{int(slots_B[image]) - 1} textures), but its ground truth has labels "
             f"{int(lowest_B[image])}..{int(highest_B[image])}"
         )

@@ -1,6 +1,6 @@
 """What Detecture is set up with, and what passes between its two halves.
 
-Legend: B pictures, K regions, D hidden size of the VLM.
+Legend: B images, K regions, D hidden size of the VLM.
 """
 
 from collections.abc import Iterator
@@ -45,13 +45,13 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class RegionStates:
-    """What the VLM says of a batch of pictures, and the states at which it says it.
+    """What the VLM says of a batch of images, and the states at which it says it.
 
     Attributes:
-        encoding: of the pictures.
+        encoding: of the images.
         states_BKD: at the `<|seg|>` of each region; rows past the count hold anything.
-        count_B: int64, regions of each picture.
-        descriptions: of each region of each picture.
+        count_B: int64, regions of each image.
+        descriptions: of each region of each image.
         texts: whole answers.
     """
 

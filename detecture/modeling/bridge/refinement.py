@@ -1,9 +1,9 @@
 """Masks refined on the pixel embeddings: the queries say what is where, the clusters up to where.
 
-The masks of a picture's queries are where a mixture with one shared covariance starts; a few steps
+The masks of an image's queries are where a mixture with one shared covariance starts; a few steps
 of it move their borders to where the embeddings change.
 
-Legend: B pictures, N active slots of all pictures, K textures of one picture, Q = K + 1 of its
+Legend: B images, N active slots of all images, K textures of one image, Q = K + 1 of its
 slots (the dustbin first), E channels, h, w size of logits and embeddings, M = h*w, P pixels that
 are no dustbin, F components.
 """
@@ -46,29 +46,29 @@ class Refinement:
         return self.steps > 0 and (self.in_training or not training)
 
     def __call__(self, logits_Nhw: Tensor, count_B: Tensor, embedding_BEhw: Tensor) -> Tensor:
-        """Refine the masks of a batch, each picture by itself.
+        """Refine the masks of a batch, each image by itself.
 
         A pixel that is dustbin stays so, and no other becomes it: the mixture runs over the
         textures alone, on the pixels that have one, and a pixel's highest score stays what it was.
 
         Args:
-            logits_Nhw: of the active slots, picture after picture, the dustbin first.
-            count_B: int64, textures of each picture, 0..; below two there is nothing to move.
-            embedding_BEhw: of the pictures.
+            logits_Nhw: of the active slots, image after image, the dustbin first.
+            count_B: int64, textures of each image, 0..; below two there is nothing to move.
+            embedding_BEhw: of the images.
 
         Returns:
             Logits (N,h,w), float32 at least.
         """
         wide = torch.promote_types(logits_Nhw.dtype, torch.float32)
-        pictures = logits_Nhw.to(wide).split([count + 1 for count in count_B.tolist()])
+        images = logits_Nhw.to(wide).split([count + 1 for count in count_B.tolist()])
         with torch.autocast(logits_Nhw.device.type, enabled=False):
             refined = [
-                self._picture(logits, embedding) if len(logits) > 2 else logits
-                for logits, embedding in zip(pictures, embedding_BEhw.to(wide), strict=True)
+                self._image(logits, embedding) if len(logits) > 2 else logits
+                for logits, embedding in zip(images, embedding_BEhw.to(wide), strict=True)
             ]
         return torch.cat(refined)
 
-    def _picture(self, logits_Qhw: Tensor, embedding_Ehw: Tensor) -> Tensor:
+    def _image(self, logits_Qhw: Tensor, embedding_Ehw: Tensor) -> Tensor:
         logits_MQ = logits_Qhw.flatten(1).T
         is_texture_M = logits_MQ.argmax(dim=1) > 0
         if int(is_texture_M.sum()) < 2:

@@ -3,7 +3,7 @@
 The answer is the bare sentence and the end token, without labels or `<|seg|>`: there is one region,
 and no mask is read from the answer.
 
-Legend: M regions, N regions of a batch, H, W size of the picture, S side of the views, A answer
+Legend: M regions, N regions of a batch, H, W size of the image, S side of the views, A answer
 tokens, D hidden size.
 """
 
@@ -30,11 +30,11 @@ from detecture.modeling.weights.random_weights import seeded
 
 ONE = count_phrase(1)
 _MOST_SAID_ANEW = 24
-"""Regions of one picture, at most: each takes as long as several, and of many most are alike."""
+"""Regions of one image, at most: each takes as long as several, and of many most are alike."""
 
 
 class Describer(nn.Module):
-    """Writes one sentence about each region of a picture.
+    """Writes one sentence about each region of an image.
 
     Attributes:
         vlm: the VLM; all of its settings are those of MODEL.VLM.
@@ -46,7 +46,7 @@ class Describer(nn.Module):
         self,
         *,
         vlm: Qwen3VL,
-        regions_per_picture: int = 3,
+        regions_per_image: int = 3,
         mask_noise: float = 0.6,
         texture: TextureHint | None = None,
     ) -> None:
@@ -54,7 +54,7 @@ class Describer(nn.Module):
 
         Args:
             vlm: sees a region's view (see `region_views`) and writes.
-            regions_per_picture: regions drawn from each training picture, at most.
+            regions_per_image: regions drawn from each training image, at most.
             mask_noise: share of the training masks that are disturbed.
             texture: gives a vector for each region, which is added to all embeddings of its text.
 
@@ -62,15 +62,15 @@ class Describer(nn.Module):
             ConfigError: a value is out of its range.
         """
         super().__init__()
-        if regions_per_picture < 1:
+        if regions_per_image < 1:
             raise ConfigError(
-                f"MODEL.DESCRIBER.REGIONS_PER_PICTURE {regions_per_picture}: must be at least 1"
+                f"MODEL.DESCRIBER.REGIONS_PER_IMAGE {regions_per_image}: must be at least 1"
             )
         if not 0.0 <= mask_noise <= 1.0:
             raise ConfigError(f"MODEL.DESCRIBER.MASK_NOISE {mask_noise}: must be in 0..1")
         self.vlm = vlm
         self.texture = texture
-        self.regions_per_picture = regions_per_picture
+        self.regions_per_image = regions_per_image
         self.mask_noise = mask_noise
 
     @classmethod
@@ -85,7 +85,7 @@ class Describer(nn.Module):
         return {
             "vlm": vlm,
             "texture": texture,
-            "regions_per_picture": describer.REGIONS_PER_PICTURE,
+            "regions_per_image": describer.REGIONS_PER_IMAGE,
             "mask_noise": describer.MASK_NOISE,
         }
 
@@ -112,7 +112,7 @@ class Describer(nn.Module):
     def losses(
         self, samples: Sequence[dict[str, Any]], normalizers: dict[str, float] | None = None
     ) -> dict[str, Tensor]:
-        """Language-model loss of the drawn regions of training pictures.
+        """Language-model loss of the drawn regions of training images.
 
         Args:
             samples: mapped dicts with `image`, `image_id`, `sem_seg` and `descriptions`.
@@ -147,9 +147,7 @@ class Describer(nn.Module):
     def _drawn(self, sample: dict[str, Any]) -> DrawnRegions:
         """Kept in the sample, because they are asked for twice."""
         if "drawn_regions" not in sample:
-            sample["drawn_regions"] = draw_regions(
-                sample, self.regions_per_picture, self.mask_noise
-            )
+            sample["drawn_regions"] = draw_regions(sample, self.regions_per_image, self.mask_noise)
         drawn: DrawnRegions = sample["drawn_regions"]
         return drawn
 
@@ -161,7 +159,7 @@ class Describer(nn.Module):
         ]
 
     def _prompts(self, shown: Sequence[tuple[Tensor, Tensor]]) -> Prefix:
-        """One prompt for each region, of the pictures (3,S,S) and their masks (R,S,S)."""
+        """One prompt for each region, of the images (3,S,S) and their masks (R,S,S)."""
         views = [view for square_3SS, masks in shown for view in paint_over(square_3SS, masks)]
         vision, hint_ND = self.vlm.encode_images(views), None
         if self.texture is not None:

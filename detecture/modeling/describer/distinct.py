@@ -1,6 +1,6 @@
 """A second way to put it: another likely answer, where the first one will not do.
 
-Legend: A answer tokens, V vocabulary, B pictures.
+Legend: A answer tokens, V vocabulary, B images.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ def other_answer(
 
     Args:
         vlm: has written `answer`.
-        prefix: prompt of the one picture.
+        prefix: prompt of the one image.
         answer: token ids.
         will_do: whether another answer, token ids, is wanted.
 
@@ -40,7 +40,7 @@ def other_answer(
 
 
 def prefix_of(prefix: Prefix, index: int) -> Prefix:
-    """The prompt of one picture of a batch."""
+    """The prompt of one image of a batch."""
     row = slice(index, index + 1)
     vision = prefix.vision
     return Prefix(

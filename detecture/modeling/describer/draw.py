@@ -1,8 +1,8 @@
-"""Which regions of a training picture are shown, and with which masks.
+"""Which regions of a training image are shown, and with which masks.
 
-It follows from the picture alone: the same in every process, and after every restart.
+It follows from the image alone: the same in every process, and after every restart.
 
-Legend: R regions drawn, S side of the square training picture.
+Legend: R regions drawn, S side of the square training image.
 """
 
 import zlib
@@ -18,12 +18,12 @@ from detecture.modeling.describer.mask_noise import disturb
 
 @dataclass(frozen=True)
 class DrawnRegions:
-    """Regions of a training picture.
+    """Regions of a training image.
 
     Attributes:
         masks_RSS: bool, perhaps disturbed.
         descriptions: the true sentences.
-        numbers: of the regions in the picture, from 0.
+        numbers: of the regions in the image, from 0.
     """
 
     masks_RSS: Tensor

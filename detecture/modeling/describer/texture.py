@@ -1,6 +1,6 @@
 """A convolutional look at the texture of regions, for a VLM whose own vision is weak.
 
-Legend: B pictures, R regions of a picture, N regions of all pictures, S side of the pictures,
+Legend: B images, R regions of an image, N regions of all images, S side of the images,
 c channels of a map, p cells of its grid, D hidden size of the VLM.
 """
 
@@ -63,19 +63,19 @@ class TextureOdds(nn.Module):
         nn.init.zeros_(last.bias)
         self.head = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, _INNER), nn.GELU(), last)
 
-    def forward(self, pictures_B3SS: Tensor, masks: Sequence[Tensor]) -> Tensor:
-        """Look at pictures once, and at every region of them.
+    def forward(self, images_B3SS: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """Look at images once, and at every region of them.
 
         Args:
-            pictures_B3SS: sRGB, uint8 or float, in 0..255; nothing painted over.
-            masks: for each picture its regions (R,S,S), bool; they may overlap.
+            images_B3SS: sRGB, uint8 or float, in 0..255; nothing painted over.
+            masks: for each image its regions (R,S,S), bool; they may overlap.
 
         Returns:
             (N,NUM_CLASSES) float32, in the order of the masks.
         """
         device = self.trunk.stem.weight.device
-        pictures = pictures_B3SS.to(device, torch.float32) / 255.0
-        maps = self.trunk.bottom_up(pictures.contiguous(memory_format=torch.channels_last))
+        images = images_B3SS.to(device, torch.float32) / 255.0
+        maps = self.trunk.bottom_up(images.contiguous(memory_format=torch.channels_last))
         cells = [features.float().flatten(2).transpose(1, 2) for features in maps]
         statistics = []
         for index, masks_RSS in enumerate(masks):
@@ -135,9 +135,9 @@ class TextureHint(nn.Module):
         nn.init.zeros_(self.readout.weight)
         nn.init.zeros_(self.readout.bias)
 
-    def forward(self, pictures_B3SS: Tensor, masks: Sequence[Tensor]) -> Tensor:
+    def forward(self, images_B3SS: Tensor, masks: Sequence[Tensor]) -> Tensor:
         """One vector (N,D) for each region, see `TextureOdds.forward`."""
-        odds = by_attribute(self.odds(pictures_B3SS, masks)).values()
+        odds = by_attribute(self.odds(images_B3SS, masks)).values()
         hint_ND: Tensor = self.readout(torch.cat([one.softmax(dim=1) for one in odds], dim=1))
         return hint_ND
 
@@ -149,7 +149,7 @@ class TextureHint(nn.Module):
 def _shares(masks_RSS: Tensor) -> list[Tensor]:
     """What share of each cell belongs to a region: (R,p) for each stride."""
     size = masks_RSS.shape[-1]
-    # Padded as the trunk pads pictures, but outside of every region.
+    # Padded as the trunk pads images, but outside of every region.
     padded = functional.pad(masks_RSS.float(), (0, -size % DEEPEST, 0, -size % DEEPEST))
     return [functional.avg_pool2d(padded[:, None], stride).flatten(1) for stride in _STRIDES]
 

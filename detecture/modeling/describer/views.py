@@ -1,9 +1,9 @@
-"""What a VLM is shown of a region: the whole picture with everything else painted over.
+"""What a VLM is shown of a region: the whole image with everything else painted over.
 
-So one ordinary picture holds the region's colours and texture, its shape and its place, and the
+So one ordinary image holds the region's colours and texture, its shape and its place, and the
 VLM needs no input of its own for masks.
 
-Legend: M regions, H, W size of the picture, S side of the views.
+Legend: M regions, H, W size of the image, S side of the views.
 """
 
 import torch
@@ -18,7 +18,7 @@ where grey or dark regions end."""
 
 
 def region_views(image_3HW: Tensor, masks_MHW: Tensor, size: int) -> Tensor:
-    """One picture for each region.
+    """One image for each region.
 
     Args:
         image_3HW: uint8 RGB.
@@ -35,7 +35,7 @@ def region_views(image_3HW: Tensor, masks_MHW: Tensor, size: int) -> Tensor:
 
 
 def square(image_3HW: Tensor, masks_MHW: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """A picture and its masks at the size of the views: uint8 (3,S,S) and bool (M,S,S).
+    """An image and its masks at the size of the views: uint8 (3,S,S) and bool (M,S,S).
 
     Args:
         image_3HW: uint8 RGB.
@@ -55,7 +55,7 @@ def square(image_3HW: Tensor, masks_MHW: Tensor, size: int) -> tuple[Tensor, Ten
 
 
 def paint_over(square_3SS: Tensor, masks_MSS: Tensor) -> Tensor:
-    """The views (M,3,S,S) of a square picture; its masks are of its size."""
+    """The views (M,3,S,S) of a square image; its masks are of its size."""
     around_3 = torch.tensor(SURROUNDINGS, dtype=torch.uint8, device=square_3SS.device)
     return torch.where(masks_MSS[:, None], square_3SS[None], around_3[None, :, None, None])
 
@@ -63,7 +63,7 @@ def paint_over(square_3SS: Tensor, masks_MSS: Tensor) -> Tensor:
 def resize_masks(masks_MHW: Tensor, size: int) -> Tensor:
     """Masks of another size: bool (M,S,S), where at least half of a pixel belongs to the region.
 
-    After the picture, not with it: a resize of the painted picture would mix the colour of the
+    After the image, not with it: a resize of the painted image would mix the colour of the
     surroundings into the region. A region that is too thin for any such pixel keeps those that it
     touches.
     """
@@ -71,7 +71,7 @@ def resize_masks(masks_MHW: Tensor, size: int) -> Tensor:
         return masks_MHW
     if not len(masks_MHW):
         return masks_MHW.new_zeros((0, size, size))
-    # One at a time: all masks of a large picture as floats take gigabytes.
+    # One at a time: all masks of a large image as floats take gigabytes.
     return torch.stack([_resize_mask(mask_HW, size) for mask_HW in masks_MHW])
 
 

@@ -1,4 +1,4 @@
-"""What both halves of Detecture make of a picture, from a cache on disk where they are frozen."""
+"""What both halves of Detecture make of an image, from a cache on disk where they are frozen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from detecture.modeling.vlm.types import TeacherForced, VisionFeatures
 
 @dataclass(frozen=True)
 class Encoding:
-    """Pictures as VLM and segmenter take them: all that does not depend on the question."""
+    """Images as VLM and segmenter take them: all that does not depend on the question."""
 
     vision: VisionFeatures
     features: ImageFeatures
@@ -45,7 +45,7 @@ class Encoders:
         self.train_segmenter = train_segmenter
 
     def encode(self, images: Sequence[Tensor]) -> Encoding:
-        """Both encodings of uint8 (3,H,W) pictures."""
+        """Both encodings of uint8 (3,H,W) images."""
         return Encoding(self.vision_features(images), self.image_features(images))
 
     def encode_samples(self, samples: Sequence[dict[str, Any]]) -> Encoding:
@@ -62,7 +62,7 @@ class Encoders:
 
         def compute(missing: Sequence[Tensor]) -> dict[str, Tensor]:
             features = segmenter.encode_image(segmenter.preprocess(missing))
-            # They are the same for all pictures; a row for each makes entries alike.
+            # They are the same for all images; a row for each makes entries alike.
             positions = features.positions.expand(len(features), -1, -1, -1)
             return {**features.state(), "positions": positions}
 

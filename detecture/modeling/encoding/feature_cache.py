@@ -1,6 +1,6 @@
 """What frozen parts compute, kept on disk between epochs and runs.
 
-One safetensors file for each picture, named by what it depends on: the picture's content, the model
+One safetensors file for each image, named by what it depends on: the image's content, the model
 and its preprocessing. A damaged file is computed anew.
 """
 
@@ -21,13 +21,13 @@ from detecture.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 _VERSION = "1"
-"""Of the preprocessing; to be raised when features of the same picture change."""
+"""Of the preprocessing; to be raised when features of the same image change."""
 
 Item = TypeVar("Item")
 
 
 def content_key(image: Tensor, fingerprint: str) -> str:
-    """Name of an entry: SHA-256 over a picture, uint8 (3,H,W), and what else it depends on."""
+    """Name of an entry: SHA-256 over an image, uint8 (3,H,W), and what else it depends on."""
     digest = hashlib.sha256(f"{_VERSION} {fingerprint} {tuple(image.shape)}".encode())
     digest.update(image.contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 Lab colour, its local deviation, energy of a bank of Gabor filters and position, each smoothed.
 
-Legend: H, W picture size; h, w working size; F features.
+Legend: H, W image size; h, w working size; F features.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from skimage.filters import gabor_kernel
 
 @dataclass(frozen=True)
 class FeatureFamilies:
-    """Features of one picture by family, each list of standardised float64 (h,w) planes.
+    """Features of one image by family, each list of standardised float64 (h,w) planes.
 
     Attributes:
         color: L, a and b.
@@ -43,7 +43,7 @@ class FeatureFamilies:
 
 
 class ClassicalFeatures:
-    """Computes the features of pictures."""
+    """Computes the features of images."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class ClassicalFeatures:
         """Make the filters.
 
         Args:
-            working_size: longer side, in pixels, that pictures are resized to before anything.
+            working_size: longer side, in pixels, that images are resized to before anything.
             wavelengths: of the Gabor filters, in pixels of the working size.
             orientations: number of evenly spread directions of the Gabor filters.
             smoothing: standard deviation of the Gaussian over every feature, in such pixels.
@@ -68,7 +68,7 @@ class ClassicalFeatures:
         self._last_spectra: tuple[tuple[int, ...], list[np.ndarray]] = ((), [])
 
     def __call__(self, image: np.ndarray) -> FeatureFamilies:
-        """Features of a picture, uint8 (H,W,3)."""
+        """Features of an image, uint8 (H,W,3)."""
         lab_hw3 = rgb2lab(resize_longer(image, self.working_size))
         color = [self._smooth(lab_hw3[..., i]) for i in range(3)]
         variance = [self._smooth(lab_hw3[..., i] ** 2) - color[i] ** 2 for i in range(3)]
@@ -86,8 +86,8 @@ class ClassicalFeatures:
     def _gabor_energy(self, lightness: np.ndarray) -> list[np.ndarray]:
         """Smoothed magnitude of every filter's response; list of (h,w)."""
         height, width = lightness.shape
-        # All filters see the picture mirrored by as much as the widest needs: it is transformed
-        # once, and the filters once for all pictures of a size.
+        # All filters see the image mirrored by as much as the widest needs: it is transformed
+        # once, and the filters once for all images of a size.
         reach = max(side // 2 for kernel in self.kernels for side in kernel.shape)
         padded = np.pad(lightness - lightness.mean(), reach, mode="symmetric")
         shape = tuple(fft.next_fast_len(side) for side in padded.shape)
@@ -99,7 +99,7 @@ class ClassicalFeatures:
         ]
 
     def _spectra(self, shape: tuple[int, ...]) -> list[np.ndarray]:
-        """Transforms of the filters, centred at the origin, for pictures padded to `shape`."""
+        """Transforms of the filters, centred at the origin, for images padded to `shape`."""
         last, spectra = self._last_spectra
         if last != shape:
             spectra = [_spectrum(kernel, shape) for kernel in self.kernels]
@@ -116,7 +116,7 @@ def _spectrum(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def resize_longer(image: np.ndarray, side: int) -> np.ndarray:
-    """A picture, uint8 (H,W,3), with its longer side at `side` pixels and the same shape."""
+    """An image, uint8 (H,W,3), with its longer side at `side` pixels and the same shape."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -124,5 +124,5 @@ def resize_longer(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _standardise(plane: np.ndarray) -> np.ndarray:
-    # A feature that is constant over the picture says nothing, and must not divide by zero.
+    # A feature that is constant over the image says nothing, and must not divide by zero.
     return (plane - plane.mean()) / (plane.std() + 1e-6)

@@ -1,6 +1,6 @@
-"""Chooses the number of regions of a picture from what speaks for each.
+"""Chooses the number of regions of an image from what speaks for each.
 
-Legend: B pictures, K numbers of regions to choose from (1 to K), E figures, see `evidence`; M
+Legend: B images, K numbers of regions to choose from (1 to K), E figures, see `evidence`; M
 members.
 """
 
@@ -16,7 +16,7 @@ TARGET_TEMPERATURE = 0.1
 class CountSelector(nn.Module):
     """Perceptrons that score every number of regions by itself, with its place in the list.
 
-    Several of them, fitted to the same pictures from different starts, are averaged: one alone is
+    Several of them, fitted to the same images from different starts, are averaged: one alone is
     sure where it should not be.
     """
 
@@ -51,7 +51,7 @@ class CountSelector(nn.Module):
         )
 
     def standardise(self, evidence_BKE: Tensor) -> None:
-        """Take centre and scale of the figures from the pictures that it is fitted to."""
+        """Take centre and scale of the figures from the images that it is fitted to."""
         flat = evidence_BKE.flatten(0, 1)
         with torch.no_grad():
             self.center.copy_(flat.mean(dim=0))
@@ -66,7 +66,7 @@ class CountSelector(nn.Module):
         places_BKK = torch.eye(self.most, device=evidence_BKE.device).expand(
             len(evidence_BKE), -1, -1
         )
-        # Pictures unlike all that it was fitted to must not run away.
+        # Images unlike all that it was fitted to must not run away.
         figures = ((evidence_BKE - self.center) / self.scale).clamp(-4.0, 4.0)
         answers = []
         for member in self.members:
@@ -78,7 +78,7 @@ class CountSelector(nn.Module):
 
 
 def selection_loss(odds_MBK: Tensor, quality_BK: Tensor) -> Tensor:
-    """Cross-entropy to what each number of regions is worth, the mean over members and pictures.
+    """Cross-entropy to what each number of regions is worth, the mean over members and images.
 
     Args:
         odds_MBK: see `CountSelector.by_member`.

@@ -1,4 +1,4 @@
-"""What speaks for a number of regions: figures about the divisions of a picture into 1, 2, .. K.
+"""What speaks for a number of regions: figures about the divisions of an image into 1, 2, .. K.
 
 Legend: N grid cells, g, v grid, C embedding channels, F classical features, K regions, E figures of
 one division.
@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from detecture.modeling.grouping import separation
-from detecture.modeling.grouping.finder import Division, PictureFeatures
+from detecture.modeling.grouping.finder import Division, ImageFeatures
 from detecture.modeling.grouping.mixtures import principal_components
 from detecture.modeling.grouping.net import STRIDE
 from detecture.modeling.grouping.separation import Regions
@@ -20,29 +20,29 @@ _EIGENVALUES = 6
 _COMPONENTS = 12
 _NEAR, _FAR = 2, 4  # cells: nearer ones share receptive fields
 EVIDENCE_PER_DIVISION = 32
-EVIDENCE_PER_PICTURE = _EIGENVALUES + 2
+EVIDENCE_PER_IMAGE = _EIGENVALUES + 2
 
 
 @dataclass(frozen=True)
 class _Views:
-    """What all divisions of a picture are judged by: components (N,12), edges (g,v)."""
+    """What all divisions of an image are judged by: components (N,12), edges (g,v)."""
 
     embedding_NF: np.ndarray
     classical_NF: np.ndarray
     edges_gv: np.ndarray
 
 
-def evidence(features: PictureFeatures, divisions: Sequence[Division]) -> np.ndarray:
+def evidence(features: ImageFeatures, divisions: Sequence[Division]) -> np.ndarray:
     """Figures for each number of regions.
 
     Args:
-        features: of the picture.
+        features: of the image.
         divisions: into 1, 2, .. regions, in this order.
 
     Returns:
         float64 (len(divisions), EVIDENCE): for each the figures of its division, those less the
         ones of the division into one fewer, those less the ones into one more (0 at the ends), and
-        the figures of the picture, the same in all rows.
+        the figures of the image, the same in all rows.
     """
     views = _Views(
         principal_components(features.embedding_NC, _COMPONENTS),
@@ -53,16 +53,16 @@ def evidence(features: PictureFeatures, divisions: Sequence[Division]) -> np.nda
     fewer, more = np.zeros_like(own), np.zeros_like(own)
     fewer[1:] = own[1:] - own[:-1]
     more[:-1] = own[:-1] - own[1:]
-    picture = np.tile(_of_picture(features), (len(divisions), 1))
-    return np.concatenate([own, fewer, more, picture], axis=1)
+    image = np.tile(_of_image(features), (len(divisions), 1))
+    return np.concatenate([own, fewer, more, image], axis=1)
 
 
-EVIDENCE = 3 * EVIDENCE_PER_DIVISION + EVIDENCE_PER_PICTURE
+EVIDENCE = 3 * EVIDENCE_PER_DIVISION + EVIDENCE_PER_IMAGE
 """Number of figures for one number of regions."""
 
 
-def _edges(features: PictureFeatures) -> np.ndarray:
-    """Steepness of the grey picture in each cell, over its mean: (g,v)."""
+def _edges(features: ImageFeatures) -> np.ndarray:
+    """Steepness of the grey image in each cell, over its mean: (g,v)."""
     grey_hw = features.guide_1hw[0].cpu().numpy()
     steep_hw = ndimage.gaussian_gradient_magnitude(grey_hw, 1.5)
     rows, columns = (
@@ -74,7 +74,7 @@ def _edges(features: PictureFeatures) -> np.ndarray:
     return edges_gv
 
 
-def _of_picture(features: PictureFeatures) -> np.ndarray:
+def _of_image(features: ImageFeatures) -> np.ndarray:
     embedding_NC = features.embedding_NC - features.embedding_NC.mean(axis=0)
     values = np.linalg.eigvalsh(embedding_NC.T @ embedding_NC / len(embedding_NC))[::-1]
     total = max(float(values.sum()), 1e-9)
@@ -86,7 +86,7 @@ def _of_picture(features: PictureFeatures) -> np.ndarray:
     return np.concatenate([leading, [total, roughness]])
 
 
-def _of_division(features: PictureFeatures, views: _Views, division: Division) -> np.ndarray:
+def _of_division(features: ImageFeatures, views: _Views, division: Division) -> np.ndarray:
     posterior_NK = division.posterior_NK
     sure_N = posterior_NK.max(axis=1)
     regions = Regions.of(posterior_NK.argmax(axis=1), features.grid)

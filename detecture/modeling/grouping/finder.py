@@ -1,6 +1,6 @@
-"""Finds the regions of a picture: features of every grid cell, mixtures over them, their consensus.
+"""Finds the regions of an image: features of every grid cell, mixtures over them, their consensus.
 
-Legend: H, W picture size; h, w working size; g, v grid of cells (h/4, w/4); N = g*v cells; C
+Legend: H, W image size; h, w working size; g, v grid of cells (h/4, w/4); N = g*v cells; C
 embedding channels, F classical features, K regions.
 """
 
@@ -21,7 +21,7 @@ from detecture.modeling.grouping.net import STRIDE, GroupingNet
 
 
 @dataclass(frozen=True)
-class PictureFeatures:
+class ImageFeatures:
     """What regions are found by, without their number.
 
     Attributes:
@@ -29,7 +29,7 @@ class PictureFeatures:
         classical_NF: weighted and scaled to a total variance of 1; F = 0 where they are not used.
         position_N2: row and column, -0.5..0.5 along the longer side.
         grid: g and v.
-        guide_1hw: the grey picture at working size, 0..1.
+        guide_1hw: the grey image at working size, 0..1.
     """
 
     embedding_NC: np.ndarray
@@ -53,7 +53,7 @@ class Division:
 
 
 class RegionFinder:
-    """Divides pictures into a given number of regions."""
+    """Divides images into a given number of regions."""
 
     def __init__(
         self,
@@ -99,18 +99,18 @@ class RegionFinder:
         self.use_net = use_net
 
     @torch.no_grad()
-    def encode(self, image: np.ndarray) -> PictureFeatures:
-        """Features of a picture, uint8 (H,W,3)."""
-        picture = resize_longer(image, self.classical.working_size)
-        height, width = picture.shape[:2]
+    def encode(self, image: np.ndarray) -> ImageFeatures:
+        """Features of an image, uint8 (H,W,3)."""
+        small = resize_longer(image, self.classical.working_size)
+        height, width = small.shape[:2]
         grid = (-(-height // STRIDE), -(-width // STRIDE))
-        pixels_13hw = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float() / 255.0
+        pixels_13hw = torch.from_numpy(small.copy()).permute(2, 0, 1)[None].float() / 255.0
         embedding_NC = self._embed(pixels_13hw, grid).numpy().astype(np.float64)
         with _thread_pools().limit(limits=1):
-            classical_NF = self._classical(picture, grid)
+            classical_NF = self._classical(small, grid)
         rows, columns = np.indices(grid)
         position_N2 = np.stack([rows.ravel(), columns.ravel()], axis=1) / max(grid)
-        return PictureFeatures(
+        return ImageFeatures(
             embedding_NC,
             classical_NF,
             position_N2 - position_N2.mean(axis=0),
@@ -138,17 +138,17 @@ class RegionFinder:
         unit = [functional.normalize(total, dim=1) for total in totals]
         return (torch.cat(unit, dim=1) / len(unit) ** 0.5)[0].flatten(1).T
 
-    def _classical(self, picture: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    def _classical(self, image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
         if not any(self.classical_weights):
             return np.zeros((grid[0] * grid[1], 0))
-        features_hwF = self.classical(picture).stack(1.5, 1.0, 0.7, 0.0)
+        features_hwF = self.classical(image).stack(1.5, 1.0, 0.7, 0.0)
         # They are smooth: one pixel stands for its cell.
-        rows = np.minimum(np.arange(grid[0]) * STRIDE + STRIDE // 2, picture.shape[0] - 1)
-        columns = np.minimum(np.arange(grid[1]) * STRIDE + STRIDE // 2, picture.shape[1] - 1)
+        rows = np.minimum(np.arange(grid[0]) * STRIDE + STRIDE // 2, image.shape[0] - 1)
+        columns = np.minimum(np.arange(grid[1]) * STRIDE + STRIDE // 2, image.shape[1] - 1)
         features_NF = features_hwF[rows][:, columns].reshape(len(rows) * len(columns), -1)
         return features_NF / np.sqrt(max(features_NF.var(axis=0).sum(), 1e-12))
 
-    def points(self, features: PictureFeatures) -> list[np.ndarray]:
+    def points(self, features: ImageFeatures) -> list[np.ndarray]:
         """What each mixture divides: arrays (N, components)."""
         found = []
         for weight in self.classical_weights:
@@ -164,7 +164,7 @@ class RegionFinder:
         return found
 
     def divide(self, points: list[np.ndarray], count: int) -> Division:
-        """Divide a picture's cells into `count` regions.
+        """Divide an image's cells into `count` regions.
 
         Args:
             points: see `points`.
@@ -173,8 +173,8 @@ class RegionFinder:
         with _thread_pools().limit(limits=1):
             return Division(*consensus(fit_mixtures(points, count, self.starts)))
 
-    def scores(self, features: PictureFeatures, division: Division) -> Tensor:
-        """Scores (K,h,w) of the regions at working size, filtered along the picture's edges."""
+    def scores(self, features: ImageFeatures, division: Division) -> Tensor:
+        """Scores (K,h,w) of the regions at working size, filtered along the image's edges."""
         posterior_KN = torch.from_numpy(division.posterior_NK.T.copy()).float()
         coarse_1Kgv = posterior_KN.reshape(1, -1, *features.grid)
         size = features.guide_1hw.shape[1:]

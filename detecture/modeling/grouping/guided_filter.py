@@ -1,17 +1,17 @@
-"""The guided filter (He et al. 2010): smooths scores, but not over the edges of a picture."""
+"""The guided filter (He et al. 2010): smooths scores, but not over the edges of an image."""
 
 from torch import Tensor
 from torch.nn import functional
 
 
 def guided_filter(guide_1hw: Tensor, scores_Khw: Tensor, radius: int, epsilon: float) -> Tensor:
-    """Filter scores along the edges of a grey picture.
+    """Filter scores along the edges of a grey image.
 
     Args:
-        guide_1hw: the picture, 0..1.
+        guide_1hw: the image, 0..1.
         scores_Khw: what is filtered, plane by plane.
         radius: of the square window, in pixels.
-        epsilon: variance of the picture below which a window counts as flat.
+        epsilon: variance of the image below which a window counts as flat.
 
     Returns:
         (K,h,w).

@@ -1,6 +1,6 @@
 """The grouping loss: pixels of one region lie close in the embedding, those of two apart.
 
-Legend: B pictures, h, w grid, C channels, N = B*h*w pixels, P pixels sampled in each picture, K
+Legend: B images, h, w grid, C channels, N = B*h*w pixels, P pixels sampled in each image, K
 regions.
 """
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 def sample_pixels(labels_BM: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw pixels of each picture, as many from a small region as from a large one.
+    """Draw pixels of each image, as many from a small region as from a large one.
 
     Args:
         labels_BM: int64, region of each of M pixels; below 0: never drawn.
@@ -21,11 +21,11 @@ def sample_pixels(labels_BM: Tensor, count: int, generator: torch.Generator) -> 
         int64 (B,P) indices; with repetition, where a region has too few pixels.
 
     Raises:
-        ValueError: a picture has no pixel to draw.
+        ValueError: an image has no pixel to draw.
     """
     labels_BM = labels_BM.cpu()
     if bool((labels_BM < 0).all(dim=1).any()):
-        raise ValueError("a picture has no labelled pixel; leave it out of the batch")
+        raise ValueError("an image has no labelled pixel; leave it out of the batch")
     kinds = int(labels_BM.max()) + 1
     counts_BK = functional.one_hot(labels_BM.clamp(min=0), kinds)
     counts_BK = (counts_BK * (labels_BM >= 0)[..., None]).sum(dim=1)
@@ -44,7 +44,7 @@ def grouping_loss(
 ) -> Tensor:
     """Cross-entropy to the regions' means, and a supervised contrastive loss between pixels.
 
-    The means are those of the picture's own regions, so no region has a meaning of its own. The
+    The means are those of the image's own regions, so no region has a meaning of its own. The
     contrastive term (Khosla et al. 2020) is what makes it learn: without it K-means on the
     embedding is nine points of mIoU worse (measured on RWTD).
 
@@ -56,7 +56,7 @@ def grouping_loss(
         contrast_weight: of the contrastive term.
 
     Returns:
-        Scalar: the mean over the pictures. A picture of one region adds only the pull inwards.
+        Scalar: the mean over the images. An image of one region adds only the pull inwards.
     """
     wide_BCP = sampled_BP[:, None].expand(-1, embedding_BCM.shape[1], -1)
     pixels_BPC = embedding_BCM.gather(2, wide_BCP).transpose(1, 2)

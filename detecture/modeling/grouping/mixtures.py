@@ -79,7 +79,7 @@ def _maximise(
     means_BKF = sums_BKF / (weight_BK + _TINY)[..., None]
     within_BFF = total_BFF - sums_BKF.mT @ means_BKF
     factor_BFF, failed_B = torch.linalg.cholesky_ex(within_BFF)
-    if bool(failed_B.any()):  # rounding has taken more than the ridge: flat pictures
+    if bool(failed_B.any()):  # rounding has taken more than the ridge: flat images
         lift_B = 1e-6 + within_BFF.diagonal(dim1=-2, dim2=-1).abs().amax(dim=-1)
         eye_FF = torch.eye(within_BFF.shape[-1], dtype=lift_B.dtype, device=lift_B.device)
         lifted_BFF = within_BFF + (failed_B > 0)[..., None, None] * lift_B[..., None, None] * eye_FF

@@ -1,6 +1,6 @@
 """A small convolutional net that gives every pixel an embedding; one texture, one direction.
 
-Legend: B pictures, H, W picture size, h, w grid at stride 4, C embedding channels, c any channels.
+Legend: B images, H, W image size, h, w grid at stride 4, C embedding channels, c any channels.
 """
 
 from torch import Tensor, nn
@@ -73,20 +73,20 @@ class ConvTrunk(nn.Module):
         self.stage_8 = nn.Sequential(_Residual(second, third, 2), _Residual(third, third))
         self.stage_16 = nn.Sequential(_Residual(third, fourth, 2), _Residual(fourth, fourth))
 
-    def bottom_up(self, pictures_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of pictures, fine to coarse.
+    def bottom_up(self, images_B3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of images, fine to coarse.
 
         Args:
-            pictures_B3HW: sRGB in 0..1, float; sides of any length from 16 on.
+            images_B3HW: sRGB in 0..1, float; sides of any length from 16 on.
 
         Returns:
-            (B,c,.,.) at strides 4, 8 and 16 of the pictures padded to multiples of 16 on the right
+            (B,c,.,.) at strides 4, 8 and 16 of the images padded to multiples of 16 on the right
             and below; c are the last three widths.
         """
-        height, width = pictures_B3HW.shape[-2:]
+        height, width = images_B3HW.shape[-2:]
         # Reflected and not black, so that the border is no texture of its own.
         pad = (0, -width % DEEPEST, 0, -height % DEEPEST)
-        padded = functional.pad(2.0 * pictures_B3HW - 1.0, pad, mode="replicate")
+        padded = functional.pad(2.0 * images_B3HW - 1.0, pad, mode="replicate")
         at_2 = functional.relu(self.stage_2(functional.relu(self.stem(padded))))
         at_4 = self.stage_4(at_2)
         at_8 = self.stage_8(at_4)
@@ -121,17 +121,17 @@ class GroupingNet(ConvTrunk):
         self.merge_4 = _Residual(joint, joint)
         self.out = nn.Conv2d(joint, channels, 1)
 
-    def forward(self, pictures_B3HW: Tensor) -> Tensor:
-        """Embed the pixels of pictures.
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        """Embed the pixels of images.
 
         Args:
-            pictures_B3HW: sRGB in 0..1, float; sides of any length from 16 on.
+            images_B3HW: sRGB in 0..1, float; sides of any length from 16 on.
 
         Returns:
             (B,C,h,w) float32 of unit length over C, h and w being H and W over 4, rounded up.
         """
-        height, width = pictures_B3HW.shape[-2:]
-        at_4, at_8, at_16 = self.bottom_up(pictures_B3HW)
+        height, width = images_B3HW.shape[-2:]
+        at_4, at_8, at_16 = self.bottom_up(images_B3HW)
         tokens_BNc = at_16.flatten(2).transpose(1, 2)
         for block in self.attention:
             tokens_BNc = block(tokens_BNc)

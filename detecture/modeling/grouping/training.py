@@ -1,4 +1,4 @@
-"""What TextureGrouping's net is trained with: a batch of pictures and regions in, a loss out."""
+"""What TextureGrouping's net is trained with: a batch of images and regions in, a loss out."""
 
 import zlib
 from typing import Any
@@ -23,22 +23,22 @@ def net_loss(
     Args:
         net: gives embeddings.
         samples: mapped dicts with `image` and `sem_seg`, all of one size; label 0 is left out.
-        pixels: drawn of each picture; which ones follows from the pictures' names.
+        pixels: drawn of each image; which ones follows from the images' names.
         temperature, contrast_weight: see `grouping_loss`.
 
     Returns:
         Scalar.
     """
     device = net.out.weight.device
-    pictures_B3HW = torch.stack([sample["image"] for sample in samples]).to(device)
-    pictures_B3HW = (pictures_B3HW.float() / 255.0).contiguous(memory_format=torch.channels_last)
+    images_B3HW = torch.stack([sample["image"] for sample in samples]).to(device)
+    images_B3HW = (images_B3HW.float() / 255.0).contiguous(memory_format=torch.channels_last)
     labels_BHW = torch.stack([sample["sem_seg"] for sample in samples])
     labels_BM = (labels_BHW[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] - 1).flatten(1)
     names = "\n".join(sample["image_id"] for sample in samples)
     generator = torch.Generator().manual_seed(zlib.crc32(names.encode()))
     sampled_BP = sample_pixels(labels_BM, pixels, generator)
     return grouping_loss(
-        net(pictures_B3HW).flatten(2),
+        net(images_B3HW).flatten(2),
         labels_BM.to(device),
         sampled_BP.to(device),
         temperature=temperature,

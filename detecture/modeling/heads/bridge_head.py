@@ -1,7 +1,7 @@
 """The Bridge head: from region states of a VLM to slot logits of a segmenter.
 
-Legend: B pictures, K regions, Q slots of one picture (the dustbin first), N active slots of all
-pictures, C hidden size of the VLM, D width of the segmenter, h, w size of its pixel embeddings.
+Legend: B images, K regions, Q slots of one image (the dustbin first), N active slots of all
+images, C hidden size of the VLM, D width of the segmenter, h, w size of its pixel embeddings.
 """
 
 from collections.abc import Iterator
@@ -40,10 +40,10 @@ class SlotLogits:
 
     Attributes:
         logits_Nhw: float.
-        image_index_N: int64, the picture that a slot belongs to; ascending.
+        image_index_N: int64, the image that a slot belongs to; ascending.
         slot_index_N: int64, 0 the dustbin, i texture i.
-        embedding_BEhw: of each picture, what its queries' dot products are taken with; under
-            `multiplexed` that of its dustbin, whose prompt is the same in every picture. None
+        embedding_BEhw: of each image, what its queries' dot products are taken with; under
+            `multiplexed` that of its dustbin, whose prompt is the same in every image. None
             where it was not asked for.
     """
 
@@ -117,9 +117,9 @@ class BridgeHead(nn.Module):
                 projection; `bottleneck`: through an eighth of the hidden size straight to the
                 segmenter's width.
             dropout: behind the bridge.
-            decoding: `multiplexed`: each slot is a prompt of its own; `multi_slot`: all slots of a
-                picture are the tokens of one prompt; `pointing`: the segmenter runs once for a
-                picture, with the dustbin as its prompt, and all slots are scored on what it gives.
+            decoding: `multiplexed`: each slot is a prompt of its own; `multi_slot`: all slots of an
+                image are the tokens of one prompt; `pointing`: the segmenter runs once for an
+                image, with the dustbin as its prompt, and all slots are scored on what it gives.
 
         Raises:
             ConfigError: a word is none of those.
@@ -168,11 +168,11 @@ class BridgeHead(nn.Module):
         *,
         with_embedding: bool = False,
     ) -> SlotLogits:
-        """Logits of the active slots: of each picture the dustbin and its first `count_B` states.
+        """Logits of the active slots: of each image the dustbin and its first `count_B` states.
 
         Args:
             segmenter: gives the pixel embeddings.
-            features: its image features of the B pictures.
+            features: its image features of the B images.
             states_BKC: region states; rows past the count are not looked at.
             count_B: int64, 0..K.
             with_embedding: return `embedding_BEhw` too.

@@ -4,7 +4,7 @@ Nothing is trained, which makes this the baseline that training has to beat (ben
 specification, 4.5 and 7.1): the VLM writes lines `TEXTURE_i: Texture of ..`, each goes through SAM
 3's own text encoder, and its semantic head scores every pixel.
 
-Legend: B pictures, R regions, N prompts, T tokens, D width, H, W size asked for.
+Legend: B images, R regions, N prompts, T tokens, D width, H, W size asked for.
 """
 
 import logging
@@ -143,7 +143,7 @@ class DescribeThenSegment(nn.Module):
         return self.encoders.encode([sample["image"]])
 
     def write(self, encoding: Encoding, samples: Sequence[dict[str, Any]]) -> list[str]:
-        """The VLM's answers about B pictures; each question follows from the picture's `k_hint`."""
+        """The VLM's answers about B images; each question follows from the image's `k_hint`."""
         questions = [
             self.questions.ask(sample["k_hint"].k, self.max_regions, self.subject)
             for sample in samples
@@ -151,10 +151,10 @@ class DescribeThenSegment(nn.Module):
         return ask(self.vlm, encoding.vision, self.questions.system, questions)
 
     def ground(self, features: ImageFeatures, index: int, phrases: Sequence[str]) -> Tensor:
-        """Scores of one picture's pixels under each phrase, by SAM 3's semantic head.
+        """Scores of one image's pixels under each phrase, by SAM 3's semantic head.
 
         Args:
-            features: of B pictures.
+            features: of B images.
             index: which of them.
             phrases: R texts.
 

@@ -1,6 +1,6 @@
 """Detecture (arXiv 2606.14754): a VLM names the regions, and its states there select their masks.
 
-Legend: B pictures, K regions, A answer tokens, N active slots, H, W size of a picture.
+Legend: B images, K regions, A answer tokens, N active slots, H, W size of an image.
 """
 
 import zlib
@@ -61,7 +61,7 @@ class Detecture(nn.Module):
             segmenter_source: what its weights are, for checkpoints and the cache.
             loss_weights: of the losses.
             train_count: what prompts say of the number of regions in training: `open` (between 1
-                and 6, as published), `exact`, or `mixed` (half of the pictures each).
+                and 6, as published), `exact`, or `mixed` (half of the images each).
             cache: keeps what frozen parts compute; None: nothing is kept.
             refinement: of the masks, on the pixel embeddings; None: there is none.
 
@@ -215,13 +215,13 @@ class Detecture(nn.Module):
         labels_BHW = self._labels(batched_inputs, slots.logits_Nhw.device)
         sums = mask_loss_sums(slots.logits_Nhw, slots.image_index_N, slots.slot_index_N, labels_BHW)
         losses = {
-            "loss_ce": weights.mask * sums.ce_sum / normalizers["pictures"],
+            "loss_ce": weights.mask * sums.ce_sum / normalizers["images"],
             "loss_dice": weights.mask * weights.dice * sums.dice_sum / normalizers["slots"],
         }
         if weights.grouping.weight and slots.embedding_BEhw is not None:
             names = [sample["image_id"] for sample in batched_inputs]
             grouping = weights.grouping.sum(slots.embedding_BEhw, labels_BHW, names)
-            losses["loss_grouping"] = grouping / normalizers["pictures"]
+            losses["loss_grouping"] = grouping / normalizers["images"]
         if forced.predictions_BAD is not None:
             # An answer without <|seg|> weighs nothing, and a batch of them must not divide by 0.
             lm_sum = self._lm_loss_sum(forced, forced.predictions_BAD)
@@ -233,7 +233,7 @@ class Detecture(nn.Module):
         """What the sums of the losses of this batch are to be divided by, from the data alone.
 
         Returns:
-            `pictures`, `slots` (active ones, dustbins included) and `lm_weights` (sum of the token
+            `images`, `slots` (active ones, dustbins included) and `lm_weights` (sum of the token
             weights).
         """
         weights = 0.0
@@ -242,7 +242,7 @@ class Detecture(nn.Module):
             valid_1A = torch.ones_like(ids_1A, dtype=torch.bool)
             weights += float(self._token_weights(ids_1A, valid_1A).double().sum())
         return {
-            "pictures": float(len(batched_inputs)),
+            "images": float(len(batched_inputs)),
             "slots": float(sum(1 + len(self._descriptions(s)) for s in batched_inputs)),
             "lm_weights": weights,
         }
@@ -292,7 +292,7 @@ class Detecture(nn.Module):
         if not self.training:
             return count_phrase(sample["k_hint"].k)
         exact = self.train_count == "exact" or (
-            # By the picture's name: the same in every process and after every restart.
+            # By the image's name: the same in every process and after every restart.
             self.train_count == "mixed" and zlib.crc32(sample["image_id"].encode()) % 2
         )
         return count_phrase(len(self._descriptions(sample)) if exact else None)
@@ -359,9 +359,9 @@ class Detecture(nn.Module):
     def draw(
         self, batched_inputs: list[dict[str, Any]], regions: RegionStates
     ) -> list[dict[str, Any]]:
-        """The second half of `predict`: masks from states, which need not be the pictures' own."""
+        """The second half of `predict`: masks from states, which need not be the images' own."""
         slots = self._slots(regions.encoding.features, regions.states_BKD, regions.count_B)
-        per_picture = slots.logits_Nhw.split((regions.count_B + 1).tolist())
+        per_image = slots.logits_Nhw.split((regions.count_B + 1).tolist())
         return [
             {
                 "sem_seg": partition_scores(logits, (sample["height"], sample["width"])),
@@ -370,6 +370,6 @@ class Detecture(nn.Module):
                 "status": "ok" if found else "no_region",
             }
             for sample, logits, found, text in zip(
-                batched_inputs, per_picture, regions.descriptions, regions.texts, strict=True
+                batched_inputs, per_image, regions.descriptions, regions.texts, strict=True
             )
         ]

@@ -11,7 +11,7 @@ from detecture.modeling.meta_arch.output import output_from_labels
 
 @META_ARCH_REGISTRY.register()
 class OneRegion(nn.Module):
-    """Calls the whole picture one texture; the other textures it was told of are empty."""
+    """Calls the whole image one texture; the other textures it was told of are empty."""
 
     @configurable
     def __init__(self, *, dustbin_logit: float = 0.0) -> None:
@@ -35,7 +35,7 @@ class OneRegion(nn.Module):
 
 @META_ARCH_REGISTRY.register()
 class HalfSplit(nn.Module):
-    """Cuts the picture into K upright strips of equal width: left and right half for K = 2."""
+    """Cuts the image into K upright strips of equal width: left and right half for K = 2."""
 
     @configurable
     def __init__(self, *, dustbin_logit: float = 0.0) -> None:

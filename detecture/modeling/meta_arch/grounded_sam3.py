@@ -37,12 +37,12 @@ BOX_MASKS = ("hard", "soft")
 
 
 @dataclass(frozen=True)
-class GroundedPicture:
+class GroundedImage:
     """What does not depend on the number of regions.
 
     Attributes:
         found: boxes of the phrase.
-        encoding: the picture, as the box segmenter encodes it; None where no box was found.
+        encoding: the image, as the box segmenter encodes it; None where no box was found.
     """
 
     found: Detections
@@ -133,10 +133,10 @@ class GroundedSam3(nn.Module):
         return [self._answer(sample) for sample in batched_inputs]
 
     @torch.no_grad()
-    def encode_image(self, sample: dict[str, Any]) -> GroundedPicture:
+    def encode_image(self, sample: dict[str, Any]) -> GroundedImage:
         """What does not depend on K, of a mapped dict's `image`; it is encoded once for all K."""
         found = self.detector.detect(sample["image"], self.phrase)
-        return GroundedPicture(
+        return GroundedImage(
             found, self.segmenter.encode_image(sample["image"]) if len(found) else None
         )
 
@@ -148,16 +148,16 @@ class GroundedSam3(nn.Module):
                 f"{hint.k or 'nothing'} was told of their number; set TEST.COUNT 2, or use the "
                 "variant exemplar or box"
             )
-        picture = sample.get("encoding")
-        if picture is None:
-            picture = self.encode_image(sample)
+        image = sample.get("encoding")
+        if image is None:
+            image = self.encode_image(sample)
         count = self.max_regions if hint.k is None else hint.k
-        found = picture.found.best(1 if self.variant == "inverse" else count)
+        found = image.found.best(1 if self.variant == "inverse" else count)
         size = (sample["height"], sample["width"])
         if len(found) == 0:
             nothing_0HW = found.boxes_R4.new_zeros((0, *size))
             return output_from_regions(nothing_0HW, [], hint, self.dustbin_logit)
-        logits_Rhw = self.segmenter.logits(picture.encoding, found.shares())
+        logits_Rhw = self.segmenter.logits(image.encoding, found.shares())
         logits_RHW, labels = self._channels(resize_scores(logits_Rhw, size), found.labels)
         return output_from_regions(logits_RHW, labels, hint, self.dustbin_logit)
 

@@ -1,4 +1,4 @@
-"""Trains a describer by itself: pictures and true regions in, sentences out.
+"""Trains a describer by itself: images and true regions in, sentences out.
 
 The tensors of its checkpoints begin with `describer.`, so that a model that finds regions first
 loads them into its own part of that name.
@@ -134,7 +134,7 @@ class RegionDescriber(nn.Module):
             float scores (K+1,H,W), the dustbin last.
 
         Raises:
-            ConfigError: in evaluation, a picture comes without its regions.
+            ConfigError: in evaluation, an image comes without its regions.
         """
         if self.training:
             losses = self.describer.losses(batched_inputs, normalizers)
@@ -144,7 +144,7 @@ class RegionDescriber(nn.Module):
     def _describe(self, sample: dict[str, Any]) -> dict[str, Any]:
         if "sem_seg" not in sample:
             raise ConfigError(
-                f"picture {sample.get('image_id')!r} comes without sem_seg: RegionDescriber only "
+                f"image {sample.get('image_id')!r} comes without sem_seg: RegionDescriber only "
                 "describes regions that it is given. Leave DATASETS.TEST empty, or set "
                 "MODEL.META_ARCHITECTURE to a model that finds them"
             )

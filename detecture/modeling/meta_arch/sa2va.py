@@ -28,7 +28,7 @@ from detecture.modeling.region_channels import (
 from detecture.modeling.weights.remote_code import load_remote_model
 
 IMAGE_TAG = "<image>"
-"""Where the picture stands in a question."""
+"""Where the image stands in a question."""
 
 
 @META_ARCH_REGISTRY.register()
@@ -57,7 +57,7 @@ class Sa2VA(nn.Module):
             subject: what the region is where one region is known, such as "water surface".
             max_regions: greatest number of regions where the number is not known.
             complement: where two regions are known and one mask comes back, the rest of the
-                picture is the second.
+                image is the second.
             smallest_on_top: where masks overlap, the smaller one keeps the pixels, not the larger.
             dustbin_logit: score of the dustbin.
 
@@ -122,11 +122,11 @@ class Sa2VA(nn.Module):
         return [self._predict(sample) for sample in batched_inputs]
 
     def answer(self, image_3HW: Tensor, question: str) -> Mapping[str, Any]:
-        """What the model answers to a question about a picture.
+        """What the model answers to a question about an image.
 
         Args:
             image_3HW: uint8 RGB.
-            question: gets the tag of the picture in front, where it has none.
+            question: gets the tag of the image in front, where it has none.
 
         Returns:
             `prediction` (text) and, where it has masks, `prediction_masks`: for each a bool or

@@ -1,6 +1,6 @@
 """SAM 3 alone, prompted with fixed phrases: what a segmenter knows of textures without a VLM.
 
-Benchmark spec, sections 1.2, 3.2, 3.3 and 4.1. The picture is encoded once for all phrases.
+Benchmark spec, sections 1.2, 3.2, 3.3 and 4.1. The image is encoded once for all phrases.
 
 Legend: R regions found, K regions asked for, Q queries of the detector, h, w size of SAM 3's masks,
 H, W size asked for.
@@ -122,7 +122,7 @@ class Sam3Text(nn.Module):
 
         Args:
             batched_inputs: `image` (uint8 (3,H,W)), `height`, `width`, `k_hint`; `encoding`, what
-                `encode_image` gave, instead of encoding the picture anew.
+                `encode_image` gave, instead of encoding the image anew.
 
         Raises:
             ConfigError: the variant `inverse` is asked for another number of regions than 2.

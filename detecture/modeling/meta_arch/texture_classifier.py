@@ -25,18 +25,18 @@ class TextureClassifier(nn.Module):
 
     @configurable
     def __init__(
-        self, *, texture: TextureOdds, regions_per_picture: int = 3, mask_noise: float = 0.6
+        self, *, texture: TextureOdds, regions_per_image: int = 3, mask_noise: float = 0.6
     ) -> None:
         """Wrap what looks at regions.
 
         Args:
             texture: gives log odds of `CLASSES` for each region.
-            regions_per_picture: regions drawn from each training picture, at most.
+            regions_per_image: regions drawn from each training image, at most.
             mask_noise: share of the training masks that are disturbed.
         """
         super().__init__()
         self.texture = texture
-        self.regions_per_picture = regions_per_picture
+        self.regions_per_image = regions_per_image
         self.mask_noise = mask_noise
 
     @classmethod
@@ -53,13 +53,13 @@ class TextureClassifier(nn.Module):
             texture.start_from(describer.TEXTURE_WEIGHTS)
         return {
             "texture": texture,
-            "regions_per_picture": describer.REGIONS_PER_PICTURE,
+            "regions_per_image": describer.REGIONS_PER_IMAGE,
             "mask_noise": describer.MASK_NOISE,
         }
 
     def loss_normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, float]:
         """What the sums of the losses are to be divided by: the number of drawn regions."""
-        most = self.regions_per_picture
+        most = self.regions_per_image
         return {"regions": float(sum(min(most, len(_attributes(s))) for s in batched_inputs))}
 
     def forward(
@@ -71,29 +71,29 @@ class TextureClassifier(nn.Module):
             batched_inputs: with `image` (3,S,S), all of one size, `sem_seg`, `descriptions` and
                 `attributes`, the `RegionAttributes` of the regions.
             normalizers: sums of `loss_normalizers` over the whole effective batch; None: those of
-                these pictures.
+                these images.
 
         Returns:
             `loss_family`, `loss_orientation` and so on: mean cross-entropy in nats of a region.
 
         Raises:
-            ConfigError: it is asked for an evaluation, or the pictures have no attributes.
+            ConfigError: it is asked for an evaluation, or the images have no attributes.
         """
         if not self.training:
             raise ConfigError(
                 "TextureClassifier only trains a part of the describer: leave DATASETS.TEST empty"
             )
-        pictures, masks, regions = [], [], []
+        images, masks, regions = [], [], []
         for sample in batched_inputs:
             of_all = _attributes(sample)
-            drawn = draw_regions(sample, self.regions_per_picture, self.mask_noise)
-            pictures.append(sample["image"])
+            drawn = draw_regions(sample, self.regions_per_image, self.mask_noise)
+            images.append(sample["image"])
             masks.append(drawn.masks_RSS)
             regions += [of_all[number] for number in drawn.numbers]
         if normalizers is None:
             normalizers = self.loss_normalizers(batched_inputs)
         losses = {}
-        for name, odds_Nc in by_attribute(self.texture(torch.stack(pictures), masks)).items():
+        for name, odds_Nc in by_attribute(self.texture(torch.stack(images), masks)).items():
             classes = [CLASSES[name].index(getattr(region, name)) for region in regions]
             target_N = torch.tensor(classes)
             total = functional.cross_entropy(odds_Nc, target_N.to(odds_Nc.device), reduction="sum")
@@ -102,10 +102,10 @@ class TextureClassifier(nn.Module):
 
 
 def _attributes(sample: dict[str, Any]) -> list[RegionAttributes]:
-    """Of the regions of a mapped picture; a data set that does not have them is a ConfigError."""
+    """Of the regions of a mapped image; a data set that does not have them is a ConfigError."""
     if "attributes" not in sample:
         raise ConfigError(
-            f"picture {sample['image_id']!r} comes without attributes of its regions: "
+            f"image {sample['image_id']!r} comes without attributes of its regions: "
             "TextureClassifier learns from DATASETS.TRAIN synthetic_swatches alone"
         )
     found: list[RegionAttributes] = sample["attributes"]

@@ -2,12 +2,12 @@
 
 Every table carries its row (benchmark spec, section 10). Lab colour and its local deviation,
 energy of a bank of Gabor filters (3 wavelengths x 4 orientations) and position, each smoothed and
-standardised over the picture, weighted by family, clustered by scikit-learn's K-means.
+standardised over the image, weighted by family, clustered by scikit-learn's K-means.
 
 An unknown K is chosen by the mean silhouette (Rousseeuw 1987) over a range of K, 2 to 6 by default,
 on a coarse grid of pixels; so it never answers 1.
 
-Legend: H, W picture size; h, w working size; F features; N grid pixels.
+Legend: H, W image size; h, w working size; F features; N grid pixels.
 """
 
 from typing import Any
@@ -54,7 +54,7 @@ class TextureClusters(nn.Module):
         """Keep the settings and make the filters.
 
         Args:
-            working_size: longer side, in pixels, that pictures are resized to before anything.
+            working_size: longer side, in pixels, that images are resized to before anything.
             wavelengths: of the Gabor filters, in pixels of the working size.
             orientations: number of evenly spread directions of the Gabor filters.
             smoothing: standard deviation of the Gaussian over every feature, in such pixels.
@@ -112,7 +112,7 @@ class TextureClusters(nn.Module):
             if features_hwF is None:
                 features_hwF = self.encode_image(sample)
             labels, num_textures = self.cluster(features_hwF, sample["k_hint"].k)
-            if sample["k_hint"].k is None:  # a picture of one pixel has no two regions
+            if sample["k_hint"].k is None:  # an image of one pixel has no two regions
                 labels = _resize_labels(labels, sample["height"], sample["width"])
                 present, labels = np.unique(labels, return_inverse=True)
                 labels = labels.reshape(sample["height"], sample["width"])
@@ -127,7 +127,7 @@ class TextureClusters(nn.Module):
             return self.features(sample["image"].permute(1, 2, 0).cpu().numpy())
 
     def cluster(self, features_hwF: np.ndarray, k: int | None) -> tuple[np.ndarray, int]:
-        """Cluster the features of one picture.
+        """Cluster the features of one image.
 
         Args:
             features_hwF: see `features`.

@@ -4,7 +4,7 @@ A small net, trained on procedural textures alone, embeds the pixels; mixtures w
 covariance divide embeddings and classical features together; a selector chooses the number of
 regions where it is unknown; the describer writes a sentence for each region that was found.
 
-Legend: H, W picture size; h, w working size; K regions.
+Legend: H, W image size; h, w working size; K regions.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from detecture.modeling.describer import Describer
 from detecture.modeling.grouping.classical import ClassicalFeatures, resize_longer
 from detecture.modeling.grouping.count_selector import CountSelector
 from detecture.modeling.grouping.evidence import evidence
-from detecture.modeling.grouping.finder import Division, PictureFeatures, RegionFinder
+from detecture.modeling.grouping.finder import Division, ImageFeatures, RegionFinder
 from detecture.modeling.grouping.net import GroupingNet
 from detecture.modeling.grouping.training import net_loss
 from detecture.modeling.weights.header_check import check_header
@@ -54,7 +54,7 @@ class TextureGrouping(nn.Module):
             more_nets: see `RegionFinder`; with any, nothing trains here.
             describer: writes the sentences; None: they stay empty.
             finder_settings: of `RegionFinder`.
-            working_size: longer side in pixels that pictures are resized to.
+            working_size: longer side in pixels that images are resized to.
             loss_settings: `pixels`, `temperature` and `contrast_weight` of `net_loss`.
             dustbin_logit: score of the dustbin; no pixel goes to it.
         """
@@ -160,7 +160,7 @@ class TextureGrouping(nn.Module):
 
         Args:
             batched_inputs: mapped dicts (DESIGN.md); in training with `sem_seg`.
-            normalizers: not used: the loss is a mean over pictures.
+            normalizers: not used: the loss is a mean over images.
 
         Returns:
             `{"loss_grouping"}` (scalar), or a list of standard outputs.
@@ -173,7 +173,7 @@ class TextureGrouping(nn.Module):
             return {"loss_grouping": net_loss(self.net, batched_inputs, **self.loss_settings)}
         return [self._answer(sample) for sample in batched_inputs]
 
-    def encode_image(self, sample: dict[str, Any]) -> PictureFeatures:
+    def encode_image(self, sample: dict[str, Any]) -> ImageFeatures:
         """What does not depend on the number of regions, of a mapped dict's `image`."""
         return self.finder.encode(_as_array(sample))
 
@@ -213,7 +213,7 @@ class TextureGrouping(nn.Module):
             self.finder.divide(points[::2], count) for count in range(1, self.selector.most + 1)
         ]
 
-    def choose_count(self, features: PictureFeatures, points: list[np.ndarray]) -> int:
+    def choose_count(self, features: ImageFeatures, points: list[np.ndarray]) -> int:
         """The number of regions that the selector finds most probable."""
         figures = torch.from_numpy(evidence(features, self.divisions(points))).float()
         device = self.selector.center.device
@@ -223,9 +223,9 @@ class TextureGrouping(nn.Module):
     def _describe(self, sample: dict[str, Any], masks_Khw: Tensor) -> list[str]:
         if self.describer is None:
             return [""] * len(masks_Khw)
-        picture = resize_longer(_as_array(sample), self.finder.classical.working_size)
-        picture_3hw = torch.from_numpy(picture.copy()).permute(2, 0, 1)
-        return self.describer.describe(picture_3hw, masks_Khw)
+        image = resize_longer(_as_array(sample), self.finder.classical.working_size)
+        image_3hw = torch.from_numpy(image.copy()).permute(2, 0, 1)
+        return self.describer.describe(image_3hw, masks_Khw)
 
 
 def _as_array(sample: dict[str, Any]) -> np.ndarray:

@@ -4,7 +4,7 @@ The parameters are the published ones of TextureSAM's evaluation; what a benchma
 publication lacks, one label map of K regions, is made as benchmark spec, section 4.7, has it.
 With SAM 2.1's own weights it is the row SAM 2*, with Meta's default parameters the row SAM 2.
 
-Legend: R regions, H, W picture size.
+Legend: R regions, H, W image size.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ class TextureSam(nn.Module):
 
         Returns:
             For each the standard output, with `all_masks` besides: COCO RLE of every automatic
-            mask, at the picture's own size, best first.
+            mask, at the image's own size, best first.
         """
         outputs = []
         for sample in batched_inputs:
@@ -115,7 +115,7 @@ class TextureSam(nn.Module):
         return generate_masks(self.sam2, self.processor, sample["image"], self.settings)
 
     def answer(self, found: AutomaticMasks, sample: dict[str, Any]) -> dict[str, Any]:
-        """Standard output from the masks of a picture, for what a mapped dict asks.
+        """Standard output from the masks of an image, for what a mapped dict asks.
 
         Args:
             found: the masks.

@@ -1,4 +1,4 @@
-"""Builds a SAM 2 for single pictures: from weights, or with random ones.
+"""Builds a SAM 2 for single images: from weights, or with random ones.
 
 transformers is imported where a model is built: it takes seconds, and most methods need none of it.
 """
@@ -56,7 +56,7 @@ def build_sam2(base: str, structure: str, seed: int) -> Sam2Model:
 
 
 def build_processor(model: Sam2Model) -> Sam2ImageProcessor:
-    """What makes of a picture the square that a model takes, and of its answers masks."""
+    """What makes of an image the square that a model takes, and of its answers masks."""
     side = model.config.prompt_encoder_config.image_size
     processor: Sam2ImageProcessor = _hf_parts().Sam2ImageProcessor(
         size={"height": side, "width": side}

@@ -1,17 +1,17 @@
-"""SAM 2's automatic masks: a grid of points over a picture, one prompt each, and what is kept.
+"""SAM 2's automatic masks: a grid of points over an image, one prompt each, and what is kept.
 
 The procedure of Meta's `SAM2AutomaticMaskGenerator`, made of the parts that transformers' pipeline
 `mask-generation` is made of. The pipeline itself (transformers 5.23) cannot be used as published:
 
 - it takes no `multimask_output`, and always asks for three masks a point;
-- it scales the points by the longer side, as SAM 1 needs it, but `Sam2ImageProcessor` stretches a
-  picture to a square: on a picture that is not square its grid misses a part of the shorter side;
+- it scales the points by the longer side, as SAM 1 needs it, but `Sam2ImageProcessor` stretches an
+  image to a square: on an image that is not square its grid misses a part of the shorter side;
 - it suppresses the masks of all crops together; Meta's code those of each crop, then, with smaller
   crops first, those of different crops.
 
 What still differs from Meta's code: a stability equal to its threshold is not kept.
 
-Legend: P points of a batch, N masks, H, W picture size.
+Legend: P points of a batch, N masks, H, W image size.
 """
 
 from dataclasses import dataclass
@@ -89,10 +89,10 @@ class MaskGenerationSettings:
 
 @dataclass(frozen=True)
 class AutomaticMasks:
-    """The masks of one picture, best first; none of them is empty, and they may overlap.
+    """The masks of one image, best first; none of them is empty, and they may overlap.
 
     Attributes:
-        rles: COCO RLE of each (`size` [H,W], `counts` text): hundreds of masks of a large picture
+        rles: COCO RLE of each (`size` [H,W], `counts` text): hundreds of masks of a large image
             would not fit otherwise.
         scores: predicted IoU of each.
         size: H, W.
@@ -109,7 +109,7 @@ class AutomaticMasks:
 
 @dataclass
 class _Found:
-    """Masks under way: RLE with counts as numbers, predicted IoU, boxes in the whole picture."""
+    """Masks under way: RLE with counts as numbers, predicted IoU, boxes in the whole image."""
 
     rles: list[dict[str, Any]]
     scores_N: Tensor
@@ -139,16 +139,16 @@ def generate_masks(
     image_3HW: Tensor,
     settings: MaskGenerationSettings,
 ) -> AutomaticMasks:
-    """All masks of a picture.
+    """All masks of an image.
 
     Args:
         model: of transformers, in evaluation mode.
-        processor: stretches pictures to the square that the model takes.
+        processor: stretches images to the square that the model takes.
         image_3HW: uint8 RGB.
         settings: which masks to keep.
     """
     height, width = image_3HW.shape[1:]
-    # Of a picture of a few pixels the crops of further layers would be empty.
+    # Of an image of a few pixels the crops of further layers would be empty.
     layers = min(settings.crop_n_layers, (min(height, width).bit_length() - 1) // 2)
     boxes_C4, _, crops, _ = processor.generate_crop_boxes(
         image_3HW, processor.size["height"], layers, points_per_crop=1

@@ -1,6 +1,6 @@
 """Names of SAM 2's weights in Meta's checkpoint and in transformers: one to the other, strictly.
 
-What prompts and masks of a single picture need is mapped; what is known to be the video memory's is
+What prompts and masks of a single image need is mapped; what is known to be the video memory's is
 passed over, and any other name is an error. The patterns are those of
 `detecture.modeling.weights.name_rules`.
 

@@ -14,16 +14,16 @@ from detecture.modeling.vlm.types import VisionFeatures
 
 @torch.no_grad()
 def ask(vlm: Qwen3VL, vision: VisionFeatures, system: str, questions: Sequence[str]) -> list[str]:
-    """One question about each picture, answered greedily.
+    """One question about each image, answered greedily.
 
     The VLM belongs built with `seg_rows=None`: a row for `<|seg|>` that was not trained starts as a
     copy of the end token's, and would compete with it.
 
     Args:
         vlm: answers, in at most its `max_new_tokens`.
-        vision: the pictures, from `vlm.encode_images`.
+        vision: the images, from `vlm.encode_images`.
         system: system text.
-        questions: for each picture the user text behind it.
+        questions: for each image the user text behind it.
 
     Returns:
         B answers, without special tokens.

@@ -76,7 +76,7 @@ class Chat:
                 "as <|seg|>"
             )
         if self.image_id in self.ids(self.prompts.system + self.prompts.user):
-            raise ConfigError(f"prompts must not hold {markup.IMAGE}, which stands for a picture")
+            raise ConfigError(f"prompts must not hold {markup.IMAGE}, which stands for an image")
 
     def token_id(self, token: str) -> int:
         """Id of one token.
@@ -97,7 +97,7 @@ class Chat:
 
         Args:
             count: phrase for the number of regions, see `count_phrase`.
-            visual_tokens: number of tokens that stand for the picture.
+            visual_tokens: number of tokens that stand for the image.
         """
         user = self.prompts.user.replace("{N}", count)
         return self.question_ids(self.prompts.system, user, visual_tokens)

@@ -30,7 +30,7 @@ def write_greedily(
     Args:
         model: the VLM.
         chat: ids of its special tokens, and the format of answers.
-        prefix: prompts of B pictures.
+        prefix: prompts of B images.
         cache: empty; holds keys and values of prompts and answers afterwards.
         max_new_tokens: answers are cut off there.
 

@@ -26,7 +26,7 @@ def prefix_of_prompts(
     Args:
         model: the VLM.
         chat: ids of its special tokens.
-        vision: the pictures.
+        vision: the images.
         rows: for each the token ids of its prompt.
     """
     device = model.get_input_embeddings().weight.device

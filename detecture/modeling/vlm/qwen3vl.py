@@ -1,6 +1,6 @@
-"""Qwen3-VL: reads a picture, writes `TEXTURE_i: .. <|seg|>` lines, and gives the states there.
+"""Qwen3-VL: reads an image, writes `TEXTURE_i: .. <|seg|>` lines, and gives the states there.
 
-Legend: B pictures, V visual tokens, P prompt tokens (padded on the left), A answer tokens (padded
+Legend: B images, V visual tokens, P prompt tokens (padded on the left), A answer tokens (padded
 on the right), K regions, D hidden size.
 """
 
@@ -68,7 +68,7 @@ class Qwen3VL(nn.Module):
         Args:
             backbone: model, tokenizer and image processor; changed in place.
             prompts: wording of prompts and answers.
-            image_size: side in pixels of the square that pictures are stretched to.
+            image_size: side in pixels of the square that images are stretched to.
             train: what of the backbone trains: `lora`, `full` or `none`.
             lora_rank, lora_alpha, lora_dropout: of the adapters on the query and value
                 projections of the text layers.
@@ -187,7 +187,7 @@ class Qwen3VL(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where pictures and tokens go."""
+        """Where images and tokens go."""
         weight: Tensor = self.model.get_input_embeddings().weight
         return weight.device
 
@@ -249,7 +249,7 @@ class Qwen3VL(nn.Module):
         """Prompts of a batch.
 
         Args:
-            vision: the pictures.
+            vision: the images.
             counts: for each the phrase of the number of regions.
         """
         rows = [self.chat.prompt_ids(count, vision.tokens_BVD.shape[1]) for count in counts]
@@ -263,7 +263,7 @@ class Qwen3VL(nn.Module):
         """One pass over given answers: states of the regions, and states to predict tokens from.
 
         Where the two see different things, the answer stands twice behind its prompt, each copy
-        with its own mask and the same positions, so that prompt and picture are run only once.
+        with its own mask and the same positions, so that prompt and image are run only once.
 
         Args:
             prefix: the prompts.

@@ -96,7 +96,7 @@ def _training_texts(scenes: int = 3000) -> list[str]:
     from detecture.data.prompts import DEFAULT_PROMPTS, TINY_PROMPTS
     from detecture.data.synthetic import LEAST_SIZE, render_scene
 
-    # A seed of its own: the vocabulary owes nothing to the pictures that models are scored on.
+    # A seed of its own: the vocabulary owes nothing to the images that models are scored on.
     texts = [
         f"TEXTURE_{number}: {text}\n"
         for index in range(scenes)

@@ -1,6 +1,6 @@
 """What goes into and comes out of a VLM.
 
-Legend: B pictures, V visual tokens, P prompt tokens, A answer tokens, K regions, D hidden size.
+Legend: B images, V visual tokens, P prompt tokens, A answer tokens, K regions, D hidden size.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class VisionFeatures:
-    """Pictures as the language model takes them.
+    """Images as the language model takes them.
 
     Attributes:
         tokens_BVD: visual tokens.
@@ -58,7 +58,7 @@ class Prefix:
         valid_BP: bool, False on padding.
         positions_3BP: rotary positions in time, height and width.
         start_B: position of the first answer token, the same on all three axes.
-        vision: the pictures.
+        vision: the images.
         hint_BD: for each a vector that is added to all its text embeddings, also those of the
             answer; or None.
     """
@@ -102,9 +102,9 @@ class Generated:
     Attributes:
         states_BKD: last hidden states at the `<|seg|>` tokens; rows past the count are meaningless.
         count_B: number of regions.
-        descriptions: for each picture one text per region.
-        texts: for each picture all that was written, special tokens included.
-        cut_off: for each picture whether the limit of tokens ended it.
+        descriptions: for each image one text per region.
+        texts: for each image all that was written, special tokens included.
+        cut_off: for each image whether the limit of tokens ended it.
     """
 
     states_BKD: Tensor

@@ -1,4 +1,4 @@
-"""The quantiser does to a picture what JPEG does."""
+"""The quantiser does to an image what JPEG does."""
 
 import io
 

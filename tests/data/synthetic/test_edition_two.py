@@ -1,4 +1,4 @@
-"""Edition 2: its own pictures, true sentences, regions that vary and stay one; edition 1 stays."""
+"""Edition 2: its own images, true sentences, regions that vary and stay one; edition 1 stays."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ def draw(address):
     return render_scene(*address, 96, edition=2)
 
 
-def test_an_address_has_one_picture():
+def test_an_address_has_one_image():
     first = [draw(address) for address in ADDRESSES]
     with ThreadPoolExecutor(3) as pool:
         for one, other in zip(pool.map(draw, ADDRESSES[::-1]), first[::-1], strict=True):
@@ -82,7 +82,7 @@ def test_an_edition_draws_all_that_it_has(edition):
     assert layouts == {name for name, kind in LAYOUTS.items() if kind.edition <= edition}
 
 
-def test_pictures_show_what_is_new(natural_scenes):
+def test_images_show_what_is_new(natural_scenes):
     new = {name for name, kind in FAMILIES.items() if kind.edition == 2}
     assert len(FAMILIES) >= 36 and len(new) >= 7
     assert new <= {name for scene in natural_scenes for name in scene.families}
@@ -123,7 +123,7 @@ def test_sentences_say_true_attributes_only(natural_regions):
     assert len(forms) == 3  # orders of noun, colour and place; places may end the sentence or not
 
 
-def test_sentences_of_a_picture_differ(natural_scenes):
+def test_sentences_of_a_image_differ(natural_scenes):
     assert all(len(set(scene.descriptions)) == len(scene.masks) for scene in natural_scenes)
 
 
@@ -151,8 +151,8 @@ def changes(rows):
 
 def test_a_receding_pattern_is_finer_far_away():
     rng = np.random.default_rng(0)
-    picture = render_varied(rng, striped_plan(), Variation(distance=3.0), (128, 128))[..., 0]
-    assert changes(picture[5:25]) > 1.8 * changes(picture[-25:-5])
+    image = render_varied(rng, striped_plan(), Variation(distance=3.0), (128, 128))[..., 0]
+    assert changes(image[5:25]) > 1.8 * changes(image[-25:-5])
     flat = render(rng, striped_plan(), (128, 128))[..., 0]
     assert changes(flat[5:25]) == pytest.approx(changes(flat[-25:-5]), rel=0.15)
 
@@ -194,7 +194,7 @@ def test_small_windows(shape):
         assert made.shape == (*shape, 3) and np.isfinite(made).all()
 
 
-def test_pictures_are_neither_black_nor_white_and_some_are_grey(natural_scenes):
+def test_images_are_neither_black_nor_white_and_some_are_grey(natural_scenes):
     means = np.array([scene.image.mean() for scene in natural_scenes])
     assert means.min() > 15 and means.max() < 245
     grey = [np.ptp(scene.image.astype(int), axis=2).max() == 0 for scene in natural_scenes]

@@ -1,8 +1,8 @@
 """`synthetic_test` is frozen: its pixels and masks have committed hashes.
 
-frozen.json holds the SHA-256 of single pictures (`Scene.digest`) and that of all 1,000 (over the
+frozen.json holds the SHA-256 of single images (`Scene.digest`) and that of all 1,000 (over the
 hexadecimal digests in order). Scores on the set are only comparable while they stay. With
-DETECTURE_SLOW_TESTS=1 all 1,000 pictures are drawn (about a minute).
+DETECTURE_SLOW_TESTS=1 all 1,000 images are drawn (about a minute).
 """
 
 import hashlib
@@ -21,9 +21,9 @@ FROZEN = json.loads((Path(__file__).parent / "frozen.json").read_text())
 def test_sample():
     records = load_registered("synthetic_test")
     assert len(records) == FROZEN["count"] and records[0]["seed"] == FROZEN["seed"]
-    assert len(FROZEN["pictures"]) == 20
-    found = {i: render_scene(FROZEN["seed"], int(i)).digest() for i in FROZEN["pictures"]}
-    assert found == FROZEN["pictures"]
+    assert len(FROZEN["images"]) == 20
+    found = {i: render_scene(FROZEN["seed"], int(i)).digest() for i in FROZEN["images"]}
+    assert found == FROZEN["images"]
 
 
 @pytest.mark.skipif(os.environ.get("DETECTURE_SLOW_TESTS") != "1", reason="DETECTURE_SLOW_TESTS")

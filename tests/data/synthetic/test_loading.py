@@ -28,7 +28,7 @@ RECORD = {"image_id": "x", "seed": 12, "index": 3}
 
 @pytest.fixture
 def small():
-    """A registered set of six pictures."""
+    """A registered set of six images."""
     name = "synthetic_small"
     records = ProceduralRecords(name, seed=12, length=6)
     DatasetCatalog.register(name, records)

@@ -1,4 +1,4 @@
-"""Pictures: the same from one address always, with the promised regions."""
+"""Images: the same from one address always, with the promised regions."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ def digests():
     return [render_scene(*address, 96).digest() for address in ADDRESSES]
 
 
-def test_an_address_has_one_picture():
+def test_an_address_has_one_image():
     first = digests()
     assert len(set(first)) == len(first)
     np.random.default_rng(1).random(5)
@@ -177,8 +177,8 @@ def test_the_last_resort_of_layouts(monkeypatch):
     [
         ((-1, 0), "numbers from 0 on"),
         ((0, -1), "numbers from 0 on"),
-        ((0, 0, 16), "size 16: procedural pictures have 32"),
-        ((0, 0, 64, 7), "num_regions 7: a picture has 1 to 6"),
+        ((0, 0, 16), "size 16: procedural images have 32"),
+        ((0, 0, 64, 7), "num_regions 7: an image has 1 to 6"),
         ((0, 0, 64, 0), "num_regions 0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Plain pictures of a bank's textures, with sentences."""
+"""Plain images of a bank's textures, with sentences."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_what_is_said_is_true(bank):
 
 
 def test_a_region_shows_the_texture_that_it_names():
-    # One texture in the bank: the picture is a window of it, so much coarser as it is smaller.
+    # One texture in the bank: the image is a window of it, so much coarser as it is smaller.
     number = 11
     texture, plan = draw_texture(number), plan_texture(number)
     scene = next(

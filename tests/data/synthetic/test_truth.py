@@ -136,7 +136,7 @@ def differences(image, mask, down, right):
 
 
 def test_named_orientations_are_seen_in_the_pixels(regions):
-    """Along the lines the picture changes less than across them."""
+    """Along the lines the image changes less than across them."""
     checked = agreed = 0
     for scene, mask, region, _ in regions:
         if region.orientation == "none":

@@ -15,7 +15,7 @@ from detecture.data.k_hint import KHint
 from detecture.data.synthetic import render_scene
 from detecture.evaluation import TextureSegEvaluator
 
-DATASET, SEED, COUNT = "words_of_procedural_pictures", 4711, 16
+DATASET, SEED, COUNT = "words_of_procedural_images", 4711, 16
 
 
 def one_hot(masks):
@@ -58,7 +58,7 @@ def write_run(folder, dataset, sentences, skip=(), **keys):
 
 @pytest.fixture(scope="session")
 def procedural():
-    """Name of a registered procedural data set of 16 pictures."""
+    """Name of a registered procedural data set of 16 images."""
     if DATASET not in DatasetCatalog.list():
         DatasetCatalog.register(DATASET, ProceduralRecords(DATASET, SEED, COUNT))
         MetadataCatalog.get(DATASET).set(k_regime="autonomous", evaluator_type="texture")

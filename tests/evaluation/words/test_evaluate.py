@@ -52,7 +52,7 @@ def test_control_of_the_report(of_truth):
 
 
 def test_sentences_of_other_regions(true_run, tmp_path, of_truth):
-    """The same as a run of its own: regions of a picture exchange their sentences."""
+    """The same as a run of its own: regions of an image exchange their sentences."""
     run = reworded(true_run, tmp_path / "run", lambda texts: texts[1:] + texts[:1])
     found = evaluate_words(run, **OPTIONS)
     for name in (*ATTRIBUTES, "micro"):
@@ -77,7 +77,7 @@ def test_regions_without_words(true_run, scenes, tmp_path):
     assert row["recall"] == pytest.approx(len(scenes) / row["true_values"])
 
 
-def test_failed_pictures_count_as_not_named(true_run, tmp_path, of_truth):
+def test_failed_images_count_as_not_named(true_run, tmp_path, of_truth):
     run = tmp_path / true_run.name
     run.mkdir()  # without label maps
     lines = [json.loads(line) for line in (true_run / "records.jsonl").read_text().splitlines()]
@@ -103,7 +103,7 @@ def test_text_has_every_figure(of_truth):
 
 @pytest.fixture
 def rwtd(require_dataset):
-    """The pictures whose order of descriptions was read."""
+    """The images whose order of descriptions was read."""
     require_dataset("RWTD")
     return [
         record
@@ -115,16 +115,16 @@ def rwtd(require_dataset):
 
 
 def others(records):
-    """All pictures of RWTD but these."""
+    """All images of RWTD but these."""
     return {r["image_id"] for r in load_registered("rwtd")} - {r["image_id"] for r in records}
 
 
-def test_published_sentences_of_real_pictures(rwtd, tmp_path):
+def test_published_sentences_of_real_images(rwtd, tmp_path):
     """The sentences that stand at the masks, fed in as predictions; some are of the other one."""
     skip = others(rwtd[::5])
     run = write_run(tmp_path / "rwtd", "rwtd", lambda _, t: t.descriptions, skip=skip)
     found = evaluate_words(run, partial=True, **OPTIONS)
-    assert found["matching"]["accuracy"] == 1.0 and found["matching"]["n_pictures"] == 25
+    assert found["matching"]["accuracy"] == 1.0 and found["matching"]["n_images"] == 25
     assert 0.2 < found["matching_checked"]["accuracy"] < 0.8
     oracle = evaluate_words(run, partial=True, true_sentences=True, **OPTIONS)
     assert oracle["matching_checked"]["accuracy"] == 1.0 and oracle["matching"]["accuracy"] < 0.8
@@ -133,18 +133,18 @@ def test_published_sentences_of_real_pictures(rwtd, tmp_path):
 
 def test_measured_sentences_tell_that_the_published_ones_are_at_other_masks(rwtd, tmp_path):
     """Colour and place, measured in the true masks: at chance as published, far above as read."""
-    pictures = {r["image_id"]: load_image_and_truth(r, OPTIONS["max_pixels"])[0] for r in rwtd}
+    images = {r["image_id"]: load_image_and_truth(r, OPTIONS["max_pixels"])[0] for r in rwtd}
 
     def measured(image_id, truth):
         for mask in truth.masks:
-            lab = rgb_to_lab(pictures[image_id][mask][::7])
+            lab = rgb_to_lab(images[image_id][mask][::7])
             yield f"{' and '.join(color_names(lab))} surface, {position(mask)}"
 
     keys = {"TEST.SAVE_LABEL_MAPS": False}
     run = write_run(tmp_path / "rwtd", "rwtd", measured, skip=others(rwtd), **keys)
     found = evaluate_words(run, partial=True, **OPTIONS)
     published, read = found["matching"], found["matching_checked"]
-    assert published["n_pictures"] == read["n_pictures"] == 125
+    assert published["n_images"] == read["n_images"] == 125
     assert published["accuracy"] < 0.55 and read["accuracy"] > 0.8
     text = format_words(found)
     assert f"at the masks they are of: {read['accuracy']:.3f}" in text
@@ -157,10 +157,10 @@ def test_wrong_input(true_run, tmp_path):
         evaluate_words(true_run.parent, **OPTIONS)
     with pytest.raises(DatasetError, match="no such file"):
         evaluate_words(tmp_path / "none", **OPTIONS)
-    with pytest.raises(DatasetError, match="has no picture"):
+    with pytest.raises(DatasetError, match="has no image"):
         evaluate_words(true_run, "synthetic_test", **OPTIONS)
     with pytest.raises(DatasetError, match="is unknown"):
-        evaluate_words(true_run, "words_of_procedural_picture", **OPTIONS)
+        evaluate_words(true_run, "words_of_procedural_image", **OPTIONS)
     silent = reworded(true_run, tmp_path / "silent", lambda texts: [""] * len(texts))
     with pytest.raises(EvaluationError, match="has a sentence"):
         evaluate_words(silent, **OPTIONS)
@@ -169,9 +169,9 @@ def test_wrong_input(true_run, tmp_path):
 def test_half_finished(procedural, tmp_path, scenes):
     skip = {f"{procedural}_{i:07d}" for i in range(4, len(scenes))}
     run = write_run(tmp_path / procedural, procedural, lambda _, t: t.descriptions, skip=skip)
-    with pytest.raises(EvaluationError, match=r"4 of the 16 pictures.*--partial"):
+    with pytest.raises(EvaluationError, match=r"4 of the 16 images.*--partial"):
         evaluate_words(run, **OPTIONS)
-    assert evaluate_words(run, partial=True, **OPTIONS)["n_pictures"] == 4
+    assert evaluate_words(run, partial=True, **OPTIONS)["n_images"] == 4
     (run / "summary.json").unlink()
     with pytest.raises(EvaluationError, match="is not finished"):
         evaluate_words(run, **OPTIONS)

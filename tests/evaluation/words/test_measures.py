@@ -8,7 +8,7 @@ import pytest
 from detecture.data.synthetic.attributes import position
 from detecture.evaluation.summary import bootstrap_intervals
 from detecture.evaluation.words.agreement import _POSITIONS, measured_colors, position_holds
-from detecture.evaluation.words.attributes import ROWS, count_picture, rotate
+from detecture.evaluation.words.attributes import ROWS, count_image, rotate
 from detecture.evaluation.words.form import broken_because, build_lexicon, score_form
 from detecture.evaluation.words.matching import Similarity, matching_words, score_matching, stem
 from detecture.evaluation.words.ratios import ratio, ratio_intervals
@@ -18,7 +18,7 @@ def region(scenes, **values):
     return replace(scenes[0].attributes[0], **values)
 
 
-def test_counts_of_one_picture(scenes):
+def test_counts_of_one_image(scenes):
     regions = [
         region(scenes, family="wood", noun="wood grain", colors=("brown", "dark brown"),
                orientation="vertical", scale="fine", regularity="none", position="left"),
@@ -29,7 +29,7 @@ def test_counts_of_one_picture(scenes):
         "brown and red timber grain running vertically on the left",  # of region 0
         "grey dots on the left",  # of nothing
     ]
-    counts = dict(zip(ROWS, count_picture(sentences, {0: 0}, regions).tolist(), strict=True))
+    counts = dict(zip(ROWS, count_image(sentences, {0: 0}, regions).tolist(), strict=True))
     # true claims, claims, named values, true values
     assert counts["color"] == [1, 3, 1, 3]
     assert counts["color (basic)"] == [1, 3, 1, 2]
@@ -43,7 +43,7 @@ def test_counts_of_one_picture(scenes):
 
 def test_near_families_count_in_their_row_only(scenes):
     regions = [region(scenes, family="maze", noun="winding furrows")]
-    counts = dict(zip(ROWS, count_picture(["dry cracks"], {0: 0}, regions).tolist(), strict=True))
+    counts = dict(zip(ROWS, count_image(["dry cracks"], {0: 0}, regions).tolist(), strict=True))
     assert counts["pattern"] == [0, 1, 0, 1] and counts["pattern (near family)"] == [1, 1, 1, 1]
 
 
@@ -220,8 +220,8 @@ def test_lexicon_knows_the_generator(scenes):
 def test_form():
     good = "Texture of brown wood grain with low contrast on the left"
     other = "Texture of grey stacked bricks with low contrast on the right"
-    pictures = [[good, other], [good, good + "."], [good, "Texture of dots"], ["", good], []]
-    result = score_form(pictures, build_lexicon([]), 50)
+    images = [[good, other], [good, good + "."], [good, "Texture of dots"], ["", good], []]
+    result = score_form(images, build_lexicon([]), 50)
     shares = [result[name] for name in ("distinct", "length", "whole", "all")]
     assert shares == pytest.approx([3 / 5, 2 / 5, 3 / 5, 1 / 5])
     assert result["sentences"]["n"] == 8 and result["sentences"]["why_broken"] == {"empty": 1}

@@ -10,7 +10,7 @@ from detecture.modeling.bridge.mask_losses import mask_loss_sums, partition_scor
 
 
 def scene(ks, low, size, dtype=torch.float64, seed=0):
-    """Slots in a shuffled order and ground truth for pictures with K textures each."""
+    """Slots in a shuffled order and ground truth for images with K textures each."""
     generator = torch.Generator().manual_seed(seed)
     pairs = [(b, q) for b, k in enumerate(ks) for q in range(k + 1)]
     order = torch.randperm(len(pairs), generator=generator)
@@ -21,7 +21,7 @@ def scene(ks, low, size, dtype=torch.float64, seed=0):
 
 
 def loop_losses(logits, image, slot, truth):
-    """Cross-entropy and Dice, picture by picture and slot by slot."""
+    """Cross-entropy and Dice, image by image and slot by slot."""
     ce_sum, dice_sum = 0.0, 0.0
     for b, labels in enumerate(truth):
         rows = [int(((image == b) & (slot == q)).nonzero()) for q in range(int((image == b).sum()))]
@@ -112,7 +112,7 @@ def test_large_logits_stay_finite():
 def test_labels_without_a_slot_are_an_error():
     logits, image, slot, truth = scene((2, 1), (4, 4), (4, 4))
     truth[1, 0, 0] = 2
-    with pytest.raises(ValueError, match=r"picture 1 .* 2 slots .* 1 textures.* labels 0\.\.2"):
+    with pytest.raises(ValueError, match=r"image 1 .* 2 slots .* 1 textures.* labels 0\.\.2"):
         mask_loss_sums(logits, image, slot, truth)
     truth[1, 0, 0] = -1
     with pytest.raises(ValueError, match=r"labels -1\.\.1"):
@@ -126,9 +126,9 @@ def test_labels_without_a_slot_are_an_error():
         ([0, 0, 1], [0, 2, 0], "each once"),
         ([0, 0, 1], [0, 1, 1], "each once"),
         ([0, 0, 1], [0, -1, 0], "each once"),
-        ([0, 0, 0], [0, 1, 2], "2 slots|picture 1 .* 0 slots"),
-        ([0, 0, 2], [0, 1, 0], "2 pictures"),
-        ([0, 0, -1], [0, 1, 0], "2 pictures"),
+        ([0, 0, 0], [0, 1, 2], "2 slots|image 1 .* 0 slots"),
+        ([0, 0, 2], [0, 1, 0], "2 images"),
+        ([0, 0, -1], [0, 1, 0], "2 images"),
         ([0, 0], [0, 1], "must be"),
     ],
 )

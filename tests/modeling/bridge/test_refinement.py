@@ -77,7 +77,7 @@ def test_hard_cases_stay_finite(dtype):
     assert torch.isfinite(flat).all()
 
 
-def test_pictures_of_a_batch_do_not_touch():
+def test_images_of_a_batch_do_not_touch():
     logits, embedding, _ = strips()
     other_logits, other_embedding = logits.flip(2)[:2], embedding.flip(3) * 2
     refinement = Refinement(steps=5, dimensions=2, weight=0.5)
@@ -98,7 +98,7 @@ def test_the_grouping_term_wants_regions_apart():
     wrong = term.sum(embedding, labels.transpose(1, 2), ["a"])
     assert right < 0.6 * wrong
     assert torch.allclose(GroupingTerm(1.0, 40).sum(embedding, labels, ["a"]) * 2, right)
-    # The dustbin is no group, and a picture of nothing else counts nothing.
+    # The dustbin is no group, and an image of nothing else counts nothing.
     nothing = torch.zeros_like(labels)
     assert term.sum(embedding, nothing, ["a"]) == 0
     both = term.sum(embedding.expand(2, -1, -1, -1), torch.cat([labels, nothing]), ["a", "b"])
@@ -152,7 +152,7 @@ def test_batch_equals_single_with_everything_on(tmp_path, decoding):
     assert not torch.allclose(model(batch)[0]["sem_seg"], together[0]["sem_seg"], atol=1e-3)
 
 
-def test_pointing_runs_the_segmenter_once_for_a_picture(tmp_path):
+def test_pointing_runs_the_segmenter_once_for_a_image(tmp_path):
     model = micro_model(tmp_path, *ALL).train()
     asked = []
     pixel_embeddings = model.segmenter.pixel_embeddings

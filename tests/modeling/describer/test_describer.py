@@ -139,10 +139,10 @@ def test_the_loss_is_that_of_the_sentence_and_its_end(tmp_path):
         states = vlm.teacher_forced(prefix, [ids], predictions=True).predictions_BAD[0]
         probabilities = vlm.logits(states).log_softmax(-1)
     due = -sum(float(row[token]) for row, token in zip(probabilities, ids, strict=True)) / len(ids)
-    assert abs(loss - due) < 1e-3  # the mask is resized from the picture's size to the view's
+    assert abs(loss - due) < 1e-3  # the mask is resized from the image's size to the view's
 
 
-def test_a_picture_at_once_equals_region_by_region(tmp_path):
+def test_a_image_at_once_equals_region_by_region(tmp_path):
     describer = describer_model(tmp_path).eval().describer
     image, masks, _ = scene(index=1)
     together = describer.describe(image, masks)
@@ -227,7 +227,7 @@ def test_another_answer_begins_alike_and_is_not_taken(tmp_path):
     assert start[-1] != answer[len(start) - 1]
 
 
-def test_it_learns_the_words_of_two_pictures(tmp_path):
+def test_it_learns_the_words_of_two_images(tmp_path):
     model = describer_model(tmp_path, "MODEL.DESCRIBER.MASK_NOISE", "0.0").train()
     image = torch.full((3, 56, 56), 40, dtype=torch.uint8)
     image[0, :, 28:] = 220
@@ -262,15 +262,15 @@ def test_checkpoints_come_back_and_others_are_refused(tmp_path):
 
 
 def test_bad_settings_and_missing_regions_are_told(tmp_path):
-    with pytest.raises(ConfigError, match="REGIONS_PER_PICTURE 0"):
-        describer_model(tmp_path, "MODEL.DESCRIBER.REGIONS_PER_PICTURE", "0")
+    with pytest.raises(ConfigError, match="REGIONS_PER_IMAGE 0"):
+        describer_model(tmp_path, "MODEL.DESCRIBER.REGIONS_PER_IMAGE", "0")
     with pytest.raises(ConfigError, match=r"MASK_NOISE 1\.5"):
         describer_model(tmp_path, "MODEL.DESCRIBER.MASK_NOISE", "1.5")
     with pytest.raises(ConfigError, match="LM_WEIGHT"):
         describer_model(tmp_path, "LOSS.LM_WEIGHT", "0.0")
     model = describer_model(tmp_path).eval()
-    with pytest.raises(ConfigError, match=r"picture_0.*without sem_seg"):
-        model([{"image": training_batch()[0]["image"], "image_id": "picture_0"}])
+    with pytest.raises(ConfigError, match=r"image_0.*without sem_seg"):
+        model([{"image": training_batch()[0]["image"], "image_id": "image_0"}])
 
 
 def test_the_recipe_builds_trains_and_writes():

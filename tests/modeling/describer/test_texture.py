@@ -50,7 +50,7 @@ def small_look():
     return look
 
 
-def picture(size=40):
+def make_image(size=40):
     """Noise on the left, a flat grey on the right; masks of both."""
     image = torch.full((3, size, size), 120, dtype=torch.uint8)
     left = torch.zeros(size, size, dtype=torch.bool)
@@ -65,7 +65,7 @@ def test_a_fresh_one_changes_nothing(tmp_path):
     batch = training_batch((2, 3))
     losses = [model.train()([dict(s) for s in batch])["loss_lm"] for model in (plain, looking)]
     assert torch.equal(*losses)
-    image, masks = picture()
+    image, masks = make_image()
     written = [model.eval().describer.describe(image, masks) for model in (plain, looking)]
     assert written[0] == written[1]
 
@@ -80,7 +80,7 @@ def test_it_is_added_to_prompts_and_answers(tmp_path):
     embedding.register_forward_hook(
         lambda module, args, out: embedded.append(out - module.base(args[0]))
     )
-    prefix = describer._prompts([picture()])
+    prefix = describer._prompts([make_image()])
     hints = prefix.hint_BD
     assert hints.shape == (2, vlm.hidden_size)
     assert not torch.allclose(hints[0], hints[1], atol=1e-2)
@@ -116,7 +116,7 @@ def test_a_hint_is_read_from_probabilities():
     hint = TextureHint(WIDTHS, 12)
     torch.nn.init.normal_(hint.odds.head[-1].weight)
     torch.nn.init.normal_(hint.readout.weight)
-    image, masks = picture()
+    image, masks = make_image()
     odds = hint.odds(image[None], [masks])
     assert odds.shape == (2, NUM_CLASSES)
     parts = by_attribute(odds)
@@ -132,7 +132,7 @@ def test_a_hint_is_read_from_probabilities():
 
 def test_regions_differ_and_do_not_depend_on_their_company():
     look = small_look()
-    image, masks = picture()
+    image, masks = make_image()
     other = image.flip(-1)
     with torch.no_grad():
         both = look(torch.stack([image, other]), [masks, masks[:1]])
@@ -158,7 +158,7 @@ def test_moments_are_those_of_the_regions_pixels():
 
 def test_thin_and_empty_regions_stay_finite():
     look = small_look()
-    image, _ = picture(41)
+    image, _ = make_image(41)
     masks = torch.zeros(3, 41, 41, dtype=torch.bool)
     masks[0, 40, 40] = True
     masks[1, :, 7] = True  # the third is empty
@@ -168,7 +168,7 @@ def test_thin_and_empty_regions_stay_finite():
     assert all(p.grad.isfinite().all() for p in look.parameters())
 
 
-def test_a_flat_picture_has_finite_gradients():
+def test_a_flat_image_has_finite_gradients():
     look = small_look()
     flat = torch.full((1, 3, 32, 32), 7, dtype=torch.uint8)
     look(flat, [torch.ones(1, 32, 32, dtype=torch.bool)]).sum().backward()

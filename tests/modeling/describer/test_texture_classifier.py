@@ -71,9 +71,9 @@ def test_a_fresh_one_knows_nothing_and_learns(config):
 
 def test_targets_are_those_of_the_regions_that_are_shown(config, monkeypatch):
     """With one answer for all, the losses are what the attributes of the drawn regions cost."""
-    model = build(config, "MODEL.DESCRIBER.REGIONS_PER_PICTURE", "1")
+    model = build(config, "MODEL.DESCRIBER.REGIONS_PER_IMAGE", "1")
     batch = batch_of(config, range(6))
-    # Every region of a picture differs from the others in the one attribute that is looked at.
+    # Every region of an image differs from the others in the one attribute that is looked at.
     values = CLASSES["scale"]
     for sample in batch:
         sample["attributes"] = [
@@ -97,7 +97,7 @@ def test_targets_are_those_of_the_regions_that_are_shown(config, monkeypatch):
     assert len(numbers) == 6 and len(set(numbers)) > 1
     due = sum(float(costs[number]) for number in numbers) / 6
     assert float(losses["loss_scale"].detach()) == pytest.approx(due, rel=1e-4)
-    # The numbers are those of the masks: without noise, these are the regions of the picture.
+    # The numbers are those of the masks: without noise, these are the regions of the image.
     plain = draw_regions(batch[0], 4, 0.0)
     for mask, number in zip(plain.masks_RSS, plain.numbers, strict=True):
         assert torch.equal(mask, batch[0]["sem_seg"] == number + 1)

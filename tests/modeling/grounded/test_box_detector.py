@@ -38,7 +38,7 @@ def ranked(boxes, scores, **options):
 # ---- boxes ---------------------------------------------------------------------------------
 
 
-def test_shares_of_the_picture():
+def test_shares_of_the_image():
     found = Detections(torch.tensor([[10.0, 20.0, 110.0, 220.0]]), torch.ones(1), ["oak"], SIZE)
     torch.testing.assert_close(found.shares(), torch.tensor([[0.3, 0.3, 0.5, 0.5]]))
     assert found.best(0).shares().shape == (0, 4)
@@ -151,7 +151,7 @@ def test_near_duplicates_of_the_library(detector, image):
 # ---- the real class ------------------------------------------------------------------------
 
 
-def test_real_boxes_lie_in_the_picture(real, image):
+def test_real_boxes_lie_in_the_image(real, image):
     found = real.detect(image, "Texture regions")
     assert 1 < len(found) <= 20
     assert found.boxes_R4.min() >= 0
@@ -161,7 +161,7 @@ def test_real_boxes_lie_in_the_picture(real, image):
     assert found.labels[0] == "texture regions"
 
 
-def test_real_answer_depends_on_picture_phrase_and_seed(real, image):
+def test_real_answer_depends_on_image_phrase_and_seed(real, image):
     found = real.detect(image, "oak")
     again = make(box_threshold=0.0).train().detect(image, "  OAK .")
     assert torch.equal(again.scores_R, found.scores_R)
@@ -171,7 +171,7 @@ def test_real_answer_depends_on_picture_phrase_and_seed(real, image):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (1, 200), (200, 3)])
-def test_small_and_thin_pictures(real, size):
+def test_small_and_thin_images(real, size):
     found = real.detect(torch.zeros(3, *size, dtype=torch.uint8), "oak")
     assert found.size == size
     assert len(found) > 0

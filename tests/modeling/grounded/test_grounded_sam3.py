@@ -26,7 +26,7 @@ VARIANT = "MODEL.GROUNDED_SAM3.VARIANT"
 
 
 class FoundBoxes(torch.nn.Module):
-    """A detector that finds the same boxes in every picture."""
+    """A detector that finds the same boxes in every image."""
 
     def __init__(self, boxes):
         super().__init__()
@@ -111,7 +111,7 @@ def test_counts(variant):
     assert none["status"] == "no_region"
 
 
-def test_picture_is_encoded_once_for_all_boxes_and_counts():
+def test_image_is_encoded_once_for_all_boxes_and_counts():
     found = method(strips(5), variant="box")
     found([sample(), sample(2)])
     assert found.segmenter.encoded == 2
@@ -230,7 +230,7 @@ def test_real_classes_in_lower_precision(variant):
     assert 0 < (found - expected).norm() < 0.2 * expected.norm()
 
 
-def test_predictor_asks_several_questions_of_one_picture():
+def test_predictor_asks_several_questions_of_one_image():
     predictor = TexturePredictor(build(VARIANT, "box"))
     image = sample()["image"].permute(1, 2, 0).numpy()
     predictor.set_image(image)

@@ -40,9 +40,9 @@ def test_net_embeds_every_cell(size):
 
 def test_net_batch_equals_single():
     net = GroupingNet((8, 8, 16, 16), channels=8).eval()
-    pictures = torch.rand(3, 3, 32, 48)
-    single = torch.cat([net(one[None]) for one in pictures])
-    assert torch.allclose(net(pictures), single, atol=1e-5)
+    images = torch.rand(3, 3, 32, 48)
+    single = torch.cat([net(one[None]) for one in images])
+    assert torch.allclose(net(images), single, atol=1e-5)
 
 
 def test_halves_are_found(finder):
@@ -57,10 +57,10 @@ def test_halves_are_found(finder):
 def test_several_nets_share_the_scales():
     torch.manual_seed(1)
     one, other = (GroupingNet((8, 8, 16, 16), channels=8, attention_blocks=1) for _ in range(2))
-    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 
     def embed(nets, scales):
-        return RegionFinder(nets, ClassicalFeatures(64), scales=scales).encode(picture).embedding_NC
+        return RegionFinder(nets, ClassicalFeatures(64), scales=scales).encode(image).embedding_NC
 
     both = embed([one, other], (1.0, 1.25))
     apart = np.concatenate([embed([one], (1.0,)), embed([other], (1.25,))], axis=1)
@@ -69,7 +69,7 @@ def test_several_nets_share_the_scales():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])
-def test_odd_pictures(finder, size):
+def test_odd_images(finder, size):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     features = finder.encode(image)
     for count in (1, 3):
@@ -79,7 +79,7 @@ def test_odd_pictures(finder, size):
         assert torch.isfinite(scores).all()
 
 
-def test_a_flat_picture_is_one_region(finder):
+def test_a_flat_image_is_one_region(finder):
     features = finder.encode(np.full((40, 40, 3), 128, np.uint8))
     division = finder.divide(finder.points(features), 3)
     assert torch.isfinite(finder.scores(features, division)).all()

@@ -85,7 +85,7 @@ def test_principal_components_keep_the_most():
     assert kept.var(axis=0)[0] == pytest.approx(values[:, 0].var(), rel=0.01)
 
 
-def test_flat_pictures_do_not_break_the_factorisation():
+def test_flat_images_do_not_break_the_factorisation():
     """All the variance lies between the regions; nothing is left within."""
     values = np.repeat(np.eye(4) * 100.0, 50, axis=0) + 1e-9 * np.arange(200)[:, None]
     for count in (2, 4, 6):

@@ -1,4 +1,4 @@
-"""The meta-arch, its training pictures, its selector's fit, and the packaging of its parts."""
+"""The meta-arch, its training images, its selector's fit, and the packaging of its parts."""
 
 import importlib.util
 from pathlib import Path
@@ -13,7 +13,7 @@ from detecture.data.bank_mappers import MosaicMapper
 from detecture.data.synthetic.bank_source import BankSource
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
-from detecture.recipes.selector_fit import _join_two, collect, draw_picture, fit
+from detecture.recipes.selector_fit import _join_two, collect, draw_image, fit
 from tests.micro import micro_overrides
 
 SMALL = [
@@ -42,7 +42,7 @@ def sample(height=48, width=64, count=None):
     return {"image": image, "height": height, "width": width, "k_hint": hint, "image_id": "x"}
 
 
-# ---- training pictures -------------------------------------------------------------------
+# ---- training images -------------------------------------------------------------------
 
 
 def test_mapper_refuses_evaluation():
@@ -145,15 +145,15 @@ def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
         fit(model.selector, first)
 
 
-def test_some_pictures_have_a_region_of_two_textures(bank, monkeypatch):
+def test_some_images_have_a_region_of_two_textures(bank, monkeypatch):
     mosaics = BankSource(folder=str(bank), count=3, first=0, unruly=0.0)
-    composed = [draw_picture(number, mosaics) for number in range(12)]
+    composed = [draw_image(number, mosaics) for number in range(12)]
     monkeypatch.setattr("detecture.recipes.selector_fit.COMPOSITE", 1.0)
-    joined = [draw_picture(number, mosaics) for number in range(12)]
+    joined = [draw_image(number, mosaics) for number in range(12)]
     monkeypatch.setattr("detecture.recipes.selector_fit.COMPOSITE", 0.0)
-    plain = [draw_picture(number, mosaics) for number in range(12)]
-    # How many regions a picture has does not hang on whether one of them is composite.
-    counts = [[len(masks) for _, masks in pictures] for pictures in (composed, joined, plain)]
+    plain = [draw_image(number, mosaics) for number in range(12)]
+    # How many regions an image has does not hang on whether one of them is composite.
+    counts = [[len(masks) for _, masks in images] for images in (composed, joined, plain)]
     assert counts[0] == counts[1] == counts[2]
     for (_, masks), (_, apart), count in zip(joined, plain, counts[0], strict=True):
         assert masks.sum(axis=0).max() == 1

@@ -1,4 +1,4 @@
-"""A tiny SAM 2 of transformers in which every weight matters, and pictures for it."""
+"""A tiny SAM 2 of transformers in which every weight matters, and images for it."""
 
 import pytest
 import torch
@@ -25,8 +25,8 @@ def processor(sam2):
 
 
 @pytest.fixture
-def picture():
-    """Picture of any size: a few blocks of noise, uint8 (3,H,W)."""
+def make_image():
+    """Image of any size: a few blocks of noise, uint8 (3,H,W)."""
 
     def make(height, width):
         generator = torch.Generator().manual_seed(height * 1000 + width)

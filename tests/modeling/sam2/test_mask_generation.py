@@ -28,8 +28,8 @@ def settings(**changes):
     ],
     ids=str,
 )
-def test_the_pipeline_gives_the_same_on_a_square_picture(sam2, processor, picture, kept):
-    image = picture(90, 90)
+def test_the_pipeline_gives_the_same_on_a_square_image(sam2, processor, make_image, kept):
+    image = make_image(90, 90)
     kept = settings(multimask_output=True, **kept)
     generator = pipeline("mask-generation", model=sam2, image_processor=processor, device="cpu")
     expected = generator(
@@ -49,7 +49,7 @@ def test_the_pipeline_gives_the_same_on_a_square_picture(sam2, processor, pictur
         assert float((found.mask(index) != mask).float().mean()) < 1e-3
 
 
-def test_points_cover_a_picture_that_is_not_square(sam2, processor, picture, monkeypatch):
+def test_points_cover_a_image_that_is_not_square(sam2, processor, make_image, monkeypatch):
     asked = []
     forward = type(sam2).forward
 
@@ -58,10 +58,10 @@ def test_points_cover_a_picture_that_is_not_square(sam2, processor, picture, mon
         return forward(self, **kwargs)
 
     monkeypatch.setattr(type(sam2), "forward", spy)
-    found = generate_masks(sam2, processor, picture(30, 120), settings(points_per_batch=6))
+    found = generate_masks(sam2, processor, make_image(30, 120), settings(points_per_batch=6))
     assert [len(points) for points in asked] == [6, 6, 4]
     assert found.size == (30, 120)
-    # Of the square that SAM 2 sees, whatever the shape of the picture.
+    # Of the square that SAM 2 sees, whatever the shape of the image.
     middles = [16.0, 48.0, 80.0, 112.0]
     assert torch.cat(asked).tolist() == [[x, y] for y in middles for x in middles]
 
@@ -71,12 +71,12 @@ def test_grid():
     assert point_grid(2).tolist() == [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
 
 
-def test_masks_are_ranked_and_do_not_depend_on_the_batch(sam2, processor, picture):
-    whole = generate_masks(sam2, processor, picture(50, 70), settings())
+def test_masks_are_ranked_and_do_not_depend_on_the_batch(sam2, processor, make_image):
+    whole = generate_masks(sam2, processor, make_image(50, 70), settings())
     assert len(whole.rles) == 16
     assert whole.scores == sorted(whole.scores, reverse=True)
     for size in (1, 5):
-        parts = generate_masks(sam2, processor, picture(50, 70), settings(points_per_batch=size))
+        parts = generate_masks(sam2, processor, make_image(50, 70), settings(points_per_batch=size))
         np.testing.assert_allclose(parts.scores, whole.scores, atol=1e-6)
         different = [(parts.mask(i) != whole.mask(i)).float().mean() for i in range(16)]
         assert max(different) < 1e-3
@@ -87,13 +87,13 @@ def test_masks_are_ranked_and_do_not_depend_on_the_batch(sam2, processor, pictur
     assert whole.mask(0).shape == (50, 70)
 
 
-def test_thresholds_may_leave_nothing(sam2, processor, picture):
+def test_thresholds_may_leave_nothing(sam2, processor, make_image):
     for strict in ({"pred_iou_thresh": 1.0}, {"stability_score_thresh": 1.0}):
-        found = generate_masks(sam2, processor, picture(40, 60), settings(**strict))
+        found = generate_masks(sam2, processor, make_image(40, 60), settings(**strict))
         assert (found.rles, found.scores, found.size) == ([], [], (40, 60))
 
 
-def test_empty_masks_are_no_masks(sam2, processor, picture, monkeypatch):
+def test_empty_masks_are_no_masks(sam2, processor, make_image, monkeypatch):
     decode = type(sam2.mask_decoder).forward
 
     def below(self, *args, **kwargs):
@@ -102,12 +102,12 @@ def test_empty_masks_are_no_masks(sam2, processor, picture, monkeypatch):
         return masks, scores, *rest
 
     monkeypatch.setattr(type(sam2.mask_decoder), "forward", below)
-    found = generate_masks(sam2, processor, picture(40, 60), settings())
+    found = generate_masks(sam2, processor, make_image(40, 60), settings())
     assert len(found.rles) == 1
 
 
-def test_one_mask_a_point_is_the_first_unless_dynamic(sam2, processor, picture):
-    image = picture(64, 64)
+def test_one_mask_a_point_is_the_first_unless_dynamic(sam2, processor, make_image):
+    image = make_image(64, 64)
     single = generate_masks(sam2, processor, image, settings())
     triple = generate_masks(sam2, processor, image, settings(multimask_output=True))
     assert (len(single.rles), len(triple.rles)) == (16, 48)
@@ -121,8 +121,8 @@ def test_one_mask_a_point_is_the_first_unless_dynamic(sam2, processor, picture):
     assert set(np.round(dynamic.scores, 5)) <= set(np.round(triple.scores, 5))
 
 
-def test_crops_bring_masks_of_their_own(sam2, processor, picture, monkeypatch):
-    """A blob in the middle of whatever SAM 2 is shown: one mask for the picture and each crop."""
+def test_crops_bring_masks_of_their_own(sam2, processor, make_image, monkeypatch):
+    """A blob in the middle of whatever SAM 2 is shown: one mask for the image and each crop."""
     decode = type(sam2.mask_decoder).forward
 
     def blob(self, *args, **kwargs):
@@ -133,7 +133,7 @@ def test_crops_bring_masks_of_their_own(sam2, processor, picture, monkeypatch):
 
     monkeypatch.setattr(type(sam2.mask_decoder), "forward", blob)
     kept = settings(box_nms_thresh=0.7, crop_n_layers=1)
-    found = generate_masks(sam2, processor, picture(160, 240), kept)
+    found = generate_masks(sam2, processor, make_image(160, 240), kept)
     assert found.scores == sorted(found.scores, reverse=True)
     boxes = coco_mask.toBbox(found.rles)
     # Crops of 107 x 147 pixels that overlap by 54; centres (x, y).
@@ -146,8 +146,8 @@ def test_crops_bring_masks_of_their_own(sam2, processor, picture, monkeypatch):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (2, 90), (5, 5)])
 @pytest.mark.parametrize("layers", [0, 3])
-def test_pictures_of_a_few_pixels(sam2, processor, picture, size, layers):
-    found = generate_masks(sam2, processor, picture(*size), settings(crop_n_layers=layers))
+def test_images_of_a_few_pixels(sam2, processor, make_image, size, layers):
+    found = generate_masks(sam2, processor, make_image(*size), settings(crop_n_layers=layers))
     assert found.size == size
 
 

@@ -37,7 +37,7 @@ def test_names_round_trip(sam2):
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_file_of_meta(sam2, processor, picture, tmp_path, suffix):
+def test_file_of_meta(sam2, processor, make_image, tmp_path, suffix):
     file = tmp_path / f"sam2{suffix}"
     state = {
         name: tensor.clone() for name, tensor in transformers_to_meta(sam2.state_dict()).items()
@@ -52,7 +52,7 @@ def test_file_of_meta(sam2, processor, picture, tmp_path, suffix):
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())
     settings = MaskGenerationSettings(3, 64, 0.0, 0.0, box_nms_thresh=1.0)
-    image = picture(40, 60)
+    image = make_image(40, 60)
     expected = generate_masks(sam2, processor, image, settings)
     assert len(expected.rles) == 9
     assert generate_masks(loaded, processor, image, settings) == expected
@@ -110,7 +110,7 @@ def test_full_size_has_metas_names_and_shapes():
     assert parts == {name: shape for name, shape in shapes.items() if name.startswith("sam_")}
 
 
-def test_metas_own_classes_give_the_same_masks(sam2, processor, picture):
+def test_metas_own_classes_give_the_same_masks(sam2, processor, make_image):
     theirs = meta_parts(32, 128, 64, 4, 32)
     state = transformers_to_meta(sam2.state_dict())
     for part, module in theirs.items():
@@ -121,7 +121,7 @@ def test_metas_own_classes_give_the_same_masks(sam2, processor, picture):
     prompt, decoder = theirs["sam_prompt_encoder"], theirs["sam_mask_decoder"]
     points = torch.tensor([[[20.0, 30.0]], [[100.0, 64.0]], [[5.0, 120.0]]])
     labels = torch.ones(3, 1, dtype=torch.int64)
-    pixels = processor(images=[picture(50, 50)], return_tensors="pt").pixel_values
+    pixels = processor(images=[make_image(50, 50)], return_tensors="pt").pixel_values
     with torch.no_grad():
         fine, middle, coarse = sam2.get_image_embeddings(pixels)
         sparse, dense = prompt(points=(points, labels), boxes=None, masks=None)

@@ -67,7 +67,7 @@ def test_both_end_tokens_end_an_answer(vlm, vision, end):
     assert 0 < len(answer) < len(whole)
 
 
-def test_an_answer_depends_on_its_picture_and_on_both_texts(vlm, vision):
+def test_an_answer_depends_on_its_image_and_on_both_texts(vlm, vision):
     (first,) = ask(vlm, one(vision, 0), SYSTEM, QUESTIONS[:1])
     assert [first] == ask(vlm, vision, SYSTEM, QUESTIONS)[:1]  # and on no other one of its batch
     others = [
@@ -100,7 +100,7 @@ def prefix_of(vlm, vision):
 
 
 def generated(vlm, vision, question):
-    """What transformers writes about one picture."""
+    """What transformers writes about one image."""
     ids = torch.tensor([vlm.chat.question_ids(SYSTEM, question, vision.tokens_BVD.shape[1])])
     written = vlm.model.generate(
         input_ids=ids,

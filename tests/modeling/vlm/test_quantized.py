@@ -32,8 +32,8 @@ def states(backbone):
     vlm = Qwen3VL(backbone=backbone, prompts=TINY_PROMPTS, image_size=64, max_new_tokens=6).eval()
     vlm.to("cpu")  # as build_model does; dispatched layers stay where they are
     generator = torch.Generator().manual_seed(0)
-    picture = torch.randint(0, 256, (3, 50, 60), generator=generator, dtype=torch.uint8)
-    prefix = vlm.prefix(vlm.encode_images([picture]), ["2"])
+    image = torch.randint(0, 256, (3, 50, 60), generator=generator, dtype=torch.uint8)
+    prefix = vlm.prefix(vlm.encode_images([image]), ["2"])
     answer = vlm.chat.answer_ids(["Texture of moss", "Texture of sand"])
     forced = vlm.teacher_forced(prefix, [answer], predictions=True)
     assert len(vlm.generate(prefix).texts) == 1

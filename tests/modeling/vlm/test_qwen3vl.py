@@ -44,7 +44,7 @@ def make(structure, **options):
     return Qwen3VL(backbone=random_backbone(structure, 0, dtype), **options).eval()
 
 
-def pictures(count=3):
+def make_images(count=3):
     generator = torch.Generator().manual_seed(0)
     return [
         torch.randint(0, 256, (3, 50 + 7 * i, 60), generator=generator, dtype=torch.uint8)
@@ -57,7 +57,7 @@ def pictures(count=3):
 def test_prefix_reuse_equals_the_plain_second_pass(structure, attention, stop):
     vlm = make(structure, attention=attention, stop_supervision=stop)
     with torch.no_grad():
-        vision = vlm.encode_images(pictures())
+        vision = vlm.encode_images(make_images())
         # Prompts of different lengths, and answers too.
         prefix = vlm.prefix(vision, ["2", "between 1 and 6", "1"])
         answers = [vlm.chat.answer_ids(d) for d in DESCRIPTIONS]
@@ -75,7 +75,7 @@ def test_the_second_pass_may_follow_at_once(structure):
     """Generation, then its own extraction: the states of what was really written."""
     vlm = make(structure)
     with torch.no_grad():
-        prefix = vlm.prefix(vlm.encode_images(pictures()), ["2"] * 3)
+        prefix = vlm.prefix(vlm.encode_images(make_images()), ["2"] * 3)
         # Random weights write no <|seg|>: let it take the place of a token that they write.
         first = vlm.write(prefix, DynamicCache(config=vlm.model.config.text_config))
         vlm.model.lm_head.row.copy_(1.01 * vlm.model.lm_head.weight[first[0][5]])
@@ -91,10 +91,10 @@ def test_the_second_pass_may_follow_at_once(structure):
         assert len(generated.descriptions[row]) == count
 
 
-def test_a_batch_writes_what_each_picture_alone_would(structure):
+def test_a_batch_writes_what_each_image_alone_would(structure):
     vlm = make(structure)
     counts = ["2", "between 1 and 6", "1"]
-    images = pictures()
+    images = make_images()
     cache = DynamicCache(config=vlm.model.config.text_config)
     with torch.no_grad():
         together = vlm.write(vlm.prefix(vlm.encode_images(images), counts), cache)
@@ -110,7 +110,7 @@ def test_both_copies_of_a_packed_answer_are_what_each_alone_would_be(structure):
         states = {}
         for kind in ("block_diagonal", "causal"):
             vlm = make(structure, attention=kind, lm_attention=kind)
-            prefix = vlm.prefix(vlm.encode_images(pictures()), ["2", "3", "between 1 and 6"])
+            prefix = vlm.prefix(vlm.encode_images(make_images()), ["2", "3", "between 1 and 6"])
             answers = [vlm.chat.answer_ids(d) for d in DESCRIPTIONS]
             states[kind] = vlm.teacher_forced(prefix, answers, predictions=True)
         both = packed.teacher_forced(prefix, answers, predictions=True)
@@ -127,7 +127,7 @@ def test_teacher_forcing_scores_what_generation_sees(structure):
     """Greedy tokens are the most likely ones under the causal pass over them."""
     vlm = make(structure, lm_attention="causal")
     with torch.no_grad():
-        prefix = vlm.prefix(vlm.encode_images(pictures()), ["2", "between 1 and 6", "1"])
+        prefix = vlm.prefix(vlm.encode_images(make_images()), ["2", "between 1 and 6", "1"])
         answers = vlm.write(prefix, DynamicCache(config=vlm.model.config.text_config))
         forced = vlm.teacher_forced(prefix, answers, predictions=True)
         likely = vlm.logits(forced.predictions_BAD).argmax(-1)
@@ -147,7 +147,7 @@ def test_only_the_seg_rows_of_the_tables_change(structure, train):
     rows = {n: p.detach().clone() for n, p in trained.items() if n.endswith("row")}
     assert len(rows) == 2
     optimizer = torch.optim.AdamW(list(trained.values()), lr=1e-2, weight_decay=0.1)
-    prefix = vlm.prefix(vlm.encode_images(pictures(1)), ["2"])
+    prefix = vlm.prefix(vlm.encode_images(make_images(1)), ["2"])
     forced = vlm.teacher_forced(prefix, [vlm.chat.answer_ids(DESCRIPTIONS[0])], predictions=True)
     logits = vlm.logits(forced.predictions_BAD)
     (logits.logsumexp(-1).mean() + forced.states_BKD[:, :2].square().mean()).backward()
@@ -226,7 +226,7 @@ def test_a_line_ends_in_a_newline_where_that_is_what_was_taught(structure):
     for stop in ("newline", "released"):
         vlm = make(structure, stop_supervision=stop, max_new_tokens=12)
         with torch.no_grad():
-            prefix = vlm.prefix(vlm.encode_images(pictures(1)), ["2"])
+            prefix = vlm.prefix(vlm.encode_images(make_images(1)), ["2"])
             first = vlm.write(prefix, DynamicCache(config=vlm.model.config.text_config))
             vlm.model.lm_head.row.copy_(1.01 * vlm.model.lm_head.weight[first[0][2]])
             written = vlm.write(prefix, DynamicCache(config=vlm.model.config.text_config))[0]
@@ -240,7 +240,7 @@ def test_no_region_at_all(structure):
     vlm = make(structure, max_new_tokens=3)
     with torch.no_grad():
         vlm.model.lm_head.row.fill_(0.0)
-        prefix = vlm.prefix(vlm.encode_images(pictures(2)), ["2", "1"])
+        prefix = vlm.prefix(vlm.encode_images(make_images(2)), ["2", "1"])
         generated = vlm.generate(prefix)
     assert generated.count_B.tolist() == [0, 0]
     assert generated.descriptions == [[], []]
@@ -274,7 +274,7 @@ def test_a_folder_of_weights_loads(structure, tmp_path, monkeypatch):
     with torch.no_grad():
         states = [
             vlm.teacher_forced(
-                vlm.prefix(vlm.encode_images(pictures(1)), ["2"]),
+                vlm.prefix(vlm.encode_images(make_images(1)), ["2"]),
                 [vlm.chat.answer_ids(DESCRIPTIONS[0])],
                 predictions=False,
             ).states_BKD
@@ -364,7 +364,7 @@ def test_bad_input(structure, tmp_path):
             make(structure, prompts=replace(TINY_PROMPTS, seg_token=token, line=line))
     with pytest.raises(ConfigError, match="no token 'gone'"):
         make(structure, prompts=replace(TINY_PROMPTS, warm_start_token="gone"))
-    with pytest.raises(ConfigError, match="stands for a picture"):
+    with pytest.raises(ConfigError, match="stands for an image"):
         make(structure, prompts=replace(TINY_PROMPTS, user="<|image_pad|> {N}"))
     with pytest.raises(ConfigError, match="neither default nor tiny"):
         load_prompts("gone")
@@ -387,7 +387,7 @@ def test_gradient_checkpointing_changes_nothing(structure):
     gradients = []
     for on in (False, True):
         vlm = make(structure, gradient_checkpointing=on).train()
-        prefix = vlm.prefix(vlm.encode_images(pictures(1)), ["2"])
+        prefix = vlm.prefix(vlm.encode_images(make_images(1)), ["2"])
         forced = vlm.teacher_forced(
             prefix, [vlm.chat.answer_ids(DESCRIPTIONS[0])], predictions=False
         )

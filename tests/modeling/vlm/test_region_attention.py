@@ -28,7 +28,7 @@ def blocks_of(*texts, stop="released", **kwargs):
     return region_blocks(*answers(*texts), SEG, stop, **kwargs)
 
 
-def picture(mask):
+def rows_of(mask):
     """A boolean mask as rows of x and ."""
     return ["".join("x" if v else "." for v in row) for row in mask.tolist()]
 
@@ -104,13 +104,13 @@ def test_three_regions_released_written_out():
         "xxxxxxxxx.",
         ".........x",
     ]
-    assert picture(seen[1]) == released
+    assert rows_of(seen[1]) == released
     assert torch.equal(seen[0], seen[1])
 
 
 def test_three_regions_newline_written_out():
     seen = answer_attention(blocks_of("asnbsncsne", stop="newline"), "block_diagonal")
-    assert picture(seen[0]) == [
+    assert rows_of(seen[0]) == [
         "x.........",
         "xx........",
         "xxx.......",
@@ -126,14 +126,14 @@ def test_three_regions_newline_written_out():
 
 def test_causal_written_out():
     seen = answer_attention(blocks_of("asbs.", stop="newline"), "causal")
-    assert picture(seen[0]) == ["x....", "xx...", "xxx..", "xxxx.", "....x"]
+    assert rows_of(seen[0]) == ["x....", "xx...", "xxx..", "xxxx.", "....x"]
 
 
-def additive_picture(mask):
+def additive_rows(mask):
     """Rows of x (0) and . (lowest value) of a (1,1,Q,L) additive mask; nothing else may occur."""
     lowest = torch.finfo(mask.dtype).min
     assert bool(((mask == 0) | (mask == lowest)).all())
-    return picture(mask[0, 0] == 0)
+    return rows_of(mask[0, 0] == 0)
 
 
 def test_packed_mask_written_out():
@@ -159,11 +159,11 @@ def test_packed_mask_written_out():
     rows = [row.replace(" ", "") for row in rows]
     whole = additive_mask(prefix, masks, torch.float32)
     assert whole.shape == (1, 1, 13, 13)
-    assert additive_picture(whole) == rows
+    assert additive_rows(whole) == rows
     answer = additive_mask(prefix, masks, torch.bfloat16, query="answer")
     assert answer.shape == (1, 1, 10, 13)
     assert answer.dtype == torch.bfloat16
-    assert additive_picture(answer) == rows[3:]
+    assert additive_rows(answer) == rows[3:]
 
 
 def test_single_copy_is_the_plain_second_pass():
@@ -172,7 +172,7 @@ def test_single_copy_is_the_plain_second_pass():
         [answer_attention(blocks_of("asbse"), "block_diagonal")],
         torch.float64,
     )
-    assert additive_picture(mask) == [
+    assert additive_rows(mask) == [
         "x......",
         "xx.....",
         "xxx....",
@@ -186,7 +186,7 @@ def test_single_copy_is_the_plain_second_pass():
 def test_prefix_padding_anywhere_sees_only_itself():
     seen = answer_attention(blocks_of("as"), "causal")
     mask = additive_mask(torch.tensor([[True, False, True, False]]), [seen], torch.float32)
-    assert additive_picture(mask) == ["x.....", ".x....", "x.x...", "...x..", "x.x.x.", "x.x.xx"]
+    assert additive_rows(mask) == ["x.....", ".x....", "x.x...", "...x..", "x.x.x.", "x.x.xx"]
 
 
 def test_batch_rows_do_not_mix():

@@ -1,6 +1,6 @@
 """Texture families: each draws a scalar field from random numbers. Importing registers all.
 
-Pictures depend on the order of the families: within an edition it must stay lattice, noise,
+Images depend on the order of the families: within an edition it must stay lattice, noise,
 organic, stamped (and within each as they are written).
 """
 

@@ -51,7 +51,7 @@ class Family:
         name: in the registry.
         nouns: what a sentence may call it, each of one or two words.
         paint: draws it: `paint(rng, canvas, style) -> Drawn`.
-        periods: least and greatest period, as shares of the picture's side; None: has no size.
+        periods: least and greatest period, as shares of the image's side; None: has no size.
         oriented: its lines run in one direction, so that a sentence may name it.
         regularity: it comes in a regular and an irregular form, so that a sentence may say which.
         invertible: with its light and dark parts exchanged it is still what the nouns say.

@@ -1,4 +1,4 @@
-"""Pictures of a finished evaluation, with their sentences and what is true of them."""
+"""Images of a finished evaluation, with their sentences and what is true of them."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -48,16 +48,16 @@ class Run:
 
 
 @dataclass
-class WordsPicture:
-    """One picture.
+class WordsImage:
+    """One image.
 
     Attributes:
-        image_id: of the picture.
+        image_id: of the image.
         sentences: of the K predicted regions; none where the method failed.
         matches: predicted region -> true region: the pairs of the evaluation's own Hungarian
             matching that share any pixel.
         true_sentences: of the M true regions; empty texts where the data set has none.
-        regions: attributes of the M regions, of a procedural picture; else empty.
+        regions: attributes of the M regions, of a procedural image; else empty.
         image: uint8 (H,W,3).
         label_map: the prediction, (H,W) integer, i + 1 for region i; None: not kept.
     """
@@ -80,7 +80,7 @@ def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False)
         partial: take an evaluation that is not finished.
 
     Raises:
-        DatasetError: no evaluation is there, or its data set is unknown or has other pictures.
+        DatasetError: no evaluation is there, or its data set is unknown or has other images.
         EvaluationError: it is not finished, or it has no sentence.
     """
     path = folder / "records.jsonl"
@@ -98,12 +98,12 @@ def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False)
     unknown = [r["image_id"] for r in records if r["image_id"] not in sources]
     if unknown:
         raise DatasetError(
-            f"{path}: data set {name!r} has no picture {unknown[0]!r} ({len(unknown)} such "
+            f"{path}: data set {name!r} has no image {unknown[0]!r} ({len(unknown)} such "
             "records); name the right one with --dataset, or evaluate anew"
         )
     if len(records) < len(sources) and not partial:
         raise EvaluationError(
-            f"{path}: {len(records):,} of the {len(sources):,} pictures of {name!r} have a record; "
+            f"{path}: {len(records):,} of the {len(sources):,} images of {name!r} have a record; "
             "run the same evaluation again, it goes on from there, or take what there is with "
             "--partial"
         )
@@ -113,7 +113,7 @@ def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False)
         method = summary.get("method", "the method")
         raise EvaluationError(
             f"{path}: none of the {len(records):,} records has a sentence: {method} writes none "
-            "(or failed on every picture: see `statuses` in summary.json); evaluate a model that "
+            "(or failed on every image: see `statuses` in summary.json); evaluate a model that "
             "describes its regions"
         )
     return Run(folder, name, summary, records, sources)
@@ -136,8 +136,8 @@ def _read_summary(path: Path, partial: bool) -> dict[str, Any]:
     return summary
 
 
-def load_pictures(run: Run, max_pixels: int, *, true_sentences: bool) -> Iterator[WordsPicture]:
-    """The pictures of an evaluation, in the order of its records.
+def load_images(run: Run, max_pixels: int, *, true_sentences: bool) -> Iterator[WordsImage]:
+    """The images of an evaluation, in the order of its records.
 
     Args:
         run: of `open_run`.
@@ -161,13 +161,13 @@ def load_pictures(run: Run, max_pixels: int, *, true_sentences: bool) -> Iterato
         label_map = None
         if with_maps and "assignment" in record:
             label_map = _label_map(run.folder, record, image.shape[:2], max_pixels)
-        yield WordsPicture(record["image_id"], own, matches, sentences, regions, image, label_map)
+        yield WordsImage(record["image_id"], own, matches, sentences, regions, image, label_map)
 
 
 def _truth(
     source: dict[str, Any], max_pixels: int
 ) -> tuple[np.ndarray, list[str], list[RegionAttributes]]:
-    """Picture, true sentences, and, where it is procedural, the regions' attributes."""
+    """Image, true sentences, and, where it is procedural, the regions' attributes."""
     if "seed" in source and "textures" not in source:
         edition = source.get("edition", FIRST_EDITION)
         scene = render_scene(source["seed"], source["index"], DEFAULT_SIZE, edition=edition)
@@ -183,7 +183,7 @@ def _matches(record: Record, true_count: int) -> dict[int, int]:
     found = {p: t for (p, t), iou in zip(pairs, overlaps, strict=True) if iou > 0.0}
     if any(t >= true_count for t in found.values()):
         raise DatasetError(
-            f"picture {record['image_id']!r}: its record names a true region that the data set "
+            f"image {record['image_id']!r}: its record names a true region that the data set "
             "does not have; the data has changed, evaluate anew"
         )
     return found

@@ -1,4 +1,4 @@
-"""Which pictures are shown, and what stands in them."""
+"""Which images are shown, and what stands in them."""
 
 import base64
 import io
@@ -10,8 +10,8 @@ import pytest
 from benchmark.toy_cells import write_index
 from PIL import Image
 
+from detecture.benchmark.gallery import draw_galleries, pick_images
 from detecture.benchmark.layout import arrange
-from detecture.benchmark.pictures import draw_galleries, pick_pictures
 from detecture.benchmark.read_cells import read_cells
 from detecture.errors import ConfigError
 from detecture.visualize import region_colors
@@ -46,7 +46,7 @@ def test_worst_median_and_best_of_every_method_in_turn():
         "a": {f"p{i}": i / 10 for i in range(9)},
         "b": {f"p{i}": 1 - i / 10 for i in range(9)},
     }
-    picks = pick_pictures(scores, 7)
+    picks = pick_images(scores, 7)
     assert [(pick.image_id, list(pick.reasons)) for pick in picks] == [
         ("p0", ["worst of a", "best of b"]),
         ("p4", ["median of a", "median of b"]),
@@ -59,22 +59,22 @@ def test_worst_median_and_best_of_every_method_in_turn():
 
 
 @pytest.mark.parametrize(("count", "found"), [(0, 0), (1, 1), (5, 5), (99, 9)])
-def test_no_more_pictures_than_asked_for_and_none_twice(count, found):
+def test_no_more_images_than_asked_for_and_none_twice(count, found):
     scores = {name: {f"p{i}": (i * 7) % 9 / 9 for i in range(9)} for name in "abcd"}
-    ids = [pick.image_id for pick in pick_pictures(scores, count)]
+    ids = [pick.image_id for pick in pick_images(scores, count)]
     assert len(ids) == len(set(ids)) == found
-    assert pick_pictures({}, 5) == []
-    assert pick_pictures({"a": {}}, 5) == []
+    assert pick_images({}, 5) == []
+    assert pick_images({"a": {}}, 5) == []
 
 
 def test_all_methods_side_by_side_with_scores_and_sentences(toy_root):
     (gallery,) = galleries(toy_root)
     assert gallery.column.headline == "mIoU"
     assert sorted(row.image_id for row in gallery.rows) == [f"toy_{i}" for i in range(6)]
-    assert gallery.problems == ["absent: no pictures, the cell is missing"]
+    assert gallery.problems == ["absent: no images, the cell is missing"]
     rows = {row.image_id: row for row in gallery.rows}
     found = panels(rows["toy_0"])
-    assert list(found) == ["picture", "ground truth", "right", "wrong", "failing"]
+    assert list(found) == ["image", "ground truth", "right", "wrong", "failing"]
     assert found["right"].lines[0] == "mIoU 1.000"
     assert float(found["wrong"].lines[0].split()[1]) < 0.5
     assert found["ground truth"].lines == ["K 2"]
@@ -99,7 +99,7 @@ def test_a_right_answer_looks_like_the_truth_and_its_sentences_have_its_colors(t
     assert [s.color for s in found["right"].sentences] == [second, first]
 
 
-def test_pictures_by_one_method(toy_root):
+def test_images_by_one_method(toy_root):
     (gallery,) = galleries(toy_root, 2, "wrong")
     assert all("wrong" in why for row in gallery.rows for why in row.reasons)
     assert {row.image_id for row in gallery.rows} & {"toy_0", "toy_1"}
@@ -154,7 +154,7 @@ def test_a_damaged_label_map_is_a_line_of_text(own_root):
 def test_missing_records_and_unknown_data_sets_are_problems_and_no_crash(own_root):
     (own_root / "right/toy/records.jsonl").unlink()
     (gallery,) = galleries(own_root, 1)
-    assert any(text.startswith("right: no pictures: ") for text in gallery.problems)
+    assert any(text.startswith("right: no images: ") for text in gallery.problems)
     path = own_root / "wrong/toy/summary.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset": "nobodys"}))
     write_index(own_root, [{"method": "w", "dataset": "nobodys", "folder": "wrong/toy"}])

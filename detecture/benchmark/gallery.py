@@ -1,4 +1,4 @@
-"""Pictures of a benchmark: the best, median and worst ones, and all methods' answers side by side.
+"""Images of a benchmark: the best, median and worst ones, and all methods' answers side by side.
 
 Drawn small: a page with hundreds of them stays a few megabytes.
 """
@@ -32,7 +32,7 @@ Records = Mapping[str, Record]
 
 @dataclass(frozen=True)
 class Pick:
-    """A picture to show, and why: `best of SAM 3`."""
+    """An image to show, and why: `best of SAM 3`."""
 
     image_id: str
     reasons: Sequence[str]
@@ -53,7 +53,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a row.
+    """One image of a row.
 
     Attributes:
         title: what it is.
@@ -69,8 +69,8 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class PictureRow:
-    """One picture with the answers of all methods; `reasons` say why it was chosen."""
+class ImageRow:
+    """One image with the answers of all methods; `reasons` say why it was chosen."""
 
     image_id: str
     reasons: Sequence[str]
@@ -79,16 +79,16 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures of one data set.
+    """Images of one data set.
 
     Attributes:
         column: the data set.
-        rows: pictures.
+        rows: images.
         problems: what could not be shown, and why.
     """
 
     column: Column
-    rows: Sequence[PictureRow]
+    rows: Sequence[ImageRow]
     problems: Sequence[str]
 
 
@@ -99,9 +99,9 @@ def draw_galleries(
 
     Args:
         layout: of all cells.
-        count: pictures of each data set, at most.
+        count: images of each data set, at most.
         max_pixels: larger files are refused.
-        chosen_by: row, or method, by whose scores pictures are chosen; None: all take turns.
+        chosen_by: row, or method, by whose scores images are chosen; None: all take turns.
 
     Raises:
         ConfigError: there is no such row.
@@ -110,15 +110,15 @@ def draw_galleries(
     return [_gallery(layout, column, count, max_pixels, chooser) for column in layout.columns]
 
 
-def pick_pictures(scores: Mapping[str, Mapping[str, float]], count: int) -> list[Pick]:
-    """Choose pictures by scores: of each method in turn the worst, the median, the best; again.
+def pick_images(scores: Mapping[str, Mapping[str, float]], count: int) -> list[Pick]:
+    """Choose images by scores: of each method in turn the worst, the median, the best; again.
 
     Args:
         scores: method -> image id -> score.
-        count: pictures at most.
+        count: images at most.
 
     Returns:
-        Different pictures, in the order in which they were chosen.
+        Different images, in the order in which they were chosen.
     """
     reasons: dict[str, list[str]] = {}
     ordered = {name: sorted(s, key=lambda i: (s[i], i)) for name, s in scores.items()}
@@ -128,7 +128,7 @@ def pick_pictures(scores: Mapping[str, Mapping[str, float]], count: int) -> list
                 continue
             for kind, image_id in zip(_KINDS, _at_rank(ids, rank), strict=True):
                 if image_id in reasons:
-                    # The 30th worst picture of few is also a good one: only the first counts.
+                    # The 30th worst image of few is also a good one: only the first counts.
                     if rank == 0:
                         reasons[image_id].append(f"{kind} of {name}")
                 elif len(reasons) < count:
@@ -156,26 +156,26 @@ def _gallery(
             continue
         cell = row.cells[column]
         if not cell.is_finished:
-            problems.append(f"{row.label}: no pictures, the cell is {cell.state}")
+            problems.append(f"{row.label}: no images, the cell is {cell.state}")
             continue
         try:
             records[row.label] = (row, read_cell_records(cell))
         except EvaluationError as error:
-            problems.append(f"{row.label}: no pictures: {error}")
+            problems.append(f"{row.label}: no images: {error}")
     scores = {
         label: {image_id: float(r[column.headline]) for image_id, r in found.items()}
         for label, (row, found) in records.items()
         if chooser is None or row is chooser
     }
-    picks = pick_pictures(scores, count)
+    picks = pick_images(scores, count)
     try:
         sources = _sources(column.dataset, picks)
     except DatasetError as error:
-        return Gallery(column, [], [*problems, f"no pictures: {error}"])
+        return Gallery(column, [], [*problems, f"no images: {error}"])
     rows = []
     for pick in picks:
         try:
-            rows.append(_picture_row(pick, sources, list(records.values()), column, max_pixels))
+            rows.append(_image_row(pick, sources, list(records.values()), column, max_pixels))
         except (DatasetError, ImageError) as error:
             problems.append(f"{pick.image_id}: not shown: {error}")
     return Gallery(column, rows, problems)
@@ -188,19 +188,19 @@ def _sources(dataset: str, picks: Sequence[Pick]) -> dict[str, dict[str, Any]]:
     return {s["image_id"]: s for s in load_registered(dataset) if s["image_id"] in wanted}
 
 
-def _picture_row(
+def _image_row(
     pick: Pick,
     sources: Mapping[str, dict[str, Any]],
     records: Sequence[tuple[Row, Records]],
     column: Column,
     max_pixels: int,
-) -> PictureRow:
+) -> ImageRow:
     if pick.image_id not in sources:
-        raise DatasetError(f"data set {column.dataset!r} has no such picture; evaluate anew")
+        raise DatasetError(f"data set {column.dataset!r} has no such image; evaluate anew")
     image, truth = load_image_and_truth(sources[pick.image_id], max_pixels)
     small = _shrink(image)
     panels = [
-        Panel("picture", _data_uri(small), [f"{image.shape[1]} x {image.shape[0]} pixels"]),
+        Panel("image", _data_uri(small), [f"{image.shape[1]} x {image.shape[0]} pixels"]),
         Panel(
             "ground truth",
             _overlay(small, truth.index_map),
@@ -211,10 +211,10 @@ def _picture_row(
     for row, found in records:
         record = found.get(pick.image_id)
         if record is None:
-            panels.append(Panel(row.label, "", ["has no record of this picture"]))
+            panels.append(Panel(row.label, "", ["has no record of this image"]))
         else:
             panels.append(_prediction(row, column, record, small, truth, max_pixels))
-    return PictureRow(pick.image_id, pick.reasons, panels)
+    return ImageRow(pick.image_id, pick.reasons, panels)
 
 
 def _prediction(
@@ -271,7 +271,7 @@ def _sentences(texts: Sequence[str], numbers: Sequence[int]) -> list[Sentence]:
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
-    """The picture (H,W,3), no side longer than that of a thumbnail."""
+    """The image (H,W,3), no side longer than that of a thumbnail."""
     small = Image.fromarray(image)
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     return np.asarray(small)

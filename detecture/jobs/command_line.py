@@ -1,0 +1,80 @@
+"""What the command lines share: errors become texts and exit statuses, old options still work."""
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
+
+from detecture.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    DetectureError,
+    EvaluationError,
+)
+
+Arguments = ParamSpec("Arguments")
+
+
+def command_line(name: str) -> Callable[[Callable[Arguments, int]], Callable[Arguments, int]]:
+    """Decorates the `main` of a tool, which returns its exit status.
+
+    What a user can mend is printed in one line, without a traceback: status 1 where the work
+    failed, 2 where the input was wrong, 130 where the keyboard ended it.
+
+    Args:
+        name: of the tool, in front of the text.
+    """
+
+    def decorate(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
+        @functools.wraps(main)
+        def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
+            try:
+                return main(*args, **kwargs)
+            except DetectureError as error:
+                sys.stderr.write(f"{name}: {error}\n")
+                return EXIT_FAILED if isinstance(error, EvaluationError) else EXIT_USAGE
+            except KeyboardInterrupt:
+                sys.stderr.write(f"{name}: interrupted; the same command goes on from here\n")
+                return EXIT_INTERRUPTED
+
+        return run
+
+    return decorate
+
+
+def add_renamed_option(
+    parser: argparse.ArgumentParser, option: str, *, before: str, **settings: Any
+) -> None:
+    """Add an option that had another name: the old one still works, and a line says the new one.
+
+    Args:
+        parser: of the command line.
+        option: such as `--images`.
+        before: its earlier name.
+        settings: of `add_argument`.
+    """
+    parser.add_argument(option, **settings)
+    settings = {k: v for k, v in settings.items() if k not in ("default", "required")}
+    settings |= {"dest": option.strip("-").replace("-", "_"), "new": option}
+    settings |= {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    parser.add_argument(before, action=_Renamed, **settings)
+
+
+class _Renamed(argparse.Action):
+    """Stores what the earlier name of an option is given, and says the new name."""
+
+    def __init__(self, *args: Any, new: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.new = new
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        sys.stderr.write(f"{parser.prog}: {option_string} is {self.new} now\n")
+        setattr(namespace, self.dest, values)
