@@ -62,7 +62,7 @@ SHEET_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"
 
 
 @dataclass(frozen=True)
-class Job:
+class DrawingJob:
     """A drawing that is still to be made.
 
     Attributes:
@@ -144,11 +144,11 @@ def _positive(text: str) -> int:
     return number
 
 
-def annotation_jobs(names: list[str], cfg: CfgNode) -> tuple[Iterator[Job], int]:
+def annotation_jobs(names: list[str], cfg: CfgNode) -> tuple[Iterator[DrawingJob], int]:
     """Every image of data sets with its true regions, in file order; and how many."""
     parts = [(name, load_registered(name)) for name in names]
     jobs = (
-        Job(
+        DrawingJob(
             record["image_id"],
             _path(record["image_id"], name if len(names) > 1 else ""),
             partial(draw_annotation, record, cfg.INPUT.MAX_PIXELS),
@@ -171,7 +171,9 @@ def draw_annotation(record: dict[str, Any], max_pixels: int) -> Drawing:
     )
 
 
-def loader_jobs(names: list[str], split: str | None, cfg: CfgNode) -> tuple[Iterator[Job], int]:
+def loader_jobs(
+    names: list[str], split: str | None, cfg: CfgNode
+) -> tuple[Iterator[DrawingJob], int]:
     """All that the test loaders yield, or one pass of the training loader; and how many."""
     total = sum(len(load_registered(name)) for name in names)
     cfg = cfg.clone()
@@ -180,7 +182,7 @@ def loader_jobs(names: list[str], split: str | None, cfg: CfgNode) -> tuple[Iter
     if split == "test":
         loaders = [(name, build_texture_test_loader(cfg, name)) for name in names]
         jobs = (
-            Job(
+            DrawingJob(
                 mapped["image_id"],
                 _path(mapped["image_id"], name if len(names) > 1 else ""),
                 partial(draw_mapped, mapped),
@@ -198,7 +200,9 @@ def loader_jobs(names: list[str], split: str | None, cfg: CfgNode) -> tuple[Iter
     loader = build_texture_train_loader(cfg, sampler=sampler, total_batch_size=1)
     jobs = (
         # Numbered: with another crop the same image comes again as another one.
-        Job(mapped["image_id"], _path(mapped["image_id"], number=i), partial(draw_mapped, mapped))
+        DrawingJob(
+            mapped["image_id"], _path(mapped["image_id"], number=i), partial(draw_mapped, mapped)
+        )
         for i, mapped in enumerate(islice(chain.from_iterable(loader), total))
     )
     return jobs, total
@@ -215,7 +219,7 @@ def draw_mapped(mapped: dict[str, Any]) -> Drawing:
     return sample_drawing(mapped)
 
 
-def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[Job], int]:
+def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[DrawingJob], int]:
     """The records of an evaluation, in the order asked for; and how many.
 
     Raises:
@@ -236,7 +240,7 @@ def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[Jo
     dataset = load_registered(_dataset_of(folder))
     sources = {source["image_id"]: source for source in dataset if source["image_id"] in wanted}
     jobs = (
-        Job(
+        DrawingJob(
             record["image_id"],
             _path(record["image_id"]),
             partial(
@@ -311,7 +315,7 @@ class _LeftOut(logging.Handler):
             tqdm.write(text, file=sys.stderr)
 
 
-def _draw_all(args: argparse.Namespace, jobs: Iterator[Job], total: int) -> int:
+def _draw_all(args: argparse.Namespace, jobs: Iterator[DrawingJob], total: int) -> int:
     count = min(total, args.limit or total)
     left_out = _LeftOut()
     mapper_logger = logging.getLogger("detecture.data.mapper")

@@ -20,7 +20,7 @@ _SECTIONS = ("MODEL", "INPUT", "LOSS", "DATASETS", "SOLVER", "TEST")
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One training, or one evaluation of weights that are there.
 
     Attributes:
@@ -70,7 +70,7 @@ def plan(
     grid: Mapping[str, Sequence[str]],
     overrides: Sequence[str],
     seeds: int,
-) -> list[Run]:
+) -> list[SweepRun]:
     """All runs of a sweep.
 
     Args:
@@ -103,7 +103,7 @@ def plan(
         for seed in range(1, seeds + 1) if seeds else [None]:
             tail = "evaluated" if seed is None else f"seed-{seed}"
             folder = root / f"{config.stem}-{digest}" / tail
-            runs.append(Run(name, tuple(cfg.DATASETS.TEST), seed, folder, str(cfg.dump())))
+            runs.append(SweepRun(name, tuple(cfg.DATASETS.TEST), seed, folder, str(cfg.dump())))
     if len({run.folder for run in runs}) < len(runs):
         raise ConfigError("two runs of the sweep are the same; remove equal values from --grid")
     return runs
@@ -116,7 +116,7 @@ def _digest(cfg: Any) -> str:
     ]
 
 
-def commands(run: Run, python: str, train_net: Path) -> list[list[str]]:
+def commands(run: SweepRun, python: str, train_net: Path) -> list[list[str]]:
     """What is left to do: train, going on where it was killed, then evaluate."""
     base = [python, str(train_net), "--config-file", str(run.config)]
     output = ["OUTPUT_DIR", str(run.folder)]
@@ -129,7 +129,7 @@ def commands(run: Run, python: str, train_net: Path) -> list[list[str]]:
     return [*todo, [*base, "--eval-only", *weights, *output]]
 
 
-def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
+def table(runs: Iterable[SweepRun]) -> list[dict[str, Any]]:
     """One row for each name and data set.
 
     Returns:

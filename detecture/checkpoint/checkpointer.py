@@ -33,6 +33,7 @@ from torch import nn
 from detecture.checkpoint.atomic import flush_folder, write_atomic, write_text_atomic
 from detecture.checkpoint.manifest import read_manifest, record_hashes, verify_checkpoint
 from detecture.checkpoint.misfits import misfits
+from detecture.checkpoint.protocol import KeepsHeader, KeepsState
 from detecture.checkpoint.shipped import locate
 from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
 from detecture.d2 import DetectionCheckpointer
@@ -57,9 +58,8 @@ _LEFT_BY_A_KILL = re.compile(r"(model_.*|last_checkpoint|checkpoints\.json)\.(tm
 class Checkpointer(DetectionCheckpointer):
     """Writes checkpoints whole or not at all, verifies them by SHA-256, and loads strictly.
 
-    A model may say what of it is kept, and how it is taken back, with `checkpoint_state()`,
-    `load_checkpoint_state(state)`, `checkpoint_header()` and `load_checkpoint_header(header)`;
-    without them it is the whole state dict.
+    A model may say what of it is kept, and how it is taken back, see `detecture.checkpoint.
+    protocol`; otherwise it is the whole state dict.
 
     Args:
         model: `DistributedDataParallel` is looked through.
@@ -180,15 +180,12 @@ class Checkpointer(DetectionCheckpointer):
                 (folder / name.replace(_WEIGHTS, _TRAINING)).unlink(missing_ok=True)
 
     def _state(self) -> dict[str, torch.Tensor]:
-        model: Any = self.model
-        if hasattr(model, "checkpoint_state"):
-            state: dict[str, torch.Tensor] = model.checkpoint_state()
-            return state
-        return model.state_dict()
+        model: nn.Module = self.model
+        return model.checkpoint_state() if isinstance(model, KeepsState) else model.state_dict()
 
     def _header(self, values: dict[str, Any]) -> dict[str, Any]:
-        model: Any = self.model
-        own = model.checkpoint_header() if hasattr(model, "checkpoint_header") else {}
+        model: nn.Module = self.model
+        own = model.checkpoint_header() if isinstance(model, KeepsHeader) else {}
         return make_header(self._config, own, **values)
 
     # ---- loading -------------------------------------------------------------------------------
@@ -250,11 +247,11 @@ class Checkpointer(DetectionCheckpointer):
         return rest
 
     def _put(self, tensors: dict[str, Any], header: dict[str, Any], file: Path) -> None:
-        model: Any = self.model
+        model: nn.Module = self.model
         try:
-            if header and hasattr(model, "load_checkpoint_header"):
+            if header and isinstance(model, KeepsHeader):
                 model.load_checkpoint_header(header["model"])
-            if hasattr(model, "load_checkpoint_state"):
+            if isinstance(model, KeepsState):
                 model.load_checkpoint_state(tensors)
                 return
         except CheckpointError as error:  # the model does not know which file it is

@@ -59,7 +59,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCheckpoint:
     """What a published checkpoint holds.
 
     Attributes:
@@ -138,7 +138,7 @@ def import_published(
     )
 
 
-def read_published(path: Path) -> Published:
+def read_published(path: Path) -> PublishedCheckpoint:
     """Read a published checkpoint; of its pickle no more than tensors and plain values.
 
     Raises:
@@ -184,7 +184,7 @@ def read_published(path: Path) -> Published:
         raise CheckpointError(f"{path}: no tensors: {', '.join(wrong)}")
     facts = {key: _plain(content[key]) for key in _FACTS if key in content}
     known = {"model_trainable", _DUSTBIN, *_FACTS}
-    return Published(tensors, facts, [str(key) for key in content if key not in known])
+    return PublishedCheckpoint(tensors, facts, [str(key) for key in content if key not in known])
 
 
 def reference_model(config_file: str | Path | None, overrides: Sequence[str]) -> Detecture:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detecture.checkpoint.checkpointer import Checkpointer
+from detecture.checkpoint.protocol import KeepsState
 from detecture.d2 import (
     CfgNode,
     MetadataCatalog,
@@ -35,7 +36,7 @@ def load_model(cfg: CfgNode) -> nn.Module:
         CheckpointError: the weights are missing, damaged or do not fit.
     """
     model = build_model(cfg)
-    if not cfg.MODEL.WEIGHTS and hasattr(model, "checkpoint_state"):
+    if not cfg.MODEL.WEIGHTS and isinstance(model, KeepsState):
         logger.warning(
             "MODEL.WEIGHTS is empty: %s runs with random weights of its trained parts; its answers "
             "mean nothing",

@@ -40,6 +40,7 @@ from detecture.engine.schedule import CURRICULUM_COSINE, CurriculumCosine, resol
 from detecture.engine.validation import EarlyStop, ValidationHook
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
+from detecture.modeling.meta_arch.protocol import HasStages
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +48,8 @@ logger = logging.getLogger(__name__)
 class Trainer(DefaultTrainer):
     """Trains any registered meta-arch that returns a dict of losses in training mode.
 
-    A model may also have `loss_normalizers(batch)`, `parameter_groups()`, `set_stage(stage)` and
-    the checkpoint methods that `Checkpointer` names; see `AccumulatingTrainer`,
-    `build_training_optimizer` and `CurriculumHook` for what they do.
+    What a model may offer besides is in `detecture.modeling.meta_arch.protocol`; see
+    `AccumulatingTrainer`, `build_training_optimizer` and `CurriculumHook` for what it does.
 
     A run that is killed at any point and resumed has the losses of an unbroken one: they follow
     from the seed, the iteration and what the last checkpoint holds.
@@ -312,7 +312,7 @@ def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
         )
     if solver.RESTART.ITER and solver.LR_SCHEDULER_NAME != CURRICULUM_COSINE:
         raise ConfigError(f"SOLVER.RESTART needs SOLVER.LR_SCHEDULER_NAME {CURRICULUM_COSINE}")
-    if solver.CURRICULUM.STAGE2_ITER and not hasattr(model, "set_stage"):
+    if solver.CURRICULUM.STAGE2_ITER and not isinstance(model, HasStages):
         raise ConfigError(
             f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"
         )

@@ -22,6 +22,7 @@ from detecture.data.prompts import count_phrase
 from detecture.errors import DetectureError
 from detecture.evaluation.label_map import scores_to_label_map
 from detecture.modeling.bridge.mask_losses import partition_scores
+from detecture.modeling.bridge.parts import DetectureBatch
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.segmenter import ImageFeatures
 from detecture.modeling.vlm.types import Prefix, VisionFeatures
@@ -69,22 +70,20 @@ class Outcome:
 class _Pass:
     """One run of a batch, stage by stage; subclasses say how states and masks are had."""
 
-    def __init__(
-        self, model: Detecture, batch: Sequence[dict[str, Any]], memory: bool = False
-    ) -> None:
+    def __init__(self, model: Detecture, batch: DetectureBatch, memory: bool = False) -> None:
         self.model = model
         self.batch = batch
         self.clock = StageClock(model.vlm.device, memory=memory)
         self.count_B = torch.tensor(
-            [len(sample["descriptions"]) for sample in batch], device=model.vlm.device
+            [len(texts) for texts in batch.descriptions], device=model.vlm.device
         )
-        self.counts = [count_phrase(len(sample["descriptions"])) for sample in batch]
+        self.counts = [count_phrase(len(texts)) for texts in batch.descriptions]
 
     @torch.no_grad()
     def run(self) -> Outcome:
         """All stages."""
         vlm, clock = self.model.vlm, self.clock
-        answers = [sample["answer_ids"] for sample in self.batch]
+        answers = self.batch.answers
         vision, features = self._encode()
         clock.enter("prefill")
         prefix = vlm.prefix(vision, self.counts)
@@ -111,7 +110,7 @@ class _Pass:
 
     def _encode(self) -> tuple[VisionFeatures, ImageFeatures]:
         model, clock = self.model, self.clock
-        images = [sample["image"] for sample in self.batch]
+        images = self.batch.images
         clock.enter("preprocess")
         pixels = model.segmenter.preprocess(images)
         with self._tower(before=lambda: clock.enter("vlm_vision")):
@@ -144,7 +143,7 @@ class _Pass:
         raise NotImplementedError
 
     def _sizes(self) -> list[tuple[int, int]]:
-        return [(sample["height"], sample["width"]) for sample in self.batch]
+        return [(sample["height"], sample["width"]) for sample in self.batch.samples]
 
 
 class Ours(_Pass):
@@ -166,7 +165,7 @@ class Ours(_Pass):
         return [partition_scores(own, size) for own, size in zip(logits, sizes, strict=True)]
 
 
-class Published(_Pass):
+class PublishedPass(_Pass):
     """As the published code does it."""
 
     def _extract(
@@ -226,7 +225,7 @@ def benchmark_inference(
         ConfigError: the answer does not fit the model's limits.
     """
     batch = samples(model, batch_size, regions, tokens_per_region, size)
-    sides: list[type[_Pass]] = [Ours, Published] if published else [Ours]
+    sides: list[type[_Pass]] = [Ours, PublishedPass] if published else [Ours]
     # The first run warms up, shows that both sides agree, and measures memory.
     first = {side.__name__.lower(): side(model, batch, memory=True).run() for side in sides}
     agreement = _compare(model, first["ours"], first["published"]) if published else {}
@@ -240,8 +239,8 @@ def benchmark_inference(
         "batch_size": batch_size,
         "regions": regions,
         "repeats": repeats,
-        "visual_tokens": _visual_tokens(model, batch[0]),
-        "answer_tokens": len(batch[0]["answer_ids"]),
+        "visual_tokens": _visual_tokens(model, batch.samples[0]),
+        "answer_tokens": len(batch.answers[0]),
         "decode_steps": steps,
         **agreement,
     }

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from detecture.errors import ConfigError
+from detecture.modeling.bridge.parts import DetectureBatch
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.vlm import Qwen3VL
 from detecture.modeling.vlm.types import pad
@@ -68,7 +69,7 @@ def fixed_answer(vlm: Qwen3VL, regions: int, tokens_per_region: int) -> list[int
 
 def samples(
     model: Detecture, batch_size: int, regions: int, tokens_per_region: int, size: int
-) -> list[dict[str, Any]]:
+) -> DetectureBatch:
     """Mapped dicts with noise as images, bands as regions, and their answers.
 
     Args:
@@ -85,7 +86,8 @@ def samples(
     # A part of the image belongs to no region.
     bands_W = torch.arange(size) * (regions + 1) // size
     generator = torch.Generator().manual_seed(0)
-    return [
+    texts = [f"stone {number}" for number in range(regions)]
+    mapped = [
         {
             "image": torch.randint(0, 256, (3, size, size), dtype=torch.uint8, generator=generator),
             "image_id": f"noise_{index}",
@@ -93,11 +95,11 @@ def samples(
             "height": size,
             "width": size,
             "sem_seg": bands_W.expand(size, size).contiguous(),
-            "descriptions": [f"stone {number}" for number in range(regions)],
-            "answer_ids": list(answer),
+            "descriptions": texts,
         }
         for index in range(batch_size)
     ]
+    return DetectureBatch(mapped, [texts] * batch_size, [list(answer)] * batch_size)
 
 
 class _Forced:

@@ -7,7 +7,7 @@ import numpy as np
 
 from detecture.data.synthetic.colors import draw_mood
 from detecture.data.synthetic.fields import Shape
-from detecture.data.synthetic.layouts import Division
+from detecture.data.synthetic.layouts import DrawnLayout
 from detecture.data.synthetic.streams import TEXTURES, stream
 from detecture.data.synthetic.texture import TexturePlan, draw_plan, render, vary
 
@@ -43,7 +43,11 @@ class Composition:
 
 
 def compose(
-    rng: np.random.Generator, address: Address, division: Division, count: int, family: str | None
+    rng: np.random.Generator,
+    address: Address,
+    division: DrawnLayout,
+    count: int,
+    family: str | None,
 ) -> Composition:
     """Draw the textures of a divided image.
 

@@ -231,7 +231,7 @@ def rings(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Division:
+class DrawnLayout:
     """A divided image.
 
     Attributes:
@@ -251,7 +251,7 @@ def divide(
     unlabelled: tuple[float, float] | None = None,
     name: str | None = None,
     edition: int = FIRST_EDITION,
-) -> Division:
+) -> DrawnLayout:
     """Divide an image into labelled regions and, where asked, an unlabelled rest.
 
     Every region has at least `LEAST_SHARE` of the image. Drawn anew until that holds, at last in
@@ -266,7 +266,7 @@ def divide(
         edition: of the generator; it draws the layouts that it has.
     """
     if count == 1 and unlabelled is None:
-        return Division("single", np.zeros(shape, np.int64))
+        return DrawnLayout("single", np.zeros(shape, np.int64))
     for _ in range(_TRIES):
         total = count if unlabelled is None else count + 1 + int(count > 1 and rng.random() < 0.25)
         if name is not None and total <= LAYOUTS[name].most:
@@ -279,7 +279,7 @@ def divide(
             continue
         chosen_rest = _rest(rng, shares, total - count, unlabelled)
         if chosen_rest is not None:
-            return Division(chosen, _renumber(rng, labels, chosen_rest, total))
+            return DrawnLayout(chosen, _renumber(rng, labels, chosen_rest, total))
     return _plain(rng, shape, count, unlabelled)
 
 
@@ -322,10 +322,10 @@ def _renumber(
 
 def _plain(
     rng: np.random.Generator, shape: Shape, count: int, unlabelled: tuple[float, float] | None
-) -> Division:
+) -> DrawnLayout:
     """Upright strips whose widths are in range whatever happens."""
     free = 0.0 if unlabelled is None else rng.uniform(*unlabelled) * 0.8 + 0.03
     columns = np.arange(shape[1]) / shape[1]
     strip = np.minimum((columns - free) / (1.0 - free) * count, count - 1)
     numbers = np.where(columns < free, -1, np.floor(np.maximum(strip, 0.0)).astype(np.int64))
-    return Division("strips", np.broadcast_to(numbers, shape).copy())
+    return DrawnLayout("strips", np.broadcast_to(numbers, shape).copy())

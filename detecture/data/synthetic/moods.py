@@ -5,7 +5,8 @@ Figures are lists of sRGB colours; nothing was measured on photographs.
 
 import numpy as np
 
-from detecture.data.synthetic.colors import draw_mood, lab_to_rgb, rgb_to_lab
+from detecture.data.lexicon.lab import lab_to_rgb, rgb_to_lab
+from detecture.data.synthetic.colors import draw_mood
 
 Rgb = tuple[int, int, int]
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from detecture.data.synthetic.attributes import position
-from detecture.data.synthetic.colors import COLOR_NAMES, SECOND_SHARE, color_names, rgb_to_lab
+from detecture.data.lexicon.color_names import COLOR_NAMES, SECOND_SHARE, color_names
+from detecture.data.lexicon.lab import rgb_to_lab
+from detecture.data.lexicon.positions import position
 from detecture.evaluation.words.attributes import claims_by_row, rotate
 from detecture.evaluation.words.image import WordsImage
 from detecture.evaluation.words.parser import parse_sentence

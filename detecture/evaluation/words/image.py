@@ -24,7 +24,7 @@ from detecture.evaluation.records import Record, read_records
 
 
 @dataclass(frozen=True)
-class Run:
+class EvaluatedRun:
     """A finished evaluation.
 
     Attributes:
@@ -71,7 +71,7 @@ class WordsImage:
     label_map: np.ndarray | None = field(repr=False)
 
 
-def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False) -> Run:
+def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False) -> EvaluatedRun:
     """Find the records of an evaluation and its data set.
 
     Args:
@@ -116,7 +116,7 @@ def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False)
             "(or failed on every image: see `statuses` in summary.json); evaluate a model that "
             "describes its regions"
         )
-    return Run(folder, name, summary, records, sources)
+    return EvaluatedRun(folder, name, summary, records, sources)
 
 
 def _read_summary(path: Path, partial: bool) -> dict[str, Any]:
@@ -136,7 +136,9 @@ def _read_summary(path: Path, partial: bool) -> dict[str, Any]:
     return summary
 
 
-def load_images(run: Run, max_pixels: int, *, true_sentences: bool) -> Iterator[WordsImage]:
+def load_images(
+    run: EvaluatedRun, max_pixels: int, *, true_sentences: bool
+) -> Iterator[WordsImage]:
     """The images of an evaluation, in the order of its records.
 
     Args:

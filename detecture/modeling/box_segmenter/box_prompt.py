@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detecture.config.sections.baselines import GroundedSam3Settings
 from detecture.d2 import CfgNode, configurable
 from detecture.modeling.box_segmenter.interface import BoxSegmenter
 from detecture.modeling.segmenter import Segmenter
@@ -29,7 +30,7 @@ class BoxPrompt(BoxSegmenter):
         self,
         *,
         base: str = "",
-        structure: str | Mapping[str, Any] = "tiny",
+        structure: str | Mapping[str, Any] = GroundedSam3Settings.box_config,
         autocast: bool = False,
     ) -> None:
         """Build it, with the weights of `base` or random ones, in float32.

@@ -13,6 +13,8 @@ from scipy import fft, ndimage
 from skimage.color import rgb2lab
 from skimage.filters import gabor_kernel
 
+from detecture.config.sections.grouping import TextureClustersSettings
+
 
 @dataclass(frozen=True)
 class FeatureFamilies:
@@ -47,10 +49,10 @@ class ClassicalFeatures:
 
     def __init__(
         self,
-        working_size: int = 256,
-        wavelengths: tuple[float, ...] = (4.0, 8.0, 16.0),
-        orientations: int = 4,
-        smoothing: float = 6.0,
+        working_size: int = TextureClustersSettings.working_size,
+        wavelengths: tuple[float, ...] = TextureClustersSettings.gabor_wavelengths,
+        orientations: int = TextureClustersSettings.gabor_orientations,
+        smoothing: float = TextureClustersSettings.smoothing,
     ) -> None:
         """Make the filters.
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from detecture.config.sections.losses import GroupingLossSettings
+
 
 def sample_pixels(labels_BM: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Draw pixels of each image, as many from a small region as from a large one.
@@ -39,8 +41,8 @@ def grouping_loss(
     labels_BM: Tensor,
     sampled_BP: Tensor,
     *,
-    temperature: float = 0.1,
-    contrast_weight: float = 0.5,
+    temperature: float = GroupingLossSettings.temperature,
+    contrast_weight: float = GroupingLossSettings.contrast_weight,
 ) -> Tensor:
     """Cross-entropy to the regions' means, and a supervised contrastive loss between pixels.
 

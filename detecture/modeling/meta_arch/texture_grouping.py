@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detecture.checkpoint.misfits import take_over
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.grouping import GroupingSettings
+from detecture.config.sections.losses import GroupingLossSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
 from detecture.modeling.describer import Describer
 from detecture.modeling.grouping.classical import ClassicalFeatures, resize_longer
 from detecture.modeling.grouping.count_selector import CountSelector
 from detecture.modeling.grouping.evidence import evidence
-from detecture.modeling.grouping.finder import Division, ImageFeatures, RegionFinder
+from detecture.modeling.grouping.finder import Division, GridFeatures, RegionFinder
 from detecture.modeling.grouping.net import GroupingNet
 from detecture.modeling.grouping.training import net_loss
 from detecture.modeling.weights.header_check import check_header
@@ -41,10 +44,9 @@ class TextureGrouping(nn.Module):
         selector: CountSelector,
         more_nets: Sequence[GroupingNet] = (),
         describer: Describer | None = None,
-        finder_settings: dict[str, Any] | None = None,
-        working_size: int = 256,
-        loss_settings: dict[str, Any] | None = None,
-        dustbin_logit: float = 0.0,
+        settings: GroupingSettings | None = None,
+        loss: GroupingLossSettings | None = None,
+        dustbin_logit: float = EvaluationSettings.dustbin_logit,
     ) -> None:
         """Put the parts together. Only the net trains here; see `configs/recipes` for the others.
 
@@ -53,9 +55,8 @@ class TextureGrouping(nn.Module):
             selector: chooses the number of regions.
             more_nets: see `RegionFinder`; with any, nothing trains here.
             describer: writes the sentences; None: they stay empty.
-            finder_settings: of `RegionFinder`.
-            working_size: longer side in pixels that images are resized to.
-            loss_settings: `pixels`, `temperature` and `contrast_weight` of `net_loss`.
+            settings: of how regions are found.
+            loss: of the net.
             dustbin_logit: score of the dustbin; no pixel goes to it.
         """
         super().__init__()
@@ -63,13 +64,10 @@ class TextureGrouping(nn.Module):
         self.more_nets = nn.ModuleList(more_nets).to(memory_format=torch.channels_last)
         self.selector = selector.requires_grad_(False)
         self.describer = None if describer is None else describer.requires_grad_(False)
-        classical = ClassicalFeatures(working_size)
-        self.finder = RegionFinder((net, *more_nets), classical, **(finder_settings or {}))
-        self.loss_settings = loss_settings or {
-            "pixels": 160,
-            "temperature": 0.1,
-            "contrast_weight": 0.5,
-        }
+        settings = settings or GroupingSettings()
+        classical = ClassicalFeatures(settings.working_size)
+        self.finder = RegionFinder((net, *more_nets), classical, settings)
+        self.loss = loss or GroupingLossSettings()
         self.dustbin_logit = dustbin_logit
 
     @classmethod
@@ -79,35 +77,19 @@ class TextureGrouping(nn.Module):
         Raises:
             ConfigError: a value is out of its range.
         """
-        grouping, loss = cfg.MODEL.GROUPING, cfg.LOSS.GROUPING
-        _check(grouping)
+        settings = GroupingSettings.from_config(cfg)
         with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
-            shape = (tuple(grouping.WIDTHS), grouping.CHANNELS, grouping.ATTENTION_BLOCKS)
+            shape = (settings.widths, settings.channels, settings.attention_blocks)
             net = GroupingNet(*shape)
             selector = CountSelector(cfg.MODEL.MAX_REGIONS)
-            more_nets = [GroupingNet(*shape) for _ in range(1, grouping.NETS)]
+            more_nets = [GroupingNet(*shape) for _ in range(1, settings.nets)]
         return {
             "net": net,
             "selector": selector,
             "more_nets": more_nets,
-            "describer": Describer(cfg) if grouping.DESCRIBE else None,
-            "finder_settings": {
-                "scales": tuple(grouping.SCALES),
-                "flip": grouping.FLIP,
-                "classical_weights": tuple(grouping.CLASSICAL_WEIGHTS),
-                "position_weight": grouping.POSITION_WEIGHT,
-                "components": tuple(grouping.COMPONENTS),
-                "starts": grouping.STARTS,
-                "filter_radius": grouping.FILTER_RADIUS,
-                "filter_epsilon": grouping.FILTER_EPSILON,
-                "use_net": grouping.USE_NET,
-            },
-            "working_size": grouping.WORKING_SIZE,
-            "loss_settings": {
-                "pixels": loss.PIXELS,
-                "temperature": loss.TEMPERATURE,
-                "contrast_weight": loss.CONTRAST_WEIGHT,
-            },
+            "describer": Describer(cfg) if settings.describe else None,
+            "settings": settings,
+            "loss": GroupingLossSettings.from_config(cfg),
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
 
@@ -170,10 +152,10 @@ class TextureGrouping(nn.Module):
                 raise ConfigError(
                     "MODEL.GROUPING.NETS: nets are trained one at a time; set it to 1"
                 )
-            return {"loss_grouping": net_loss(self.net, batched_inputs, **self.loss_settings)}
+            return {"loss_grouping": net_loss(self.net, batched_inputs, self.loss)}
         return [self._answer(sample) for sample in batched_inputs]
 
-    def encode_image(self, sample: dict[str, Any]) -> ImageFeatures:
+    def encode_image(self, sample: dict[str, Any]) -> GridFeatures:
         """What does not depend on the number of regions, of a mapped dict's `image`."""
         return self.finder.encode(_as_array(sample))
 
@@ -213,7 +195,7 @@ class TextureGrouping(nn.Module):
             self.finder.divide(points[::2], count) for count in range(1, self.selector.most + 1)
         ]
 
-    def choose_count(self, features: ImageFeatures, points: list[np.ndarray]) -> int:
+    def choose_count(self, features: GridFeatures, points: list[np.ndarray]) -> int:
         """The number of regions that the selector finds most probable."""
         figures = torch.from_numpy(evidence(features, self.divisions(points))).float()
         device = self.selector.center.device
@@ -231,28 +213,3 @@ class TextureGrouping(nn.Module):
 def _as_array(sample: dict[str, Any]) -> np.ndarray:
     array: np.ndarray = sample["image"].permute(1, 2, 0).cpu().numpy()
     return array
-
-
-def _check(grouping: CfgNode) -> None:
-    if grouping.WORKING_SIZE < 16:
-        raise ConfigError(f"MODEL.GROUPING.WORKING_SIZE {grouping.WORKING_SIZE}: at least 16")
-    if not 1 <= grouping.NETS <= len(grouping.SCALES):
-        raise ConfigError(
-            f"MODEL.GROUPING.NETS {grouping.NETS}: 1 to {len(grouping.SCALES)}, as many as there "
-            "are MODEL.GROUPING.SCALES"
-        )
-    if grouping.STARTS < 1:
-        raise ConfigError(f"MODEL.GROUPING.STARTS {grouping.STARTS}: at least 1")
-    for name in ("SCALES", "CLASSICAL_WEIGHTS", "COMPONENTS"):
-        values = getattr(grouping, name)
-        least = 0.0 if name == "CLASSICAL_WEIGHTS" else 1e-9
-        if not values or min(values) < least:
-            raise ConfigError(
-                f"MODEL.GROUPING.{name} {tuple(values)}: needs one value or more, each "
-                + ("0 or more" if least == 0.0 else "positive")
-            )
-    if not grouping.USE_NET and not any(grouping.CLASSICAL_WEIGHTS):
-        raise ConfigError(
-            "MODEL.GROUPING.USE_NET is False and all CLASSICAL_WEIGHTS are 0: nothing is left to "
-            "find regions by"
-        )

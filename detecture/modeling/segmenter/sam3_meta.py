@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.detecture import SegmenterSettings
 from detecture.d2 import CfgNode, configurable
 from detecture.modeling.segmenter.build import (
     SEGMENTER_REGISTRY,
@@ -54,10 +55,10 @@ class Sam3Meta(Segmenter):
         self,
         *,
         base: str = "",
-        structure: str | Mapping[str, Any] = "sam3",
+        structure: str | Mapping[str, Any] = SegmenterSettings.config,
         with_text: bool = False,
         with_detector: bool = False,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool = SegmenterSettings.gradient_checkpointing,
         tokenizer: Tokenizer | str | None = None,
     ) -> None:
         """Build it, with the weights of `base` or random ones.

@@ -7,8 +7,9 @@ import pytest
 from detecture.data import load_registered
 from detecture.data.datasets.description_order import order_of_descriptions
 from detecture.data.ground_truth import load_image_and_truth
-from detecture.data.synthetic.attributes import position
-from detecture.data.synthetic.colors import color_names, rgb_to_lab
+from detecture.data.lexicon.color_names import color_names
+from detecture.data.lexicon.lab import rgb_to_lab
+from detecture.data.lexicon.positions import position
 from detecture.errors import DatasetError, EvaluationError
 from detecture.evaluation.words import evaluate_words, format_words
 from detecture.evaluation.words.vocabulary import ATTRIBUTES
