@@ -19,6 +19,7 @@ DOCS = [
         "README.md",
         "INSTALL.md",
         "datasets/README.md",
+        "docs/config.md",
         "docs/detecture.md",
         "docs/data.md",
         "docs/model_zoo.md",

@@ -16,7 +16,7 @@ from detecture.modeling.segmenter import (
     Sam3Transformers,
     build_segmenter,
 )
-from detecture.modeling.segmenter.sam3_files import read_sam3_structure
+from detecture.modeling.segmenter.sam3_files import STRUCTURES, read_sam3_structure
 from detecture.modeling.weights.structure import shipped_structures
 
 
