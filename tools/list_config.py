@@ -13,8 +13,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from detecture.config.declaring import did_you_mean
 from detecture.config.page import config_page, rows_of
+from detecture.config.sections.declaring import did_you_mean
 from detecture.errors import ConfigError
 from detecture.jobs.command_line import command_line
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from detecture.config.declaring import SECTIONS, add_sections, did_you_mean
+from detecture.config.sections.declaring import SECTIONS, add_sections, did_you_mean
 from detecture.config.sections.detectron2 import check_detectron2_keys
 from detecture.d2 import CfgNode
 from detecture.errors import ConfigError

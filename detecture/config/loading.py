@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.config.checks import add_detecture_config, all_keys, check_values, get_key
-from detecture.config.declaring import did_you_mean
+from detecture.config.sections.declaring import did_you_mean
 from detecture.d2 import CfgNode, get_cfg
 from detecture.device import resolve_device
 from detecture.errors import ConfigError, brief

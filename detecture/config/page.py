@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from detecture.config.declaring import SECTIONS, Declaration
+from detecture.config.sections.declaring import SECTIONS, Declaration
 from detecture.config.sections.detectron2 import DETECTRON2_KEYS
 
 Row = tuple[str, str, Declaration]

@@ -4,8 +4,8 @@ import ast
 from pathlib import Path
 
 from detecture.config import add_detecture_config
-from detecture.config.declaring import SECTIONS
 from detecture.config.page import config_page
+from detecture.config.sections.declaring import SECTIONS
 from detecture.d2 import CfgNode, get_cfg
 
 REPO = Path(__file__).parents[2]

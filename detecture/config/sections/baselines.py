@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from detecture.config.declaring import Settings, key, section
+from detecture.config.sections.declaring import Settings, key, section
 from detecture.errors import ConfigError, brief
 
 
 @section("MODEL.GROUNDED_SAM3", "GroundedSam3: Grounding DINO finds boxes, SAM 3 makes masks.")
 @dataclass(frozen=True, kw_only=True)
 class GroundedSam3Settings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     detector_base: str = key(
         "",
@@ -63,7 +63,7 @@ class GroundedSam3Settings(Settings):
 @section("MODEL.TEXTURE_SAM", "TextureSam: automatic masks of SAM 2, as regions.")
 @dataclass(frozen=True, kw_only=True)
 class TextureSamSettings(Settings):
-    """See `detecture.config.declaring`; the defaults are those that TextureSAM was published with.
+    """See `detecture.config.sections.declaring`; the defaults are TextureSAM's as published.
 
     Of `points_per_batch` each takes 4 bytes for each pixel of the image, three times that with
     `multimask_output`.
@@ -137,7 +137,7 @@ class TextureSamSettings(Settings):
 @section("MODEL.DESCRIBE_THEN_SEGMENT", "DescribeThenSegment: what its VLM is asked.")
 @dataclass(frozen=True, kw_only=True)
 class DescribeThenSegmentSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     prompts: str = key(
         "describe_then_segment",
@@ -154,7 +154,7 @@ class DescribeThenSegmentSettings(Settings):
 @section("MODEL.SA2VA", "Sa2VA: its weights and code, and what it is asked.")
 @dataclass(frozen=True, kw_only=True)
 class Sa2VASettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     base: str = key(
         "ByteDance/Sa2VA-4B",
@@ -192,7 +192,7 @@ class Sa2VASettings(Settings):
 @section("MODEL.SAM3_TEXT", "Sam3Text: SAM 3 (MODEL.SEGMENTER, frozen) under phrases.")
 @dataclass(frozen=True, kw_only=True)
 class Sam3TextSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     variant: str = key(
         "semantic",

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from detecture.config.declaring import Settings, key, section
+from detecture.config.sections.declaring import Settings, key, section
 
 
 @section("MODEL.DESCRIBER", "The describer: the VLM (MODEL.VLM) shown one region at a time.")
 @dataclass(frozen=True, kw_only=True)
 class DescriberSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     regions_per_image: int = key(3, "Regions drawn from each training image, at most.", least=1)
     mask_noise: float = key(

@@ -5,7 +5,7 @@ Their defaults are Detectron2's.
 
 from typing import Any
 
-from detecture.config.declaring import Declaration
+from detecture.config.sections.declaring import Declaration
 from detecture.d2 import CfgNode
 from detecture.errors import ConfigError, brief
 

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from detecture.config.declaring import Settings, key, nested, section
+from detecture.config.sections.declaring import Settings, key, nested, section
 from detecture.errors import ConfigError
 
 
 @section("MODEL.VLM.LORA", "Low-rank adapters on the query and value projections of text layers.")
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     rank: int = key(8, "Their rank.", least=1)
     alpha: float = key(16.0, "The numerator of their scale ALPHA / RANK.", least=0)
@@ -19,7 +19,7 @@ class LoraSettings(Settings):
 @section("MODEL.VLM", "The vision-language model.")
 @dataclass(frozen=True, kw_only=True)
 class VlmSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     name: str = key("Qwen3VL", "Registered class.")
     base: str = key("", "Hub id or local folder of the weights; empty: random weights, by CONFIG.")
@@ -107,7 +107,7 @@ class VlmSettings(Settings):
 @section("MODEL.SEGMENTER", "The segmenter, SAM 3.")
 @dataclass(frozen=True, kw_only=True)
 class SegmenterSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     name: str = key("Sam3Transformers", "Registered class: Sam3Transformers or Sam3Meta.")
     base: str = key(
@@ -132,7 +132,7 @@ class SegmenterSettings(Settings):
 @section("MODEL.SEM_SEG_HEAD", "The head.")
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     name: str = key("BridgeHead", "Registered head.")
 
@@ -140,7 +140,7 @@ class HeadSettings(Settings):
 @section("MODEL.BRIDGE", "The Bridge head, between VLM and segmenter.")
 @dataclass(frozen=True, kw_only=True)
 class BridgeSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     kind: str = key(
         "native",
@@ -161,7 +161,7 @@ class BridgeSettings(Settings):
 @section("MODEL.REFINEMENT", "Refinement of the masks on the pixel embeddings.")
 @dataclass(frozen=True, kw_only=True)
 class RefinementSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     steps: int = key(
         0,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from detecture.config.declaring import Settings, key, section
+from detecture.config.sections.declaring import Settings, key, section
 from detecture.errors import ConfigError, brief
 
 COUNT_WORDS = ("regime", "autonomous", "per_image", "ground_truth_top_k")
@@ -12,7 +12,7 @@ COUNT_WORDS = ("regime", "autonomous", "per_image", "ground_truth_top_k")
 @section("TEST", "Evaluation: what methods may know, what is kept, when training evaluates.")
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     count: str = key(
         "regime",

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from detecture.config.declaring import Settings, key, section
+from detecture.config.sections.declaring import Settings, key, section
 from detecture.errors import ConfigError, brief
 
 
 @section("MODEL.TEXTURE_CLUSTERS", "K-means on classical features, without training.")
 @dataclass(frozen=True, kw_only=True)
 class TextureClustersSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     working_size: int = key(
         256, "Longer side in pixels that an image is resized to before anything else.", above=0
@@ -49,7 +49,7 @@ class TextureClustersSettings(Settings):
 @section("MODEL.GROUPING", "TextureGrouping: its nets, and how it finds regions.")
 @dataclass(frozen=True, kw_only=True)
 class GroupingSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     widths: tuple[int, int, int, int] = key(
         (24, 48, 96, 160), "Channels of the net's stages at strides 2, 4, 8 and 16."

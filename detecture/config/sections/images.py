@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from detecture.config.declaring import Settings, key, nested, section
+from detecture.config.sections.declaring import Settings, key, nested, section
 from detecture.errors import ConfigError, brief
 
 
 @section("INPUT.MICRO_CROP", "Now and then, train on a square crop instead of the whole image.")
 @dataclass(frozen=True, kw_only=True)
 class MicroCropSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     prob: float = key(0.35, "How often, as a share of the samples.", least=0, greatest=1)
     side: tuple[float, float] = key(
@@ -33,7 +33,7 @@ class MicroCropSettings(Settings):
 @section("INPUT.TEXTURE_BANK", "Textures that images are composed of (data set synthetic_mosaics).")
 @dataclass(frozen=True, kw_only=True)
 class TextureBankSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     folder: str = key(
         "", "Folder of the bank, which is drawn at first use; empty: texture_bank in OUTPUT_DIR."
@@ -45,7 +45,7 @@ class TextureBankSettings(Settings):
 @section("INPUT", "Images: how they are read, and how they are trained on.")
 @dataclass(frozen=True, kw_only=True)
 class InputSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     max_pixels: int = key(
         100_000_000,

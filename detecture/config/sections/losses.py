@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from detecture.config.declaring import Settings, key, nested, section
+from detecture.config.sections.declaring import Settings, key, nested, section
 
 
 @section("LOSS.GROUPING", "The grouping loss: pixels of one region lie close in the embedding.")
 @dataclass(frozen=True, kw_only=True)
 class GroupingLossSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     pixels: int = key(160, "Pixels that are drawn of each image, evenly over its regions.", least=2)
     temperature: float = key(0.1, "What cosines are divided by.", least=1e-3)
@@ -22,7 +22,7 @@ class GroupingLossSettings(Settings):
 @section("LOSS", "Losses and their weights.")
 @dataclass(frozen=True, kw_only=True)
 class LossSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     normalizer: str = key(
         "global",

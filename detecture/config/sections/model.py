@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from detecture.config.declaring import Settings, key, section
+from detecture.config.sections.declaring import Settings, key, section
 
 
 @section("MODEL", "What every method has.")
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     meta_architecture: str = key(
         "TextureClusters", "The method, by its registered name; the default needs no weights."

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from detecture.config.declaring import Settings, key, nested, section
+from detecture.config.sections.declaring import Settings, key, nested, section
 
 
 @section("SOLVER.AMP", "Mixed precision.")
 @dataclass(frozen=True, kw_only=True)
 class AmpSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     precision: str = key(
         "bfloat16",
@@ -20,7 +20,7 @@ class AmpSettings(Settings):
 @section("SOLVER.LR_FACTOR", "Factors on BASE_LR of the parts of a model that names its parts.")
 @dataclass(frozen=True, kw_only=True)
 class LrFactorSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     bridge: float = key(1.0, "Of the bridge.", least=0)
     mask_head: float = key(1.0, "Of the mask head.", least=0)
@@ -35,7 +35,7 @@ class LrFactorSettings(Settings):
 @section("SOLVER.CURRICULUM", "Two stages of training: first the head, then all parts.")
 @dataclass(frozen=True, kw_only=True)
 class CurriculumSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     stage2_iter: int = key(
         0, "Iteration at which stage 2 begins and all parts train; 0: from the start.", least=0
@@ -53,7 +53,7 @@ class CurriculumSettings(Settings):
 @section("SOLVER.RESTART", "Micro-warm-up restart of the learning rates (CurriculumCosine).")
 @dataclass(frozen=True, kw_only=True)
 class RestartSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     iter: int = key(0, "The iteration that it begins at; 0: there is none.", least=0)
     epoch: float = key(0.0, "The same as a number of passes; 0: ITER counts.", least=0)
@@ -67,7 +67,7 @@ class RestartSettings(Settings):
 @section("SOLVER", "The training loop.")
 @dataclass(frozen=True, kw_only=True)
 class SolverSettings(Settings):
-    """See `detecture.config.declaring`."""
+    """See `detecture.config.sections.declaring`."""
 
     accumulation: int = key(
         1,
