@@ -1,7 +1,7 @@
-"""The project's config: its keys (`keys`), and their strict and safe loading (`loading`)."""
+"""The project's config: its keys (`keys`, `defaults`), and strict and safe loading (`loading`)."""
 
 from detecture.config.checks import check_values
-from detecture.config.keys import add_detecture_config
+from detecture.config.defaults import add_detecture_config
 from detecture.config.loading import (
     make_config,
     merge_overrides,

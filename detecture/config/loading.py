@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from detecture.config.checks import all_keys, check_values, did_you_mean, get_key
-from detecture.config.keys import add_detecture_config
+from detecture.config.defaults import add_detecture_config
 from detecture.d2 import CfgNode, get_cfg
+from detecture.d2.unread_keys import warn_of_unread_keys
 from detecture.device import resolve_device
 from detecture.errors import ConfigError
 
@@ -58,6 +59,7 @@ def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:
     }
     for key, value in accepted.items():
         _set(cfg, key, value)
+    warn_of_unread_keys(accepted, str(path))
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
@@ -72,12 +74,15 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         raise ConfigError(
             f"overrides are pairs of KEY VALUE, got {len(overrides)} words: {' '.join(overrides)}"
         )
+    accepted = {}
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
         default = get_key(cfg, key, "command line: ")
         value: Any = _literal(text)
         if isinstance(default, str) and not isinstance(value, str):
             value = text  # text is due: `OUTPUT_DIR 2024` is a folder's name
-        _set(cfg, key, _coerce(key, value, default, "command line: "))
+        accepted[key] = _coerce(key, value, default, "command line: ")
+        _set(cfg, key, accepted[key])
+    warn_of_unread_keys(accepted, "command line")
 
 
 def _literal(text: str) -> Any:
@@ -188,6 +193,6 @@ def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
 def _coerce_items(key: str, value: Any, default: Any, source: str) -> Any:
     """A sequence in the type of `default`, its items too where the default's are all of one."""
     kinds = {type(item) for item in default}
-    if len(kinds) == 1 and kinds <= {int, float, str}:
+    if len(kinds) == 1 and kinds <= {int, float, str, list, tuple}:
         value = [_coerce(f"{key}[{i}]", v, default[0], source) for i, v in enumerate(value)]
     return type(default)(value)

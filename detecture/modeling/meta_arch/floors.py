@@ -6,6 +6,7 @@ import numpy as np
 from torch import nn
 
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.output import output_from_labels
 
 
@@ -23,6 +24,7 @@ class OneRegion(nn.Module):
         """Constructor arguments from a config."""
         return {"dustbin_logit": cfg.TEST.DUSTBIN_LOGIT}
 
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs; K is 1 or hinted."""
         outputs = []
@@ -47,6 +49,7 @@ class HalfSplit(nn.Module):
         """Constructor arguments from a config."""
         return {"dustbin_logit": cfg.TEST.DUSTBIN_LOGIT}
 
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs; K is 2 or hinted."""
         outputs = []

@@ -14,6 +14,7 @@ from detecture.checkpoint.misfits import take_over
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
 from detecture.modeling.describer import Describer
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.weights.header_check import check_header
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class RegionDescriber(nn.Module):
         """What the sums of the losses of this batch are to be divided by, from the data alone."""
         return self.describer.loss_normalizers(batched_inputs)
 
+    @takes_plain_inputs
     def forward(
         self, batched_inputs: list[dict[str, Any]], normalizers: dict[str, float] | None = None
     ) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.questions import Questions, load_questions
 from detecture.errors import ConfigError, DetectureError
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -112,6 +113,7 @@ class Sa2VA(nn.Module):
         return self
 
     @torch.no_grad()
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs.
 

@@ -22,6 +22,7 @@ from torch import nn
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
 from detecture.modeling.grouping.classical import ClassicalFeatures
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.output import output_from_labels
 
 # Smoothed features hardly change between neighbours: K-means is fitted on every 4th pixel in each
@@ -104,6 +105,7 @@ class TextureClusters(nn.Module):
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
 
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs."""
         outputs = []
