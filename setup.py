@@ -25,6 +25,7 @@ setup(
             "assets/*/*",
             "benchmark/*.yaml",
             "benchmark/templates/*",
+            "d2/lite/*.yaml",
             "data/datasets/*.json",
             "data/wordings/*.yaml",
             "modeling/*/configs/*.json",

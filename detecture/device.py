@@ -112,6 +112,17 @@ def reset_peak_memory() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
+def set_float32_precision(precision: str) -> None:
+    """Let CUDA devices multiply and convolve float32 less exactly; elsewhere nothing changes.
+
+    Args:
+        precision: `highest`, `high` or `medium`; see `torch.set_float32_matmul_precision`.
+    """
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = precision != "highest"
+
+
 def set_cudnn_benchmark(enabled: bool) -> None:
     """Let cuDNN search for the fastest convolution (worth it where shapes repeat)."""
     torch.backends.cudnn.benchmark = enabled

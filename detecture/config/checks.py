@@ -6,12 +6,22 @@ from typing import Any
 from detecture.config.sections.declaring import SECTIONS, add_sections, did_you_mean
 from detecture.config.sections.detectron2 import check_detectron2_keys
 from detecture.d2 import CfgNode
+from detecture.device import available_device_type
 from detecture.errors import ConfigError
 
 
 def add_detecture_config(cfg: CfgNode) -> None:
-    """Add every key of this project, with its default, to a Detectron2 config (in place)."""
+    """Add every key of this project, with its default, to a Detectron2 config (in place).
+
+    Detectron2's own `build_model` and `DefaultPredictor` then build our models and call them with
+    the images that they expect.
+    """
     add_sections(cfg)
+    # The best device of this machine by its torch name; our own loading also takes "auto".
+    cfg.MODEL.DEVICE = available_device_type()
+    # All models take RGB images at their own size, and resize them by themselves.
+    cfg.INPUT.FORMAT = "RGB"
+    cfg.INPUT.MIN_SIZE_TEST = 0
 
 
 def check_values(cfg: CfgNode) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from detecture.config.checks import add_detecture_config, all_keys, check_values, get_key
 from detecture.config.sections.declaring import did_you_mean
 from detecture.d2 import CfgNode, get_cfg
+from detecture.d2.unread_keys import warn_of_unread_keys
 from detecture.device import resolve_device
 from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_yaml
@@ -69,6 +70,7 @@ def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:
     }
     for key, value in accepted.items():
         _set(cfg, key, value)
+    warn_of_unread_keys(accepted, str(path))
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
@@ -84,13 +86,16 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
             f"overrides are pairs of KEY VALUE, got {len(overrides)} words: "
             f"{' '.join(overrides)[:300]}"
         )
+    accepted = {}
     for name, text in zip(overrides[::2], overrides[1::2], strict=True):
         key = _today(name, "command line: ")
         default = get_key(cfg, key, "command line: ")
         value: Any = _literal(text)
         if isinstance(default, str) and not isinstance(value, str):
             value = text  # text is due: `OUTPUT_DIR 2024` is a folder's name
-        _set(cfg, key, _coerce(key, value, default, "command line: "))
+        accepted[key] = _coerce(key, value, default, "command line: ")
+        _set(cfg, key, accepted[key])
+    warn_of_unread_keys(accepted, "command line")
 
 
 def _today(key: str, source: str) -> str:
@@ -206,6 +211,6 @@ def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
 def _coerce_items(key: str, value: Any, default: Any, source: str) -> Any:
     """A sequence in the type of `default`, its items too where the default's are all of one."""
     kinds = {type(item) for item in default}
-    if len(kinds) == 1 and kinds <= {int, float, str}:
+    if len(kinds) == 1 and kinds <= {int, float, str, list, tuple}:
         value = [_coerce(f"{key}[{i}]", v, default[0], source) for i, v in enumerate(value)]
     return type(default)(value)

@@ -4,9 +4,12 @@ With detectron2 installed these are detectron2's own objects, otherwise those of
 `detecture.d2.lite`. The environment variable `DETECTURE_D2` (`lite` or `detectron2`) forces one.
 """
 
+import importlib
 import importlib.util
 import os
 from typing import TYPE_CHECKING
+
+from detecture.d2.names import NAMES
 
 
 def _pick_backend() -> str:
@@ -30,139 +33,12 @@ def _pick_backend() -> str:
 BACKEND = _pick_backend()
 """Which one is active: `lite` or `detectron2`. For diagnostics only."""
 
-if TYPE_CHECKING or BACKEND == "lite":
-    from detecture.d2.lite import (
-        META_ARCH_REGISTRY,
-        SEM_SEG_HEADS_REGISTRY,
-        AMPTrainer,
-        CfgNode,
-        CommonMetricPrinter,
-        DatasetCatalog,
-        DatasetEvaluator,
-        DatasetEvaluators,
-        DefaultPredictor,
-        DefaultTrainer,
-        DetectionCheckpointer,
-        EventStorage,
-        InferenceSampler,
-        JSONWriter,
-        MetadataCatalog,
-        PeriodicCheckpointer,
-        Registry,
-        SemSegEvaluator,
-        SimpleTrainer,
-        TensorboardXWriter,
-        TrainerBase,
-        TrainingSampler,
-        build_detection_test_loader,
-        build_detection_train_loader,
-        build_lr_scheduler,
-        build_model,
-        build_optimizer,
-        collect_env_info,
-        comm,
-        configurable,
-        default_argument_parser,
-        default_setup,
-        get_cfg,
-        get_event_storage,
-        hooks,
-        inference_on_dataset,
-        launch,
-        print_csv_format,
-        setup_logger,
-        verify_results,
-    )
+if TYPE_CHECKING:
+    from detecture.d2.lite import *  # noqa: F403 (these are NAMES; tests/d2 holds both to it)
 else:
-    try:
-        from detecture.d2.full import (
-            META_ARCH_REGISTRY,
-            SEM_SEG_HEADS_REGISTRY,
-            AMPTrainer,
-            CfgNode,
-            CommonMetricPrinter,
-            DatasetCatalog,
-            DatasetEvaluator,
-            DatasetEvaluators,
-            DefaultPredictor,
-            DefaultTrainer,
-            DetectionCheckpointer,
-            EventStorage,
-            InferenceSampler,
-            JSONWriter,
-            MetadataCatalog,
-            PeriodicCheckpointer,
-            Registry,
-            SemSegEvaluator,
-            SimpleTrainer,
-            TensorboardXWriter,
-            TrainerBase,
-            TrainingSampler,
-            build_detection_test_loader,
-            build_detection_train_loader,
-            build_lr_scheduler,
-            build_model,
-            build_optimizer,
-            collect_env_info,
-            comm,
-            configurable,
-            default_argument_parser,
-            default_setup,
-            get_cfg,
-            get_event_storage,
-            hooks,
-            inference_on_dataset,
-            launch,
-            print_csv_format,
-            setup_logger,
-            verify_results,
-        )
-    except ImportError as error:
-        raise ImportError(
-            f"detectron2 is installed but cannot be imported: {error}. Mend it, or set "
-            "DETECTURE_D2=lite to do without it"
-        ) from error
+    _backend = importlib.import_module(
+        "detecture.d2.lite" if BACKEND == "lite" else "detecture.d2.full"
+    )
+    globals().update({name: getattr(_backend, name) for name in NAMES})
 
-__all__ = [
-    "BACKEND",
-    "META_ARCH_REGISTRY",
-    "SEM_SEG_HEADS_REGISTRY",
-    "AMPTrainer",
-    "CfgNode",
-    "CommonMetricPrinter",
-    "DatasetCatalog",
-    "DatasetEvaluator",
-    "DatasetEvaluators",
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "DetectionCheckpointer",
-    "EventStorage",
-    "InferenceSampler",
-    "JSONWriter",
-    "MetadataCatalog",
-    "PeriodicCheckpointer",
-    "Registry",
-    "SemSegEvaluator",
-    "SimpleTrainer",
-    "TensorboardXWriter",
-    "TrainerBase",
-    "TrainingSampler",
-    "build_detection_test_loader",
-    "build_detection_train_loader",
-    "build_lr_scheduler",
-    "build_model",
-    "build_optimizer",
-    "collect_env_info",
-    "comm",
-    "configurable",
-    "default_argument_parser",
-    "default_setup",
-    "get_cfg",
-    "get_event_storage",
-    "hooks",
-    "inference_on_dataset",
-    "launch",
-    "print_csv_format",
-    "setup_logger",
-    "verify_results",
-]
+__all__ = ["BACKEND", *NAMES]

@@ -85,7 +85,7 @@ def build_texture_train_loader(
         # The stream maps by itself: Detectron2's own way to replace a broken record depends on
         # what a worker has seen before.
         dataset = StreamDataset(records, mapper, sampler)
-    loader = build_detection_train_loader(
+    loader: Any = build_detection_train_loader(
         dataset,
         mapper=None if isinstance(dataset, StreamDataset) else mapper,
         sampler=sampler,

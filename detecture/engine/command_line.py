@@ -58,8 +58,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = make_config(args.config_file or None, overrides)
     pointer = Path(cfg.OUTPUT_DIR) / "last_checkpoint"
     if args.eval_only and args.resume and pointer.is_file():
-        weights = str(pointer.with_name(pointer.read_text(encoding="utf-8").strip()))
-        cfg = make_config(args.config_file or None, [*overrides, "MODEL.WEIGHTS", weights])
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.WEIGHTS = str(pointer.with_name(pointer.read_text(encoding="utf-8").strip()))
+        cfg.freeze()
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         require_registered(name)  # before anything large is built
     # A training that would be refused later must leave the config.yaml of the one that runs.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.checkpoint.atomic import write_text_atomic
-from detecture.d2 import comm
+from detecture.d2 import CommonMetricPrinter, comm, get_event_storage
 from detecture.errors import ConfigError
 from detecture.jobs.locks import FolderLock
 
@@ -101,6 +101,23 @@ def _iteration(line: str) -> float:
         return int(json.loads(line)["iteration"]) if line.endswith("\n") else float("inf")
     except (ValueError, KeyError, TypeError):
         return float("inf")
+
+
+class MetricPrinter(CommonMetricPrinter):
+    """Logs each iteration once.
+
+    Detectron2's estimates the time to go from the iterations since its last line, and fails where
+    there are none: a run that stops early asks for a line of its last iteration again.
+    """
+
+    _printed: int | None = None
+
+    def write(self) -> None:
+        """Log the line, unless that of this iteration was the last one."""
+        iteration = get_event_storage().iter
+        if iteration != self._printed:
+            super().write()
+            self._printed = iteration
 
 
 class RunWriters:

@@ -6,6 +6,7 @@ from typing import Any
 
 from detecture.config.sections.training import CurriculumSettings, RestartSettings
 from detecture.d2 import CfgNode
+from detecture.errors import ConfigError
 
 CURRICULUM_COSINE = "CurriculumCosine"
 """SOLVER.LR_SCHEDULER_NAME of this project's own schedule."""
@@ -40,6 +41,32 @@ def resolve_epochs(cfg: CfgNode, records: int) -> CfgNode:
     if cfg.is_frozen():
         resolved.freeze()
     return resolved
+
+
+def detectron2_schedule(cfg: CfgNode) -> CfgNode:
+    """A config of which Detectron2 builds the schedule that was asked for.
+
+    Its WarmupStepWithFixedGammaLR fails after the last iteration, before the checkpoint is written;
+    WarmupMultiStepLR with the same steps does not.
+
+    Raises:
+        ConfigError: SOLVER.BASE_LR_END of WarmupCosineLR does not lie between 0 and SOLVER.BASE_LR.
+    """
+    solver = cfg.SOLVER
+    in_range = 0 <= solver.BASE_LR_END <= solver.BASE_LR
+    if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and not in_range:
+        raise ConfigError(
+            f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}; it must lie between 0 and "
+            f"SOLVER.BASE_LR, {solver.BASE_LR}"
+        )
+    if solver.LR_SCHEDULER_NAME != "WarmupStepWithFixedGammaLR":
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    parts = solver.NUM_DECAYS + 1
+    cfg.SOLVER.STEPS = tuple(-(-solver.MAX_ITER * k // parts) for k in range(1, parts))
+    cfg.SOLVER.LR_SCHEDULER_NAME = "WarmupMultiStepLR"
+    return cfg
 
 
 @dataclass(frozen=True)

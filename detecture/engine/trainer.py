@@ -13,7 +13,6 @@ from torch import nn
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.d2 import (
     CfgNode,
-    CommonMetricPrinter,
     DatasetEvaluator,
     DefaultTrainer,
     JSONWriter,
@@ -31,12 +30,18 @@ from detecture.engine.evaluate import evaluate
 from detecture.engine.optimizer import build_training_optimizer
 from detecture.engine.run_folder import (
     METRICS,
+    MetricPrinter,
     RunWriters,
     reserved,
     set_run_aside,
     trim_metrics,
 )
-from detecture.engine.schedule import CURRICULUM_COSINE, CurriculumCosine, resolve_epochs
+from detecture.engine.schedule import (
+    CURRICULUM_COSINE,
+    CurriculumCosine,
+    detectron2_schedule,
+    resolve_epochs,
+)
 from detecture.engine.validation import EarlyStop, ValidationHook
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling import build_model
@@ -199,7 +204,7 @@ class Trainer(DefaultTrainer):
         """Writers to the log, to `metrics.json` and for tensorboard."""
         folder = self.cfg.OUTPUT_DIR
         return [
-            CommonMetricPrinter(self.max_iter),
+            MetricPrinter(self.max_iter),
             JSONWriter(str(Path(folder) / METRICS)),
             # What a killed run wrote from here on is hidden.
             TensorboardXWriter(folder, purge_step=self.start_iter),
@@ -253,7 +258,7 @@ class Trainer(DefaultTrainer):
         if cfg.SOLVER.LR_SCHEDULER_NAME == CURRICULUM_COSINE:
             return CurriculumCosine.from_config(cfg)
         try:
-            return super().build_lr_scheduler(cfg, optimizer)
+            return super().build_lr_scheduler(detectron2_schedule(cfg), optimizer)
         except (ValueError, AssertionError) as error:
             raise ConfigError(f"SOLVER.LR_SCHEDULER_NAME: {error}") from error
 

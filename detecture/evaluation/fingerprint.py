@@ -9,16 +9,17 @@ from typing import Any
 import detecture
 from detecture.checkpoint.atomic import sha256_file
 from detecture.checkpoint.shipped import locate
-from detecture.d2 import CfgNode
+from detecture.d2 import CfgNode, get_cfg
 
-# Keys of the TEST section that cannot change a sample's record.
+_SECTIONS = ("MODEL", "INPUT", "TEST")
+# Keys of these sections that cannot change a sample's record.
 _WITHOUT_EFFECT = (
-    "EXPECTED_RESULTS",
-    "EVAL_PERIOD",
-    "BOOTSTRAP_SAMPLES",
-    "SAVE_LABEL_MAPS",
-    "MAX_FAILURES_IN_A_ROW",
-    "MAX_SCORE_PIXELS",
+    "TEST.EXPECTED_RESULTS",
+    "TEST.EVAL_PERIOD",
+    "TEST.BOOTSTRAP_SAMPLES",
+    "TEST.SAVE_LABEL_MAPS",
+    "TEST.MAX_FAILURES_IN_A_ROW",
+    "TEST.MAX_SCORE_PIXELS",
 )
 
 
@@ -63,9 +64,29 @@ def hash_weights(weights: str) -> str:
 
 
 def _hash_config(cfg: CfgNode) -> str:
-    sections = {name: dict(cfg[name]) for name in ("MODEL", "INPUT", "TEST")}
-    sections["TEST"] = {k: v for k, v in sections["TEST"].items() if k not in _WITHOUT_EFFECT}
-    return _hash_text(json.dumps(sections, sort_keys=True, default=str))
+    """Hash of our keys, and of Detectron2's that differ from its defaults.
+
+    Which keys Detectron2 has besides depends on its version, and changes no record.
+    """
+    defaults = dict(_leaves(get_cfg(), ""))
+    values = {
+        key: value
+        for key, value in _leaves(cfg, "")
+        if key.split(".")[0] in _SECTIONS
+        and key not in _WITHOUT_EFFECT
+        # The default device is another one on every machine.
+        and (key == "MODEL.DEVICE" or defaults.get(key) != value)
+    }
+    return _hash_text(json.dumps(values, sort_keys=True))
+
+
+def _leaves(section: CfgNode, prefix: str) -> Iterator[tuple[str, str]]:
+    """Full name of every key, and its value as text: a list and a tuple are the same there."""
+    for name, value in section.items():
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value, default=str)
 
 
 def _hash_named_files(section: CfgNode) -> str:

@@ -4,17 +4,21 @@ from torch import nn
 
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode
 from detecture.d2 import build_model as d2_build_model
+from detecture.device import resolve_device
 from detecture.errors import ConfigError
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The registered meta-arch MODEL.META_ARCHITECTURE, on MODEL.DEVICE.
+    """The registered meta-arch MODEL.META_ARCHITECTURE, on MODEL.DEVICE, which may be "auto".
 
     Raises:
-        ConfigError: no method of this name is registered.
+        ConfigError: no method of this name is registered, or there is no such device here.
     """
     try:
         META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     except KeyError as error:  # what Detectron2's registry raises
         raise ConfigError(f"MODEL.META_ARCHITECTURE: {error.args[0]}") from error
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE))  # torch does not know "auto"
     return d2_build_model(cfg)

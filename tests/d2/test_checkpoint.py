@@ -3,8 +3,9 @@ import pickle
 
 import pytest
 import torch
+from iopath.common.file_io import PathHandler
 
-from detecture.d2 import DetectionCheckpointer, PeriodicCheckpointer, comm
+from detecture.d2 import DetectionCheckpointer, PathManager, PeriodicCheckpointer, comm
 
 
 def make(folder, seed=0, **kwargs):
@@ -104,6 +105,22 @@ def test_bare_state_dict_counts_as_the_models(tmp_path):
     torch.save(model.state_dict(), tmp_path / "bare.pth")
     other, _, loader = make(tmp_path, seed=1)
     loader.load(str(tmp_path / "bare.pth"))
+    assert same(model, other)
+
+
+def test_a_path_handler_gives_checkpoints(tmp_path):
+    class Handler(PathHandler):
+        def _get_supported_prefixes(self):
+            return ["contract://"]
+
+        def _get_local_path(self, path, force=False, **kwargs):
+            return str(tmp_path / path.removeprefix("contract://"))
+
+    PathManager.register_handler(Handler())
+    model, _, checkpointer = make(tmp_path)
+    checkpointer.save("known", iteration=3)
+    other, _, loader = make(tmp_path, seed=1)
+    assert loader.load("contract://known.pth")["iteration"] == 3
     assert same(model, other)
 
 

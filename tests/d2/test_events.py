@@ -62,6 +62,7 @@ def test_a_scalar_can_belong_to_another_iteration():
 def test_smoothing_hint_decides_between_median_and_newest():
     with EventStorage() as storage:
         for value in (1, 2, 30, 4):
+            storage.step()
             storage.put_scalar("noisy", value)
             storage.put_scalar("exact", value, smoothing_hint=False)
         assert storage.smoothing_hints() == {"noisy": True, "exact": False}
@@ -69,6 +70,27 @@ def test_smoothing_hint_decides_between_median_and_newest():
     assert latest["noisy"][0] == 4.0  # median of 2, 30, 4
     assert latest["exact"][0] == 4.0
     assert storage.latest_with_smoothing_hint(window_size=4)["noisy"][0] == 3.0
+
+
+def test_the_window_is_one_of_iterations():
+    with EventStorage() as storage:
+        for iteration in range(0, 40, 10):
+            storage.iter = iteration
+            storage.put_scalar("seldom", iteration)
+        assert storage.latest_with_smoothing_hint(window_size=20)["seldom"] == (25.0, 30)
+        assert storage.latest_with_smoothing_hint(window_size=10)["seldom"] == (30.0, 30)
+        for value in (1, 2, 300):  # all in one iteration
+            storage.put_scalar("often", value)
+        assert storage.latest_with_smoothing_hint(window_size=1)["often"] == (2.0, 30)
+
+
+def test_the_printer_has_the_same_window(caplog):
+    with EventStorage() as storage:
+        for iteration in range(0, 40, 10):
+            storage.iter = iteration
+            storage.put_scalars(total_loss=iteration, data_time=iteration)
+        line = written_line(caplog, CommonMetricPrinter(window_size=10))
+        assert "total_loss: 30" in line and "data_time: 30.0000" in line
 
 
 def test_smoothing_hint_cannot_change():

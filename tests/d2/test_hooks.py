@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 import time
 
 import pytest
@@ -80,7 +81,7 @@ def test_iteration_timer(caplog):
     assert 3 <= len(times) <= 4  # detectron2 counts the last iteration of its warm-up, too
     # The sleep of the other hook's after_step is no part of the iteration.
     assert all(0.01 <= t < 0.05 for t in times)
-    assert "Overall training speed: 3 iterations" in caplog.text
+    assert re.search(r"Overall training speed: [34] iterations", caplog.text)  # likewise
     assert "Total training time" in caplog.text
 
 

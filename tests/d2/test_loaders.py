@@ -108,8 +108,10 @@ def test_train_loader_without_config_takes_lists_and_data_sets():
 
 
 def test_train_loader_collates_as_told(cfg):
-    loader = build_detection_train_loader(cfg, mapper=lambda record: record["index"])
-    assert isinstance(take(loader, 1)[0], list)
+    indices = build_detection_train_loader(
+        cfg, mapper=lambda record: record["index"], aspect_ratio_grouping=False
+    )
+    assert isinstance(take(indices, 1)[0], list)
     loader = build_detection_train_loader(
         records("contract_a"),
         mapper=lambda record: record["index"],
@@ -118,6 +120,48 @@ def test_train_loader_collates_as_told(cfg):
         aspect_ratio_grouping=False,
     )
     assert take(loader, 2) == [10, 10]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_wide_images_are_batched_apart(cfg, workers):
+    shapes = [(4, 3), (3, 4), (9, 1), (2, 2), (1, 9), (5, 4)]
+    mixed = [{"index": i, "width": w, "height": h} for i, (w, h) in enumerate(shapes)]
+    cfg.DATALOADER.NUM_WORKERS = workers
+    loader = build_detection_train_loader(
+        cfg, mapper=mapper, dataset=mixed, sampler=SequentialSampler(mixed), total_batch_size=2
+    )
+    batches = [[record["index"] for record in batch] for batch in loader]
+    # A batch is given as soon as it is full; one that never is, is left out.
+    assert sorted(batches) == [[0, 2], [1, 3]]
+    together = build_detection_train_loader(
+        mixed, mapper=mapper, total_batch_size=2, collate_fn=len, sampler=SequentialSampler(mixed)
+    )
+    assert list(together) == [2, 2]
+
+
+def test_grouping_needs_width_and_height(cfg):
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = True
+
+    def bare(record):
+        return {"index": record["index"]}
+
+    with pytest.raises(KeyError, match=r"width|height"):
+        take(build_detection_train_loader(cfg, mapper=bare), 1)
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
+    assert len(take(build_detection_train_loader(cfg, mapper=bare), 1)[0]) == 4
+    with pytest.raises(Exception, match=r"(?i)aspect"):
+        build_detection_train_loader(
+            records("contract_a"), mapper=mapper, total_batch_size=1, drop_last=False
+        )
+
+
+def test_the_configs_seed_decides_the_order(cfg):
+    def order(seed):
+        cfg.SEED = seed
+        loader = build_detection_train_loader(cfg, mapper=mapper)
+        return [record["image_id"] for batch in take(loader, 4) for record in batch]
+
+    assert order(5) == order(5) != order(6)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -292,7 +336,9 @@ def test_test_loader_refuses_a_mapper_that_drops(cfg):
 @pytest.mark.lite_only
 def test_list_is_held_as_one_block_of_bytes():
     source = records("contract_a")
-    loader = build_detection_train_loader(source, mapper=None, total_batch_size=1)
+    loader = build_detection_train_loader(
+        source, mapper=None, total_batch_size=1, aspect_ratio_grouping=False
+    )
     source[0]["index"] = "changed"
     held = loader.dataset
     assert [held[i]["index"] for i in range(len(held))] == [0, 1, 2, 3, 4]

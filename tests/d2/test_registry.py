@@ -51,4 +51,9 @@ def test_names_are_unique():
 
 def test_registries_state_their_calling_contract():
     assert "obj(cfg)" in META_ARCH_REGISTRY.__doc__
+    assert "egmentation" in SEM_SEG_HEADS_REGISTRY.__doc__
+
+
+@pytest.mark.lite_only  # detectron2's says only what is registered
+def test_the_registry_of_heads_states_its_calling_contract():
     assert "cfg, input_shape" in SEM_SEG_HEADS_REGISTRY.__doc__

@@ -1,6 +1,7 @@
 """The training loop, with a toy model that has stages, parts and losses that depend on K."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -391,3 +392,24 @@ def test_a_model_without_any_of_this_still_trains(data, tmp_path):
         train(config(data, folder, *plain), resume=True)
         train(config(data, tmp_path / f"{optimizer}2", *plain))
         assert losses(folder) == losses(tmp_path / f"{optimizer}2")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("WarmupMultiStepLR", [1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ("WarmupCosineLR", None),
+        ("WarmupStepWithFixedGammaLR", [1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
+    ],
+)
+def test_detectron2s_schedules_reach_the_end(data, tmp_path, schedule, factors):
+    cfg = config(
+        *(data, tmp_path, "SOLVER.LR_SCHEDULER_NAME", schedule, "SOLVER.MAX_ITER", 7),
+        *("MODEL.META_ARCHITECTURE", "ToySegmenter", "SOLVER.CURRICULUM.STAGE2_ITER", 0),
+        *("SOLVER.WARMUP_ITERS", 0, "SOLVER.STEPS", "(3, 5)", "SOLVER.NUM_DECAYS", 2),
+    )
+    train(cfg)
+    rates = [line["lr"] / cfg.SOLVER.BASE_LR for line in lines(tmp_path)]
+    if factors is None:
+        factors = [(1 + math.cos(math.pi * i / 7)) / 2 for i in range(7)]
+    assert rates == pytest.approx(factors)

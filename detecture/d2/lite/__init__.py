@@ -3,6 +3,8 @@
 The same names, signatures and plain behaviour, as far as this project calls them.
 """
 
+# ruff: noqa: F401 - the imports are the names that `detecture.d2` hands on (detecture/d2/names.py).
+
 from fvcore.common.registry import Registry
 
 from . import comm, hooks
@@ -25,6 +27,7 @@ from .events import (
     TensorboardXWriter,
     get_event_storage,
 )
+from .file_io import PathManager
 from .launching import launch
 from .loaders import build_detection_test_loader, build_detection_train_loader
 from .logger import setup_logger
@@ -33,46 +36,3 @@ from .samplers import InferenceSampler, TrainingSampler
 from .sem_seg_evaluation import SemSegEvaluator
 from .solver import build_lr_scheduler, build_optimizer
 from .train_loop import AMPTrainer, SimpleTrainer, TrainerBase
-
-__all__ = [
-    "META_ARCH_REGISTRY",
-    "SEM_SEG_HEADS_REGISTRY",
-    "AMPTrainer",
-    "CfgNode",
-    "CommonMetricPrinter",
-    "DatasetCatalog",
-    "DatasetEvaluator",
-    "DatasetEvaluators",
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "DetectionCheckpointer",
-    "EventStorage",
-    "InferenceSampler",
-    "JSONWriter",
-    "MetadataCatalog",
-    "PeriodicCheckpointer",
-    "Registry",
-    "SemSegEvaluator",
-    "SimpleTrainer",
-    "TensorboardXWriter",
-    "TrainerBase",
-    "TrainingSampler",
-    "build_detection_test_loader",
-    "build_detection_train_loader",
-    "build_lr_scheduler",
-    "build_model",
-    "build_optimizer",
-    "collect_env_info",
-    "comm",
-    "configurable",
-    "default_argument_parser",
-    "default_setup",
-    "get_cfg",
-    "get_event_storage",
-    "hooks",
-    "inference_on_dataset",
-    "launch",
-    "print_csv_format",
-    "setup_logger",
-    "verify_results",
-]

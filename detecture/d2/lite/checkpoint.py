@@ -14,6 +14,7 @@ from torch import nn
 from detecture.errors import CheckpointError
 
 from . import comm
+from .file_io import PathManager
 
 __all__ = ["DetectionCheckpointer", "PeriodicCheckpointer"]
 
@@ -39,6 +40,7 @@ class DetectionCheckpointer(Checkpointer):
         if save_to_disk is None:
             save_to_disk = comm.is_main_process()
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self.path_manager = PathManager
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint into the model and the checkpointables.

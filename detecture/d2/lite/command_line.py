@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from detecture.device import set_cudnn_benchmark
+from detecture.device import set_cudnn_benchmark, set_float32_precision
 
 from . import comm
 from .collect_env import collect_env_info
@@ -99,7 +99,7 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
 
     _seed_everything(cfg.SEED + rank if cfg.SEED >= 0 else None)
     if cfg.FLOAT32_PRECISION:
-        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        set_float32_precision(cfg.FLOAT32_PRECISION)
     # The search costs time at every new shape, which does not pay off in an evaluation.
     if not getattr(args, "eval_only", False):
         set_cudnn_benchmark(cfg.CUDNN_BENCHMARK)

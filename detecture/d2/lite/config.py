@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 import yaml
@@ -10,6 +10,8 @@ from fvcore.common.config import CfgNode as FvcoreCfgNode
 
 from detecture.device import available_device_type
 from detecture.errors import ConfigError
+
+from .unread_keys import leaves, unread_defaults, warn_of_unread_keys
 
 R = TypeVar("R")
 
@@ -79,13 +81,28 @@ class CfgNode(FvcoreCfgNode):
                 f"{self.VERSION} can be merged; write it with today's keys"
             )
         self.merge_from_other_cfg(loaded)
+        self._warn_of_unread([key for key, _ in leaves(loaded)], f"config file {cfg_filename}")
+
+    def merge_from_list(self, cfg_list: list[str]) -> None:
+        """Merge alternating keys and values into this config, in place.
+
+        Raises:
+            AssertionError: an odd number of items, or a key that this config lacks.
+            ValueError: a value has another type than the one it replaces.
+        """
+        super().merge_from_list(cfg_list)
+        self._warn_of_unread(cfg_list[::2], "the command line")
+
+    def _warn_of_unread(self, keys: Sequence[str], source: str) -> None:
+        values = {key: functools.reduce(dict.__getitem__, key.split("."), self) for key in keys}
+        warn_of_unread_keys(values, source)
 
 
 def get_cfg() -> CfgNode:
     """A fresh copy of the default config.
 
-    The keys are those of Detectron2's defaults that this project calls, under the same names and
-    with the same values. One value differs: `MODEL.DEVICE` is the best device of this machine.
+    The keys are Detectron2's, with its values; most of them nothing here reads (`unread_keys.py`).
+    One value differs: `MODEL.DEVICE` is the best device of this machine.
     """
     cfg = _DEFAULTS.clone()
     # Asked for here, not at import: looking for accelerators touches their driver.
@@ -105,27 +122,10 @@ def _defaults() -> CfgNode:
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     # Checkpoint to start from: a path or a URL. Empty: random weights.
     cfg.MODEL.WEIGHTS = ""
-    # Mean and standard deviation of a pixel, per channel in the order of INPUT.FORMAT.
-    cfg.MODEL.PIXEL_MEAN = [103.530, 116.280, 123.675]
-    cfg.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
-
-    cfg.MODEL.BACKBONE = CfgNode()
-    # Name of the function that builds the backbone.
-    cfg.MODEL.BACKBONE.NAME = "build_resnet_backbone"
-    # Number of stages, from the first on, that do not train.
-    cfg.MODEL.BACKBONE.FREEZE_AT = 2
 
     cfg.MODEL.SEM_SEG_HEAD = CfgNode()
     # Name of the head in SEM_SEG_HEADS_REGISTRY.
     cfg.MODEL.SEM_SEG_HEAD.NAME = "SemSegFPNHead"
-    # Names of the feature maps that the head reads.
-    cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-    # Pixels with this label in the ground truth count for nothing.
-    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255
-    # Number of classes.
-    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 54
-    # Weight of the head's loss.
-    cfg.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT = 1.0
 
     cfg.INPUT = CfgNode()
     # Shorter side of a training image in pixels: a choice of sizes, or a range (next key).
@@ -140,18 +140,8 @@ def _defaults() -> CfgNode:
     cfg.INPUT.MAX_SIZE_TEST = 1333
     # Training images are flipped at random: "horizontal", "vertical" or "none".
     cfg.INPUT.RANDOM_FLIP = "horizontal"
-    cfg.INPUT.CROP = CfgNode()
-    # Whether training images are cropped at random.
-    cfg.INPUT.CROP.ENABLED = False
-    # What SIZE means: "relative" and "relative_range" shares of the image, "absolute" and
-    # "absolute_range" pixels; the ranges are drawn from.
-    cfg.INPUT.CROP.TYPE = "relative_range"
-    # Height and width of the crop (of a range: see TYPE).
-    cfg.INPUT.CROP.SIZE = [0.9, 0.9]
     # Channel order that the model is given: "RGB", "BGR" or another mode of Pillow.
     cfg.INPUT.FORMAT = "BGR"
-    # How ground-truth masks of instances are held: "polygon" or "bitmask".
-    cfg.INPUT.MASK_FORMAT = "polygon"
 
     cfg.DATASETS = CfgNode()
     # Names in DatasetCatalog to train on (joined) and to test on (one after the other).
@@ -161,12 +151,10 @@ def _defaults() -> CfgNode:
     cfg.DATALOADER = CfgNode()
     # Worker processes that load data, for each training process.
     cfg.DATALOADER.NUM_WORKERS = 4
-    # Batch images of like aspect ratio. Lite batches plainly, whatever this says.
+    # Batch images that are wider than high apart from the others.
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = True
     # Training sampler; lite has TrainingSampler only.
     cfg.DATALOADER.SAMPLER_TRAIN = "TrainingSampler"
-    # Threshold of Detectron2's repeat-factor sampler, which lite lacks.
-    cfg.DATALOADER.REPEAT_THRESHOLD = 0.0
     # Leave out training records whose "annotations" are empty or crowds only.
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = True
 
@@ -239,12 +227,19 @@ def _defaults() -> CfgNode:
     cfg.SEED = -1
     # Whether cuDNN searches for the fastest convolution; worth it where shapes repeat.
     cfg.CUDNN_BENCHMARK = False
-    # Precision of float32 matrix products: "", "highest", "high" or "medium" (see
+    # Precision of float32 on CUDA devices: "", "highest", "high" or "medium" (see
     # torch.set_float32_matmul_precision).
     cfg.FLOAT32_PRECISION = ""
-    # Draw a training batch after every so many iterations; 0: never.
-    cfg.VIS_PERIOD = 0
+    _add(cfg, unread_defaults())
     return cfg
+
+
+def _add(section: CfgNode, defaults: dict[str, Any]) -> None:
+    for name, value in defaults.items():
+        if isinstance(value, dict):
+            _add(section.setdefault(name, CfgNode()), value)
+        else:
+            section[name] = value
 
 
 _DEFAULTS = _defaults()

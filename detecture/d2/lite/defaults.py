@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from detecture.device import is_accelerator
@@ -70,11 +72,9 @@ def create_ddp_model(model: nn.Module, **kwargs: Any) -> nn.Module:
 class DefaultPredictor:
     """Runs the configured model, with its weights, on one image at a time.
 
-    Unlike Detectron2's, it does not resize: the image reaches the model at its own size, and
-    INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST are not read.
-
     Args:
-        cfg: MODEL.WEIGHTS is loaded; INPUT.FORMAT is the channel order that the model expects.
+        cfg: MODEL.WEIGHTS is loaded; INPUT.FORMAT is the channel order that the model expects;
+            images are resized to INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST.
 
     Raises:
         ValueError: INPUT.FORMAT is neither "RGB" nor "BGR".
@@ -99,13 +99,32 @@ class DefaultPredictor:
 
         Returns:
             The model's output for this image. The model is given one dict with `image`, a
-            float32 tensor (3, H, W) in the order INPUT.FORMAT, and `height` and `width`.
+            float32 tensor (3, h, w) in the order INPUT.FORMAT, and `height` and `width`, H and W.
         """
         height, width = original_image.shape[:2]
         image = original_image[:, :, ::-1] if self.input_format == "RGB" else original_image
+        image = _resize(image, self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
         image_CHW = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))
         with torch.no_grad():
             return self.model([{"image": image_CHW, "height": height, "width": width}])[0]
+
+
+def _resize(image: np.ndarray, shorter: int, most: int) -> np.ndarray:
+    """An image (H, W, 3) with a shorter side of `shorter` pixels; 0 leaves it as it is.
+
+    It is smaller where the longer side would be above `most` otherwise.
+    """
+    if not shorter:
+        return image
+    sides = np.array(image.shape[:2]) * (shorter / min(image.shape[:2]))
+    sides *= min(1.0, most / sides.max())
+    height, width = (int(side + 0.5) for side in sides)
+    if image.dtype == np.uint8:
+        resized = Image.fromarray(np.ascontiguousarray(image))
+        return np.asarray(resized.resize((width, height), Image.Resampling.BILINEAR))
+    image_1CHW = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
+    image_1CHW = functional.interpolate(image_1CHW, (height, width), mode="bilinear")
+    return image_1CHW[0].permute(1, 2, 0).numpy()
 
 
 class DefaultTrainer(TrainerBase):

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -121,16 +122,27 @@ class EventStorage:
         return self._latest_scalars
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """Like `latest`, but the median of the last `window_size` values where the hint is set."""
+        """Like `latest`, but where the hint is set the median over the last iterations.
+
+        Args:
+            window_size: number of iterations, which is that of values only where one was put in
+                each.
+        """
         return {
             name: (
-                float(self._history[name].median(window_size))
+                float(self._history[name].median(self.count_samples(name, window_size)))
                 if self._smoothing_hints[name]
                 else value,
                 iteration,
             )
             for name, (value, iteration) in self._latest_scalars.items()
         }
+
+    def count_samples(self, name: str, window_size: int = 20) -> int:
+        """Number of values that were put in the last `window_size` iterations of a scalar."""
+        values = self.history(name).values()
+        oldest = values[-1][1] - window_size
+        return sum(1 for _ in takewhile(lambda put: put[1] > oldest, reversed(values)))
 
     def smoothing_hints(self) -> dict[str, bool]:
         """Whether each scalar is to be smoothed when shown."""
@@ -192,7 +204,7 @@ class JSONWriter(EventWriter):
 
     Args:
         json_file: path; its folder is made, and an existing file is appended to.
-        window_size: width of the median, in values.
+        window_size: width of the median, in iterations.
     """
 
     def __init__(self, json_file: str, window_size: int = 20) -> None:
@@ -226,7 +238,7 @@ class TensorboardXWriter(EventWriter):
 
     Args:
         log_dir: folder of the event files.
-        window_size: width of the median, in values.
+        window_size: width of the median, in iterations.
         kwargs: passed on to `torch.utils.tensorboard.SummaryWriter`.
     """
 
@@ -267,7 +279,7 @@ class CommonMetricPrinter(EventWriter):
 
     Args:
         max_iter: number of iterations of the run; without it no time to go is shown.
-        window_size: width of the median of the losses, in values.
+        window_size: width of the median of the losses, in iterations.
     """
 
     def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
@@ -303,14 +315,17 @@ class CommonMetricPrinter(EventWriter):
             parts.append(f"eta: {datetime.timedelta(seconds=int(eta))}")
         parts.append(f"iter: {storage.iter}")
         parts += [
-            f"{name}: {history.median(self._window_size):.4g}"
+            f"{name}: {history.median(storage.count_samples(name, self._window_size)):.4g}"
             for name, history in histories.items()
             if "loss" in name
         ]
         for name in ("time", "data_time"):
             if name in histories:
-                parts.append(f"{name}: {histories[name].avg(self._window_size):.4f}")
-                parts.append(f"last_{name}: {histories[name].latest():.4f}")
+                values = histories[name]
+                in_window = values.avg(storage.count_samples(name, self._window_size))
+                mean = values.global_avg() if name == "time" else in_window
+                parts.append(f"{name}: {mean:.4f}")
+                parts.append(f"last_{name}: {values.latest():.4f}")
         parts.append(f"lr: {histories['lr'].latest():.5g}" if "lr" in histories else "lr: N/A")
         memory = peak_memory_bytes()
         if memory is not None:

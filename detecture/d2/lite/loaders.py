@@ -3,13 +3,13 @@
 import logging
 import pickle
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from fvcore.common.config import CfgNode
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Sampler
 
 from detecture.errors import ConfigError, DatasetError
 
@@ -104,7 +104,7 @@ class MapDataset(Dataset[Any]):
         )
 
 
-def _length(dataset: Dataset[Any]) -> int:
+def _length(dataset: Sequence[Any] | Dataset[Any]) -> int:
     length = getattr(dataset, "__len__", None)
     if length is None:
         raise TypeError(
@@ -112,6 +112,45 @@ def _length(dataset: Dataset[Any]) -> int:
             "data set"
         )
     return int(length())
+
+
+class AspectRatioGroupedDataset(IterableDataset[Any]):
+    """Batches of images that are all wider than high, or none of them.
+
+    Args:
+        samples: mapped records with `width` and `height`; those of a last batch that is not full
+            are left out.
+        batch_size: samples of one batch.
+        collate_fn: makes a batch of a list of samples.
+
+    Raises:
+        KeyError: while iterating, a sample lacks `width` or `height`.
+    """
+
+    def __init__(
+        self,
+        samples: Iterable[dict[str, Any]],
+        batch_size: int,
+        collate_fn: Callable[[list[Any]], Any],
+    ) -> None:
+        self._samples = samples
+        self._batch_size = batch_size
+        self._collate_fn = collate_fn
+
+    def __iter__(self) -> Iterator[Any]:
+        wide: list[Any] = []
+        others: list[Any] = []
+        for sample in self._samples:
+            batch = wide if sample["width"] > sample["height"] else others
+            batch.append(sample)
+            if len(batch) == self._batch_size:
+                full = batch[:]
+                batch.clear()  # first: nothing after a yield is sure to run
+                yield self._collate_fn(full)
+
+
+def _only(batch: list[Any]) -> Any:
+    return batch[0]
 
 
 def trivial_batch_collator(batch: list[Any]) -> list[Any]:
@@ -191,6 +230,8 @@ def _train_loader_from_config(
             f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN!r} is not known; use "
             "TrainingSampler, or pass sampler=..."
         )
+    if sampler is None and cfg.SEED >= 0:
+        sampler = TrainingSampler(_length(dataset), seed=cfg.SEED)
     return {
         "dataset": dataset,
         "sampler": sampler,
@@ -214,7 +255,7 @@ def build_detection_train_loader(
     drop_last: bool = True,
     seed: int | None = None,
     **kwargs: Any,
-) -> DataLoader[Any]:
+) -> Iterable[Any]:
     """Endless loader of training batches.
 
     Called as `build_detection_train_loader(cfg, mapper=...)` it loads the data sets that
@@ -226,8 +267,8 @@ def build_detection_train_loader(
             and another one takes its place. None in its own place: records stay as they are.
         sampler: which records, in which order; by default `TrainingSampler`.
         total_batch_size: records in a batch, over all processes.
-        aspect_ratio_grouping: accepted for Detectron2's signature, without effect: batches follow
-            the sampler.
+        aspect_ratio_grouping: batches are of images that are wider than high, or of others; every
+            mapped record must have `width` and `height`. Otherwise batches follow the sampler.
         num_workers: worker processes that load data; 0: none, this process does.
         collate_fn: makes a batch of a list of mapped records; by default the list is the batch.
         drop_last: leave out a last batch that is not full (of a sampler that ends).
@@ -238,7 +279,8 @@ def build_detection_train_loader(
         A loader whose batches have `total_batch_size / number of processes` records each.
 
     Raises:
-        ConfigError: `total_batch_size` cannot be split evenly over the processes.
+        ConfigError: `total_batch_size` cannot be split evenly over the processes, or
+            `aspect_ratio_grouping` without `drop_last`.
         DatasetError: a data set is empty or not registered.
         TypeError: with a config, no mapper was given.
     """
@@ -256,15 +298,24 @@ def build_detection_train_loader(
         # Other random numbers in every process, or all would augment alike.
         generator = torch.Generator()
         generator.manual_seed(seed + comm.get_rank())
-    return DataLoader(
+    batch_size, collate_fn = total_batch_size // world_size, collate_fn or trivial_batch_collator
+    if aspect_ratio_grouping and not drop_last:
+        raise ConfigError(
+            "drop_last=False does not go with aspect_ratio_grouping, which leaves out batches that "
+            "are not full; pass aspect_ratio_grouping=False (DATALOADER.ASPECT_RATIO_GROUPING)"
+        )
+    loader: DataLoader[Any] = DataLoader(
         mapped,
-        batch_sampler=BatchSampler(sampler, total_batch_size // world_size, drop_last),
+        batch_sampler=BatchSampler(sampler, 1 if aspect_ratio_grouping else batch_size, drop_last),
         num_workers=num_workers,
-        collate_fn=collate_fn or trivial_batch_collator,
+        collate_fn=_only if aspect_ratio_grouping else collate_fn,
         worker_init_fn=worker_init_reset_seed,
         generator=generator,
         **kwargs,
     )
+    if aspect_ratio_grouping:
+        return AspectRatioGroupedDataset(loader, batch_size, collate_fn)
+    return loader
 
 
 def _test_loader_from_config(

@@ -272,6 +272,7 @@ class SimpleTrainer(TrainerBase):
             FloatingPointError: the total is not finite. Every process raises it, because one that
                 went on would wait for the others for ever.
         """
+        get_event_storage().put_scalar("rank_data_time", data_time, cur_iter=cur_iter)
         mine = {name: loss.detach().item() for name, loss in loss_dict.items()}
         everyone = comm.all_gather((mine, data_time))
         mean = {name: float(np.mean([losses[name] for losses, _ in everyone])) for name in mine}

@@ -22,6 +22,7 @@ from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import parse_answer
 from detecture.data.questions import Questions, load_questions
 from detecture.modeling.encoding.encoders import Encoders, Encoding
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.region_channels import output_from_regions, resize_scores
 from detecture.modeling.segmenter import ImageFeatures, Segmenter, build_segmenter
 from detecture.modeling.vlm import Qwen3VL, build_vlm
@@ -108,6 +109,7 @@ class DescribeThenSegment(nn.Module):
         return self
 
     @torch.no_grad()
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs.
 

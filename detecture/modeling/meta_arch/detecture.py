@@ -23,6 +23,7 @@ from detecture.modeling.bridge.refinement import Refinement
 from detecture.modeling.encoding.encoders import Encoders, Encoding
 from detecture.modeling.encoding.feature_cache import FeatureCache
 from detecture.modeling.heads import BridgeHead, HeadShape, SlotLogits, build_head
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.segmenter import Segmenter, build_segmenter
 from detecture.modeling.segmenter.sam3_files import read_sam3_structure
 from detecture.modeling.vlm import Qwen3VL, build_vlm
@@ -194,6 +195,7 @@ class Detecture(nn.Module):
         answers = [self.vlm.chat.answer_ids(texts) for texts in descriptions]
         return DetectureBatch(batched_inputs, descriptions, answers)
 
+    @takes_plain_inputs
     def forward(
         self,
         batched_inputs: list[dict[str, Any]] | DetectureBatch,

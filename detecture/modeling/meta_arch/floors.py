@@ -7,6 +7,7 @@ from torch import nn
 
 from detecture.config.sections.evaluation import EvaluationSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.output import output_from_labels
 
 
@@ -24,6 +25,7 @@ class OneRegion(nn.Module):
         """Constructor arguments from a config."""
         return {"dustbin_logit": cfg.TEST.DUSTBIN_LOGIT}
 
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs; K is 1 or hinted."""
         outputs = []
@@ -48,6 +50,7 @@ class HalfSplit(nn.Module):
         """Constructor arguments from a config."""
         return {"dustbin_logit": cfg.TEST.DUSTBIN_LOGIT}
 
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs; K is 2 or hinted."""
         outputs = []

@@ -23,6 +23,7 @@ from detecture.data.k_hint import KHint
 from detecture.errors import ConfigError
 from detecture.modeling.box_detector import Detections, GroundingDino, normalize_phrase
 from detecture.modeling.box_segmenter import BoxExemplar, BoxPrompt, BoxSegmenter
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -115,6 +116,7 @@ class GroundedSam3(nn.Module):
         }
 
     @torch.no_grad()
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs.
 

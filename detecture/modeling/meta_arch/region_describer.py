@@ -15,6 +15,7 @@ from detecture.config.sections.losses import LossSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
 from detecture.modeling.describer import Describer, DescriberBatch
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.weights.header_check import check_header
 
 logger = logging.getLogger(__name__)
@@ -128,6 +129,7 @@ class RegionDescriber(nn.Module):
     def _prepared(self, batch: list[dict[str, Any]] | DescriberBatch) -> DescriberBatch:
         return batch if isinstance(batch, DescriberBatch) else self.prepare(batch)
 
+    @takes_plain_inputs
     def forward(
         self,
         batched_inputs: list[dict[str, Any]] | DescriberBatch,

@@ -22,6 +22,7 @@ from detecture.config.sections.model import ModelSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.questions import Questions, load_questions
 from detecture.errors import ConfigError, DetectureError
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -106,6 +107,7 @@ class Sa2VA(nn.Module):
         return self
 
     @torch.no_grad()
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs.
 

@@ -17,6 +17,7 @@ from detecture.config.sections.model import ModelSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.k_hint import KHint
 from detecture.errors import ConfigError
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -96,6 +97,7 @@ class Sam3Text(nn.Module):
         return self
 
     @torch.no_grad()
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts to standard outputs, with the phrases as descriptions.
 

@@ -17,6 +17,7 @@ from detecture.errors import ConfigError
 from detecture.modeling.describer.describer import checked_widths
 from detecture.modeling.describer.draw import draw_regions
 from detecture.modeling.describer.texture import CLASSES, TextureOdds, by_attribute
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.weights.random_weights import seeded
 
 
@@ -58,6 +59,7 @@ class TextureClassifier(nn.Module):
         most = self.settings.regions_per_image
         return {"regions": float(sum(min(most, len(_attributes(s))) for s in batched_inputs))}
 
+    @takes_plain_inputs
     def forward(
         self, batched_inputs: list[dict[str, Any]], normalizers: dict[str, float] | None = None
     ) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from detecture.config.sections.evaluation import EvaluationSettings
 from detecture.config.sections.grouping import TextureClustersSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.modeling.grouping.classical import ClassicalFeatures
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.output import output_from_labels
 
 # Smoothed features hardly change between neighbours: K-means is fitted on every 4th pixel in each
@@ -66,6 +67,7 @@ class TextureClusters(nn.Module):
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
 
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs."""
         outputs = []

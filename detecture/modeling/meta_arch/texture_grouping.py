@@ -28,6 +28,7 @@ from detecture.modeling.grouping.evidence import evidence
 from detecture.modeling.grouping.finder import Division, GridFeatures, RegionFinder
 from detecture.modeling.grouping.net import GroupingNet
 from detecture.modeling.grouping.training import net_loss
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.weights.header_check import check_header
 from detecture.modeling.weights.random_weights import seeded
 
@@ -135,6 +136,7 @@ class TextureGrouping(nn.Module):
 
     # ---- passes -----------------------------------------------------------------------------
 
+    @takes_plain_inputs
     def forward(
         self, batched_inputs: list[dict[str, Any]], normalizers: dict[str, float] | None = None
     ) -> Any:

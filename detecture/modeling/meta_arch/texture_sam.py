@@ -17,6 +17,7 @@ from detecture.config.sections.evaluation import EvaluationSettings
 from detecture.config.sections.model import ModelSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
+from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
     output_from_regions,
@@ -82,6 +83,7 @@ class TextureSam(nn.Module):
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
 
+    @takes_plain_inputs
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Mapped dicts (`image`: uint8 (3,H,W), `k_hint`) to standard outputs.
 
