@@ -1,0 +1,1 @@
+"""CLIP behind one interface: dense image features, text features, fine-tuning."""

@@ -1,0 +1,117 @@
+"""Class aggregation: attention between the classes, each patch by itself.
+
+The patches are folded into the batch. Where there are fewer classes than a model was trained for,
+a learnt padding class stands for each that is missing. All are alike, so that one is computed and
+counted as many times as it is missing; CAT-Seg's code computes them all.
+
+Legend: B images, T classes, N pooled patches, G grid, C channels, D channels of the guidance, H
+heads, d = C/H.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from detecture.modeling.cost.spatial import GuidedLinear
+
+_TINY = 1e-6
+
+
+class ClassAggregation(nn.Module):
+    """Pre-norm attention without an output projection, and a perceptron, on pooled patches."""
+
+    def __init__(
+        self, width: int, guidance: int, heads: int, *, linear: bool = True, padded_to: int = 256
+    ) -> None:
+        """Make the layers.
+
+        Args:
+            width: C.
+            guidance: D.
+            heads: H.
+            linear: linear attention (elu + 1); else softmax.
+            padded_to: classes that there are at least, padding counted.
+        """
+        super().__init__()
+        self.heads, self.linear, self.padded_to = heads, linear, padded_to
+        self.norm1 = nn.LayerNorm(width)
+        self.query = GuidedLinear(width, guidance, width)
+        self.key = GuidedLinear(width, guidance, width)
+        self.value = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
+        )
+        self.padding_token = nn.Parameter(torch.zeros(width))
+        self.padding_guidance = nn.Parameter(torch.zeros(guidance))
+
+    def forward(self, x_BCTGG: Tensor, guidance_BTD: Tensor, pooling: Sequence[int]) -> Tensor:
+        """Cost (B,C,T,G,G) to the same.
+
+        Args:
+            x_BCTGG: of any number of classes.
+            guidance_BTD: of the texts.
+            pooling: factors by which the patches are averaged first, (2, 2) or (1, 1).
+        """
+        batch, width, classes, *grid = x_BCTGG.shape
+        pooled = x_BCTGG.flatten(0, 1)
+        if tuple(pooling) != (1, 1):
+            pooled = functional.avg_pool2d(pooled, tuple(pooling))
+        small = pooled.shape[-2:]
+        x_BNTC = pooled.reshape(batch, width, classes, -1).permute(0, 3, 2, 1)
+        x_BNTC = x_BNTC + self._attention(self.norm1(x_BNTC), guidance_BTD)
+        x_BNTC = x_BNTC + self.mlp(self.norm2(x_BNTC))
+        back = x_BNTC.permute(0, 3, 2, 1).reshape(batch * width, classes, *small)
+        if tuple(small) != tuple(grid):
+            back = functional.interpolate(back, grid, mode="bilinear", align_corners=True)
+        # The pooled part has its own residual already; so it was in the weights that are loaded.
+        return x_BCTGG + back.reshape(x_BCTGG.shape)
+
+    def _attention(self, normed_BNTC: Tensor, guidance_BTD: Tensor) -> Tensor:
+        query = self.query(normed_BNTC, self.query.of_guidance(guidance_BTD)[:, None])
+        key = self.key(normed_BNTC, self.key.of_guidance(guidance_BTD)[:, None])
+        value = self.value(normed_BNTC)
+        missing = max(self.padded_to - normed_BNTC.shape[2], 0)
+        q, k, v = (self._by_head(part) for part in (query, key, value))
+        padding = self._padding() if missing else None
+        if self.linear:
+            return self._linear(q, k, v, padding, missing)
+        return self._softmax(q, k, v, padding, missing)
+
+    def _padding(self) -> tuple[Tensor, Tensor]:
+        """Key and value (H,d) of one padding class."""
+        normed = self.norm1(self.padding_token)
+        key = self.key(normed, self.key.of_guidance(self.padding_guidance))
+        return key.reshape(self.heads, -1), self.value(normed).reshape(self.heads, -1)
+
+    def _by_head(self, x_BNTC: Tensor) -> Tensor:
+        """(B,N,H,T,d)."""
+        return x_BNTC.unflatten(-1, (self.heads, -1)).transpose(2, 3)
+
+    def _linear(
+        self, q: Tensor, k: Tensor, v: Tensor, padding: tuple[Tensor, Tensor] | None, missing: int
+    ) -> Tensor:
+        """(B,N,H,T,d) each to (B,N,T,C): sum of phi(q).phi(k) v over the sum of phi(q).phi(k)."""
+        q, k = functional.elu(q) + 1, functional.elu(k) + 1
+        memory, weight = k.transpose(-1, -2) @ v, k.sum(dim=-2)
+        if padding is not None:
+            key = functional.elu(padding[0]) + 1
+            memory = memory + missing * key[:, :, None] * padding[1][:, None]
+            weight = weight + missing * key
+        total = (q @ weight[..., None]) + _TINY
+        return ((q @ memory) / total).transpose(2, 3).flatten(-2)
+
+    def _softmax(
+        self, q: Tensor, k: Tensor, v: Tensor, padding: tuple[Tensor, Tensor] | None, missing: int
+    ) -> Tensor:
+        """(B,N,H,T,d) each to (B,N,T,C); padding is one more key, as heavy as it is often."""
+        mask = None
+        if padding is not None:
+            key, value = (part[None, None, :, None].expand(*q.shape[:3], 1, -1) for part in padding)
+            k, v = torch.cat([k, key], dim=3), torch.cat([v, value], dim=3)
+            mask = torch.zeros(k.shape[3], device=q.device, dtype=q.dtype)
+            mask[-1] = float(torch.tensor(float(missing)).log())
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return mixed.transpose(2, 3).flatten(-2)
