@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from detecture.benchmark.results import finite_number
 from detecture.benchmark.table import METRICS
+from detecture.checkpoint.json_files import finite_number
 from detecture.errors import ConfigError
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
