@@ -97,6 +97,7 @@ def test_a_summary_without_its_records_is_not_done(tmp_path):
         (lambda s: {**s, "mIoU": float("nan")}, "the summary lacks figures"),
         (lambda s: {**s, "K_MAE": "x"}, "the summary lacks figures"),
         (lambda s: {**s, "fingerprint": {}}, "the summary is not that of its records"),
+        (lambda s: {**s, "mIoU": 0.9}, "the summary has changed since it was written"),
     ],
 )
 def test_a_summary_is_not_believed_unread(tmp_path, change, note):
