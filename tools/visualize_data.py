@@ -15,7 +15,6 @@ Exit status: 0 done, 1 some images could not be drawn, 2 wrong input.
 """
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from detecture.checkpoint.json_files import read_json
 from detecture.config import make_config
 from detecture.d2 import CfgNode, TrainingSampler
 from detecture.data import (
@@ -48,6 +48,7 @@ from detecture.errors import (
     ImageError,
 )
 from detecture.evaluation.evaluator import label_map_path
+from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.records import read_records
 from detecture.jobs.command_line import command_line
 from detecture.visualize import (
@@ -233,7 +234,7 @@ def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[Dr
             f"{folder / 'records.jsonl'}: no such file; give the folder of an evaluation, "
             f"OUTPUT_DIR/inference/<data set>{meant}"
         )
-    records = read_records(folder)
+    records = read_records(folder, partial(record_problem, required=(args.sort, "k_pred")))
     records.sort(key=lambda record: record[args.sort], reverse=args.best is not None)
     records = records[: args.worst or args.best]
     wanted = {record["image_id"] for record in records}
@@ -258,10 +259,12 @@ def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[Dr
 
 def _dataset_of(folder: Path) -> str:
     try:
-        name: str = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["dataset"]
-    except (OSError, ValueError, KeyError):  # the summary comes last: the evaluation is not done
+        summary = read_json(folder / "summary.json")
+        name = summary["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # The summary comes last: the evaluation is not done; or it is damaged.
         return folder.resolve().name
-    return name
+    return name if isinstance(name, str) else folder.resolve().name
 
 
 def draw_prediction(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detecture.benchmark.results import finite_number
 from detecture.benchmark.table import METRICS
+from detecture.checkpoint.json_files import finite_number
 from detecture.errors import ConfigError
 from detecture.untrusted import read_yaml
 

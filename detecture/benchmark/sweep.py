@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from detecture.checkpoint.json_files import finite_number, read_json
 from detecture.config import make_config
 from detecture.errors import ConfigError
+from detecture.evaluation.summary import is_as_written
 from detecture.jobs.crew import read_failure
 
 _FINAL = "model_final.safetensors"
 # What decides what a run gives; the rest is how and where it is run.
 _SECTIONS = ("MODEL", "INPUT", "LOSS", "DATASETS", "SOLVER", "TEST")
+_FIGURES = ("mIoU", "pIoU", "ARI", "K_accuracy")
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,16 @@ class SweepRun:
         return self.seed is None or self.weights.is_file()
 
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """Summary of each data set that has been evaluated, by its name."""
+        """Summary of each data set that has been evaluated, by its name; damaged ones are none."""
         found = {}
         for name in self.datasets:
             path = self.folder / "inference" / name / "summary.json"
             try:
-                found[name] = json.loads(path.read_text(encoding="utf-8"))
+                summary = read_json(path)
             except (OSError, ValueError):
                 continue
+            if isinstance(summary, dict) and is_as_written(summary) and _has_figures(summary):
+                found[name] = summary
         return found
 
 
@@ -160,8 +165,12 @@ def _means(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not summaries:
         return {"runs": 0}
     headline = str(summaries[0]["headline"])
-    names = ("mIoU", "pIoU", "ARI", "K_accuracy")
-    means = {name: float(np.mean([one[name] for one in summaries])) for name in names}
+    means = {name: float(np.mean([one[name] for one in summaries])) for name in _FIGURES}
     scores = [one[headline] for one in summaries]
     spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return {"runs": len(summaries), "headline": headline, "spread": spread, **means}
+
+
+def _has_figures(summary: Mapping[str, Any]) -> bool:
+    figures = all(finite_number(summary.get(name)) is not None for name in _FIGURES)
+    return figures and summary.get("headline") in _FIGURES

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from detecture.benchmark.layout import Column, TableLayout, k_regime, told
-from detecture.benchmark.results import CellResult, finite_number
+from detecture.benchmark.results import CellResult
+from detecture.checkpoint.json_files import finite_number
 
 MISSING = "—"
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import logging
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable
@@ -14,14 +15,19 @@ import numpy as np
 from PIL import Image
 
 from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.checkpoint.json_files import digest_of, read_json, seal, set_aside, unseal
 from detecture.data.synthetic.editions import FIRST_EDITION, check_edition
 from detecture.data.synthetic.scene import GREATEST_SIZE, LEAST_SIZE, render_scene
 from detecture.errors import DatasetError
 from detecture.jobs.locks import FolderLock
 
+logger = logging.getLogger(__name__)
+
 FORMATS = ("png", "jpg")
 IMAGE_FOLDER, MASK_FOLDER = "images", "textures_mask"
-_RECORD_FOLDER = ".records"  # one file for each finished image, until metadata.json is there
+# One file for each finished image, until metadata.json is there; each holds a digest that also
+# binds it to the settings.
+_RECORD_FOLDER = ".records"
 _SETTINGS = "settings.json"
 
 Progress = Callable[[Iterable[Any], int, int], Iterable[Any]]
@@ -112,9 +118,14 @@ def _write_missing(
     for name in (IMAGE_FOLDER, MASK_FOLDER, _RECORD_FOLDER):
         for left_over in (folder / name).glob("*.tmp-*"):  # of a run that was killed
             left_over.unlink()
-    done = {path.name for path in records.glob("*.json")}
-    due = [i for i in range(settings.count) if f"{_image_id(i)}.json" not in done]
-    write = functools.partial(_write_image, folder, settings)
+    context = digest_of(_all_settings(settings))
+    ids = (_image_id(i) for i in range(settings.count))
+    done = {name for name in ids if _finished_record(folder, name, context) is not None}
+    due = [i for i in range(settings.count) if _image_id(i) not in done]
+    for path in records.glob("*.json"):
+        if path.stem not in done:
+            logger.warning("%s: damaged; its image is drawn again", path)
+    write = functools.partial(_write_image, folder, settings, context)
     wrap: Progress = progress or (lambda items, total, before: items)
     if workers <= 1:
         _exhaust(wrap(map(write, due), settings.count, len(done)))
@@ -123,18 +134,44 @@ def _write_missing(
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             written = pool.imap_unordered(write, due, chunksize=4)
             _exhaust(wrap(written, settings.count, len(done)))
-    texts = ((records / f"{_image_id(i)}.json").read_text("utf-8") for i in range(settings.count))
+    written_records = [
+        _finished_record(folder, _image_id(i), context) for i in range(settings.count)
+    ]
+    if None in written_records:
+        raise DatasetError(f"{records}: a record was damaged meanwhile; run the same again")
+    texts = map(json.dumps, written_records)
     write_text_atomic(folder / "metadata.json", "[\n" + ",\n".join(texts) + "\n]\n")
+
+
+def _finished_record(folder: Path, image_id: str, context: str) -> dict[str, Any] | None:
+    """The record of an image that is finished and of these settings; None: it is to be drawn."""
+    path = folder / _RECORD_FOLDER / f"{image_id}.json"
+    try:
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no record")
+        return unseal(content, context)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return None
 
 
 def _see_that_all_is_there(folder: Path) -> None:
     """A finished folder is not written again; files that have gone since must not pass unseen."""
-    gone = [
-        path
-        for record in json.loads((folder / "metadata.json").read_text("utf-8"))
-        for path in (record["image_path"], *(t["mask_path"] for t in record["textures"]))
-        if not (folder / path).is_file() or not (folder / path).stat().st_size
-    ]
+    metadata = folder / "metadata.json"
+    try:
+        gone = [
+            path
+            for record in read_json(metadata)
+            for path in (record["image_path"], *(t["mask_path"] for t in record["textures"]))
+            if not (folder / path).is_file() or not (folder / path).stat().st_size
+        ]
+    except (ValueError, TypeError, LookupError) as error:
+        raise DatasetError(
+            f"{metadata}: damaged ({type(error).__name__}: {error!s:.200}); delete it and run this "
+            "again"
+        ) from error
     if gone:
         raise DatasetError(
             f"{folder}: {len(gone)} files of this finished set are missing or empty ({gone[0]} ..);"
@@ -144,25 +181,19 @@ def _see_that_all_is_there(folder: Path) -> None:
 
 def _claim(folder: Path, settings: ExportSettings) -> None:
     """See that the folder is new, or of a run with equal settings; note the settings in it."""
-    wanted = {**asdict(settings), "generator": _generator_hash()}
+    wanted = _all_settings(settings)
     path = folder / _SETTINGS
     if path.is_file():
-        try:
-            found = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise DatasetError(f"{path}: cannot be read as JSON ({error}); delete it") from error
-        if not isinstance(found, dict):
-            raise DatasetError(f"{path}: holds no settings; delete the folder, or choose another")
-        differences = [
-            f"{key} {found.get(key)!r} there, {value!r} now"
-            for key, value in wanted.items()
-            if found.get(key) != value
-        ]
-        if differences:
-            raise DatasetError(
-                f"{folder} was made with other settings ({'; '.join(differences)}); choose another "
-                "folder, the same settings, or delete it"
-            )
+        found, problem = _read_settings(path)
+        if found | wanted == found:
+            return
+        if not _has_records_of(folder, wanted):
+            if problem:
+                raise DatasetError(f"{path}: {problem}; delete the folder, or choose another")
+            raise DatasetError(_other_settings(folder, found, wanted))
+        aside = set_aside(path)
+        logger.warning("%s: damaged; it is %s now, and is written anew", path, aside.name)
+        write_text_atomic(path, json.dumps(wanted, indent=2) + "\n")
         return
     # A kill while the settings were written leaves a temporary file, and nothing else.
     foreign = folder.exists() and (
@@ -177,7 +208,39 @@ def _claim(folder: Path, settings: ExportSettings) -> None:
     write_text_atomic(path, json.dumps(wanted, indent=2) + "\n")
 
 
-def _write_image(folder: Path, settings: ExportSettings, index: int) -> int:
+def _all_settings(settings: ExportSettings) -> dict[str, Any]:
+    return {**asdict(settings), "generator": _generator_hash()}
+
+
+def _other_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    differences = [
+        f"{key} {found.get(key)!r:.80} there, {value!r} now"
+        for key, value in wanted.items()
+        if found.get(key) != value
+    ]
+    return (
+        f"{folder} was made with other settings ({'; '.join(differences)}); choose another "
+        "folder, the same settings, or delete it"
+    )
+
+
+def _has_records_of(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether an image in an unfinished folder tells that it was made with these settings."""
+    context = digest_of(wanted)
+    names = [path.stem for path in (folder / _RECORD_FOLDER).glob("*.json")]
+    return any(_finished_record(folder, name, context) is not None for name in names)
+
+
+def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
+    """Settings and an empty text, or nothing and why there are none."""
+    try:
+        found = read_json(path)
+    except ValueError as error:
+        return {}, f"cannot be read as JSON ({error})"
+    return (found, "") if isinstance(found, dict) else ({}, "holds no settings")
+
+
+def _write_image(folder: Path, settings: ExportSettings, context: str, index: int) -> int:
     """Write one image, its masks and, last, its record; returns the index."""
     scene = render_scene(settings.seed, index, settings.size, edition=settings.edition)
     image_id = _image_id(index)
@@ -203,7 +266,8 @@ def _write_image(folder: Path, settings: ExportSettings, index: int) -> int:
         "layout": scene.layout,
         "textures": textures,
     }
-    write_text_atomic(folder / _RECORD_FOLDER / f"{image_id}.json", json.dumps(record))
+    text = json.dumps(seal(record, context))
+    write_text_atomic(folder / _RECORD_FOLDER / f"{image_id}.json", text)
     return index
 
 

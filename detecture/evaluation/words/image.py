@@ -1,6 +1,5 @@
 """Images of a finished evaluation, with their sentences and what is true of them."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from detecture.checkpoint.json_files import read_json
 from detecture.data import load_registered
 from detecture.data.datasets.description_order import order_of_descriptions
 from detecture.data.ground_truth import load_image_and_truth
@@ -20,7 +20,9 @@ from detecture.data.synthetic import (
 )
 from detecture.errors import DatasetError, EvaluationError, ImageError
 from detecture.evaluation.evaluator import label_map_path
+from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.records import Record, read_records
+from detecture.evaluation.summary import is_as_written
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False)
     summary = _read_summary(folder / "summary.json", partial)
     name = dataset or summary.get("dataset") or folder.resolve().name
     sources = {source["image_id"]: source for source in load_registered(name)}
-    records = read_records(folder)
+    records = read_records(folder, record_problem)
     unknown = [r["image_id"] for r in records if r["image_id"] not in sources]
     if unknown:
         raise DatasetError(
@@ -121,7 +123,7 @@ def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False)
 
 def _read_summary(path: Path, partial: bool) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
     except FileNotFoundError as error:
         if partial:
             return {}
@@ -131,8 +133,10 @@ def _read_summary(path: Path, partial: bool) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{path}: cannot be read ({error}); evaluate anew") from error
-    if not isinstance(summary, dict):
+    if not isinstance(summary, dict) or not isinstance(summary.get("dataset", ""), str):
         raise EvaluationError(f"{path}: is no summary of an evaluation; evaluate anew")
+    if not is_as_written(summary):
+        raise EvaluationError(f"{path}: has changed since it was written; evaluate anew")
     return summary
 
 

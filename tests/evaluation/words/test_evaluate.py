@@ -1,8 +1,7 @@
 """Whole evaluations: true sentences are right in everything, moved ones are not."""
 
-import json
-
 import pytest
+from record_files import read_lines, write_sealed
 
 from detecture.data import load_registered
 from detecture.data.datasets.description_order import order_of_descriptions
@@ -81,11 +80,11 @@ def test_regions_without_words(true_run, scenes, tmp_path):
 def test_failed_images_count_as_not_named(true_run, tmp_path, of_truth):
     run = tmp_path / true_run.name
     run.mkdir()  # without label maps
-    lines = [json.loads(line) for line in (true_run / "records.jsonl").read_text().splitlines()]
+    lines = read_lines(true_run / "records.jsonl")
     for key in ("assignment", "matched_ious", "descriptions"):
         del lines[1][key]
     lines[1] |= {"status": "exception", "error": "out of memory", "k_pred": 0, "pIoU": 0.0}
-    (run / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_sealed(run / "records.jsonl", lines)
     (run / "summary.json").write_text((true_run / "summary.json").read_text())
     found = evaluate_words(run, **OPTIONS)
     assert found["attributes"]["micro"]["precision"] == 1.0
