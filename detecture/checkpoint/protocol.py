@@ -13,7 +13,7 @@ class KeepsState(Protocol):
         """All that trains in some stage, by name, of any shapes."""
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave.
+        """Take back what `checkpoint_state` gave, tensors of any shapes by name.
 
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.

@@ -176,6 +176,11 @@ class TextureMapper:
     def _augment(
         self, image: np.ndarray, truth: GroundTruth
     ) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """An image, uint8 (H,W,3), and its truth at INPUT.TRAIN_SIZE = S, now and then cropped.
+
+        Returns:
+            uint8 (S,S,3), int64 (S,S) and the descriptions of the regions that are left.
+        """
         square = (self.settings.train_size, self.settings.train_size)
         labels, descriptions = keep_survivors(
             resize_labels(truth.index_map, square), truth.descriptions
@@ -201,7 +206,7 @@ class SyntheticMapper(TextureMapper):
     def load(
         self, record: dict[str, Any], with_truth: bool
     ) -> tuple[np.ndarray, GroundTruth | None]:
-        """Draw the image of a record `{image_id, seed, index}`; the truth comes for free."""
+        """Draw the image, uint8 (S,S,3), of a `{image_id, seed, index}`; the truth is free."""
         size = DEFAULT_SIZE
         if self.is_train:
             size = min(max(self.settings.train_size, LEAST_SIZE), self.GREATEST_TRAIN_SIZE)

@@ -14,13 +14,13 @@ SURVIVAL_SHARE = 0.01
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch an image, uint8 (H,W,3), to `size` = (height, width) without keeping its aspect."""
+    """Stretch an image, uint8 (H,W,3), to (h,w,3), `size` = (h, w), whatever its aspect."""
     height, width = size
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch a label map, any dtype (H,W), to `size` = (height, width) by the nearest pixel."""
+    """Stretch a label map, any dtype (H,W), to (h,w), `size` = (h, w), by the nearest pixel."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
         for old, new in zip(labels.shape, size, strict=True)

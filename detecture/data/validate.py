@@ -281,7 +281,7 @@ def _read_failure(what: str, path: str) -> str:
 
 
 def _level_problems(path: str, levels: np.ndarray) -> Iterator[tuple[str, str, str]]:
-    """Severity, kind and text of what is odd about a mask's grey values."""
+    """Severity, kind and text of what is odd about a mask's grey values, uint8 (H,W)."""
     counts = np.bincount(levels.ravel(), minlength=256)
     between = levels.size - int(counts[0] + counts[255])
     if counts[FOREGROUND_LEVEL:].sum() == 0:

@@ -4,7 +4,8 @@ What the published way does otherwise (specification of the model, sections 2 an
 whole sequence a second time, the image through the vision tower again included, and it sends
 always seven slots through SAM 3. All else, generation too, is our own code on both sides.
 
-Legend: B images, K regions, D hidden size.
+Legend: B images, K regions, D hidden size, Q slots of an image (the dustbin first), h, w size of
+masks, H, W size of an image.
 """
 
 from collections.abc import Callable, Sequence
@@ -134,12 +135,15 @@ class _Pass:
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
     ) -> Tensor:
+        """States of the regions (B,K,D)."""
         raise NotImplementedError
 
     def _masks(self, features: ImageFeatures, states_BKD: Tensor) -> list[Tensor]:
+        """Logits (Q,h,w) of each image."""
         raise NotImplementedError
 
     def _scores(self, logits: list[Tensor]) -> list[Tensor]:
+        """Logits (Q,h,w) of each image to its scores (K+1,H,W), the dustbin last."""
         raise NotImplementedError
 
     def _sizes(self) -> list[tuple[int, int]]:
@@ -152,15 +156,18 @@ class Ours(_Pass):
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
     ) -> Tensor:
+        """States of the regions (B,K,D), by the answers alone."""
         _, states_BKD = self.model.vlm.extract(prefix, answers, cache)
         return states_BKD
 
     def _masks(self, features: ImageFeatures, states_BKD: Tensor) -> list[Tensor]:
+        """Logits (Q,h,w) of each image, of the slots that it has."""
         model = self.model
         slots = model.head(model.segmenter, features, states_BKD, self.count_B)
         return list(slots.logits_Nhw.split((self.count_B + 1).tolist()))
 
     def _scores(self, logits: list[Tensor]) -> list[Tensor]:
+        """Logits (Q,h,w) of each image to its scores (K+1,H,W), as in `partition_scores`."""
         sizes = self._sizes()
         return [partition_scores(own, size) for own, size in zip(logits, sizes, strict=True)]
 
@@ -171,6 +178,7 @@ class PublishedPass(_Pass):
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
     ) -> Tensor:
+        """States of the regions (B,K,D), by a second pass over everything."""
         vlm = self.model.vlm
         output = vlm.model.model.get_image_features(self.patches, self.grid, return_dict=True)
         deepstack = tuple(torch.stack(list(level)) for level in output.deepstack_features)
@@ -179,6 +187,7 @@ class PublishedPass(_Pass):
         return vlm.teacher_forced(again, answers, predictions=False).states_BKD
 
     def _masks(self, features: ImageFeatures, states_BKD: Tensor) -> list[Tensor]:
+        """Logits (Q,h,w) of each image, always of all slots."""
         model = self.model
         number_K = torch.arange(states_BKD.shape[1], device=states_BKD.device)
         absent_BK = number_K >= self.count_B[:, None]
@@ -188,6 +197,7 @@ class PublishedPass(_Pass):
         return list(slots.logits_Nhw.split((every_B + 1).tolist()))
 
     def _scores(self, logits: list[Tensor]) -> list[Tensor]:
+        """Logits (Q,h,w) of each image to its scores (K+1,H,W), unused slots left out."""
         scores = []
         for own, size, count in zip(logits, self._sizes(), self.count_B.tolist(), strict=True):
             resized = interpolate(own[None].float(), size, mode="bilinear", align_corners=False)[0]

@@ -5,7 +5,8 @@ runs with autograd and a language loss over the whole vocabulary at all position
 the whole embedding and output tables are trained behind a gradient mask, for two rows; always seven
 slots go through SAM 3.
 
-Legend: B images, K regions, A answer tokens, P prompt tokens, L of both, D hidden size.
+Legend: B images, K regions, A answer tokens, P prompt tokens, L of both, D hidden size,
+V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -50,11 +51,11 @@ class _Table(nn.Module):
 
     @property
     def row(self) -> Tensor:
-        """The row of `<|seg|>`, not a parameter of its own."""
+        """The row of `<|seg|>`, (D,), not a parameter of its own."""
         return self.base.weight[self.seg_id]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Ids to vectors, or states to logits."""
+        """Ids (B,L) to vectors (B,L,D), or states (..,D) to logits (..,V)."""
         output: Tensor = self.base(inputs)
         return output
 
@@ -91,7 +92,7 @@ class Side:
         self.model.set_stage(stage)
 
     def losses(self, batch: DetectureBatch) -> dict[str, Tensor]:
-        """Weighted losses of a batch."""
+        """Weighted losses of a batch: a scalar for each name."""
         losses: dict[str, Tensor] = self.model(batch)
         return losses
 
@@ -131,7 +132,7 @@ class PublishedSide(Side):
             self.optimizer.add_param_group({"params": weights, "name": "tables"})
 
     def losses(self, batch: DetectureBatch) -> dict[str, Tensor]:
-        """Weighted losses of a batch."""
+        """Weighted losses of a batch: a scalar for each name, all three in both stages."""
         model = self.model
         images = batch.images
         features = model.encoders.image_features(images)
@@ -163,7 +164,10 @@ class PublishedSide(Side):
         }
 
     def _language(self, batch: DetectureBatch, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Region states, and the language loss: one pass under the block-diagonal mask."""
+        """Region states (B,K,D), and the language loss, a scalar, of uint8 (3,H,W) images.
+
+        One pass under the block-diagonal mask.
+        """
         vlm, chat = self.model.vlm, self.model.vlm.chat
         vision = vlm.encode_images(images)
         prefix = vlm.prefix(vision, [count_phrase(None)] * len(batch))

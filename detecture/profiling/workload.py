@@ -2,6 +2,8 @@
 
 A VLM with random weights never writes `<|seg|>`. So the answer is given: at every step the model
 computes its logits, and the given token is taken in the place of their maximum.
+
+Legend: B images, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -114,6 +116,7 @@ class _Forced:
         self.calls = 0
 
     def __call__(self, module: nn.Module, inputs: Any, logits_BV: Tensor) -> Tensor:
+        """The logits (B,V) of one step, those of the given tokens above all others."""
         if self.calls == 0:
             self._on_first()
         wanted_B1 = self._ids_BA[:, self.calls : self.calls + 1]

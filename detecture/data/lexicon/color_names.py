@@ -73,5 +73,6 @@ def color_names(lab: np.ndarray) -> tuple[str, ...]:
 
 
 def _mean(lab: np.ndarray) -> np.ndarray:
+    """Mean colour (3,) of CIELAB colours (N,3)."""
     # By channel: a mean along the long axis of (N,3) is ten times slower.
     return np.array([lab[:, channel].mean() for channel in range(3)])

@@ -36,6 +36,7 @@ def lab_to_rgb(lab: np.ndarray) -> np.ndarray:
 
 
 def _mix(color: np.ndarray, matrix: tuple[tuple[float, float, float], ...]) -> np.ndarray:
+    """Channels (..,3) times a matrix of 3 x 3: (..,3)."""
     # Not `@`: BLAS adds in an order that depends on the processor and the number of threads.
     first, second, third = color[..., 0], color[..., 1], color[..., 2]
     return np.stack([a * first + b * second + c * third for a, b, c in matrix], axis=-1)

@@ -49,7 +49,7 @@ class BankSource:
     def mosaic(
         self, seed: int, index: int, size: int, num_regions: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Image and regions of an address, see `compose_mosaic`."""
+        """Image, uint8 (S,S,3), and regions, int64 (S,S), of an address, see `compose_mosaic`."""
         return compose_mosaic(self._opened(), seed, index, size, num_regions, unruly=self._unruly)
 
     def swatches(self, seed: int, index: int, size: int) -> Scene:
@@ -58,6 +58,7 @@ class BankSource:
         return compose_swatches(self._opened(), first, seed, index, size)
 
     def _opened(self) -> np.ndarray:
+        """The bank's textures, uint8 (N,T,T,3), as the file of this process."""
         if self._bank is None:
             self._bank = open_bank(*self._bank_address)
         return self._bank

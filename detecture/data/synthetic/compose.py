@@ -68,6 +68,7 @@ def compose(
     equal_mean, same_family = relate(rng, plans, count)
 
     def draw(number: int) -> np.ndarray:
+        """Colours (P,3) of a region, of its P pixels."""
         own = stream(address.seed, address.index, TEXTURES, number - lowest)
         return render_window(labels, number, lambda shape: render(own, plans[number], shape))
 

@@ -66,6 +66,7 @@ def compose_natural(
             variations[number] = replace(known, volume=float(rng.uniform(0.2, 0.7)))
 
     def draw(number: int) -> np.ndarray:
+        """Colours (P,3) of a region, of its P pixels, varied as planned."""
         own = stream(address.seed, address.index, TEXTURES, number - lowest)
         variation = variations.get(number, Variation())
         return render_window(

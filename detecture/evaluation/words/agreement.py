@@ -99,7 +99,10 @@ def position_holds(word: str, mask: np.ndarray) -> bool:
 
 
 def _along(profile: np.ndarray) -> tuple[float, float]:
-    """Centroid and extent of a region in one direction, as shares of the image."""
+    """Centroid and extent of a region in one direction, as shares of the image.
+
+    `profile` (L,): share of each of the L rows, or columns, that the region takes; not all 0.
+    """
     length = len(profile)
     used = np.nonzero(profile)[0]
     centroid = float(np.sum(profile * (np.arange(length) + 0.5)) / np.sum(profile)) / length
@@ -156,7 +159,7 @@ class AgreementCounter:
         sentences: Sequence[Sequence[str]],
         measured: Sequence[Sequence[frozenset[str]]],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Per image: claims that agree, claims."""
+        """Claims that agree, and claims, of each of N images: int64 (N,) both."""
         counts = np.zeros((2, len(sentences)), np.int64)
         for number, (texts, values) in enumerate(zip(sentences, measured, strict=True)):
             for text, true in zip(texts, values, strict=True):

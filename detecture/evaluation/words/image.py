@@ -173,7 +173,7 @@ def load_images(
 def _truth(
     source: dict[str, Any], max_pixels: int
 ) -> tuple[np.ndarray, list[str], list[RegionAttributes]]:
-    """Image, true sentences, and, where it is procedural, the regions' attributes."""
+    """Image, uint8 (H,W,3), true sentences, and of a procedural one the regions' attributes."""
     if "seed" in source and "textures" not in source:
         edition = source.get("edition", FIRST_EDITION)
         scene = render_scene(source["seed"], source["index"], DEFAULT_SIZE, edition=edition)
@@ -196,6 +196,12 @@ def _matches(record: Record, true_count: int) -> dict[int, int]:
 
 
 def _label_map(folder: Path, record: Record, size: tuple[int, ...], max_pixels: int) -> np.ndarray:
+    """The label map that was kept of a record: int32 (H,W), `size` = (H, W).
+
+    Raises:
+        DatasetError: there is none.
+        ImageError: it cannot be read, or does not go with its record.
+    """
     path = label_map_path(folder, record["image_id"])
     if not path.is_file():
         raise DatasetError(f"{path}: no such file, but others have one; evaluate anew")

@@ -63,6 +63,7 @@ class GroupingTerm:
         return self.weight * len(names) * mean
 
     def _drawn(self, labels_BM: Tensor, names: Sequence[str]) -> Tensor:
+        """Pixels that the loss is taken over: int64 (B,P)."""
         # Each image by its own name: its draw must not depend on its neighbours in the batch.
         drawn = []
         for labels_M, name in zip(labels_BM, names, strict=True):

@@ -57,6 +57,7 @@ class Refinement:
         return torch.cat(refined)
 
     def _image(self, logits_Qhw: Tensor, embedding_Ehw: Tensor) -> Tensor:
+        """Refined logits (Q,h,w) of one image; those given where hardly a pixel has a texture."""
         logits_MQ = logits_Qhw.flatten(1).T
         is_texture_M = logits_MQ.argmax(dim=1) > 0
         if int(is_texture_M.sum()) < 2:
@@ -75,7 +76,7 @@ class Refinement:
 
 
 def _components(points_PE: Tensor, count: int) -> Tensor:
-    """Unit-length points in their first principal components: (P, min(count, E))."""
+    """Unit-length points in their first F = min(`count`, E) principal components: (P,F)."""
     points_PE = torch.nn.functional.normalize(points_PE, dim=1)
     if count >= points_PE.shape[1]:
         return points_PE

@@ -1,7 +1,7 @@
 """What speaks for a number of regions: figures about the divisions of an image into 1, 2, .. K.
 
-Legend: N grid cells, g, v grid, C embedding channels, F classical features, K regions, E figures of
-one division.
+Legend: N grid cells, g, v grid, C embedding channels, F classical features, K regions, E figures
+for one number of regions.
 """
 
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ def evidence(features: GridFeatures, divisions: Sequence[Division]) -> np.ndarra
         divisions: into 1, 2, .. regions, in this order.
 
     Returns:
-        float64 (len(divisions), EVIDENCE), named by `EVIDENCE_NAMES`: for each the figures of its
+        float64 (K,E), K divisions, E = EVIDENCE, named by `EVIDENCE_NAMES`: for each those of its
         division, those less the ones of the division into one fewer, those less the ones into one
         more (0 at the ends), and the figures of the image, the same in all rows.
     """

@@ -1,6 +1,7 @@
 """How well the regions of one division lie apart: figures that do not ask what the regions are.
 
-Legend: N grid cells, g, v grid, F features, K regions, P pairs of regions (i < j).
+Legend: N grid cells, g, v grid, F features, C embedding channels, K regions, P pairs of
+regions (i < j).
 """
 
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ class Regions:
 
     @property
     def share_K(self) -> np.ndarray:
-        """Share of the cells."""
+        """Share of the cells of each region: (K,)."""
         share: np.ndarray = self.member_NK.mean(axis=0)
         return share
 

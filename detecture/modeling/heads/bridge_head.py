@@ -1,7 +1,7 @@
 """The Bridge head: from region states of a VLM to slot logits of a segmenter.
 
 Legend: B images, K regions, Q slots of one image (the dustbin first), N active slots of all
-images, C hidden size of the VLM, D width of the segmenter, h, w size of its pixel embeddings.
+images, C hidden size of the VLM, D width of the segmenter, M pixel embeddings, h, w their size.
 """
 
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ class MaskHead(nn.Module):
             pixels_of_N: int64, which of the M query n is scored on; not read where M is N.
 
         Returns:
-            Logits (N,h,w), and the M pixel embeddings behind the convolution.
+            Logits (N,h,w), and the pixel embeddings (M,D,h,w) behind the convolution.
         """
         queries_ND = self.query_mlp(queries_ND)
         pixels_MDhw = self.pixel_head(pixels_MDhw)

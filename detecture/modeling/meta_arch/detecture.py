@@ -1,6 +1,7 @@
 """Detecture (arXiv 2606.14754): a VLM names the regions, and its states there select their masks.
 
-Legend: B images, K regions, A answer tokens, N active slots, H, W size of an image.
+Legend: B images, K regions, A answer tokens, D hidden size of the VLM, N active slots, H, W size of
+an image.
 """
 
 import zlib
@@ -152,12 +153,12 @@ class Detecture(nn.Module):
     # ---- checkpoints ------------------------------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """All that trains in some stage, by name."""
+        """All that trains in some stage, by name: tensors of any shapes."""
         groups = self._trained_by_group().values()
         return {key: value.detach() for named in groups for key, value in named.items()}
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave.
+        """Take back what `checkpoint_state` gave, in the same shapes.
 
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.
@@ -280,6 +281,7 @@ class Detecture(nn.Module):
             return self.vlm.teacher_forced(prefix, answers, predictions=supervise)
 
     def _token_weights(self, ids_BA: Tensor, valid_BA: Tensor) -> Tensor:
+        """Weights of the answer tokens in the language loss: float32 (B,A)."""
         return lm_token_weights(
             ids_BA,
             valid_BA,
@@ -290,6 +292,7 @@ class Detecture(nn.Module):
         )
 
     def _lm_loss_sum(self, forced: TeacherForced, predictions_BAD: Tensor) -> Tensor:
+        """The language loss, weighted and summed over all answer tokens: a scalar."""
         weights_BA = self._token_weights(forced.ids_BA, forced.valid_BA)
         counted_BA = weights_BA > 0  # the projection onto the vocabulary is run for these alone
         logits_MV = self.vlm.logits(predictions_BAD[counted_BA])
@@ -307,6 +310,7 @@ class Detecture(nn.Module):
         return count_phrase(count if exact else None)
 
     def _labels(self, samples: Sequence[dict[str, Any]], device: torch.device) -> Tensor:
+        """The true regions of mapped dicts: int64 (B,H,W), 0 the dustbin."""
         labels_BHW = torch.stack([sample["sem_seg"] for sample in samples]).to(device)
         # Regions beyond those that have a line are dustbin.
         return labels_BHW.masked_fill(labels_BHW > self.vlm.max_regions, 0)

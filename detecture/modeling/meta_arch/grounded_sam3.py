@@ -155,7 +155,7 @@ class GroundedSam3(nn.Module):
         return output_from_regions(logits_RHW, labels, hint, self.dustbin_logit)
 
     def _channels(self, logits_RHW: Tensor, labels: list[str]) -> tuple[Tensor, list[str]]:
-        """The channels of the variant, best first, and their texts."""
+        """Channels of the variant, best first: (R,H,W), `inverse` (2*R,H,W); and their texts."""
         if self.variant == "inverse":
             return torch.cat([logits_RHW, -logits_RHW]), [*labels, ""]
         if self.variant == "exemplar":

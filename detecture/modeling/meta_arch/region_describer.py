@@ -74,7 +74,7 @@ class RegionDescriber(nn.Module):
     # ---- checkpoints ------------------------------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """All that trains, by name."""
+        """All that trains, by name: tensors of any shapes."""
         return {
             name: parameter.detach()
             for group in self.parameter_groups()
@@ -82,7 +82,7 @@ class RegionDescriber(nn.Module):
         }
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave.
+        """Take back what `checkpoint_state` gave, in the same shapes.
 
         A describer that looks at textures also takes a checkpoint of one that does not: that part
         then stays as it was built, so that training can add it later.

@@ -179,6 +179,11 @@ def ranked_masks(masks: Any, size: tuple[int, int]) -> Tensor:
 
 
 def _mask(entry: Any, size: tuple[int, int]) -> Tensor:
+    """One mask of an answer at the size that is asked for: bool (H,W).
+
+    Raises:
+        DetectureError: it is no mask.
+    """
     soft = torch.as_tensor(entry).detach().cpu().float()
     while soft.ndim > 2 and len(soft) == 1:
         soft = soft[0]

@@ -131,6 +131,7 @@ class Sam3Text(nn.Module):
     def _by_phrase(
         self, features: ImageFeatures, hint: KHint, size: tuple[int, int]
     ) -> tuple[Tensor, list[str]]:
+        """Logits (K,H,W), one plane for each phrase, and the phrases."""
         count = len(self.settings.phrases) if hint.k is None else hint.k
         asked = list(self.settings.phrases[:count])
         logits_Rhw = self._semantic_logits(features, asked)
@@ -141,6 +142,11 @@ class Sam3Text(nn.Module):
     def _with_inverse(
         self, features: ImageFeatures, hint: KHint, size: tuple[int, int]
     ) -> tuple[Tensor, list[str]]:
+        """Logits (2,H,W), those of the first phrase and their negative, and the texts.
+
+        Raises:
+            ConfigError: another number of regions than 2 is asked for.
+        """
         if hint.k != 2:
             told = "unknown" if hint.k is None else f"{hint.k}"
             raise ConfigError(
@@ -155,6 +161,7 @@ class Sam3Text(nn.Module):
     def _objects(
         self, features: ImageFeatures, hint: KHint, size: tuple[int, int]
     ) -> tuple[Tensor, list[str]]:
+        """Scores (R,H,W) of objects under the first phrase, best first; above 0 inside of them."""
         phrase = self.settings.phrases[0]
         prompt_1TD, mask_1T = self.segmenter.text_features([phrase])
         found = self.segmenter.proposals(features, _first_image(1), prompt_1TD, mask_1T)
@@ -179,5 +186,5 @@ class Sam3Text(nn.Module):
 
 
 def _first_image(count: int) -> Tensor:
-    """The index of the one image, for `count` prompts."""
+    """The index of the one image, for `count` prompts: int64 (R,)."""
     return torch.zeros(count, dtype=torch.int64)

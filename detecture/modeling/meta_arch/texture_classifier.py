@@ -72,7 +72,8 @@ class TextureClassifier(nn.Module):
                 these images.
 
         Returns:
-            `loss_family`, `loss_orientation` and so on: mean cross-entropy in nats of a region.
+            `loss_family`, `loss_orientation` and so on, scalars: mean cross-entropy in nats of a
+            region.
 
         Raises:
             ConfigError: it is asked for an evaluation, or the images have no attributes.

@@ -142,6 +142,7 @@ class TextureClusters(nn.Module):
 
 
 def _resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Labels (h,w) at another size by the nearest pixel: int32 (H,W)."""
     resized = Image.fromarray(labels.astype(np.int32)).resize(
         (width, height), Image.Resampling.NEAREST
     )

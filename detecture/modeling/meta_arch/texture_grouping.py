@@ -4,7 +4,7 @@ A small net, trained on procedural textures alone, embeds the pixels; mixtures w
 covariance divide embeddings and classical features together; a selector chooses the number of
 regions where it is unknown; the describer writes a sentence for each region that was found.
 
-Legend: H, W image size; h, w working size; K regions.
+Legend: H, W image size; h, w working size; N grid cells; F components; K regions.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ class TextureGrouping(nn.Module):
     # ---- checkpoints ------------------------------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """All that is learnt in some stage, by name."""
+        """All that is learnt in some stage, by name: tensors of any shapes."""
         state = {f"net.{name}": p.detach() for name, p in self.net.named_parameters()}
         more = self.more_nets.named_parameters()
         state |= {f"more_nets.{name}": p.detach() for name, p in more}
@@ -108,7 +108,9 @@ class TextureGrouping(nn.Module):
         return state
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave; without a describer, its part is left out.
+        """Take back what `checkpoint_state` gave, in the same shapes.
+
+        Without a describer, its part is left out.
 
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.
@@ -191,14 +193,14 @@ class TextureGrouping(nn.Module):
         """Divisions into 1, 2, .. regions, by every second mixture: what the number is chosen by.
 
         Args:
-            points: see `RegionFinder.points`.
+            points: (N,F) of each mixture, see `RegionFinder.points`.
         """
         return [
             self.finder.divide(points[::2], count) for count in range(1, self.selector.most + 1)
         ]
 
     def choose_count(self, features: GridFeatures, points: list[np.ndarray]) -> int:
-        """The number of regions that the selector finds most probable."""
+        """The number of regions that the selector finds most probable; `points` are (N,F) each."""
         figures = torch.from_numpy(evidence(features, self.divisions(points))).float()
         device = self.selector.center.device
         odds_1K = self.selector(figures[None].to(device))
@@ -213,5 +215,6 @@ class TextureGrouping(nn.Module):
 
 
 def _as_array(sample: dict[str, Any]) -> np.ndarray:
+    """A mapped dict's image as an array: uint8 (H,W,3)."""
     array: np.ndarray = sample["image"].permute(1, 2, 0).cpu().numpy()
     return array

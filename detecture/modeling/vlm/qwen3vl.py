@@ -1,7 +1,7 @@
 """Qwen3-VL: reads an image, writes `TEXTURE_i: .. <|seg|>` lines, and gives the states there.
 
 Legend: B images, V visual tokens, P prompt tokens (padded on the left), A answer tokens (padded
-on the right), K regions, D hidden size.
+on the right), L of both, K regions, D hidden size.
 """
 
 from __future__ import annotations
@@ -272,7 +272,10 @@ class Qwen3VL(nn.Module):
         positions: Tensor,
         cache: DynamicCache | None = None,
     ) -> Tensor:
-        """Last hidden states (B,L,D) of prompt and answers, or, with a cache, of the answers."""
+        """Last hidden states (B,L,D) of prompt and answers, or, with a cache, of the answers.
+
+        `masks` are bool (B,A,A), one for each copy of the answers; `positions` are (3,B,L).
+        """
         behind = cache is not None
         query = "answer" if behind else "all"
         mask = additive_mask(prefix.valid_BP, masks, self.model.dtype, query=query)
@@ -289,7 +292,7 @@ class Qwen3VL(nn.Module):
         return hidden
 
     def logits(self, states: Tensor) -> Tensor:
-        """States (...,D) to logits (...,vocabulary)."""
+        """States (..,D) to logits (..,N) of the N tokens of the vocabulary."""
         logits: Tensor = self.model.lm_head(states.to(self.model.dtype))
         return logits
 
@@ -358,5 +361,6 @@ class Qwen3VL(nn.Module):
 
 
 def _at(states_BAD: Tensor, position_BK: Tensor) -> Tensor:
+    """The states at positions in the answers: (B,K,D)."""
     index = position_BK[..., None].expand(-1, -1, states_BAD.shape[-1])
     return states_BAD.gather(1, index)
