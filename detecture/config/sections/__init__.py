@@ -9,6 +9,7 @@ from detecture.config.sections import (
     images,
     losses,
     model,
+    semantic,
     training,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "images",
     "losses",
     "model",
+    "semantic",
     "training",
 ]

@@ -32,12 +32,12 @@ class DenseFeatures:
 
     Attributes:
         tokens_BEGG: patch tokens in the common space, not normalised.
-        taps: for each tapped block its patch tokens (B,W,G,G), in the order asked for.
+        taps: patch tokens (B,W,G,G) of each block that was asked for, by its number.
         last_BWGG: those of the last block, in its dense form, before projection.
     """
 
     tokens_BEGG: Tensor
-    taps: tuple[Tensor, ...]
+    taps: dict[int, Tensor]
     last_BWGG: Tensor
 
 
@@ -126,7 +126,7 @@ class ClipEncoder(nn.Module):
         tokens_BLE = self.model.visual_projection(vision.post_layernorm(last_BLW))
         return DenseFeatures(
             self._patches(tokens_BLE),
-            tuple(self._patches(kept[number]) for number in taps),
+            {number: self._patches(kept[number]) for number in taps},
             self._patches(last_BLW),
         )
 
