@@ -42,10 +42,8 @@ class Vocabulary:
             raise ConfigError('no class is given; name one or more, as in "sky, wet sand, reed"')
         for name in self.names:
             _check_name(name)
-        twice = [
-            name for name, count in Counter(map(str.casefold, self.names)).items() if count > 1
-        ]
-        if twice:
+        counts = Counter(map(str.casefold, self.names))
+        if twice := [name for name, count in counts.items() if count > 1]:
             raise ConfigError(f"the class {brief(twice[0])} is given twice; leave one out")
         if len(self.names) > MOST_NAMES:
             raise ConfigError(
@@ -85,8 +83,8 @@ class Vocabulary:
         if not file.is_file():
             shipped = ", ".join(sorted(p.stem for p in CLASS_LISTS.glob("*.json")))
             raise ConfigError(
-                f"class list {str(path)!r}: no such file; give the path of a JSON list of names, or "
-                f"one of those that ship: {shipped}"
+                f"class list {str(path)!r}: no such file; give the path of a JSON list of names, "
+                f"or one of those that ship: {shipped}"
             )
         content = read_json(file, ConfigError)
         if not isinstance(content, list):

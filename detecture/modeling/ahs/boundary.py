@@ -3,7 +3,8 @@
 Published: binary cross-entropy at two scales between the Sobel magnitude of the sigmoids and that
 of the map of class numbers, each divided by its greatest value, so that class 5 beside 200 is a
 stronger edge than beside 6, pixels without a label are the strongest, and an even image is all
-edge. Here: an edge is where two neighbours have different labels, both known; the prediction is the
+edge.
+Here: an edge is where two neighbours have different labels, both known; the prediction is the
 greatest change of any class between them; pairs with an unknown one do not count. Binary
 cross-entropy, edges and the rest with half of the weight each, as edges are few.
 

@@ -2,10 +2,12 @@
 
 Published: complexity c_t = sigmoid(MLP(text_t)); text'_t = P_t text_t + 0.1 c_t B A text_t, of a
 low rank; image' = P_i image; a contrast of the mean of each class's patches with the names, over a
-temperature of 0.1. Published code: built for CLIP's visual width and fed the common one, it ends in
+temperature of 0.1.
+Published code: built for CLIP's visual width and fed the common one, it ends in
 an error; were it run, nothing of it would reach the prediction; three further networks are never
 used, the radii cancel, pixels without a label count as class 0; a hierarchy loss is always 0, since
-no relations are supplied (nor do class lists carry any: it is left out here). Here: the cosine of
+no relations are supplied (nor do class lists carry any: it is left out here).
+Here: the cosine of
 text' and image' is a further channel of the cost, beside CLIP's own, so that it acts on names that
 were never trained, too; the first layer that reads it starts at zero.
 

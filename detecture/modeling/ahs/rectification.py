@@ -3,7 +3,8 @@
 Published: f + s (gate f - f) with s = sigmoid of a parameter from 0 on, gate the product of a
 squeeze-and-excitation, a spatial gate and 1 / (1 + softplus(uncertainty)).
 Published code: built for CLIP's visual width and fed the common one, it ends in an error; s starts
-at 0.5, where all features shrink; the weight of its loss has no loss. Here: the scale starts at
+at 0.5, where all features shrink; the weight of its loss has no loss.
+Here: the scale starts at
 zero, so that nothing changes; the same patches go to the cost and to the guidance, in training and
 in inference; the certainty is taught by `loss_rectify`: a patch is certain as far as its pixels are
 of one class.
