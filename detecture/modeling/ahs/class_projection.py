@@ -80,7 +80,7 @@ class ClassProjection(nn.Module):
             ignore_value: of pixels without a label.
         """
         patches_BEGG, names_TE = self.patches(tokens_BEGG), self.names(text_TPE)
-        labels_BGG = patch_labels(labels_BHW, tokens_BEGG.shape[-1], ignore_value)
+        labels_BGG = patch_labels(labels_BHW, tokens_BEGG.shape[-1])
         means_TE, count_T = class_means(patches_BEGG, labels_BGG, len(names_TE), ignore_value)
         present_T = count_T > 0
         if int(present_T.sum()) < 2:

@@ -8,15 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def patch_labels(labels_BHW: Tensor, grid: int, ignore_value: int) -> Tensor:
-    """Label of each patch (B,G,G): that of its middle pixel, `ignore_value` where that has none.
-
-    Args:
-        labels_BHW: int64.
-        grid: G.
-        ignore_value: stays as it is.
-    """
-    del ignore_value
+def patch_labels(labels_BHW: Tensor, grid: int) -> Tensor:
+    """Label of each patch (B,G,G), that of its middle pixel, of int64 labels (B,H,W)."""
     size = (grid, grid)
     nearest = functional.interpolate(labels_BHW[:, None].float(), size, mode="nearest-exact")
     return nearest[:, 0].long()
@@ -33,7 +26,7 @@ def patch_purity(labels_BHW: Tensor, grid: int, ignore_value: int) -> tuple[Tens
     Returns:
         float (B,G,G) in 0..1, and bool (B,G,G).
     """
-    middle_BGG = patch_labels(labels_BHW, grid, ignore_value)
+    middle_BGG = patch_labels(labels_BHW, grid)
     size = labels_BHW.shape[-2:]
     spread = functional.interpolate(middle_BGG[:, None].float(), size, mode="nearest-exact")
     same_BHW = (spread[:, 0].long() == labels_BHW).float()

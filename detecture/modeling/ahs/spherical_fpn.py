@@ -14,13 +14,10 @@ Legend: B images, W visual width of CLIP, E width of the common space, G grid, V
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-Fusion = Literal["weighted", "attention", "concat"]
 
 
 class SphericalLevel(nn.Module):
@@ -47,7 +44,7 @@ class SphericalLevel(nn.Module):
 class SphericalFpn(nn.Module):
     """The levels, fused, and added to the patch tokens."""
 
-    def __init__(self, width: int, out: int, levels: int, fusion: Fusion = "weighted") -> None:
+    def __init__(self, width: int, out: int, levels: int, fusion: str = "weighted") -> None:
         """Make the layers.
 
         Args:

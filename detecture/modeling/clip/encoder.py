@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,8 @@ class ClipEncoder(nn.Module):
         self.text_width = int(text.hidden_size)
         self.text_depth = int(text.num_hidden_layers)
         self.context_length = int(text.max_position_embeddings)
+        self.mean_311: Tensor
+        self.deviation_311: Tensor
         self.register_buffer("mean_311", torch.tensor(_MEAN).reshape(3, 1, 1), persistent=False)
         deviation = torch.tensor(_DEVIATION).reshape(3, 1, 1)
         self.register_buffer("deviation_311", deviation, persistent=False)
@@ -130,6 +132,10 @@ class ClipEncoder(nn.Module):
             self._patches(last_BLW),
         )
 
+    def forward(self, pixels_B3SS: Tensor) -> DenseFeatures:
+        """See `encode_image`."""
+        return self.encode_image(pixels_B3SS)
+
     def encode_text(self, ids_TA: Tensor) -> Tensor:
         """Texts (T,A) as token ids, padded behind their end token, to (T,E), not normalised.
 
@@ -161,7 +167,7 @@ class ClipEncoder(nn.Module):
         resized = functional.interpolate(square, (grid, grid), mode="bicubic")
         return torch.cat([table[:1], resized.reshape(self.width, grid * grid).T])
 
-    def _dense_block(self, block: nn.Module, hidden_BLW: Tensor) -> Tensor:
+    def _dense_block(self, block: Any, hidden_BLW: Tensor) -> Tensor:
         attention = block.self_attn
         values_BLW = attention.out_proj(attention.v_proj(block.layer_norm1(hidden_BLW)))
         values_BLW = values_BLW + hidden_BLW[:, :1]

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -179,7 +178,7 @@ class OrthogonalAdapter(nn.Module):
         image_cayley: bool = False,
         relation: bool = True,
         modulation: Modulation | None = None,
-        interpolation: Literal["linear", "cayley"] = "linear",
+        interpolation: str = "linear",
     ) -> None:
         """Wrap the projections of all attentions of `clip` (in place), and make the parameters.
 
@@ -229,6 +228,7 @@ class OrthogonalAdapter(nn.Module):
                     for depth in [self.depths.get(name, self.depths["image"])]
                 }
             )
+        self._turning: Rotations | None = None
         self._slots = {
             name: [self._wrap(attention) for attention in found]
             for name, found in self._attentions.items()
@@ -240,24 +240,37 @@ class OrthogonalAdapter(nn.Module):
         return Rotations(*(self._blocks(name, mixed[name]) for name in ("text", "image")))
 
     @contextmanager
-    def acting(self) -> Iterator[Rotations]:
+    def acting(self) -> Iterator[None]:
         """Inside, CLIP's attentions are turned; the matrices are computed once."""
-        rotations = self.rotations()
+        with self._turned_by(self.rotations()):
+            yield
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Inside, CLIP is as it was, also within `acting`."""
+        with self._turned_by(None):
+            yield
+
+    @contextmanager
+    def _turned_by(self, rotations: Rotations | None) -> Iterator[None]:
+        before = self._turning
+        self._turn(rotations)
+        try:
+            yield
+        finally:
+            self._turn(before)
+
+    def _turn(self, rotations: Rotations | None) -> None:
+        self._turning = rotations
         for encoder, slots in self._slots.items():
-            blocks_MJKdd = rotations.of(encoder)
+            found = None if rotations is None else rotations.of(encoder)
             for layer, of_layer in enumerate(slots):
                 for projection, slot in enumerate(of_layer):
-                    slot.blocks = blocks_MJKdd[layer, projection]
-        try:
-            yield rotations
-        finally:
-            for slots in self._slots.values():
-                for of_layer in slots:
-                    for slot in of_layer:
-                        slot.blocks = None
+                    slot.blocks = None if found is None else found[layer, projection]
 
-    def energy_loss(self, rotations: Rotations) -> Tensor:
+    def energy_loss(self) -> Tensor:
         """The term of HA-HEM, a scalar; 0 without it."""
+        rotations = self._turning or self.rotations()
         if self.modulation is None:
             return rotations.text.new_zeros(())
         rows = self._rows() if self.modulation.energy == "mhe" else {}

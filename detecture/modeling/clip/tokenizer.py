@@ -68,3 +68,18 @@ def _letters() -> str:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return "".join(map(chr, printable)) + "".join(chr(256 + n) for n in range(len(others)))
+
+
+def build_tokenizer(name: str, most: int) -> Tokenize:
+    """The tokenizer of MODEL.CLIP.TOKENIZER, cutting to the longest of the texts it is given.
+
+    Args:
+        name: `clip`, or a json file of `WordTokenizer`.
+        most: tokens that the encoder takes.
+
+    Raises:
+        ConfigError: there is no such file, or it is none of a tokenizer.
+    """
+    if name == "clip":
+        return lambda texts: tokenize(texts, most)
+    raise ConfigError(f"MODEL.CLIP.TOKENIZER {name!r}: is neither `clip` nor a json file")

@@ -3,16 +3,12 @@
 Legend: B images, T classes, g side of the logits, H, W size of the labels.
 """
 
-from typing import Literal
-
 from torch import Tensor
 from torch.nn import functional
 
-Ignore = Literal["mask", "negative"]
-
 
 def semantic_loss_sum(
-    logits_BTgg: Tensor, labels_BHW: Tensor, ignore_value: int, ignore: Ignore
+    logits_BTgg: Tensor, labels_BHW: Tensor, ignore_value: int, ignore: str
 ) -> Tensor:
     """Binary cross-entropy of all classes and pixels, summed, a scalar.
 
@@ -38,6 +34,6 @@ def semantic_loss_sum(
     return negative_BHW.sum() - positive
 
 
-def loss_count(labels_BHW: Tensor, ignore_value: int, ignore: Ignore) -> int:
+def loss_count(labels_BHW: Tensor, ignore_value: int, ignore: str) -> int:
     """Pixels that count in `semantic_loss_sum` of labels (B,H,W)."""
     return int((labels_BHW != ignore_value).sum()) if ignore == "mask" else labels_BHW.numel()

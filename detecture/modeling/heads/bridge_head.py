@@ -51,8 +51,12 @@ class SlotLogits:
     embedding_BEhw: Tensor | None = None
 
 
-def build_head(cfg: CfgNode, shape: HeadShape) -> nn.Module:
+def build_head(cfg: CfgNode, shape: Any) -> nn.Module:
     """The head of MODEL.SEM_SEG_HEAD.NAME.
+
+    Args:
+        cfg: the config.
+        shape: what the head is built for, of the kind that it takes.
 
     Raises:
         ConfigError: none of this name is registered.

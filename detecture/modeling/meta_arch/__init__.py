@@ -1,5 +1,7 @@
 """Registered methods, one file each. Importing this package registers them all."""
 
+from detecture.modeling.meta_arch.ahs_seg import AHSSeg
+from detecture.modeling.meta_arch.cat_seg import CATSeg
 from detecture.modeling.meta_arch.describe_then_segment import DescribeThenSegment
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.meta_arch.floors import HalfSplit, OneRegion
@@ -13,6 +15,8 @@ from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 from detecture.modeling.meta_arch.texture_sam import TextureSam
 
 __all__ = [
+    "AHSSeg",
+    "CATSeg",
     "DescribeThenSegment",
     "Detecture",
     "GroundedSam3",
