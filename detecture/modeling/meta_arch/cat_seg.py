@@ -36,12 +36,15 @@ from detecture.modeling.clip.tokenizer import Tokenize, build_tokenizer
 from detecture.modeling.cost.answer import Seen
 from detecture.modeling.cost.canvases import Canvas, Viewing
 from detecture.modeling.cost.loss import loss_count, semantic_loss_sum
+from detecture.modeling.cost.published_names import from_published, is_published
 from detecture.modeling.heads.bridge_head import build_head
 from detecture.modeling.heads.cost_aggregation import CostHeadShape
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.semantic import SemanticOutput
 from detecture.modeling.weights.header_check import check_header
 
+_EMBED = "head.aggregator.embed.weight"
+_IN_CHECKPOINT = "in the checkpoint itself"
 _CHUNK = 32  # names at a time in evaluation, where they do not meet
 
 
@@ -236,7 +239,29 @@ class CATSeg(nn.Module):
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.
         """
-        take_over(self.checkpoint_state(), state)
+        if is_published(state):
+            state = self._fitted(from_published(state))
+            self._keep_all()
+            own = self.state_dict()
+            take_over({name: own[name] for name in own if _is_plain(name)}, state)
+        else:
+            take_over(self.checkpoint_state(), state)
+
+    def _fitted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A plain CAT-Seg's tensors, of any shapes, as this model holds them."""
+        own, fitted = self.state_dict(), {}
+        for name, tensor in state.items():
+            if name not in own and (wrapped := _wrapped(name)) in own:
+                name = wrapped
+            missing = own[name].shape[1] - tensor.shape[1] if name == _EMBED else 0
+            if missing > 0:  # further cost channels, which do nothing as yet
+                tensor = torch.cat([tensor, tensor.new_zeros(len(tensor), missing, 7, 7)], dim=1)
+            fitted[name] = tensor
+        return fitted
+
+    def _keep_all(self) -> None:
+        """CLIP's own weights go into checkpoints, too: nothing else says where they are from."""
+        self._keeps_all, self.clip_source = True, _IN_CHECKPOINT
 
     def checkpoint_header(self) -> dict[str, Any]:
         """What a checkpoint must say of the parts that it does not hold."""
@@ -248,6 +273,8 @@ class CATSeg(nn.Module):
         Raises:
             CheckpointError: it was another CLIP, or another part of it was trained.
         """
+        if header.get("clip") == _IN_CHECKPOINT:
+            self._keep_all()
         check_header(self.checkpoint_header(), header, ["clip", "finetune"])
 
     # ---- images and names -------------------------------------------------------------------
@@ -376,6 +403,17 @@ class CATSeg(nn.Module):
                 f"{len(names)} names, and {self.ignore_value} (MODEL.SEM_SEG_HEAD.IGNORE_VALUE) is "
                 "no label"
             )
+
+
+def _is_plain(name: str) -> bool:
+    """Whether CAT-Seg has a tensor of that name."""
+    return name.startswith(("head.", "clip.model.")) and not name.endswith("position_ids")
+
+
+def _wrapped(name: str) -> str:
+    """The name of a tensor of CLIP's attention where that is turned."""
+    layer, _, end = name.rpartition(".")
+    return f"{layer}.base.{end}"
 
 
 def orthogonal_adapter(
