@@ -36,7 +36,7 @@ from tqdm import tqdm
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.config import make_config
 from detecture.d2 import CfgNode
-from detecture.data import build_texture_test_loader, load_ground_truth, load_registered
+from detecture.data import build_test_loader, load_ground_truth, load_registered
 from detecture.engine import load_model
 from detecture.errors import ConfigError, DatasetError
 from detecture.evaluation.label_map import scores_to_label_map
@@ -145,7 +145,7 @@ def format_table(report: dict[str, Any]) -> str:
 
 
 def _with_regions(cfg: CfgNode, dataset: str, limit: int) -> Iterator[dict[str, Any]]:
-    batches = build_texture_test_loader(cfg, dataset)
+    batches = build_test_loader(cfg, dataset)
     several = (batch[0] for batch in batches if len(batch[0].get("descriptions", ())) > 1)
     return islice(several, limit or None)
 

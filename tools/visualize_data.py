@@ -34,8 +34,8 @@ from detecture.checkpoint.json_files import read_json
 from detecture.config import make_config
 from detecture.d2 import CfgNode, TrainingSampler
 from detecture.data import (
-    build_texture_test_loader,
-    build_texture_train_loader,
+    build_test_loader,
+    build_train_loader,
     load_registered,
     register_dataset_json,
 )
@@ -181,7 +181,7 @@ def loader_jobs(
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0  # what a worker process warns of would not be counted here
     if split == "test":
-        loaders = [(name, build_texture_test_loader(cfg, name)) for name in names]
+        loaders = [(name, build_test_loader(cfg, name)) for name in names]
         jobs = (
             DrawingJob(
                 mapped["image_id"],
@@ -198,7 +198,7 @@ def loader_jobs(
         seed = cfg.SEED
         torch.manual_seed(seed)  # of the crops
     sampler = TrainingSampler(total, seed=seed)
-    loader = build_texture_train_loader(cfg, sampler=sampler, total_batch_size=1)
+    loader = build_train_loader(cfg, sampler=sampler, total_batch_size=1)
     jobs = (
         # Numbered: with another crop the same image comes again as another one.
         DrawingJob(

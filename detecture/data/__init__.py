@@ -4,7 +4,7 @@ Importing this package registers the built-in data sets and mappers.
 """
 
 from detecture.data.bank_mappers import MosaicMapper
-from detecture.data.build import build_texture_test_loader, build_texture_train_loader
+from detecture.data.build import build_test_loader, build_train_loader
 from detecture.data.datasets.builtin import register_builtin_datasets
 from detecture.data.datasets.from_bank import register_from_bank
 from detecture.data.datasets.register import (
@@ -28,8 +28,8 @@ __all__ = [
     "MosaicMapper",
     "SyntheticMapper",
     "TextureMapper",
-    "build_texture_test_loader",
-    "build_texture_train_loader",
+    "build_test_loader",
+    "build_train_loader",
     "image_size",
     "load_ground_truth",
     "load_registered",

@@ -1,4 +1,4 @@
-"""Loaders of texture data sets: Detectron2's builders with each data set's own mapper."""
+"""Loaders of data sets: Detectron2's builders with each data set's own mapper."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ from detecture.errors import ConfigError
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
-def build_texture_test_loader(
+def build_test_loader(
     cfg: CfgNode, dataset_name: str, skip_ids: Collection[str] = frozenset()
 ) -> DataLoader[Any]:
     """Loader that gives every image of a data set once, as a list of one mapped dict.
@@ -45,7 +45,7 @@ def build_texture_test_loader(
     )
 
 
-def build_texture_train_loader(
+def build_train_loader(
     cfg: CfgNode,
     *,
     sampler: Sampler[int] | None = None,

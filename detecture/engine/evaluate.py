@@ -19,7 +19,7 @@ from detecture.d2 import (
     inference_on_dataset,
     print_csv_format,
 )
-from detecture.data import build_texture_test_loader, load_test_records
+from detecture.data import build_test_loader, load_test_records
 from detecture.errors import ConfigError, EvaluationError
 from detecture.evaluation import EVALUATOR_REGISTRY, GuardedModel
 from detecture.evaluation.evaluator import METRICS_OF
@@ -94,7 +94,7 @@ def evaluate_dataset(
     guarded = GuardedModel(model, cfg.TEST.MAX_FAILURES_IN_A_ROW).train(model.training)
     try:
         with in_all_processes(EvaluationError):
-            loader = build_texture_test_loader(cfg, dataset_name, skip_ids=evaluator.finished_ids)
+            loader = build_test_loader(cfg, dataset_name, skip_ids=evaluator.finished_ids)
             inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
         return evaluator.evaluate() or {}
     except BaseException:

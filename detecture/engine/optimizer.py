@@ -84,27 +84,14 @@ def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     if not isinstance(model, GroupsParameters):
         return [{"params": [p for p in model.parameters() if p.requires_grad]}]
     factors = cfg.SOLVER.LR_FACTOR
-    by_name = {
-        "bridge": factors.BRIDGE,
-        "mask_head": factors.MASK_HEAD,
-        "dustbin": factors.DUSTBIN,
-        "vlm": factors.VLM,
-        "seg_rows": factors.SEG_ROWS,
-        "segmenter": factors.SEGMENTER,
-        "texture": factors.TEXTURE,
-        "texture_readout": factors.TEXTURE_READOUT,
-    }
     groups = []
     for group in model.parameter_groups():
-        if group["name"] not in by_name:
+        if (key := group["name"].upper()) not in factors:
             raise ValueError(
                 f"{type(model).__name__} names the part {group['name']!r}; SOLVER.LR_FACTOR knows "
-                f"{', '.join(by_name)}"
+                f"{', '.join(factors)}"
             )
-        parameters = list(group["params"])
-        if parameters:
-            factor = by_name[group["name"]]
-            groups.append(
-                {"name": group["name"], "params": parameters, "lr": cfg.SOLVER.BASE_LR * factor}
-            )
+        if parameters := list(group["params"]):
+            rate = cfg.SOLVER.BASE_LR * factors[key]
+            groups.append({"name": group["name"], "params": parameters, "lr": rate})
     return groups

@@ -22,7 +22,7 @@ from detecture.d2 import (
     hooks,
     verify_results,
 )
-from detecture.data import build_texture_test_loader, build_texture_train_loader
+from detecture.data import build_test_loader, build_train_loader
 from detecture.data.build import stream_of
 from detecture.engine.accumulation import AccumulatingTrainer
 from detecture.engine.curriculum import CurriculumHook, ScheduleHook, distribute, enter_stage
@@ -302,12 +302,12 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
         """Endless loader of lists of mapped dicts."""
-        return build_texture_train_loader(cfg)
+        return build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
         """Loader over one test set."""
-        return build_texture_test_loader(cfg, dataset_name)
+        return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def test(

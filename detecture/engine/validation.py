@@ -4,27 +4,18 @@ import difflib
 import logging
 import math
 from collections.abc import Callable, Mapping
-from itertools import islice
 from typing import Any
-
-import numpy as np
-import torch
-from torch import nn
 
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.d2 import CfgNode, comm, hooks
-from detecture.data import build_texture_test_loader, load_ground_truth, load_registered
 from detecture.engine.curriculum import unwrap
 from detecture.engine.run_folder import RunWriters
 from detecture.errors import CheckpointError, ConfigError, DetectureError, EvaluationError
-from detecture.evaluation import GuardedModel
-from detecture.evaluation.label_map import check_output, scores_to_label_map
+from detecture.evaluation.validation_images import validation_images
 from detecture.jobs.together import in_all_processes
-from detecture.visualize import draw_overlay
 
 logger = logging.getLogger(__name__)
 
-_GREATEST_IMAGE = 512
 _BEST, _FINAL = "model_best", "model_final"
 _OF_TRAINING = ("grad_norm", "data_time", "time", "lr")
 
@@ -180,7 +171,7 @@ class ValidationHook(hooks.HookBase):
 
     def _draw(self) -> None:
         if comm.is_main_process() and self._cfg.TEST.VALIDATION_IMAGES:
-            for name, image in validation_images(self._cfg, self.trainer.model):
+            for name, image in validation_images(self._cfg, unwrap(self.trainer.model)):
                 self.trainer.storage.put_image(name, image)
 
     def _latest(self) -> float:
@@ -279,45 +270,3 @@ def _flat(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         else:
             flat[f"{prefix}{name}"] = float(value)
     return flat
-
-
-def validation_images(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.ndarray]]:
-    """Prediction beside truth for the first samples of the first test set.
-
-    Args:
-        cfg: DATASETS.TEST and TEST.VALIDATION_IMAGES.
-        model: set to evaluation mode here.
-
-    Returns:
-        Names for tensorboard and images, uint8 RGB (3,H,2W). A sample that fails is left out.
-    """
-    if not cfg.DATASETS.TEST:
-        return []
-    name, count = cfg.DATASETS.TEST[0], cfg.TEST.VALIDATION_IMAGES
-    small = cfg.clone()
-    small.defrost()
-    small.DATALOADER.NUM_WORKERS = 0
-    records = {r["image_id"]: r for r in islice(load_registered(name), count)}
-    guarded = GuardedModel(unwrap(model), count + 1).eval()
-    drawn = []
-    with torch.no_grad():
-        for (sample,) in islice(build_texture_test_loader(small, name), count):
-            record = records.get(sample["image_id"])
-            (output,) = guarded([sample])
-            if record is None or "sem_seg" not in output:
-                continue
-            try:
-                scores, _ = check_output(output, (sample["height"], sample["width"]))
-                truth = load_ground_truth(record, cfg.INPUT.MAX_PIXELS).index_map
-            except DetectureError as error:
-                logger.warning("no image of %s: %s", sample["image_id"], error)
-                continue
-            step = -(-max(truth.shape) // _GREATEST_IMAGE)
-            image = sample["image"].permute(1, 2, 0).numpy()[::step, ::step]
-            sides = [
-                draw_overlay(image, labels[::step, ::step])
-                for labels in (scores_to_label_map(scores), truth)
-            ]
-            both = np.concatenate(sides, axis=1).transpose(2, 0, 1)
-            drawn.append((f"{name}/{sample['image_id']}", np.ascontiguousarray(both)))
-    return drawn

@@ -123,6 +123,25 @@ class TextureSegEvaluator(DatasetEvaluator):
         finally:
             self._records.unlock()
 
+    @staticmethod
+    def label_maps(
+        cfg: CfgNode, record: dict[str, Any], sample: dict[str, Any], output: dict[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is predicted and what is true, (H,W) integers; see `validation_images`.
+
+        Args:
+            cfg: INPUT.MAX_PIXELS.
+            record: of the data set.
+            sample: mapped dict.
+            output: standard output.
+
+        Raises:
+            DetectureError: the output is none, or the truth cannot be read.
+        """
+        scores, _ = check_output(output, (sample["height"], sample["width"]))
+        truth = load_ground_truth(record, cfg.INPUT.MAX_PIXELS).index_map
+        return scores_to_label_map(scores), truth
+
     def _finish(self, gathered: list[list[Record]]) -> dict[str, float]:
         """Write all records in order, and the summary; returns its numbers."""
         records = dict(self._old)

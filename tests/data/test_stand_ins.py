@@ -5,7 +5,7 @@ import pytest
 from detecture.config import make_config
 from detecture.d2 import MetadataCatalog
 from detecture.data import (
-    build_texture_test_loader,
+    build_test_loader,
     load_ground_truth,
     load_registered,
     load_test_records,
@@ -45,7 +45,7 @@ def test_an_evaluation_can_be_limited():
     assert len(load_test_records("synthetic_pair", 3)) == 3
     assert len(load_test_records("synthetic_pair", 0)) == 200
     cfg = make_config(None, ["TEST.LIMIT", "2", "DATALOADER.NUM_WORKERS", "0"])
-    loader = build_texture_test_loader(cfg, "synthetic_pair")
+    loader = build_test_loader(cfg, "synthetic_pair")
     samples = [sample for batch in loader for sample in batch]
     assert [s["image_id"] for s in samples] == [
         r["image_id"] for r in load_registered("synthetic_pair")[:2]

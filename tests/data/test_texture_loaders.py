@@ -9,8 +9,8 @@ from detecture.config import make_config
 from detecture.d2 import DatasetCatalog, MetadataCatalog, comm
 from detecture.data import (
     DATASET_MAPPER_REGISTRY,
-    build_texture_test_loader,
-    build_texture_train_loader,
+    build_test_loader,
+    build_train_loader,
     register_dataset_json,
     register_texture_dataset,
 )
@@ -35,24 +35,24 @@ def config(*overrides: str):
 
 def test_every_record_once_in_order(make_dataset):
     name = register_dataset_json(make_dataset(count=4))
-    batches = list(build_texture_test_loader(config(), name))
+    batches = list(build_test_loader(config(), name))
     assert [len(batch) for batch in batches] == [1] * 4
     assert [batch[0]["image_id"] for batch in batches] == ["p0", "p1", "p2", "p3"]
 
 
 def test_workers_give_the_same(make_dataset):
     name = register_dataset_json(make_dataset(count=5))
-    alone = [b[0] for b in build_texture_test_loader(config(), name)]
-    helped = [b[0] for b in build_texture_test_loader(config("DATALOADER.NUM_WORKERS", "2"), name)]
+    alone = [b[0] for b in build_test_loader(config(), name)]
+    helped = [b[0] for b in build_test_loader(config("DATALOADER.NUM_WORKERS", "2"), name)]
     for one, other in zip(alone, helped, strict=True):
         assert one["image_id"] == other["image_id"] and torch.equal(one["image"], other["image"])
 
 
 def test_skipping(make_dataset):
     name = register_dataset_json(make_dataset(count=4))
-    loader = build_texture_test_loader(config(), name, skip_ids={"p1", "p2", "unknown"})
+    loader = build_test_loader(config(), name, skip_ids={"p1", "p2", "unknown"})
     assert [batch[0]["image_id"] for batch in loader] == ["p0", "p3"]
-    empty = build_texture_test_loader(config(), name, skip_ids={"p0", "p1", "p2", "p3"})
+    empty = build_test_loader(config(), name, skip_ids={"p0", "p1", "p2", "p3"})
     assert len(empty) == 0 and list(empty) == []
 
 
@@ -60,7 +60,7 @@ def test_one_broken_image_does_not_end_the_run(make_dataset):
     path = make_dataset(count=3)
     (path.parent / "images/p1.png").write_bytes(b"oops")
     (path.parent / "images/p2.png").unlink()
-    loader = build_texture_test_loader(config(), register_dataset_json(path))
+    loader = build_test_loader(config(), register_dataset_json(path))
     mapped = [batch[0] for batch in loader]
     assert [m.get("status") for m in mapped] == [None, "image_unreadable", "image_unreadable"]
 
@@ -68,15 +68,15 @@ def test_one_broken_image_does_not_end_the_run(make_dataset):
 def test_regime_of_the_set_reaches_the_hint(make_dataset):
     path = make_dataset()
     register_texture_dataset("pairs", path, path.parent, k_regime="pair")
-    hints = [batch[0]["k_hint"].k for batch in build_texture_test_loader(config(), "pairs")]
+    hints = [batch[0]["k_hint"].k for batch in build_test_loader(config(), "pairs")]
     assert hints == [2, 2, 2]
 
 
 def test_unknown_set():
     with pytest.raises(DatasetError, match="did you mean rwtd"):
-        build_texture_test_loader(config(), "rwtdd")
+        build_test_loader(config(), "rwtdd")
     with pytest.raises(DatasetError, match="did you mean rwtd"):
-        build_texture_train_loader(config("DATASETS.TRAIN", "('rwtdd',)"))
+        build_train_loader(config("DATASETS.TRAIN", "('rwtdd',)"))
 
 
 # ---- training ----------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class Fixed(Sampler[int]):
 
 
 def take(cfg, count: int, **arguments: object) -> list[list[dict]]:
-    loader = iter(build_texture_train_loader(cfg, **arguments))
+    loader = iter(build_train_loader(cfg, **arguments))
     return [next(loader) for _ in range(count)]
 
 
@@ -165,7 +165,7 @@ def test_augmentation_follows_the_seed_and_differs_between_workers(make_dataset,
 
 def test_nothing_to_train_on():
     with pytest.raises(ConfigError, match=r"DATASETS\.TRAIN is empty; name at least one"):
-        build_texture_train_loader(config("DATASETS.TRAIN", "()"))
+        build_train_loader(config("DATASETS.TRAIN", "()"))
 
 
 # ---- the stream ----------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def streamed(make_dataset):
 
     def stream(count, *overrides, start=0, seed="5"):
         cfg = config("DATASETS.TRAIN", f"('{name}',)", "SEED", seed, *CROPPING, *overrides)
-        loader = build_texture_train_loader(cfg)
+        loader = build_train_loader(cfg)
         stream_of(loader).start_iteration = start
         batches = iter(loader)
         return flat([next(batches) for _ in range(count)])
@@ -236,7 +236,7 @@ def test_a_broken_record_is_replaced_alike_after_resuming(make_dataset):
     (path.parent / "textures_mask/p1_mask_0.png").write_bytes(b"oops")
     cfg = config("DATASETS.TRAIN", f"('{register_dataset_json(path)}',)", "SEED", "1")
     whole = flat(take(cfg, 8))
-    loader = build_texture_train_loader(cfg)
+    loader = build_train_loader(cfg)
     stream_of(loader).start_iteration = 4
     batches = iter(loader)
     assert equal(flat([next(batches) for _ in range(4)]), whole[8:])
@@ -260,7 +260,7 @@ def test_batches_that_cannot_be_split(streamed, batch, parts):
 
 def test_a_million_records_are_not_made():
     cfg = config("DATASETS.TRAIN", "('synthetic_train',)", "SEED", "0")
-    loader = build_texture_train_loader(cfg)
+    loader = build_train_loader(cfg)
     assert stream_of(loader).size == 1_000_000
     (batch,) = [next(iter(loader))]
     assert len(batch) == 2 and batch[0]["image"].shape == (3, 32, 32)

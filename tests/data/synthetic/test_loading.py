@@ -11,8 +11,8 @@ from detecture.config import make_config
 from detecture.d2 import DatasetCatalog, MetadataCatalog
 from detecture.data import (
     SyntheticMapper,
-    build_texture_test_loader,
-    build_texture_train_loader,
+    build_test_loader,
+    build_train_loader,
     load_ground_truth,
     load_registered,
     register_synthetic_datasets,
@@ -111,7 +111,7 @@ def test_training_loader_makes_no_million_records(small):
         ["DATASETS.TRAIN", f"('synthetic_train', '{small}')", "INPUT.TRAIN_SIZE", "48",
          "SOLVER.IMS_PER_BATCH", "3", "DATALOADER.NUM_WORKERS", "0"],
     )  # fmt: skip
-    loader = build_texture_train_loader(cfg, sampler=[7, 999_999, 1_000_001, 0, 1, 2])
+    loader = build_train_loader(cfg, sampler=[7, 999_999, 1_000_001, 0, 1, 2])
     batch = next(iter(loader))
     ids = [mapped["image_id"] for mapped in batch]
     assert ids == ["synthetic_train_0000007", "synthetic_train_0999999", "synthetic_small_0000001"]
@@ -121,7 +121,7 @@ def test_training_loader_makes_no_million_records(small):
 def test_workers_draw_the_same(small):
     def images(workers):
         cfg = make_config(None, ["DATALOADER.NUM_WORKERS", str(workers)])
-        return [batch[0]["image"] for batch in build_texture_test_loader(cfg, small)]
+        return [batch[0]["image"] for batch in build_test_loader(cfg, small)]
 
     for one, other in zip(images(0), images(2), strict=True):
         assert torch.equal(one, other)
