@@ -2,14 +2,15 @@
 
     Vocabulary.parse("sky|clouds, wet sand, reed")
 
-has three classes and four names; what stands between bars means the same class. Class lists of data
-sets are JSON: a list of such names, where a comma parts synonyms too, or of lists of synonyms.
+has three classes and four names; names between bars mean the same class. Class lists of data sets
+are JSON: a list of names, in which bars and commas part synonyms, of lists of synonyms, or of
+`{"background": ["bag", "bed"]}`, a class that is looked for by other names than its own.
 """
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,57 +19,78 @@ from typing import Any
 from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_json
 
-MOST_NAMES = 4096
-"""Names of a vocabulary; beyond it the text encoder alone takes minutes on a CPU."""
-
-_BETWEEN_SYNONYMS = re.compile(r"[|,]")
-_LONGEST_NAME = 400  # letters; CLIP reads 75 tokens
 CLASS_LISTS = Path(__file__).with_name("class_lists")
+"""Folder of the lists that ship, such as `ade_150`."""
+
+MOST_NAMES = 4096
+"""Names of a vocabulary; with more, the text encoder alone takes minutes on a CPU."""
+
+_LONGEST_NAME = 400  # letters; CLIP reads 75 tokens
+_BETWEEN_CLASSES, _BETWEEN_SYNONYMS = re.compile(r"[,\n]"), re.compile(r"[|,]")
+
+
+@dataclass(frozen=True)
+class TextClass:
+    """One class.
+
+    Attributes:
+        shown: what it is called.
+        parts: what it is looked for by: one part, or several, each with its synonyms.
+    """
+
+    shown: str
+    parts: tuple[tuple[str, ...], ...]
+
+    @property
+    def names(self) -> Iterable[str]:
+        """All names of all parts."""
+        return (name for part in self.parts for name in part)
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Classes, and the names by which each is looked for.
+    """Classes in the order of their labels; a class has the best score of its names."""
 
-    Attributes:
-        synonyms: of each class its names, the first of which is shown. A class has the best score
-            of its names, so that the background of PAS-20b is one with 39 names.
-    """
-
-    synonyms: tuple[tuple[str, ...], ...]
+    items: tuple[TextClass, ...]
 
     def __post_init__(self) -> None:
-        if not self.synonyms or not all(self.synonyms):
+        if not self.items:
             raise ConfigError('no class is given; name one or more, as in "sky, wet sand, reed"')
         for name in self.names:
             _check_name(name)
-        counts = Counter(map(str.casefold, self.names))
-        if twice := [name for name, count in counts.items() if count > 1]:
-            raise ConfigError(f"the class {brief(twice[0])} is given twice; leave one out")
         if len(self.names) > MOST_NAMES:
             raise ConfigError(
                 f"{len(self.names):,} names are given, and {MOST_NAMES:,} is the most; ask for "
                 "them in several parts"
             )
+        _refuse_twice(item.shown for item in self.items)
 
     @classmethod
     def parse(cls, text: str) -> "Vocabulary":
         """Classes between commas or new lines, synonyms between bars.
 
         Raises:
-            ConfigError: there is none, one is given twice, is too long, or holds what is no text.
+            ConfigError: there is none, a name is given twice, is too long, or is no text.
         """
-        items = text.replace("\n", ",").split(",")
-        return cls.of([item for item in items if item.strip()])
+        vocabulary = cls.of([item for item in _BETWEEN_CLASSES.split(text) if item.strip()])
+        _refuse_twice(vocabulary.names)
+        return vocabulary
 
     @classmethod
-    def of(cls, items: Sequence[str | Sequence[str]]) -> "Vocabulary":
-        """Classes of a list: names with synonyms behind bars or commas, or lists of synonyms.
+    def of(cls, items: Sequence[Any]) -> "Vocabulary":
+        """Classes of a list, see the top of this file.
 
         Raises:
-            ConfigError: see `parse`; or an item is neither.
+            ConfigError: an item is of another kind, or a class stands twice.
         """
-        return cls(tuple(_synonyms(number, item) for number, item in enumerate(items, start=1)))
+        found = [_text_class(number, item) for number, item in enumerate(items, start=1)]
+        counts = Counter(item.shown for item in found)
+        # Lists of many synonyms have several classes whose first names are alike.
+        unique = [
+            item if counts[item.shown] == 1 else TextClass(", ".join(item.names), item.parts)
+            for item in found
+        ]
+        return cls(tuple(unique))
 
     @classmethod
     def load(cls, path: str | Path) -> "Vocabulary":
@@ -83,8 +105,8 @@ class Vocabulary:
         if not file.is_file():
             shipped = ", ".join(sorted(p.stem for p in CLASS_LISTS.glob("*.json")))
             raise ConfigError(
-                f"class list {str(path)!r}: no such file; give the path of a JSON list of names, "
-                f"or one of those that ship: {shipped}"
+                f"class list {brief(str(path))}: no such file; give the path of a JSON list of "
+                f"names, or one of those that ship: {shipped}"
             )
         content = read_json(file, ConfigError)
         if not isinstance(content, list):
@@ -95,26 +117,33 @@ class Vocabulary:
             raise ConfigError(f"class list {file}: {error}") from error
 
     def __len__(self) -> int:
-        return len(self.synonyms)
+        return len(self.items)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What each class is called: its first name."""
-        return tuple(names[0] for names in self.synonyms)
+        """What each class is called."""
+        return tuple(item.shown for item in self.items)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """All that is looked for, class by class."""
-        return tuple(name for names in self.synonyms for name in names)
+        return tuple(name for item in self.items for name in item.names)
 
     @cached_property
     def class_of_name(self) -> tuple[int, ...]:
         """For each of `names` the index of its class."""
-        return tuple(i for i, names in enumerate(self.synonyms) for _ in names)
+        return tuple(i for i, item in enumerate(self.items) for _ in item.names)
 
     def first_names(self) -> "Vocabulary":
-        """The same classes, looked for by their first names alone, as CAT-Seg does."""
-        return Vocabulary(tuple(names[:1] for names in self.synonyms))
+        """The same classes, looked for by first names alone, as CAT-Seg does."""
+        firsts = [tuple(part[:1] for part in item.parts) for item in self.items]
+        return Vocabulary(
+            tuple(TextClass(item.shown, p) for item, p in zip(self.items, firsts, strict=True))
+        )
+
+    def first_of_each(self) -> tuple[str, ...]:
+        """One name for each class, its first: what a training uses."""
+        return tuple(item.parts[0][0] for item in self.items)
 
     def is_latin(self) -> bool:
         """Whether all letters are Latin ones: CLIP has read next to nothing else."""
@@ -122,14 +151,33 @@ class Vocabulary:
         return all(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
 
 
+def _text_class(number: int, item: Any) -> TextClass:
+    if isinstance(item, dict) and len(item) == 1:
+        ((shown, parts),) = item.items()
+        if isinstance(parts, list) and parts:
+            return TextClass(_tidy(shown), tuple(_synonyms(number, part) for part in parts))
+    names = _synonyms(number, item)
+    return TextClass(names[0], (names,))
+
+
 def _synonyms(number: int, item: Any) -> tuple[str, ...]:
     parts = _BETWEEN_SYNONYMS.split(item) if isinstance(item, str) else item
     if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
         raise ConfigError(f"class {number} is {brief(item)}; it must be a name, or a list of names")
-    names = tuple(" ".join(part.split()) for part in parts)
+    names = tuple(_tidy(part) for part in parts)
     if not names or not all(names):
         raise ConfigError(f"class {number} ({brief(item)}) has an empty name")
     return names
+
+
+def _tidy(name: str) -> str:
+    return " ".join(name.split())
+
+
+def _refuse_twice(names: Iterable[str]) -> None:
+    counts = Counter(map(str.casefold, names))
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise ConfigError(f"the class {brief(twice[0])} is given twice; leave one out")
 
 
 def _check_name(name: str) -> None:

@@ -299,7 +299,7 @@ class CATSeg(nn.Module):
             return [self._answer(sample) for sample in batched_inputs]
         labels_BHW = torch.stack([sample["sem_seg"] for sample in batched_inputs])
         labels_BHW = labels_BHW.to(self.clip.device)
-        names = self._vocabulary(batched_inputs[0]).classes
+        names = self._vocabulary(batched_inputs[0]).first_of_each()
         self._check_labels(labels_BHW, names)
         pixels_B3SS = self.clip.preprocess([sample["image"] for sample in batched_inputs])
         with self._turned():
