@@ -93,5 +93,8 @@ def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
             )
         if parameters := list(group["params"]):
             rate = cfg.SOLVER.BASE_LR * factors[key]
-            groups.append({"name": group["name"], "params": parameters, "lr": rate})
+            built = {"name": group["name"], "params": parameters, "lr": rate}
+            if not group.get("decays", True):
+                built["weight_decay"] = cfg.SOLVER.WEIGHT_DECAY_NORM
+            groups.append(built)
     return groups

@@ -54,6 +54,9 @@ DETECTRON2_KEYS = {
         "Of Detectron2's schedules.", choices=("constant", "linear")
     ),
     "SOLVER.WEIGHT_DECAY": Declaration("Of the optimiser.", least=0),
+    "SOLVER.WEIGHT_DECAY_NORM": Declaration(
+        "The same of normalisation layers, where a model tells them apart.", least=0
+    ),
     "TEST.EVAL_PERIOD": Declaration(
         "Iterations between two evaluations in training; 0: at the end alone.", least=0
     ),

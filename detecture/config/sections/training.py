@@ -29,6 +29,9 @@ class LrFactorSettings(Settings):
     seg_rows: float = key(1.0, "Of the two rows of the token `<|seg|>`.", least=0)
     segmenter: float = key(1.0, "Of the segmenter.", least=0)
     texture: float = key(1.0, "Of the describer's look at textures.", least=0)
+    head: float = key(1.0, "Of the head of open-vocabulary segmentation, and its parts.", least=0)
+    clip: float = key(0.01, "Of CLIP's own weights.", least=0)
+    adapter: float = key(1.0, "Of what turns CLIP.", least=0)
     texture_readout: float = key(1.0, "Of the layer by which the VLM reads that look.", least=0)
 
 

@@ -169,20 +169,13 @@ class CATSeg(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups of parameters with a learning rate of their own; norms apart, without decay."""
-        groups = []
+        groups, norms = [], self._without_decay()
         for name, named in self._trained_by_group().items():
-            norms = self._norm_parameters()
-            for is_norm in (False, True):
-                chosen = {key: p for key, p in named.items() if (id(p) in norms) == is_norm}
+            for decays in (True, False):
+                chosen = {key: p for key, p in named.items() if (id(p) in norms) != decays}
                 if chosen:
-                    groups.append(
-                        {
-                            "name": name,
-                            "params": list(chosen.values()),
-                            "names": list(chosen),
-                            "is_norm": is_norm,
-                        }
-                    )
+                    group = {"params": list(chosen.values()), "names": list(chosen)}
+                    groups.append({"name": name, "decays": decays, **group})
         return groups
 
     def _trained_by_group(self) -> dict[str, dict[str, nn.Parameter]]:
@@ -203,10 +196,11 @@ class CATSeg(nn.Module):
         ends = ("q_proj.weight", "v_proj.weight") if kind == "attention" else ()
         return {n: p for n, p in self.clip.named_parameters() if ends and n.endswith(ends)}
 
-    def _norm_parameters(self) -> set[int]:
-        kinds = (nn.LayerNorm, nn.GroupNorm)
-        norms = [m for m in self.modules() if isinstance(m, kinds)]
-        return {id(parameter) for module in norms for parameter in module.parameters()}
+    def _without_decay(self) -> set[int]:
+        """Of norms, and of what says how far CLIP is turned: neither is to be drawn to zero."""
+        kinds = (nn.LayerNorm, nn.GroupNorm, Modulation)
+        chosen = [module for module in self.modules() if isinstance(module, kinds)]
+        return {id(parameter) for module in chosen for parameter in module.parameters()}
 
     def _text_weights(self) -> Iterable[nn.Parameter]:
         yield from self.clip.model.text_model.parameters()

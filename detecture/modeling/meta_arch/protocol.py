@@ -74,7 +74,10 @@ class GroupsParameters(Protocol):
     """Names parts that train with learning rates of their own (SOLVER.LR_FACTOR)."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups with `name`, `params` and `names`; together all that trains in some stage."""
+        """Groups with `name`, `params` and `names`; together all that trains in some stage.
+
+        With `decays` False a group has SOLVER.WEIGHT_DECAY_NORM. Several may have one name.
+        """
 
 
 @runtime_checkable
