@@ -1,5 +1,6 @@
-"""Fixtures for all tests: where the data sets for evaluation are, if anywhere; a browser."""
+"""Fixtures for all tests: loggers, where the data sets for evaluation are, a browser."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,23 @@ def _data_is_missing(reason: str) -> None:
     if os.environ.get("DETECTURE_REQUIRE_DATA") == "1":
         pytest.fail(f"{reason} (DETECTURE_REQUIRE_DATA=1)", pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def restored_loggers() -> Iterator[None]:
+    """setup_logger changes global loggers; one test must not silence another one's records.
+
+    Nor may its handlers write to a terminal that is closed by then.
+    """
+    loggers = [logging.getLogger(name) for name in ("detecture", "detectron2", "fvcore")]
+    before = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, propagate, handlers in before:
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -77,6 +77,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
+def log_to_terminal() -> None:
+    """Show what this project and the Detectron2 API log, in a command that has no OUTPUT_DIR."""
+    setup_logger()  # detectron2's own, where it is active
+    setup_logger(name="detecture")
+
+
 def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:
     """Run `main(args)` in as many processes as asked for, and turn errors into an exit status.
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import os
 import re
 import signal
@@ -161,6 +162,12 @@ def test_one_bad_image_does_not_end_the_run(toy, tmp_path):
     output = run(TRAIN_NET, *args, tmp_path / "out")
     assert summary(tmp_path / "out")["statuses"] == {"image_unreadable": 1, "ok": 7}
     assert "toy_3.png" in output
+
+
+def test_commands_without_a_folder_show_our_log(capsys):
+    engine.log_to_terminal()
+    logging.getLogger("detecture.part").info("heard once")
+    assert capsys.readouterr().out.count("heard once") == 1
 
 
 def losses(folder):
