@@ -11,6 +11,7 @@ from typing import Any
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from detecture.checkpoint.atomic import write_text_atomic
 from detecture.config import make_config
 from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, launch, setup_logger
 from detecture.data import register_dataset_json, require_registered
@@ -68,13 +69,27 @@ def setup(args: argparse.Namespace) -> CfgNode:
     trains = bool(cfg.OUTPUT_DIR) and not args.eval_only
     try:
         with reserved(Path(cfg.OUTPUT_DIR)) if trains else nullcontext():
-            default_setup(cfg, args)
+            _default_setup(cfg, args)
     except OSError as error:
         raise ConfigError(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR}: cannot be written to ({error}); choose another folder"
         ) from error
     setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=comm.get_rank(), name="detecture")
     return cfg
+
+
+def _default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """`default_setup` with any SEED: numpy, which it seeds too, takes none from 2**32 on."""
+    if cfg.SEED + comm.get_world_size() <= 2**32:
+        default_setup(cfg, args)
+        return
+    narrow = cfg.clone()
+    narrow.defrost()
+    narrow.SEED %= 2**31
+    narrow.freeze()
+    default_setup(narrow, args)
+    if comm.is_main_process() and cfg.OUTPUT_DIR:
+        write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
 
 
 def log_to_terminal() -> None:

@@ -59,7 +59,7 @@ def evaluate(cfg: CfgNode, model: nn.Module, *, resume: bool = True) -> OrderedD
         `{"<data set>/texture": ..}`; elsewhere empty.
 
     Raises:
-        ConfigError: DATASETS.TEST is empty.
+        ConfigError: DATASETS.TEST is empty, or no evaluator is registered for a data set.
         DatasetError: a data set is missing or malformed.
         EvaluationError: the method fails on and on, or records cannot be written.
     """
@@ -82,7 +82,13 @@ def evaluate_dataset(
     The records and the summary go to `OUTPUT_DIR/inference/<data set>`.
     """
     folder = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
-    evaluator_type = MetadataCatalog.get(dataset_name).evaluator_type
+    evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if evaluator_type not in EVALUATOR_REGISTRY:
+        known = ", ".join(sorted(name for name, _ in EVALUATOR_REGISTRY))
+        raise ConfigError(
+            f"DATASETS.TEST: no evaluator is registered for {dataset_name!r}, whose evaluator_type "
+            f"is {evaluator_type!r}; known are {known}"
+        )
     evaluator = EVALUATOR_REGISTRY.get(evaluator_type)(cfg, dataset_name, folder, resume=resume)
     loader = build_texture_test_loader(cfg, dataset_name, skip_ids=evaluator.finished_ids)
     if isinstance(model, DistributedDataParallel):

@@ -1,10 +1,10 @@
 import json
-import re
 
 import pytest
 
 from detecture.d2 import DatasetCatalog, MetadataCatalog
 from detecture.data import (
+    known_datasets,
     load_registered,
     register_builtin_datasets,
     register_dataset_json,
@@ -82,10 +82,21 @@ def test_unknown_name():
         load_registered("RWDT")
     text = str(caught.value)
     assert "data set 'RWDT' is unknown; did you mean rwtd?" in text
-    # In this order; detectron2 has more of its own in between.
-    assert re.search("ade20k_detecture, .*bsds_coarse, .*caid", text) and "--dataset-json" in text
+    assert "ade20k_detecture, bsds_coarse, caid" in text and "--dataset-json" in text
     with pytest.raises(DatasetError, match="A file is given with --dataset-json"):
         require_registered("mine/metadata.json")
+
+
+def test_data_sets_of_others_are_not_among_ours():
+    names = known_datasets()
+    DatasetCatalog.register("others_val", list)
+    MetadataCatalog.get("others_val").set(evaluator_type="coco", image_root="here")
+    DatasetCatalog.register("own_train", list)
+    try:
+        assert known_datasets() == [*names, "own_train"]
+        require_registered("others_val")  # it is there all the same
+    finally:
+        MetadataCatalog.remove("others_val")
 
 
 def test_registering_twice(make_dataset):
