@@ -3,7 +3,9 @@
 Every message names the file, the key or the id, and the remedy.
 """
 
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 
 class DetectureError(Exception):
@@ -40,6 +42,16 @@ EXIT_INTERRUPTED = 130
 """Exit status of a command line that was interrupted from the keyboard."""
 
 
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = _BRIEF.maxlong = 80
+_BRIEF.maxlevel = 3
+
+
+def brief(value: Any) -> str:
+    """`repr` of a value out of a user's file, cut to some 80 characters before it is built."""
+    return _BRIEF.repr(value)
+
+
 def require_choice(key: str, value: str, known: Sequence[str]) -> None:
     """Check a value that is one of a few words.
 
@@ -47,4 +59,4 @@ def require_choice(key: str, value: str, known: Sequence[str]) -> None:
         ConfigError: it is none of them; names the config key and the words.
     """
     if value not in known:
-        raise ConfigError(f"{key} is {value!r}; use one of {', '.join(known)}")
+        raise ConfigError(f"{key} is {brief(value)}; use one of {', '.join(known)}")

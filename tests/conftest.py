@@ -1,4 +1,9 @@
-"""Fixtures for all tests: loggers, where the data sets for evaluation are, a browser."""
+"""For all tests: their tiers, loggers, where the data sets for evaluation are, a browser.
+
+Every test is in one of three tiers. Without a mark it is for every day (`make test`); `slow` ones
+run with DETECTURE_SLOW_TESTS=1, as CI has it; `long` ones (all fuzz cases, all kills) with
+DETECTURE_LONG_TESTS=1, which runs the slow ones too, by hand.
+"""
 
 import logging
 import os
@@ -10,7 +15,26 @@ import pytest
 from web.chromium import VARIABLE, browser, chromium_path
 
 REPO = Path(__file__).resolve().parents[1]
+TIERS = {
+    "slow": ("DETECTURE_SLOW_TESTS", "DETECTURE_LONG_TESTS"),
+    "long": ("DETECTURE_LONG_TESTS",),
+}
+"""Marks of tests that are not for every day, and the variables any of which runs them."""
 _VARIABLE = "DETECTURE_DATASETS_ROOT"
+
+
+def tiers_of(item: pytest.Item) -> list[str]:
+    """The marks of `TIERS` that a test has."""
+    return [name for name in TIERS if item.get_closest_marker(name)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tiers that were not asked for."""
+    for item in items:
+        for name in tiers_of(item):
+            if not any(os.environ.get(variable) == "1" for variable in TIERS[name]):
+                reason = f"{name}: set {TIERS[name][0]}=1"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _data_is_missing(reason: str) -> None:

@@ -92,8 +92,8 @@ def test_a_detectron2_yaml_loads_with_one_warning(tmp_path, caplog):
         ("SOLVER: 3", "SOLVER is a section with the keys"),
         ("SEED: {X: 1}", "SEED must be of type int"),
         ("[1, 2]", "must hold keys and values"),
-        ("a: b: c", "not valid yaml"),
-        ("\x00", "not valid yaml"),
+        ("a: b: c", "cannot be read as yaml"),
+        ("\x00", "cannot be read as yaml"),
     ],
 )
 def test_bad_yaml_is_refused_by_name(tmp_path, text, message):

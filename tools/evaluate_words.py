@@ -22,7 +22,7 @@ from tqdm import tqdm
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.config import make_config
 from detecture.data import register_dataset_json
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, EvaluationError
 from detecture.evaluation.words import evaluate_words, format_words
 from detecture.evaluation.words.image import WordsImage
 from detecture.jobs.command_line import command_line
@@ -72,16 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     dataset = args.dataset
     if args.dataset_json:
         dataset = register_dataset_json(args.dataset_json)
-    report = evaluate_words(
-        args.predictions,
-        dataset,
-        max_pixels=cfg.INPUT.MAX_PIXELS,
-        bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
-        true_sentences=args.oracle_sentences,
-        partial=args.partial,
-        open_vocabulary=args.open_vocabulary,
-        progress=_bar,
-    )
+    try:
+        report = evaluate_words(
+            args.predictions,
+            dataset,
+            max_pixels=cfg.INPUT.MAX_PIXELS,
+            bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
+            true_sentences=args.oracle_sentences,
+            partial=args.partial,
+            open_vocabulary=args.open_vocabulary,
+            progress=_bar,
+        )
+    except EvaluationError as error:  # those records are unfit; nothing failed here
+        raise ConfigError(str(error)) from error
     if args.json:
         _write(args.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
     print(format_words(report))

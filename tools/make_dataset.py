@@ -22,9 +22,10 @@ from typing import Any
 from tqdm import tqdm
 
 from detecture.data.datasets.synthetic import SPLITS
+from detecture.data.formats.published_layout import IMAGE_FORMATS
 from detecture.data.synthetic import DEFAULT_SIZE, FIRST_EDITION, LATEST_EDITION
 from detecture.data.synthetic.contact_sheet import SHEETS, contact_sheet
-from detecture.data.synthetic.export import FORMATS, ExportSettings, export_dataset
+from detecture.data.synthetic.export import ExportSettings, export_dataset
 from detecture.errors import EXIT_FAILED
 from detecture.jobs.command_line import command_line
 
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--format",
-        choices=FORMATS,
+        choices=IMAGE_FORMATS,
         default="png",
         help="of the images; masks are png (default: %(default)s)",
     )

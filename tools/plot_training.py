@@ -9,10 +9,10 @@ Exit status: 0 done, 2 wrong input.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from detecture.checkpoint.json_files import finite_number, parse_json
 from detecture.errors import ConfigError, DatasetError
 from detecture.jobs.command_line import command_line
 
@@ -23,17 +23,34 @@ def read_losses(folder: Path, key: str) -> dict[int, float]:
     """Value of a key at each iteration that has it.
 
     Raises:
-        DatasetError: the file is missing, is not JSON lines, or never has the key.
+        DatasetError: the file is missing, or no line of it that can be read has the key.
     """
     path = folder / "metrics.json"
+    found: dict[int, float] = {}
+    known: set[str] = set()
     try:
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
         raise DatasetError(f"{path}: {error}; name the OUTPUT_DIR of a training") from error
-    found = {line["iteration"]: float(line[key]) for line in lines if key in line}
+    damaged = 0
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            content = parse_json(line)
+            iteration = content["iteration"]
+        except (ValueError, LookupError, TypeError):
+            damaged += number < len(lines)  # the last one may be of a run that was killed
+            continue
+        known |= {name for name in content if "loss" in name}
+        value = finite_number(content.get(key))
+        if value is not None and type(iteration) is int:
+            found[iteration] = value
+    if damaged:
+        print(f"plot_training: {path}: {damaged} lines cannot be read", file=sys.stderr)
     if not found:
-        known = sorted({name for line in lines for name in line if "loss" in name})
-        raise DatasetError(f"{path}: has no {key!r}, but {', '.join(known) or 'no loss at all'}")
+        names = ", ".join(sorted(known)) or "no loss at all"
+        raise DatasetError(f"{path}: has no {key!r}, but {names}")
     return dict(sorted(found.items()))
 
 

@@ -25,7 +25,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from detecture.benchmark.runner import reserved_root
-from detecture.benchmark.sweep import Run, commands, plan, table
+from detecture.benchmark.sweep import SweepRun, commands, plan, table
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.device import one_device_each
 from detecture.engine import log_to_terminal
@@ -115,7 +115,7 @@ def _grid(words: list[list[str]]) -> dict[str, list[str]]:
     return grid
 
 
-def _watch(runs: list[Run], is_running: Callable[[], bool]) -> None:
+def _watch(runs: list[SweepRun], is_running: Callable[[], bool]) -> None:
     with tqdm(total=len(runs), unit="run", file=sys.stderr) as bar:
         while is_running():
             time.sleep(_POLL_SECONDS)

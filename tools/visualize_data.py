@@ -15,7 +15,6 @@ Exit status: 0 done, 1 some images could not be drawn, 2 wrong input.
 """
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from detecture.checkpoint.json_files import read_json
 from detecture.config import make_config
 from detecture.d2 import CfgNode, TrainingSampler
 from detecture.data import (
@@ -48,6 +48,7 @@ from detecture.errors import (
     ImageError,
 )
 from detecture.evaluation.evaluator import label_map_path
+from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.records import read_records
 from detecture.jobs.command_line import command_line
 from detecture.visualize import (
@@ -62,7 +63,7 @@ SHEET_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"
 
 
 @dataclass(frozen=True)
-class Job:
+class DrawingJob:
     """A drawing that is still to be made.
 
     Attributes:
@@ -144,11 +145,11 @@ def _positive(text: str) -> int:
     return number
 
 
-def annotation_jobs(names: list[str], cfg: CfgNode) -> tuple[Iterator[Job], int]:
+def annotation_jobs(names: list[str], cfg: CfgNode) -> tuple[Iterator[DrawingJob], int]:
     """Every image of data sets with its true regions, in file order; and how many."""
     parts = [(name, load_registered(name)) for name in names]
     jobs = (
-        Job(
+        DrawingJob(
             record["image_id"],
             _path(record["image_id"], name if len(names) > 1 else ""),
             partial(draw_annotation, record, cfg.INPUT.MAX_PIXELS),
@@ -171,7 +172,9 @@ def draw_annotation(record: dict[str, Any], max_pixels: int) -> Drawing:
     )
 
 
-def loader_jobs(names: list[str], split: str | None, cfg: CfgNode) -> tuple[Iterator[Job], int]:
+def loader_jobs(
+    names: list[str], split: str | None, cfg: CfgNode
+) -> tuple[Iterator[DrawingJob], int]:
     """All that the test loaders yield, or one pass of the training loader; and how many."""
     total = sum(len(load_registered(name)) for name in names)
     cfg = cfg.clone()
@@ -180,7 +183,7 @@ def loader_jobs(names: list[str], split: str | None, cfg: CfgNode) -> tuple[Iter
     if split == "test":
         loaders = [(name, build_texture_test_loader(cfg, name)) for name in names]
         jobs = (
-            Job(
+            DrawingJob(
                 mapped["image_id"],
                 _path(mapped["image_id"], name if len(names) > 1 else ""),
                 partial(draw_mapped, mapped),
@@ -198,7 +201,9 @@ def loader_jobs(names: list[str], split: str | None, cfg: CfgNode) -> tuple[Iter
     loader = build_texture_train_loader(cfg, sampler=sampler, total_batch_size=1)
     jobs = (
         # Numbered: with another crop the same image comes again as another one.
-        Job(mapped["image_id"], _path(mapped["image_id"], number=i), partial(draw_mapped, mapped))
+        DrawingJob(
+            mapped["image_id"], _path(mapped["image_id"], number=i), partial(draw_mapped, mapped)
+        )
         for i, mapped in enumerate(islice(chain.from_iterable(loader), total))
     )
     return jobs, total
@@ -215,7 +220,7 @@ def draw_mapped(mapped: dict[str, Any]) -> Drawing:
     return sample_drawing(mapped)
 
 
-def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[Job], int]:
+def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[DrawingJob], int]:
     """The records of an evaluation, in the order asked for; and how many.
 
     Raises:
@@ -229,14 +234,14 @@ def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[Jo
             f"{folder / 'records.jsonl'}: no such file; give the folder of an evaluation, "
             f"OUTPUT_DIR/inference/<data set>{meant}"
         )
-    records = read_records(folder)
+    records = read_records(folder, partial(record_problem, required=(args.sort, "k_pred")))
     records.sort(key=lambda record: record[args.sort], reverse=args.best is not None)
     records = records[: args.worst or args.best]
     wanted = {record["image_id"] for record in records}
     dataset = load_registered(_dataset_of(folder))
     sources = {source["image_id"]: source for source in dataset if source["image_id"] in wanted}
     jobs = (
-        Job(
+        DrawingJob(
             record["image_id"],
             _path(record["image_id"]),
             partial(
@@ -254,10 +259,12 @@ def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[Jo
 
 def _dataset_of(folder: Path) -> str:
     try:
-        name: str = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["dataset"]
-    except (OSError, ValueError, KeyError):  # the summary comes last: the evaluation is not done
+        summary = read_json(folder / "summary.json")
+        name = summary["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # The summary comes last: the evaluation is not done; or it is damaged.
         return folder.resolve().name
-    return name
+    return name if isinstance(name, str) else folder.resolve().name
 
 
 def draw_prediction(
@@ -311,7 +318,7 @@ class _LeftOut(logging.Handler):
             tqdm.write(text, file=sys.stderr)
 
 
-def _draw_all(args: argparse.Namespace, jobs: Iterator[Job], total: int) -> int:
+def _draw_all(args: argparse.Namespace, jobs: Iterator[DrawingJob], total: int) -> int:
     count = min(total, args.limit or total)
     left_out = _LeftOut()
     mapper_logger = logging.getLogger("detecture.data.mapper")

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from detecture.benchmark.protocol import Cell
-from detecture.benchmark.results import CellResult, finite_number, read_summary
+from detecture.benchmark.results import CellResult, read_summary
+from detecture.checkpoint.json_files import finite_number
 from detecture.config import make_config
 from detecture.data import load_test_records
-from detecture.errors import DatasetError, DetectureError
+from detecture.errors import DatasetError, DetectureError, EvaluationError
 from detecture.evaluation.fingerprint import fingerprint_of, hash_code, hash_dataset
-from detecture.evaluation.records import FAILED_STATUSES, RecordFolder
-from detecture.evaluation.summary import MEAN_METRICS
+from detecture.evaluation.records import FAILED_STATUSES, RecordFolder, records_files
+from detecture.evaluation.summary import MEAN_METRICS, is_as_written, unsummarizable
 from detecture.jobs.crew import read_failure
 
 _NO_DATA = "data: "
@@ -72,9 +73,7 @@ def finished_images(root: Path, cell: Cell) -> int:
     """How many images have a record by now, without looking at whether they are still valid."""
     folder = records_folder(root, cell)
     try:
-        return sum(
-            max(path.read_bytes().count(b"\n") - 1, 0) for path in folder.glob("records*.jsonl")
-        )
+        return sum(max(path.read_bytes().count(b"\n") - 1, 0) for path in records_files(folder))
     except OSError:  # renamed while it was read
         return 0
 
@@ -89,8 +88,9 @@ def _state(root: Path, cell: Cell) -> tuple[str, str, dict[str, Any] | None]:
     except DetectureError as error:
         return "failed", str(error), None
     try:
-        return _state_of_folder(cell, RecordFolder(folder, fingerprint), due, root)
-    except OSError as error:
+        records = RecordFolder(folder, fingerprint, unsummarizable)
+        return _state_of_folder(cell, records, due, root)
+    except (OSError, EvaluationError) as error:
         return "failed", f"{folder} cannot be read ({error}); move it away", None
 
 
@@ -113,6 +113,8 @@ def _state_of_folder(
         return "partial", problem or "the summary is not that of its records", None
     if any(finite_number(summary.get(name)) is None for name in (*MEAN_METRICS, "K_MAE")):
         return "partial", "the summary lacks figures", None
+    if not is_as_written(summary):
+        return "partial", "the summary has changed since it was written", None
     broken = [finished[i] for i in due if finished[i]["status"] in FAILED_STATUSES]
     if broken:
         first = f"{broken[0]['image_id']}: {broken[0]['status']}"

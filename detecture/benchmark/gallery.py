@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detecture.benchmark.layout import Column, Layout, Row
+from detecture.benchmark.layout import Column, Row, TableLayout
 from detecture.benchmark.read_cells import read_cell_records
 from detecture.data import load_registered
 from detecture.data.ground_truth import GroundTruth, load_image_and_truth
@@ -39,7 +39,7 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Sentence:
+class Caption:
     """What is said of a region.
 
     Attributes:
@@ -65,7 +65,7 @@ class Panel:
     title: str
     image: str
     lines: Sequence[str] = ()
-    sentences: Sequence[Sentence] = ()
+    sentences: Sequence[Caption] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Gallery:
 
 
 def draw_galleries(
-    layout: Layout, count: int, max_pixels: int, chosen_by: str | None = None
+    layout: TableLayout, count: int, max_pixels: int, chosen_by: str | None = None
 ) -> list[Gallery]:
     """Galleries of all data sets.
 
@@ -147,7 +147,7 @@ def _at_rank(ids: Sequence[str], rank: int) -> tuple[str, str, str]:
 
 
 def _gallery(
-    layout: Layout, column: Column, count: int, max_pixels: int, chooser: Row | None
+    layout: TableLayout, column: Column, count: int, max_pixels: int, chooser: Row | None
 ) -> Gallery:
     problems: list[str] = []
     records: dict[str, tuple[Row, Records]] = {}
@@ -258,14 +258,14 @@ def _pairs(record: Record, k_gt: int) -> Iterator[tuple[int, int]]:
         yield pair[0], pair[1]
 
 
-def _sentences(texts: Sequence[str], numbers: Sequence[int]) -> list[Sentence]:
+def _sentences(texts: Sequence[str], numbers: Sequence[int]) -> list[Caption]:
     """Texts with the colours of the label values `numbers`."""
     colors = region_colors(max(numbers, default=0))
     # Methods without words return empty texts: a legend of bare colours says nothing.
     if not any(text.strip() for text in texts):
         return []
     return [
-        Sentence(f"#{bytes(colors[number].tolist()).hex()}", text[:_SENTENCE_LETTERS])
+        Caption(f"#{bytes(colors[number].tolist()).hex()}", text[:_SENTENCE_LETTERS])
         for text, number in zip(texts, numbers, strict=False)
     ]
 

@@ -9,9 +9,9 @@ from detecture.benchmark.table import (
     ORACLE,
     TOP_K,
     TRUE_K,
-    Entry,
     Metric,
     MetricTable,
+    TableEntry,
     decimal,
 )
 
@@ -76,7 +76,7 @@ def _row(texts: Sequence[str]) -> str:
     return f"{before}{' & '.join(texts)} \\\\"
 
 
-def _entry(entry: Entry, metric: Metric) -> str:
+def _entry(entry: TableEntry, metric: Metric) -> str:
     if entry.value is None:
         return escape_latex(entry.word)
     text = decimal(entry.value, metric.decimals)

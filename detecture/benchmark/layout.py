@@ -63,7 +63,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """All cells of a benchmark in their places.
 
     Attributes:
@@ -91,7 +91,7 @@ class Layout:
         return found[0]
 
 
-def arrange(cells: Sequence[CellResult]) -> Layout:
+def arrange(cells: Sequence[CellResult]) -> TableLayout:
     """Put cells into rows and columns.
 
     Args:
@@ -119,7 +119,7 @@ def arrange(cells: Sequence[CellResult]) -> Layout:
             )
         row.cells[column] = cell
         found.append((row, column, cell))
-    return Layout(columns, list(rows.values()), found)
+    return TableLayout(columns, list(rows.values()), found)
 
 
 def told(cell: CellResult) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from detecture.benchmark.report import Grid, Report
-from detecture.benchmark.table import Entry, Metric, MetricTable, decimal
+from detecture.benchmark.table import Metric, MetricTable, TableEntry, decimal
 
 
 def report_markdown(report: Report) -> str:
@@ -50,7 +50,7 @@ def _metric_rows(table: MetricTable) -> str:
     return _table(heads, rows)
 
 
-def _entry(entry: Entry, metric: Metric) -> str:
+def _entry(entry: TableEntry, metric: Metric) -> str:
     if entry.value is None:
         return entry.word
     text = decimal(entry.value, metric.decimals)

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detecture.benchmark.results import K_ACCESS
 from detecture.d2 import MetadataCatalog
 from detecture.data import require_registered
 from detecture.data.k_hint import FROM_TRUTH, K_OF_REGIME
 from detecture.errors import ConfigError
+from detecture.untrusted import read_yaml
 
 _SUBJECT = "{subject}"
 _ALL = "all"
@@ -45,7 +44,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodEntry:
     """How a method takes part in a regime, or on one data set.
 
     Attributes:
@@ -71,7 +70,7 @@ class Protocol:
     name: str
     note: str
     datasets: tuple[str, ...]
-    entries: Mapping[str, Mapping[str, Entry]]
+    entries: Mapping[str, Mapping[str, MethodEntry]]
 
 
 @dataclass(frozen=True)
@@ -187,31 +186,13 @@ class ProtocolFile:
         return cells
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain values only, and no key twice: the second would silently replace the first."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
 def read_protocols(path: Path) -> ProtocolFile:
     """Read and check a protocol file.
 
     Raises:
         ConfigError: it cannot be read, or names the key that is wrong and what it may be.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: is no yaml of plain values ({error})") from error
+    content = read_yaml(path, ConfigError)
     sections = _mapping(path, "the file", content, {"methods", "protocols"}, set())
     methods = {
         str(name): _method(path, str(name), value)
@@ -253,7 +234,7 @@ def _protocol(path: Path, name: str, value: Any, methods: Mapping[str, Method]) 
     if not isinstance(leaks, bool):
         raise ConfigError(f"{path}: {where}.leaks must be true or false, not {leaks!r}")
     datasets = _list_of_names(path, f"{where}.datasets", found["datasets"])
-    entries: dict[str, dict[str, Entry]] = {}
+    entries: dict[str, dict[str, MethodEntry]] = {}
     for method, by_place in _mapping(path, f"{where}.methods", found["methods"]).items():
         known = _one_of(path, f"method in {where}", method, methods)
         places = _mapping(path, f"{where}.methods.{method}", by_place)
@@ -269,7 +250,7 @@ def _protocol(path: Path, name: str, value: Any, methods: Mapping[str, Method]) 
     return Protocol(name, _text(path, f"{where}.note", found["note"]), tuple(datasets), entries)
 
 
-def _entry(path: Path, where: str, value: Any, method: Method, leaks: bool) -> Entry:
+def _entry(path: Path, where: str, value: Any, method: Method, leaks: bool) -> MethodEntry:
     found = _mapping(path, where, value, {"variants", "k"}, set())
     variants = _list_of_names(path, f"{where}.variants", found["variants"])
     if not variants:
@@ -283,7 +264,7 @@ def _entry(path: Path, where: str, value: Any, method: Method, leaks: bool) -> E
             f"{path}: {where}.k is {access}, which tells a method the true number of regions of "
             "each image; the protocol says `leaks: false`"
         )
-    return Entry(tuple(variants), access)
+    return MethodEntry(tuple(variants), access)
 
 
 def _settings_of(method: str, settings: Iterable[Sequence[str]]) -> tuple[str, ...]:
@@ -298,7 +279,7 @@ def _list_of_names(path: Path, where: str, value: Any) -> list[str]:
     return value
 
 
-def _entry_for(entries: Mapping[str, Entry], dataset: str) -> Entry | None:
+def _entry_for(entries: Mapping[str, MethodEntry], dataset: str) -> MethodEntry | None:
     """That of the data set, else that of its regime; None: the method does not take part."""
     return entries.get(dataset, entries.get(MetadataCatalog.get(dataset).k_regime))
 

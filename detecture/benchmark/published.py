@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from detecture.benchmark.results import finite_number
 from detecture.benchmark.table import METRICS
+from detecture.checkpoint.json_files import finite_number
 from detecture.errors import ConfigError
+from detecture.untrusted import read_yaml
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 
@@ -62,10 +61,7 @@ def load_published(path: Path = PUBLISHED) -> list[PublishedTable]:
     Raises:
         ConfigError: the file cannot be read, or a part of it has the wrong form; names the part.
     """
-    try:
-        tables = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as yaml ({error}); correct the file") from error
+    tables = read_yaml(path, ConfigError)
     if not isinstance(tables, list):
         raise ConfigError(f"{path}: must hold a list of tables")
     return [_table(table, f"{path}: table {number}") for number, table in enumerate(tables)]

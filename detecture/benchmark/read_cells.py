@@ -1,6 +1,6 @@
 """Reading what a benchmark has left on the disk; nothing of it is trusted."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,13 @@ from detecture.benchmark.results import (
     K_ACCESS,
     STATES,
     CellResult,
-    finite_number,
     read_summary,
 )
+from detecture.checkpoint.json_files import read_json
 from detecture.errors import ConfigError, EvaluationError, require_choice
-from detecture.evaluation.records import Record, read_records
+from detecture.evaluation.record_check import record_problem
+from detecture.evaluation.record_lines import Record, read_lines
+from detecture.evaluation.summary import is_as_written
 
 # An index lists the cells: {"protocol": str, "request": .., "cells": [{"method", "label",
 # "dataset", "variant", "k_access", "random_weights", "folder", "state", "note"}]}, folders relative
@@ -22,8 +24,7 @@ _INDICES = "benchmark*.json"
 
 _TEXTS = ("method", "label", "dataset", "variant", "k_access", "state", "note")
 _FILES = ("summary.json", "records.jsonl", "label_maps")
-_MOST_REGIONS = 65535  # that fit into a label map's file
-_RECORD_SCORES = ("mIoU", "pIoU", "ARI")
+_NEEDED = ("mIoU", "pIoU", "ARI", "k_pred", "k_gt")
 _REMEDY = "run the benchmark again, or correct the file"
 
 
@@ -100,32 +101,28 @@ def read_cell_records(cell: CellResult) -> dict[str, Record]:
         raise EvaluationError(f"{cell.method} on {cell.dataset} has no folder with records")
     path = cell.folder / "records.jsonl"
     try:
-        records = {record["image_id"]: record for record in read_records(cell.folder)}
-    except (OSError, TypeError, RecursionError) as error:
+        file = read_lines(path, problem_of=_problem_of)
+    except OSError as error:
         raise EvaluationError(f"{path}: cannot be read ({error}); run the cell again") from error
+    records = {record["image_id"]: record for record in file.records}
     total = (cell.summary or {}).get("n_total", len(records))
-    if len(records) != total:
+    if file.damaged or len(records) != total:
+        first = f"; cannot be read: {file.damaged[0]}" if file.damaged else ""
         raise EvaluationError(
-            f"{path}: holds {len(records)} records, its summary counts {total}; run the cell again"
+            f"{path}: holds {len(records)} records, its summary counts {total}{first}; run the "
+            "cell again"
         )
-    for image_id, record in records.items():
-        if not isinstance(image_id, str) or not _is_record(record):
-            raise EvaluationError(
-                f"{path}: the record of {image_id!r} is none of an evaluation; run the cell again"
-            )
     return records
 
 
-def _is_record(record: Record) -> bool:
-    counts = (record.get(name) for name in ("k_pred", "k_gt"))
-    return all(finite_number(record.get(name)) is not None for name in _RECORD_SCORES) and all(
-        type(count) is int and 0 <= count <= _MOST_REGIONS for count in counts
-    )
+def _problem_of(record: Mapping[str, Any]) -> str:
+    """Only what tables and drawings cannot do without: drawings look at the rest themselves."""
+    return record_problem({k: record[k] for k in _NEEDED if k in record}, _NEEDED)
 
 
 def _read_index(path: Path) -> dict[str, Any]:
     try:
-        index = _load_json(path)
+        index = read_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); run the benchmark again") from error
     if not isinstance(index, dict) or not isinstance(index.get("cells"), list):
@@ -181,11 +178,7 @@ def _folder(index: Path, text: Any, where: str) -> Path | None:
 def _summary_of(folder: Path | None, dataset: str) -> tuple[dict[str, Any] | None, str]:
     if folder is None:
         return None, "its folder is missing"
-    return read_summary(folder / "summary.json", dataset)
-
-
-def _load_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    summary, problem = read_summary(folder / "summary.json", dataset)
+    if summary is not None and not is_as_written(summary):
+        return None, "summary.json has changed since it was written"
+    return summary, problem

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detecture.benchmark.layout import K_ACCESS_WORDS, Layout, arrange, told
+from detecture.benchmark.layout import K_ACCESS_WORDS, TableLayout, arrange, told
 from detecture.benchmark.published import PublishedTable, load_published
 from detecture.benchmark.results import CellResult
 from detecture.benchmark.significance import Comparison, compare_rows, notes_on
@@ -42,7 +42,7 @@ class Report:
     """
 
     protocol: str
-    layout: Layout
+    layout: TableLayout
     intro: Sequence[str]
     tables: Sequence[MetricTable]
     cells: Grid
@@ -86,7 +86,7 @@ def build_report(
     )
 
 
-def _intro(layout: Layout) -> list[str]:
+def _intro(layout: TableLayout) -> list[str]:
     headline = []
     for metric, words in (("mIoU", "where K is given"), ("pIoU", "where K is unknown")):
         names = [c.dataset for c in layout.columns if c.headline == metric]
@@ -106,7 +106,7 @@ def _intro(layout: Layout) -> list[str]:
     return sentences
 
 
-def _cells_grid(layout: Layout) -> Grid:
+def _cells_grid(layout: TableLayout) -> Grid:
     rows = []
     for row, _, cell in layout.places:
         counts = [(cell.summary or {}).get(name, "") for name in ("n_ok", "n_total")]

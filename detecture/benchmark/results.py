@@ -1,10 +1,10 @@
 """What came out of the cells of a benchmark; a cell is one method on one data set."""
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from detecture.checkpoint.json_files import read_json
 
 STATES = ("done", "unchecked", "partial", "stale", "failed", "missing")
 """Of a cell. done: all images have a record, and nothing it depends on has changed since.
@@ -31,27 +31,16 @@ def read_summary(path: Path, dataset: str) -> tuple[dict[str, Any] | None, str]:
         dataset: that it must be of.
     """
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
     except FileNotFoundError:
         return None, f"{path.name} is missing"
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         return None, f"{path.name} cannot be read ({type(error).__name__}: {error})"
     if not isinstance(summary, dict) or type(summary.get("n_total")) is not int:
         return None, f"{path.name} is no summary of an evaluation"
     if summary.get("dataset", dataset) != dataset:
         return None, f"{path.name} is of the data set {summary['dataset']!r:.80}"
     return summary, ""
-
-
-def finite_number(value: Any) -> float | None:
-    """A value out of a file that may be foreign; None unless it is a number, and finite."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:  # an integer of hundreds of digits
-        return None
-    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True)

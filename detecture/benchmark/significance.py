@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detecture.benchmark.layout import K_ACCESS_WORDS, Column, Layout, Row, told
+from detecture.benchmark.layout import K_ACCESS_WORDS, Column, Row, TableLayout, told
 from detecture.benchmark.read_cells import read_cell_records
 from detecture.benchmark.results import CellResult
 from detecture.errors import EvaluationError
@@ -89,7 +89,7 @@ def paired_difference(
     )
 
 
-def compare_rows(layout: Layout, against: str, samples: int) -> list[Comparison]:
+def compare_rows(layout: TableLayout, against: str, samples: int) -> list[Comparison]:
     """Every row against a chosen one, on every data set that the row has a cell of.
 
     Args:

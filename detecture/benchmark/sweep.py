@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 
+from detecture.checkpoint.json_files import finite_number, read_json
 from detecture.config import make_config
 from detecture.errors import ConfigError
+from detecture.evaluation.summary import is_as_written
 from detecture.jobs.crew import read_failure
 
 _FINAL = "model_final.safetensors"
 # What decides what a run gives; the rest is how and where it is run.
 _SECTIONS = ("MODEL", "INPUT", "LOSS", "DATASETS", "SOLVER", "TEST")
+_FIGURES = ("mIoU", "pIoU", "ARI", "K_accuracy")
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One training, or one evaluation of weights that are there.
 
     Attributes:
@@ -53,14 +56,16 @@ class Run:
         return self.seed is None or self.weights.is_file()
 
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """Summary of each data set that has been evaluated, by its name."""
+        """Summary of each data set that has been evaluated, by its name; damaged ones are none."""
         found = {}
         for name in self.datasets:
             path = self.folder / "inference" / name / "summary.json"
             try:
-                found[name] = json.loads(path.read_text(encoding="utf-8"))
+                summary = read_json(path)
             except (OSError, ValueError):
                 continue
+            if isinstance(summary, dict) and is_as_written(summary) and _has_figures(summary):
+                found[name] = summary
         return found
 
 
@@ -70,7 +75,7 @@ def plan(
     grid: Mapping[str, Sequence[str]],
     overrides: Sequence[str],
     seeds: int,
-) -> list[Run]:
+) -> list[SweepRun]:
     """All runs of a sweep.
 
     Args:
@@ -103,7 +108,7 @@ def plan(
         for seed in range(1, seeds + 1) if seeds else [None]:
             tail = "evaluated" if seed is None else f"seed-{seed}"
             folder = root / f"{config.stem}-{digest}" / tail
-            runs.append(Run(name, tuple(cfg.DATASETS.TEST), seed, folder, str(cfg.dump())))
+            runs.append(SweepRun(name, tuple(cfg.DATASETS.TEST), seed, folder, str(cfg.dump())))
     if len({run.folder for run in runs}) < len(runs):
         raise ConfigError("two runs of the sweep are the same; remove equal values from --grid")
     return runs
@@ -116,7 +121,7 @@ def _digest(cfg: Any) -> str:
     ]
 
 
-def commands(run: Run, python: str, train_net: Path) -> list[list[str]]:
+def commands(run: SweepRun, python: str, train_net: Path) -> list[list[str]]:
     """What is left to do: train, going on where it was killed, then evaluate."""
     base = [python, str(train_net), "--config-file", str(run.config)]
     output = ["OUTPUT_DIR", str(run.folder)]
@@ -129,7 +134,7 @@ def commands(run: Run, python: str, train_net: Path) -> list[list[str]]:
     return [*todo, [*base, "--eval-only", *weights, *output]]
 
 
-def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
+def table(runs: Iterable[SweepRun]) -> list[dict[str, Any]]:
     """One row for each name and data set.
 
     Returns:
@@ -160,8 +165,12 @@ def _means(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not summaries:
         return {"runs": 0}
     headline = str(summaries[0]["headline"])
-    names = ("mIoU", "pIoU", "ARI", "K_accuracy")
-    means = {name: float(np.mean([one[name] for one in summaries])) for name in names}
+    means = {name: float(np.mean([one[name] for one in summaries])) for name in _FIGURES}
     scores = [one[headline] for one in summaries]
     spread = float(np.std(scores, ddof=1)) if len(scores) > 1 else None
     return {"runs": len(summaries), "headline": headline, "spread": spread, **means}
+
+
+def _has_figures(summary: Mapping[str, Any]) -> bool:
+    figures = all(finite_number(summary.get(name)) is not None for name in _FIGURES)
+    return figures and summary.get("headline") in _FIGURES

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from detecture.benchmark.layout import Column, Layout, k_regime, told
-from detecture.benchmark.results import CellResult, finite_number
+from detecture.benchmark.layout import Column, TableLayout, k_regime, told
+from detecture.benchmark.results import CellResult
+from detecture.checkpoint.json_files import finite_number
 
 MISSING = "—"
 
@@ -74,7 +75,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableEntry:
     """What stands in one place of a table.
 
     Attributes:
@@ -98,8 +99,8 @@ class TableRow:
 
     label: str
     random_weights: bool
-    entries: Sequence[Entry]
-    mean: Entry
+    entries: Sequence[TableEntry]
+    mean: TableEntry
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class MetricTable:
     footnotes: Sequence[str]
 
 
-def metric_table(layout: Layout, metric: Metric) -> MetricTable:
+def metric_table(layout: TableLayout, metric: Metric) -> MetricTable:
     """The table of one metric.
 
     A mean is that of the columns whose cell is done, and is marked where these are not all. What
@@ -166,7 +167,7 @@ def decimal(value: float | None, decimals: int = 4) -> str:
     return "" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
-def csv_text(layout: Layout) -> str:
+def csv_text(layout: TableLayout) -> str:
     """The finished cells, long form, under `CSV_HEADER`.
 
     The header has no column for it, so random weights are named behind the method's name.
@@ -179,7 +180,7 @@ def csv_text(layout: Layout) -> str:
     return _csv(CSV_HEADER, lines)
 
 
-def csv_full_text(layout: Layout) -> str:
+def csv_full_text(layout: TableLayout) -> str:
     """All cells with all that is known of them, long form; no figures where there are none.
 
     The figures of a cell whose `state` is not `done` are those of an earlier or unfinished run.
@@ -202,17 +203,17 @@ def csv_full_text(layout: Layout) -> str:
     return _csv(_FULL_HEADER, lines)
 
 
-def _entry(cell: CellResult | None, metric: Metric) -> Entry:
+def _entry(cell: CellResult | None, metric: Metric) -> TableEntry:
     if cell is None or cell.state == "missing":
-        return Entry(word=MISSING)
+        return TableEntry(word=MISSING)
     value = figure(cell, metric.key)
     if cell.is_finished:
         if value is None:
-            return Entry(word=MISSING)
-        return Entry(value, interval(cell, metric.interval_key), marks=_marks(cell))
+            return TableEntry(word=MISSING)
+        return TableEntry(value, interval(cell, metric.interval_key), marks=_marks(cell))
     if cell.state == "stale" and value is not None:
-        return Entry(value, word="stale", marks=_marks(cell))
-    return Entry(word=cell.state)
+        return TableEntry(value, word="stale", marks=_marks(cell))
+    return TableEntry(word=cell.state)
 
 
 def _marks(cell: CellResult) -> str:
@@ -228,15 +229,15 @@ def _competes(cell: CellResult | None) -> bool:
     )
 
 
-def _mean(entries: Sequence[Entry]) -> Entry:
+def _mean(entries: Sequence[TableEntry]) -> TableEntry:
     values = [entry.value for entry in entries if entry.value is not None and not entry.word]
     if not values:
-        return Entry(word=MISSING)
+        return TableEntry(word=MISSING)
     marks = INCOMPLETE if len(values) < len(entries) else ""
-    return Entry(math.fsum(values) / len(values), marks=marks)
+    return TableEntry(math.fsum(values) / len(values), marks=marks)
 
 
-def _best(entries: Sequence[Entry], fair: Sequence[bool], metric: Metric) -> list[bool]:
+def _best(entries: Sequence[TableEntry], fair: Sequence[bool], metric: Metric) -> list[bool]:
     """Which entries are the best; none where there is nothing to choose between."""
     # As shown: two methods that look equal are both the best, or neither.
     shown = [

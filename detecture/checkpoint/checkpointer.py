@@ -18,9 +18,7 @@ does not belong together.
 import hashlib
 import io
 import logging
-import pickle
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -31,35 +29,41 @@ import torch
 from torch import nn
 
 from detecture.checkpoint.atomic import flush_folder, write_atomic, write_text_atomic
+from detecture.checkpoint.json_files import set_aside
 from detecture.checkpoint.manifest import read_manifest, record_hashes, verify_checkpoint
 from detecture.checkpoint.misfits import misfits
+from detecture.checkpoint.protocol import KeepsHeader, KeepsState
+from detecture.checkpoint.search import (
+    POINTER,
+    STAGED,
+    TRAINING,
+    WEIGHTS,
+    can_be_resumed,
+    checkpoints_of,
+    find_checkpoint,
+    is_listed,
+    list_checkpoints,
+    mend_manifest,
+    read_pointer,
+    training_state_of,
+)
 from detecture.checkpoint.shipped import locate
+from detecture.checkpoint.torch_file import read_torch_file, verify_checksums
 from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
 from detecture.d2 import DetectionCheckpointer
 from detecture.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-_POINTER = "last_checkpoint"
-_WEIGHTS, _TRAINING, _STAGED, _OLD = ".safetensors", ".training.pth", ".staged", ".pth"
-# What torch.save writes is a zip archive or, long ago, a pickle.
-_TORCH_FILE = (b"PK", b"\x80")
-# What torch.load raises for a file that is none, or is damaged.
-_UNREADABLE = (
-    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError),
-    struct.error,
-)
 _PERIODIC = re.compile(r"model_\d+\.safetensors")
-_BEST = "model_best"
 _LEFT_BY_A_KILL = re.compile(r"(model_.*|last_checkpoint|checkpoints\.json)\.(tmp-\d+|staged)")
 
 
 class Checkpointer(DetectionCheckpointer):
     """Writes checkpoints whole or not at all, verifies them by SHA-256, and loads strictly.
 
-    A model may say what of it is kept, and how it is taken back, with `checkpoint_state()`,
-    `load_checkpoint_state(state)`, `checkpoint_header()` and `load_checkpoint_header(header)`;
-    without them it is the whole state dict.
+    A model may say what of it is kept, and how it is taken back, see `detecture.checkpoint.
+    protocol`; otherwise it is the whole state dict.
 
     Args:
         model: `DistributedDataParallel` is looked through.
@@ -83,6 +87,7 @@ class Checkpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self._config = config
         self._keep = max(keep, 2)
+        self._resumed: Path | None = None
 
     # ---- saving --------------------------------------------------------------------------------
 
@@ -102,7 +107,7 @@ class Checkpointer(DetectionCheckpointer):
         training = {key: part.state_dict() for key, part in self.checkpointables.items()}
         with _told_if_full(Path(self.save_dir) / name):
             self._write(name, training | kwargs, kwargs)
-            self.tag_last_checkpoint(f"{name}{_WEIGHTS}")
+            self.tag_last_checkpoint(f"{name}{WEIGHTS}")
             self._delete_old()
 
     def save_weights(self, name: str, **kwargs: Any) -> None:
@@ -121,17 +126,17 @@ class Checkpointer(DetectionCheckpointer):
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Point to the newest checkpoint."""
-        write_text_atomic(Path(self.save_dir) / _POINTER, last_filename_basename)
+        write_text_atomic(Path(self.save_dir) / POINTER, last_filename_basename)
 
     def _write(self, name: str, training: dict[str, Any] | None, values: dict[str, Any]) -> None:
         folder = Path(self.save_dir)
-        contents = {f"{name}{_WEIGHTS}": pack_weights(self._state(), self._header(values))}
-        logger.info("saving checkpoint to %s", folder / f"{name}{_WEIGHTS}")
+        contents = {f"{name}{WEIGHTS}": pack_weights(self._state(), self._header(values))}
+        logger.info("saving checkpoint to %s", folder / f"{name}{WEIGHTS}")
         if training is not None:
-            digest = hashlib.sha256(contents[f"{name}{_WEIGHTS}"]).hexdigest()
+            digest = hashlib.sha256(contents[f"{name}{WEIGHTS}"]).hexdigest()
             buffer = io.BytesIO()
             torch.save({**training, "weights_sha256": digest}, buffer)
-            contents[f"{name}{_TRAINING}"] = buffer.getvalue()
+            contents[f"{name}{TRAINING}"] = buffer.getvalue()
         self._write_files(folder, contents)
 
     def _write_files(self, folder: Path, contents: dict[str, bytes]) -> None:
@@ -139,11 +144,12 @@ class Checkpointer(DetectionCheckpointer):
         for path in folder.iterdir():
             if _LEFT_BY_A_KILL.fullmatch(path.name) and not self._is_needed(path):
                 path.unlink()
-        staged = {name: folder / f"{name}{_STAGED}" for name in contents}
+        staged = {name: folder / f"{name}{STAGED}" for name in contents}
         try:
             for name, content in contents.items():
                 write_atomic(staged[name], partial(_put_bytes, content))
             hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+            mend_manifest(folder)
             known = read_manifest(folder)
             record_hashes(folder, {n: [*known.get(n, [])[-1:], h] for n, h in hashes.items()})
         except OSError:
@@ -158,17 +164,17 @@ class Checkpointer(DetectionCheckpointer):
 
     def _is_needed(self, staged: Path) -> bool:
         """Whether it is the training state of weights that are in place already."""
-        if not staged.name.endswith(f"{_TRAINING}{_STAGED}"):
+        if not staged.name.endswith(f"{TRAINING}{STAGED}"):
             return False
-        weights = staged.with_name(staged.name.removesuffix(f"{_TRAINING}{_STAGED}") + _WEIGHTS)
+        weights = staged.with_name(staged.name.removesuffix(f"{TRAINING}{STAGED}") + WEIGHTS)
         if not weights.exists():
             return False
         try:
-            path, _ = _training_state(weights, verify_checkpoint(weights))
+            path, _ = training_state_of(weights, verify_checkpoint(weights))
         except CheckpointError:
             return False
         if path == staged:
-            staged.replace(staged.with_name(staged.name.removesuffix(_STAGED)))
+            staged.replace(staged.with_name(staged.name.removesuffix(STAGED)))
         return path == staged
 
     def _delete_old(self) -> None:
@@ -177,18 +183,15 @@ class Checkpointer(DetectionCheckpointer):
         for name in periodic[: -self._keep]:
             if name != last:
                 (folder / name).unlink(missing_ok=True)
-                (folder / name.replace(_WEIGHTS, _TRAINING)).unlink(missing_ok=True)
+                (folder / name.replace(WEIGHTS, TRAINING)).unlink(missing_ok=True)
 
     def _state(self) -> dict[str, torch.Tensor]:
-        model: Any = self.model
-        if hasattr(model, "checkpoint_state"):
-            state: dict[str, torch.Tensor] = model.checkpoint_state()
-            return state
-        return model.state_dict()
+        model: nn.Module = self.model
+        return model.checkpoint_state() if isinstance(model, KeepsState) else model.state_dict()
 
     def _header(self, values: dict[str, Any]) -> dict[str, Any]:
-        model: Any = self.model
-        own = model.checkpoint_header() if hasattr(model, "checkpoint_header") else {}
+        model: nn.Module = self.model
+        own = model.checkpoint_header() if isinstance(model, KeepsHeader) else {}
         return make_header(self._config, own, **values)
 
     # ---- loading -------------------------------------------------------------------------------
@@ -212,29 +215,41 @@ class Checkpointer(DetectionCheckpointer):
         if not path:
             logger.info("No checkpoint is loaded: the model starts from the weights it was built")
             return {}
-        file = _find(locate(path))
-        if file.name.endswith(_TRAINING):
-            weights = file.name.removesuffix(_TRAINING) + _WEIGHTS
+        wanted = list(self.checkpointables) if checkpointables is None else checkpointables
+        return self._load(find_checkpoint(locate(path)), wanted, resumes=False)
+
+    def _load(self, file: Path, wanted: list[str], *, resumes: bool) -> dict[str, Any]:
+        """See `load`; what a training resumes must be verified, and hold all that is wanted."""
+        if file.name.endswith(TRAINING):
+            weights = file.name.removesuffix(TRAINING) + WEIGHTS
             raise CheckpointError(
                 f"{file}: holds the training state, not the weights; name {weights} beside it"
             )
         digest = verify_checkpoint(file)
-        wanted = list(self.checkpointables) if checkpointables is None else checkpointables
-        if file.suffix == _WEIGHTS:
+        if file.suffix == WEIGHTS:
             tensors, header = read_weights(file)
+            is_known = bool(header)
             rest = {"iteration": header["iteration"]} if "iteration" in header else {}
-            found, state = _training_state(file, digest)
+            found, state = training_state_of(file, digest)
             if found is not None:
                 rest = state
             elif wanted:
                 raise CheckpointError(
-                    f"{file}: no training state goes with it ({file.stem}{_TRAINING}); training "
+                    f"{file}: no training state goes with it ({file.stem}{TRAINING}); training "
                     "can start from it (MODEL.WEIGHTS), but not go on"
                 )
         else:
-            content, header = _read_torch(file), {}
+            is_known = is_listed(file) or verify_checksums(file)
+            content, header = read_torch_file(file), {}
             tensors = content.pop("model", content)
             rest = content if content is not tensors else {}
+        if resumes and not (is_known or is_listed(file)):
+            raise CheckpointError(
+                f"{file}: cannot be verified, it holds no digest and no manifest lists it; "
+                "training can start from it (MODEL.WEIGHTS), but not go on"
+            )
+        if resumes and (lacking := [key for key in wanted if key not in rest]):
+            raise CheckpointError(f"{file}: holds no state of {', '.join(lacking)} to go on from")
         # Everything is read and checked before anything is changed.
         self._put(tensors, header, file)
         logger.info(
@@ -246,15 +261,16 @@ class Checkpointer(DetectionCheckpointer):
         )
         for key in wanted:
             if key in rest:
-                self.checkpointables[key].load_state_dict(rest.pop(key))
+                with _told_if_it_does_not_fit(file):
+                    self.checkpointables[key].load_state_dict(rest.pop(key))
         return rest
 
     def _put(self, tensors: dict[str, Any], header: dict[str, Any], file: Path) -> None:
-        model: Any = self.model
+        model: nn.Module = self.model
         try:
-            if header and hasattr(model, "load_checkpoint_header"):
+            if header and isinstance(model, KeepsHeader):
                 model.load_checkpoint_header(header["model"])
-            if hasattr(model, "load_checkpoint_state"):
+            if isinstance(model, KeepsState):
                 model.load_checkpoint_state(tensors)
                 return
         except CheckpointError as error:  # the model does not know which file it is
@@ -277,23 +293,50 @@ class Checkpointer(DetectionCheckpointer):
         """
         if not resume or not self.has_checkpoint():
             return self.load(path, checkpointables=[])
-        candidates = self._newest_first()
+        candidates = checkpoints_of(Path(self.save_dir), resumable=True)
         for candidate in candidates:
             try:
-                return self.load(str(candidate))
+                rest = self._load(candidate, list(self.checkpointables), resumes=True)
             except CheckpointError as error:
                 logger.error("CHECKPOINT REFUSED: %s. Going back to the one before", error)
+            else:
+                self._resumed = candidate
+                return rest
         raise CheckpointError(
             f"{self.save_dir}: none of the {len(candidates)} checkpoints can be used; start anew "
             "without --resume, in another OUTPUT_DIR"
         )
 
-    def _newest_first(self) -> list[Path]:
-        folder, last = Path(self.save_dir), Path(self.get_checkpoint_file())
-        listed = [folder / n for n in read_manifest(folder) if n.endswith((_WEIGHTS, _OLD))]
-        old = sorted(folder.glob(f"model_*{_OLD}"), key=lambda p: p.stat().st_mtime)
-        names = dict.fromkeys(p for p in [*old, *listed] if _is_resumable(p) and p != last)
-        return [*([last] if last != folder else []), *reversed(names)]
+    def has_checkpoint(self) -> bool:
+        """Whether there is anything to go on from in `save_dir`, sound or not."""
+        folder = Path(self.save_dir)
+        return bool(self.save_dir) and (
+            (folder / POINTER).exists() or any(map(can_be_resumed, list_checkpoints(folder)))
+        )
+
+    def get_checkpoint_file(self) -> str:
+        """Path of the checkpoint that `last_checkpoint` names; empty where it names none."""
+        target, _ = read_pointer(Path(self.save_dir))
+        return str(target or "")
+
+    def repair(self) -> None:
+        """Set a damaged manifest or pointer aside and write it anew, from what is sound.
+
+        Only for a training that has reserved the folder. Other processes do nothing.
+
+        Raises:
+            CheckpointError: as `save`.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        pointer = Path(self.save_dir) / POINTER
+        with _told_if_full(pointer):
+            mend_manifest(pointer.parent)
+            if problem := read_pointer(pointer.parent)[1]:
+                aside = set_aside(pointer) if pointer.exists() else pointer
+                logger.error("CHECKPOINT POINTER DAMAGED: %s: %s", aside, problem)
+            if self._resumed is not None and not pointer.exists():
+                self.tag_last_checkpoint(self._resumed.name)
 
 
 @contextmanager
@@ -311,77 +354,13 @@ def _put_bytes(content: bytes, file: BinaryIO) -> None:
     file.write(content)
 
 
-def _is_resumable(path: Path) -> bool:
-    return path.stem != _BEST and not path.name.endswith(_TRAINING)
-
-
-def _find(path: Path) -> Path:
-    """The file of a checkpoint; see `Checkpointer.load`."""
-    if not path.is_dir():
-        return path
-    pointer = path / _POINTER
-    if pointer.is_file() and (name := pointer.read_text(encoding="utf-8").strip()):
-        return path / name
-    found = sorted(path.glob(f"*{_WEIGHTS}"))
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
-        raise CheckpointError(
-            f"{path}: a folder must hold one {_WEIGHTS} file, found {names}; name the file itself"
-        )
-    return found[0]
-
-
-def _training_state(weights: Path, digest: str) -> tuple[Path | None, dict[str, Any]]:
-    """The training state that belongs to these weights, and where it lies; (None, {}) if nowhere.
-
-    Raises:
-        CheckpointError: there are such files, but none is sound and belongs to the weights.
-    """
-    due = weights.with_name(f"{weights.stem}{_TRAINING}")
-    candidates = [p for p in (due, due.with_name(f"{due.name}{_STAGED}")) if p.is_file()]
-    problem: CheckpointError | None = None
-    for path in candidates:
-        try:
-            verify_checkpoint(path)
-            state = _read_torch(path)
-        except CheckpointError as error:
-            problem = error
-            continue
-        if state.pop("weights_sha256", None) == digest:
-            return path, state
-    if problem is not None:
-        raise problem
-    if candidates:
-        raise CheckpointError(f"{due}: belongs to other weights than those of {weights.name}")
-    return None, {}
-
-
-def _read_torch(path: Path) -> dict[str, Any]:
-    """A file that `torch.save` wrote, with no more than tensors and plain values."""
+@contextmanager
+def _told_if_it_does_not_fit(file: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as opened:
-            begins = opened.read(2)
-        # What torch makes of any other file depends on its first letters: errors that say nothing.
-        if not begins.startswith(_TORCH_FILE):
-            raise CheckpointError(
-                f"{path}: is no checkpoint: it is empty, or torch.save did not write it; name "
-                "another file"
-            )
-        # weights_only: a pickle can otherwise run any program, and checkpoints travel.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL \S+", str(error))  # the rest is advice to trust the file
+        yield
+    # What optimisers and hooks raise for a state that is none of theirs.
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint: it is no torch file, or holds more than "
-            f"tensors and plain values, which could run code ({found[0] if found else 'pickle'}); "
-            "name another one"
+            f"{file}: its training state does not fit this training ({type(error).__name__}: "
+            f"{error!s:.200}); use the config that it was trained with"
         ) from error
-    except _UNREADABLE as error:
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint ({reason}); it may be cut short. Copy it "
-            "again, or name another one"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds no table of tensors")
-    return content

@@ -1,10 +1,17 @@
-"""`checkpoints.json`: the SHA-256 of every checkpoint file of a folder, oldest first."""
+"""`checkpoints.json`: the SHA-256 of every checkpoint file of a folder, oldest first.
+
+It holds a digest of itself (key `digest`), which those of before the digest lack.
+"""
 
 import json
+import logging
 from pathlib import Path
 
 from detecture.checkpoint.atomic import sha256_file, write_text_atomic
+from detecture.checkpoint.json_files import DIGEST, read_json, seal, unseal
 from detecture.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "checkpoints.json"
 """Name of the file, beside the checkpoints."""
@@ -18,15 +25,28 @@ def read_manifest(folder: Path) -> dict[str, list[str]]:
     Raises:
         CheckpointError: the manifest is damaged.
     """
+    path = folder / MANIFEST
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError("it holds no table of hashes")
+        if DIGEST in content:
+            content = unseal(content)
+        for name, hashes in content.items():
+            if name != Path(name).name or not isinstance(hashes, list):
+                raise ValueError("it holds something else than hashes of files")
+            if not all(isinstance(digest, str) for digest in hashes):
+                raise ValueError("it holds something else than hashes")
     except FileNotFoundError:
         return {}
-    except ValueError as error:
-        raise CheckpointError(f"{folder / MANIFEST}: not valid JSON; delete it") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{folder / MANIFEST}: holds no table of hashes; delete it")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged ({error}); delete it") from error
     return content
+
+
+def write_manifest(folder: Path, hashes: dict[str, list[str]]) -> None:
+    """Write the manifest of a folder, as a whole."""
+    write_text_atomic(folder / MANIFEST, json.dumps(seal(hashes), indent=1) + "\n")
 
 
 def record_hashes(folder: Path, hashes: dict[str, list[str]]) -> None:
@@ -38,7 +58,19 @@ def record_hashes(folder: Path, hashes: dict[str, list[str]]) -> None:
     for name, accepted in hashes.items():
         kept.pop(name, None)
         kept[name] = accepted
-    write_text_atomic(folder / MANIFEST, json.dumps(kept, indent=1) + "\n")
+    write_manifest(folder, kept)
+
+
+def accepted_hashes(path: Path) -> list[str] | None:
+    """The hashes that a checkpoint file may have; None: nobody wrote them down.
+
+    Of a damaged manifest nothing is believed, and an error in the log says so.
+    """
+    try:
+        return read_manifest(path.parent).get(path.name)
+    except CheckpointError as error:
+        logger.error("CHECKPOINT MANIFEST DAMAGED: %s. %s is judged by its content", error, path)
+        return None
 
 
 def verify_checkpoint(path: Path) -> str:
@@ -52,7 +84,7 @@ def verify_checkpoint(path: Path) -> str:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check MODEL.WEIGHTS or OUTPUT_DIR")
-    known = read_manifest(path.parent).get(path.name)
+    known = accepted_hashes(path)
     digest = sha256_file(path)
     if known and digest not in known:
         raise CheckpointError(

@@ -11,7 +11,7 @@ def misfits(due: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) 
     """A phrase for each name that is missing, left over, or of another shape.
 
     Args:
-        due: tensors of the model, by name.
+        due: tensors of the model, by name, of any shapes.
         found: tensors of the file.
     """
     problems = [f"missing: {name}" for name in due if name not in found]
@@ -28,7 +28,7 @@ def take_over(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor]
     """Copy given values into a model's tensors (in place), in the model's number format.
 
     Args:
-        own: tensors of the model, by name.
+        own: tensors of the model, by name, of any shapes.
         given: tensors of a checkpoint, by the same names.
 
     Raises:

@@ -3,7 +3,8 @@
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from detecture import __version__
+from detecture.checkpoint.json_files import parse_json
 from detecture.errors import CheckpointError
 
 FORMAT_VERSION = 1
@@ -60,28 +62,58 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         CheckpointError: it cannot be read, its content is not what was written, or a newer
             version of this project wrote it.
     """
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint ({error}); it may be cut short. Copy it "
-            "again, or name another one"
-        ) from error
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if _HEADER not in metadata:
         return tensors, {}
     if metadata.get(_DIGEST) != _digest(tensors, metadata[_HEADER]):
         raise CheckpointError(
             f"{path}: damaged, its content is not what was written; copy it again, or name another"
         )
-    header: dict[str, Any] = json.loads(metadata[_HEADER])
+    header = _parsed(path, metadata[_HEADER])
     if header["format"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: written by detecture {header['detecture']}, in format {header['format']}; "
             f"this is {__version__}, which reads up to {FORMAT_VERSION}. Update detecture"
         )
     return tensors, header
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a weights file alone, whether or not the file is sound; empty without one.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    return _parsed(path, metadata[_HEADER]) if _HEADER in metadata else {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError, LookupError, AttributeError, OverflowError) as e:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({e!s:.200}); it may be cut short. Copy it "
+            "again, or name another one"
+        ) from e
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        header = parse_json(text)
+        if not isinstance(header, dict) or type(header.get("format")) is not int:
+            raise ValueError("no table with a format")
+        # Of what is missing nothing else can be said; a newer format may lack anything.
+        return {"detecture": "", "model": {}, **header}
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: its header is none of detecture's ({error}); name another file"
+        ) from error
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], header: str) -> str:

@@ -1,7 +1,7 @@
-"""The project's config: its keys (`keys`, `defaults`), and strict and safe loading (`loading`)."""
+"""The project's config: its keys (`sections`), and their strict and safe loading (`loading`)."""
 
-from detecture.config.checks import check_values
-from detecture.config.defaults import add_detecture_config
+from detecture.config import sections
+from detecture.config.checks import add_detecture_config, check_values
 from detecture.config.loading import (
     make_config,
     merge_overrides,
@@ -14,4 +14,5 @@ __all__ = [
     "make_config",
     "merge_overrides",
     "merge_yaml_file",
+    "sections",
 ]

@@ -5,20 +5,28 @@ Detectron2's own loader may run code from a yaml file, and says little about a m
 """
 
 import ast
+import logging
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from detecture.config.checks import all_keys, check_values, did_you_mean, get_key
-from detecture.config.defaults import add_detecture_config
+from detecture.config.checks import add_detecture_config, all_keys, check_values, get_key
+from detecture.config.sections.declaring import did_you_mean
 from detecture.d2 import CfgNode, get_cfg
 from detecture.d2.unread_keys import warn_of_unread_keys
 from detecture.device import resolve_device
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
+from detecture.untrusted import read_yaml
+
+logger = logging.getLogger(__name__)
 
 _BASE_KEY = "_BASE_"
+_MOST_FILES = 100
+_RENAMED = {
+    "MODEL.DESCRIBER.REGIONS_PER_PICTURE": "MODEL.DESCRIBER.REGIONS_PER_IMAGE",
+    "TEST.VALIDATION_PICTURES": "TEST.VALIDATION_IMAGES",
+}
 # Keys that take a word or a whole number; they are stored as text.
 _TEXT_OR_INTEGER = {"TEST.COUNT"}
 
@@ -51,10 +59,13 @@ def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:
         ConfigError: no such file, no valid yaml, yaml that would run code, a circle of bases, an
             unknown key or a value of a wrong type; nothing is merged then.
     """
-    path = Path(config_file).expanduser()
+    path = _path(config_file, "")
+    chain = list(islice(_read_yaml_chain(path, ()), _MOST_FILES + 1))
+    if len(chain) > _MOST_FILES:  # lists of bases that name one another fan out without end
+        raise ConfigError(f"{path}: {_BASE_KEY} leads to more than {_MOST_FILES} files")
     accepted = {
         key: _coerce(key, value, get_key(cfg, key, ""), f"{source}: ")
-        for source, values in _read_yaml_chain(path, ())
+        for source, values in chain
         for key, value in _leaves(cfg, values, "", source)
     }
     for key, value in accepted.items():
@@ -72,10 +83,12 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
     """
     if len(overrides) % 2:
         raise ConfigError(
-            f"overrides are pairs of KEY VALUE, got {len(overrides)} words: {' '.join(overrides)}"
+            f"overrides are pairs of KEY VALUE, got {len(overrides)} words: "
+            f"{' '.join(overrides)[:300]}"
         )
     accepted = {}
-    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+    for name, text in zip(overrides[::2], overrides[1::2], strict=True):
+        key = _today(name, "command line: ")
         default = get_key(cfg, key, "command line: ")
         value: Any = _literal(text)
         if isinstance(default, str) and not isinstance(value, str):
@@ -85,10 +98,18 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
     warn_of_unread_keys(accepted, "command line")
 
 
+def _today(key: str, source: str) -> str:
+    """What a key is called today; a warning says so where it had another name."""
+    if key not in _RENAMED:
+        return key
+    logger.warning("%s%s is %s now", source, key, _RENAMED[key])
+    return _RENAMED[key]
+
+
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -101,30 +122,31 @@ def _read_yaml_chain(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path
     bases = values.pop(_BASE_KEY, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"{path}: {_BASE_KEY} must name a file or a list of files, got {bases!r}")
+        raise ConfigError(
+            f"{path}: {_BASE_KEY} must name a file or a list of files, got {brief(bases)}"
+        )
     for base in bases:
-        yield from _read_yaml_chain(path.parent / Path(base).expanduser(), (*above, path.resolve()))
+        yield from _read_yaml_chain(
+            path.parent / _path(base, f"{path}: "), (*above, path.resolve())
+        )
     yield path, values
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _path(text: str | Path, source: str) -> Path:
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
+        path = Path(text).expanduser()
+        path.resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # NUL, `~nobody`, a circle of links
+        raise ConfigError(f"{source}{brief(str(text))} is no path of a file: {error}") from error
+    return path
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.exists():
         siblings = sorted(str(p) for p in path.parent.glob("*.yaml"))
         hint = did_you_mean(str(path), siblings) or "; the shipped ones are under configs/"
-        raise ConfigError(f"{path}: no such config file{hint}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a yaml file ({error})") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.constructor.ConstructorError as error:
-        raise ConfigError(
-            f"{path}: refused, it asks for a Python object or call ({error.problem}, line "
-            f"{_line(error)}). Configs hold plain values only: remove the !! tag"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid yaml: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{str(path)[:300]}: no such config file{hint}")
+    values = read_yaml(path, ConfigError)
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -132,22 +154,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _line(error: yaml.MarkedYAMLError) -> int | str:
-    return error.problem_mark.line + 1 if error.problem_mark else "unknown"
-
-
 def _leaves(
     cfg: CfgNode, values: dict[str, Any], prefix: str, source: Path
 ) -> Iterator[tuple[str, Any]]:
     """Full key and value of every leaf; checks that sections stay sections."""
     for name, value in values.items():
-        key = f"{prefix}{name}"
+        key = _today(f"{prefix}{name}", f"{source}: ")
         default = get_key(cfg, key, f"{source}: ")
         if isinstance(default, CfgNode):
             if not isinstance(value, dict):
                 raise ConfigError(
                     f"{source}: {key} is a section with the keys {', '.join(sorted(default))}; "
-                    f"it cannot be set to {value!r}"
+                    f"it cannot be set to {brief(value)}"
                 )
             yield from _leaves(cfg, value, f"{key}.", source)
         else:
@@ -186,7 +204,7 @@ def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
     example = f"; write it as {type(default)([value])!r}" if isinstance(default, tuple) else ""
     raise ConfigError(
         f"{source}{key} must be of type {type(default).__name__}, got the "
-        f"{type(value).__name__} {value!r}{example}"
+        f"{type(value).__name__} {brief(value)}{example}"
     )
 
 

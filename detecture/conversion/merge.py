@@ -139,11 +139,23 @@ def merge_into_backbone(vlm: Qwen3VL) -> int:
 
 
 def _sum(weight: Tensor, delta: Tensor) -> Tensor:
+    """A weight (O,I) and the change of it (O,I), added in single precision at least: (O,I)."""
     wide = torch.promote_types(weight.dtype, torch.float32)
     return (weight.to(wide) + delta.to(wide)).to(weight.dtype)
 
 
 def _load(adapter: Path, cfg: CfgNode, vlm: Qwen3VL, tensors: Mapping[str, Tensor]) -> None:
+    """Put an adapter into the VLM.
+
+    Args:
+        adapter: its file, for errors.
+        cfg: the config.
+        vlm: gets the values.
+        tensors: of the adapter by name, of any shapes.
+
+    Raises:
+        CheckpointError: they do not fit the config.
+    """
     own = {f"vlm.{name}": parameter for name, parameter in vlm.trained_parameters()}
     with torch.device("meta"):  # of the head the names alone are needed; its widths do not matter
         head = build_head(cfg, HeadShape(vlm.hidden_size, 8, 8))
@@ -161,7 +173,10 @@ def _load(adapter: Path, cfg: CfgNode, vlm: Qwen3VL, tensors: Mapping[str, Tenso
 
 
 def _require_rows(cfg: CfgNode, vlm: Qwen3VL, tensors: Mapping[str, Tensor]) -> None:
-    """Rows that the adapter does not hold must start from the same values on the merged VLM."""
+    """Rows that the adapter does not hold must start from the same values on the merged VLM.
+
+    Of its tensors, of any shapes, the names alone are looked at.
+    """
     held = sum(name.endswith(".row") for name in tensors)
     if held < 2 and cfg.MODEL.VLM.WARM_START != "im_end":
         raise ConfigError(
@@ -174,6 +189,7 @@ def _require_rows(cfg: CfgNode, vlm: Qwen3VL, tensors: Mapping[str, Tensor]) -> 
 def _write_folder(
     output: Path, vlm: Qwen3VL, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
 ) -> str:
+    """Write the VLM, and tensors of any shapes in a file, as one folder: SHA-256 of the file."""
     temporary = output.with_name(f"{output.name}.tmp-{os.getpid()}")
     try:
         temporary.mkdir(parents=True)

@@ -59,7 +59,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCheckpoint:
     """What a published checkpoint holds.
 
     Attributes:
@@ -138,7 +138,7 @@ def import_published(
     )
 
 
-def read_published(path: Path) -> Published:
+def read_published(path: Path) -> PublishedCheckpoint:
     """Read a published checkpoint; of its pickle no more than tensors and plain values.
 
     Raises:
@@ -184,7 +184,7 @@ def read_published(path: Path) -> Published:
         raise CheckpointError(f"{path}: no tensors: {', '.join(wrong)}")
     facts = {key: _plain(content[key]) for key in _FACTS if key in content}
     known = {"model_trainable", _DUSTBIN, *_FACTS}
-    return Published(tensors, facts, [str(key) for key in content if key not in known])
+    return PublishedCheckpoint(tensors, facts, [str(key) for key in content if key not in known])
 
 
 def reference_model(config_file: str | Path | None, overrides: Sequence[str]) -> Detecture:
@@ -210,7 +210,7 @@ def match_names(tensors: Mapping[str, Tensor], due: Mapping[str, Tensor]) -> dic
     """Published tensors by our names.
 
     Args:
-        tensors: by published name, with any prefix.
+        tensors: of any shapes, by published name, with any prefix.
         due: by our names.
 
     Raises:
@@ -282,7 +282,7 @@ def require_free_output(path: Path, what: str) -> None:
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
-    """Write a weights file whole or not at all; returns its SHA-256.
+    """Write tensors of any shapes to a file, whole or not at all; returns its SHA-256.
 
     Raises:
         CheckpointError: it cannot be written.
@@ -307,6 +307,7 @@ def _published_end(name: str) -> str:
 
 
 def _table_rows(path: Path, named: Mapping[str, Tensor]) -> int:
+    """Rows R of the two vocabulary tables (R,D); tensors by our names."""
     tables = {n: t for n, t in named.items() if _published_end(n) in _TABLES}
     sizes = {name: tuple(table.shape) for name, table in tables.items()}
     if any(len(size) != 2 for size in sizes.values()) or len({s[0] for s in sizes.values()}) != 1:
@@ -320,12 +321,11 @@ def _table_rows(path: Path, named: Mapping[str, Tensor]) -> int:
 def _take(
     path: Path, named: Mapping[str, Tensor], due: Mapping[str, Tensor], row: int
 ) -> dict[str, Tensor]:
+    """Tensors, of any shapes, as float32 in the shapes that are due; of a table (R,D) its row."""
     taken, problems = {}, []
     for name, model_tensor in due.items():
-        shape, tensor = model_tensor.shape, named[name]
-        end = _published_end(name)
-        if end in _TABLES:
-            tensor = tensor[row]
+        shape, end = model_tensor.shape, _published_end(name)
+        tensor = named[name][row] if end in _TABLES else named[name]
         # A 1x1 convolution may stand as a matrix, and the dustbin with axes of length 1 in front.
         squeezed = tensor.squeeze() if end == _DUSTBIN else tensor
         if squeezed.shape == shape or (*squeezed.shape, 1, 1) == tuple(shape):

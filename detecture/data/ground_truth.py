@@ -69,10 +69,10 @@ def draw_procedural(record: dict[str, Any], size: int) -> tuple[np.ndarray, Grou
 
     Args:
         record: dataset dict (`image_id`, `seed`, `index`, and `edition` where it is not the first).
-        size: side of the square image in pixels.
+        size: S, side of the square image in pixels.
 
     Returns:
-        The image, uint8 (size,size,3), and its regions.
+        The image, uint8 (S,S,3), and its regions.
     """
     edition = record.get("edition", FIRST_EDITION)
     scene = render_scene(record["seed"], record["index"], size, edition=edition)

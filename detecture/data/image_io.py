@@ -128,6 +128,11 @@ def as_image(image: Any, max_pixels: int, name: str) -> np.ndarray:
 
 
 def _eight_bit(array: np.ndarray, name: str) -> np.ndarray:
+    """Values as `as_image` takes them, (H,W,C), to uint8 (H,W,C).
+
+    Raises:
+        ImageError: they are of another kind, or out of their range.
+    """
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == np.uint16:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from detecture.config.checks import COUNT_WORDS
+from detecture.config.sections.evaluation import COUNT_WORDS
 from detecture.errors import ConfigError
 
 K_OF_REGIME: dict[str, int | None] = {"single": 1, "pair": 2, "autonomous": None}

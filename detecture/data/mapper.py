@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from fvcore.common.config import CfgNode
 
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.images import InputSettings
 from detecture.d2 import MetadataCatalog, Registry, configurable
 from detecture.data.ground_truth import GroundTruth, draw_procedural, load_ground_truth
 from detecture.data.image_io import read_image
 from detecture.data.k_hint import FROM_TRUTH, KHint, resolve_k_hint
 from detecture.data.synthetic import DEFAULT_SIZE, LEAST_SIZE
-from detecture.data.transforms import MicroCrop, keep_survivors, resize_image, resize_labels
+from detecture.data.transforms import keep_survivors, micro_crop, resize_image, resize_labels
 from detecture.errors import ConfigError, DatasetError, DetectureError, ImageError
 
 logger = logging.getLogger(__name__)
@@ -53,8 +55,8 @@ class TextureMapper:
     (`image_unreadable`, or `ground_truth_unreadable` where the hint or the oracle needs the masks)
     and an `error` text, so that the run goes on and the failure is on record.
 
-    In training the image is stretched to a square of `train_size`, and `sem_seg` (int64
-    (train_size,train_size): 0 dustbin, i texture i, later masks over earlier) and `descriptions`
+    In training the image is stretched to a square of INPUT.TRAIN_SIZE, and `sem_seg` (int64
+    (S,S): 0 dustbin, i texture i, later masks over earlier) and `descriptions`
     come with it; `height` and `width` are the image's own. Textures without a visible pixel are
     left out of both. A record that cannot be used is logged and becomes None.
 
@@ -63,9 +65,7 @@ class TextureMapper:
 
     Args:
         is_train: which of the two.
-        max_pixels: larger images and masks are refused before they are decoded.
-        train_size: side in pixels of the training square.
-        micro_crop: the training crop.
+        settings: the limit of pixels, the side of the training square, the training crop.
         count: `TEST.COUNT`, see `resolve_k_hint`.
         k_regime: the data set's regime.
         oracle: evaluation only: add the true `descriptions` and `oracle: True`.
@@ -79,20 +79,14 @@ class TextureMapper:
         self,
         *,
         is_train: bool,
-        max_pixels: int,
-        train_size: int,
-        micro_crop: MicroCrop,
-        count: str | int = "regime",
+        settings: InputSettings | None = None,
+        count: str | int = EvaluationSettings.count,
         k_regime: str = "autonomous",
-        oracle: bool = False,
+        oracle: bool = EvaluationSettings.oracle,
     ) -> None:
-        if train_size < 1:
-            raise ConfigError(f"INPUT.TRAIN_SIZE {train_size}: must be at least 1")
         resolve_k_hint(count, k_regime, true_k=1)  # a wrong TEST.COUNT fails now, not in a worker
         self.is_train = is_train
-        self.max_pixels = max_pixels
-        self.train_size = train_size
-        self.micro_crop = micro_crop
+        self.settings = settings or InputSettings()
         self.count = count
         self.k_regime = k_regime
         self.oracle = oracle
@@ -102,13 +96,10 @@ class TextureMapper:
         cls, cfg: CfgNode, is_train: bool, dataset_name: str | None = None
     ) -> dict[str, Any]:
         """Arguments from a config; `dataset_name` gives the regime (none: `autonomous`)."""
-        crop = cfg.INPUT.MICRO_CROP
         metadata = MetadataCatalog.get(dataset_name) if dataset_name else None
         return {
             "is_train": is_train,
-            "max_pixels": cfg.INPUT.MAX_PIXELS,
-            "train_size": cfg.INPUT.TRAIN_SIZE,
-            "micro_crop": MicroCrop(crop.PROB, tuple(crop.SIDE), crop.MIN_REGIONS),
+            "settings": InputSettings.from_config(cfg),
             "count": cfg.TEST.COUNT,
             "k_regime": metadata.get("k_regime", "autonomous") if metadata else "autonomous",
             "oracle": cfg.TEST.ORACLE,
@@ -127,8 +118,8 @@ class TextureMapper:
             ImageError: the image cannot be read.
             DatasetError: its ground truth cannot be read.
         """
-        image = read_image(record["file_name"], self.max_pixels)
-        return image, load_ground_truth(record, self.max_pixels) if with_truth else None
+        image = read_image(record["file_name"], self.settings.max_pixels)
+        return image, load_ground_truth(record, self.settings.max_pixels) if with_truth else None
 
     def _for_evaluation(self, record: dict[str, Any]) -> dict[str, Any]:
         mapped = {
@@ -168,7 +159,7 @@ class TextureMapper:
                 "Training record %r is left out: at INPUT.TRAIN_SIZE %d no texture of %s has a "
                 "pixel left",
                 record["image_id"],
-                self.train_size,
+                self.settings.train_size,
                 _file_name(record),
             )
             return None
@@ -185,12 +176,19 @@ class TextureMapper:
     def _augment(
         self, image: np.ndarray, truth: GroundTruth
     ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        square = (self.train_size, self.train_size)
+        """An image, uint8 (H,W,3), and its truth at INPUT.TRAIN_SIZE = S, now and then cropped.
+
+        Returns:
+            uint8 (S,S,3), int64 (S,S) and the descriptions of the regions that are left.
+        """
+        square = (self.settings.train_size, self.settings.train_size)
         labels, descriptions = keep_survivors(
             resize_labels(truth.index_map, square), truth.descriptions
         )
         random = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
-        return self.micro_crop.apply(resize_image(image, square), labels, descriptions, random)
+        return micro_crop(
+            self.settings.micro_crop, resize_image(image, square), labels, descriptions, random
+        )
 
 
 @DATASET_MAPPER_REGISTRY.register()
@@ -198,8 +196,8 @@ class SyntheticMapper(TextureMapper):
     """Maps records of procedural data sets: draws their images instead of reading files.
 
     As `TextureMapper`, but that `file_name` is the `image_id`. In evaluation images are
-    `DEFAULT_SIZE` pixels wide and high; in training they are drawn at `train_size`, or, where that
-    is more than `GREATEST_TRAIN_SIZE`, at that size and stretched.
+    `DEFAULT_SIZE` pixels wide and high; in training they are drawn at INPUT.TRAIN_SIZE, or, where
+    that is more than `GREATEST_TRAIN_SIZE`, at that size and stretched.
     """
 
     GREATEST_TRAIN_SIZE = 512
@@ -208,10 +206,10 @@ class SyntheticMapper(TextureMapper):
     def load(
         self, record: dict[str, Any], with_truth: bool
     ) -> tuple[np.ndarray, GroundTruth | None]:
-        """Draw the image of a record `{image_id, seed, index}`; the truth comes for free."""
+        """Draw the image, uint8 (S,S,3), of a `{image_id, seed, index}`; the truth is free."""
         size = DEFAULT_SIZE
         if self.is_train:
-            size = min(max(self.train_size, LEAST_SIZE), self.GREATEST_TRAIN_SIZE)
+            size = min(max(self.settings.train_size, LEAST_SIZE), self.GREATEST_TRAIN_SIZE)
         image, truth = draw_procedural(record, size)
         return image, truth if with_truth else None
 

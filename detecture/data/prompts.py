@@ -11,11 +11,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from detecture.config.sections.detecture import VlmSettings
 from detecture.errors import ConfigError
+from detecture.untrusted import read_yaml
 
-STOP_SUPERVISION_MODES = ("released", "newline")
+STOP_SUPERVISION_MODES = VlmSettings.choices_of("stop_supervision")
 """`released`: lines are joined and the end token stands directly behind the last seg token, as in
 the published data; `newline`: every line, the last too, ends in a newline."""
 
@@ -136,10 +136,7 @@ class PromptTemplate:
             ConfigError: the file cannot be read, is no yaml mapping, or a key is missing, unknown
                 or malformed. Tags that would run code are refused.
         """
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"prompt file {path} cannot be read. {error}") from error
+        values = read_yaml(Path(path), ConfigError)
         if not isinstance(values, dict):
             raise ConfigError(f"prompt file {path} must hold a mapping of keys to texts")
         required = [key for key in _YAML_KEYS if key not in _YAML_DEFAULTS]

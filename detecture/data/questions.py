@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import yaml
-
 from detecture.data.prompts import check_keys
 from detecture.errors import ConfigError
+from detecture.untrusted import read_yaml
 
 _FOLDER = Path(__file__).parent / "wordings"
 _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
@@ -117,10 +116,7 @@ class Questions:
             ConfigError: the file cannot be read, is no yaml mapping of texts, or a key is missing,
                 unknown or malformed. Tags that would run code are refused.
         """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"question file {path} cannot be read. {error}") from error
+        values = read_yaml(path, ConfigError)
         if not isinstance(values, dict):
             raise ConfigError(f"question file {path} must hold a mapping of keys to texts")
         names = [field.name for field in fields(cls)]

@@ -89,6 +89,7 @@ class StreamSampler(Sampler[int]):
             yield from range(first, first + per_process)
 
     def _permutation(self, epoch: int) -> torch.Tensor:
+        """Order in which an epoch takes the N records: int64 (N,)."""
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, _PERMUTATION, epoch))
         return torch.randperm(self.size, generator=generator)
 

@@ -4,25 +4,23 @@ One library for each: images through Pillow's bilinear filter (antialiased when 
 maps by the nearest pixel centre. Both take pixel centres at half-integers, so they stay aligned.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from PIL import Image
 
-from detecture.errors import ConfigError
+from detecture.config.sections.images import MicroCropSettings
 
 SURVIVAL_SHARE = 0.01
 """A region survives a crop if it covers at least this share of the crop."""
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch an image, uint8 (H,W,3), to `size` = (height, width) without keeping its aspect."""
+    """Stretch an image, uint8 (H,W,3), to (h,w,3), `size` = (h, w), whatever its aspect."""
     height, width = size
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Stretch a label map, any dtype (H,W), to `size` = (height, width) by the nearest pixel."""
+    """Stretch a label map, any dtype (H,W), to (h,w), `size` = (h, w), by the nearest pixel."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
         for old, new in zip(labels.shape, size, strict=True)
@@ -51,66 +49,42 @@ def keep_survivors(
     return new_number[labels], [descriptions[i - 1] for i in survivors]
 
 
-@dataclass(frozen=True)
-class MicroCrop:
+def micro_crop(
+    settings: MicroCropSettings,
+    image: np.ndarray,
+    labels: np.ndarray,
+    descriptions: list[str],
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Macro-to-micro crop: now and then train on a square piece of the image, magnified.
 
     The published recipe: with p = 0.35 a crop with a side of 300 to 600 of 1008 pixels, kept only
     if at least two regions survive. It does not say what survives; here that is `SURVIVAL_SHARE`,
     so that a sliver of a few pixels is not asked for by name.
 
-    Attributes:
-        prob: how often a crop is tried (once; if it is not kept, the whole image is used).
-        side: least and greatest side, as shares of the image's side.
-        min_regions: least number of surviving regions.
+    Args:
+        settings: a crop is tried once; if it is not kept, the whole image is used.
+        image: uint8 (S,S,3).
+        labels: int64 (S,S), 0 the dustbin, i the region of `descriptions[i - 1]`.
+        descriptions: one text per region.
+        random: decides.
 
-    Raises:
-        ConfigError: a value is out of its range.
+    Returns:
+        The three, cropped and stretched back to the same shapes, survivors numbered 1..n in order;
+        or as they were given.
     """
-
-    prob: float
-    side: tuple[float, float]
-    min_regions: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.prob <= 1:
-            raise ConfigError(f"INPUT.MICRO_CROP.PROB {self.prob}: must lie in 0..1")
-        if len(self.side) != 2 or not 0 < self.side[0] <= self.side[1] <= 1:
-            raise ConfigError(
-                f"INPUT.MICRO_CROP.SIDE {self.side}: give the least and the greatest share, "
-                "0 < least <= greatest <= 1"
-            )
-
-    def apply(
-        self,
-        image: np.ndarray,
-        labels: np.ndarray,
-        descriptions: list[str],
-        random: np.random.Generator,
-    ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """Crop and stretch back, or return what was given.
-
-        Args:
-            image: uint8 (S,S,3).
-            labels: int64 (S,S), 0 the dustbin, i the region of `descriptions[i - 1]`.
-            descriptions: one text per region.
-            random: decides.
-
-        Returns:
-            The three, of the same shapes; survivors are numbered 1..n in order.
-        """
-        if random.random() >= self.prob:
-            return image, labels, descriptions
-        size = labels.shape[0]
-        least, greatest = (max(1, round(share * size)) for share in self.side)
-        side = int(random.integers(least, greatest + 1))
-        top, left = (int(random.integers(0, size - side + 1)) for _ in range(2))
-        window = (slice(top, top + side), slice(left, left + side))
-        cropped, survivors = keep_survivors(labels[window], descriptions, SURVIVAL_SHARE)
-        if len(survivors) < self.min_regions:
-            return image, labels, descriptions
-        return (
-            resize_image(np.ascontiguousarray(image[window]), (size, size)),
-            resize_labels(cropped, (size, size)),
-            survivors,
-        )
+    if random.random() >= settings.prob:
+        return image, labels, descriptions
+    size = labels.shape[0]
+    least, greatest = (max(1, round(share * size)) for share in settings.side)
+    side = int(random.integers(least, greatest + 1))
+    top, left = (int(random.integers(0, size - side + 1)) for _ in range(2))
+    window = (slice(top, top + side), slice(left, left + side))
+    cropped, survivors = keep_survivors(labels[window], descriptions, SURVIVAL_SHARE)
+    if len(survivors) < settings.min_regions:
+        return image, labels, descriptions
+    return (
+        resize_image(np.ascontiguousarray(image[window]), (size, size)),
+        resize_labels(cropped, (size, size)),
+        survivors,
+    )

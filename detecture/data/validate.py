@@ -21,7 +21,7 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
-class Finding:
+class DatasetProblem:
     """Something about a data set that its owner should know.
 
     Attributes:
@@ -72,7 +72,7 @@ class DatasetReport:
     sizes: dict[str, int] = field(default_factory=dict)
     unlabelled_mean: float | None = None
     unlabelled_max: float | None = None
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[DatasetProblem] = field(default_factory=list)
 
     def count(self, severity: str) -> int:
         """Number of findings of one severity."""
@@ -92,7 +92,7 @@ class DatasetReport:
 class _Record:
     """What the check of one record found."""
 
-    findings: list[Finding]
+    findings: list[DatasetProblem]
     k: int | None = None
     size: tuple[int, int] | None = None
     unlabelled: float | None = None
@@ -128,9 +128,11 @@ def check_dataset(
     try:
         records, problems = parse_texture_json(path, folder)
     except DatasetError as error:
-        report.findings.append(Finding("error", "json", None, "", str(error)))
+        report.findings.append(DatasetProblem("error", "json", None, "", str(error)))
         return report
-    report.findings += [Finding("error", p.kind, p.index, p.image_id, p.text) for p in problems]
+    report.findings += [
+        DatasetProblem("error", p.kind, p.index, p.image_id, p.text) for p in problems
+    ]
 
     def check(item: tuple[int, dict[str, Any]]) -> _Record:
         return _check_record(*item, max_pixels)
@@ -198,12 +200,12 @@ def _summarise(
 
 def _published_findings(
     report: DatasetReport, published: tuple[int | None, int | None]
-) -> Iterator[Finding]:
+) -> Iterator[DatasetProblem]:
     for what, here, expected in zip(
         ("images", "textures"), (report.images, report.textures), published, strict=True
     ):
         if expected is not None and here != expected:
-            yield Finding(
+            yield DatasetProblem(
                 "warning",
                 "published_count",
                 None,
@@ -215,10 +217,10 @@ def _published_findings(
 
 def _check_record(index: int, record: dict[str, Any], max_pixels: int) -> _Record:
     """Read the image and the masks of one record."""
-    findings: list[Finding] = []
+    findings: list[DatasetProblem] = []
 
     def found(severity: str, kind: str, text: str) -> None:
-        findings.append(Finding(severity, kind, index, record["image_id"], text))
+        findings.append(DatasetProblem(severity, kind, index, record["image_id"], text))
 
     size = None
     try:
@@ -279,7 +281,7 @@ def _read_failure(what: str, path: str) -> str:
 
 
 def _level_problems(path: str, levels: np.ndarray) -> Iterator[tuple[str, str, str]]:
-    """Severity, kind and text of what is odd about a mask's grey values."""
+    """Severity, kind and text of what is odd about a mask's grey values, uint8 (H,W)."""
     counts = np.bincount(levels.ravel(), minlength=256)
     between = levels.size - int(counts[0] + counts[255])
     if counts[FOREGROUND_LEVEL:].sum() == 0:

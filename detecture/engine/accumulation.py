@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from detecture.d2 import CfgNode, SimpleTrainer, comm, get_event_storage
 from detecture.data.training_stream import mix_seeds
 from detecture.engine.curriculum import unwrap
+from detecture.modeling.meta_arch.protocol import NormalizesLosses, PreparesBatches
 
 _STEP_STREAM = 7  # apart from the streams of the data
 
@@ -74,10 +75,11 @@ class AccumulatingTrainer(SimpleTrainer):
         batches = [next(self._data_loader_iter) for _ in range(self._accumulation)]
         data_time = time.perf_counter() - start
 
-        normalizers = self._sum_normalizers(batches)
+        prepared = self._prepare(batches)
+        normalizers = self._sum_normalizers(prepared)
         self.optimizer.zero_grad(set_to_none=True)
         outputs = []
-        for micro, batch in enumerate(batches):
+        for micro, batch in enumerate(prepared):
             last = micro == len(batches) - 1
             with contextlib.nullcontext() if last else self._without_exchange():
                 outputs.append(self._forward_backward(micro, batch, normalizers))
@@ -98,9 +100,15 @@ class AccumulatingTrainer(SimpleTrainer):
         for name, value in (scalars | losses).items():
             storage.put_scalar(name, value, smoothing_hint=False)
 
-    def _sum_normalizers(self, batches: Sequence[Batch]) -> dict[str, float] | None:
-        model: Any = unwrap(self.model)
-        if not self._global or not hasattr(model, "loss_normalizers"):
+    def _prepare(self, batches: Sequence[Batch]) -> Sequence[Any]:
+        model = unwrap(self.model)
+        if not isinstance(model, PreparesBatches):
+            return batches
+        return [model.prepare(batch) for batch in batches]
+
+    def _sum_normalizers(self, batches: Sequence[Any]) -> dict[str, float] | None:
+        model = unwrap(self.model)
+        if not self._global or not isinstance(model, NormalizesLosses):
             return None
         own = [model.loss_normalizers(batch) for batch in batches]
         # Gathered and added in the order of ranks: in double precision, and the same everywhere.
@@ -108,7 +116,7 @@ class AccumulatingTrainer(SimpleTrainer):
         return {name: math.fsum(float(one[name]) for one in everyone) for name in everyone[0]}
 
     def _forward_backward(
-        self, micro: int, batch: Batch, normalizers: dict[str, float] | None
+        self, micro: int, batch: Any, normalizers: dict[str, float] | None
     ) -> dict[str, torch.Tensor]:
         rank, world_size = comm.get_rank(), comm.get_world_size()
         torch.manual_seed(mix_seeds(self.seed, _STEP_STREAM, self.iter, rank, micro))

@@ -4,19 +4,19 @@ import argparse
 import logging
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from detecture.checkpoint.atomic import write_text_atomic
+from detecture.checkpoint.search import newest_sound
 from detecture.config import make_config
 from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, launch, setup_logger
 from detecture.data import register_dataset_json, require_registered
 from detecture.device import bind_process, collective_backend
-from detecture.engine.run_folder import reserved
+from detecture.engine.run_folder import refuse_beside_training, reserved
 from detecture.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -57,39 +57,50 @@ def setup(args: argparse.Namespace) -> CfgNode:
         key = "DATASETS.TEST" if args.eval_only else "DATASETS.TRAIN"
         overrides = [key, repr((name,)), *overrides]
     cfg = make_config(args.config_file or None, overrides)
-    pointer = Path(cfg.OUTPUT_DIR) / "last_checkpoint"
-    if args.eval_only and args.resume and pointer.is_file():
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.WEIGHTS = str(pointer.with_name(pointer.read_text(encoding="utf-8").strip()))
-        cfg.freeze()
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         require_registered(name)  # before anything large is built
-    # A training that would be refused later must leave the config.yaml of the one that runs.
-    trains = bool(cfg.OUTPUT_DIR) and not args.eval_only
     try:
-        with reserved(Path(cfg.OUTPUT_DIR)) if trains else nullcontext():
-            _default_setup(cfg, args)
+        with _reserved(cfg, args):
+            _open_logs(cfg)
     except OSError as error:
         raise ConfigError(
             f"OUTPUT_DIR {cfg.OUTPUT_DIR}: cannot be written to ({error}); choose another folder"
         ) from error
-    setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=comm.get_rank(), name="detecture")
+    if args.eval_only and args.resume and cfg.OUTPUT_DIR:
+        weights = newest_sound(Path(cfg.OUTPUT_DIR))
+        if weights is None:
+            logger.warning("%s has no checkpoint: MODEL.WEIGHTS is evaluated", cfg.OUTPUT_DIR)
+        else:
+            words = [*overrides, "MODEL.WEIGHTS", str(weights)]
+            cfg = make_config(args.config_file or None, words)
+    # It would write config.yaml at once, over that of a training which this run may only evaluate,
+    # or which refuses to be gone on with: the trainer and the evaluators write theirs in time.
+    elsewhere = cfg.clone()
+    elsewhere.defrost()
+    elsewhere.OUTPUT_DIR = None
+    elsewhere.SEED = min(cfg.SEED, cfg.SEED % 2**31)  # numpy, which it seeds too, takes no more
+    default_setup(elsewhere, args)
+    logger.info("Running with full config:\n%s", cfg.dump())
     return cfg
 
 
-def _default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """`default_setup` with any SEED: numpy, which it seeds too, takes none from 2**32 on."""
-    if cfg.SEED + comm.get_world_size() <= 2**32:
-        default_setup(cfg, args)
-        return
-    narrow = cfg.clone()
-    narrow.defrost()
-    narrow.SEED %= 2**31
-    narrow.freeze()
-    default_setup(narrow, args)
-    if comm.is_main_process() and cfg.OUTPUT_DIR:
-        write_text_atomic(Path(cfg.OUTPUT_DIR) / "config.yaml", cfg.dump())
+def _reserved(cfg: CfgNode, args: argparse.Namespace) -> AbstractContextManager[None]:
+    """Refuse what would disturb a training that runs, before anything is written."""
+    if not cfg.OUTPUT_DIR:
+        return nullcontext()
+    if not args.eval_only:
+        return reserved(Path(cfg.OUTPUT_DIR))
+    refuse_beside_training(Path(cfg.OUTPUT_DIR))
+    return nullcontext()
+
+
+def _open_logs(cfg: CfgNode) -> None:
+    """Write what all loggers say to `OUTPUT_DIR/log.txt` (other ranks: `log.txt.rankN`)."""
+    rank, folder = comm.get_rank(), cfg.OUTPUT_DIR or None
+    for name in ("fvcore", "detectron2"):
+        if folder:
+            setup_logger(folder, distributed_rank=rank, name=name, configure_stdout=False)
+    setup_logger(folder, distributed_rank=rank, name="detecture")
 
 
 def log_to_terminal() -> None:

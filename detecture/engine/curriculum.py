@@ -12,6 +12,7 @@ from detecture.device import is_accelerator
 from detecture.engine.optimizer import freeze_idle_parts
 from detecture.engine.schedule import CurriculumCosine
 from detecture.errors import ConfigError
+from detecture.modeling.meta_arch.protocol import HasStages
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def distribute(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
 
 
-def enter_stage(model: Any, stage: int, optimizer: Any = None) -> None:
+def enter_stage(model: nn.Module, stage: int, optimizer: Any = None) -> None:
     """Set the stage of a model that has stages; gradients of what trained before are dropped.
 
     Args:
@@ -47,7 +48,7 @@ def enter_stage(model: Any, stage: int, optimizer: Any = None) -> None:
         ConfigError: nothing would train.
         RuntimeError: something would train that the optimiser does not have.
     """
-    if not hasattr(model, "set_stage"):
+    if not isinstance(model, HasStages):
         return
     model.set_stage(stage)
     for parameter in model.parameters():

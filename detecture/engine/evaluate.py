@@ -10,16 +10,21 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detecture.checkpoint.checkpointer import Checkpointer
+from detecture.checkpoint.protocol import KeepsState
 from detecture.d2 import (
     CfgNode,
+    DatasetEvaluator,
     MetadataCatalog,
     comm,
     inference_on_dataset,
     print_csv_format,
 )
-from detecture.data import build_texture_test_loader
-from detecture.errors import ConfigError
+from detecture.data import build_texture_test_loader, load_test_records
+from detecture.errors import ConfigError, EvaluationError
 from detecture.evaluation import EVALUATOR_REGISTRY, GuardedModel
+from detecture.evaluation.evaluator import METRICS_OF
+from detecture.evaluation.records import records_lock
+from detecture.jobs.together import in_all_processes
 from detecture.modeling import build_model
 
 logger = logging.getLogger(__name__)
@@ -35,7 +40,7 @@ def load_model(cfg: CfgNode) -> nn.Module:
         CheckpointError: the weights are missing, damaged or do not fit.
     """
     model = build_model(cfg)
-    if not cfg.MODEL.WEIGHTS and hasattr(model, "checkpoint_state"):
+    if not cfg.MODEL.WEIGHTS and isinstance(model, KeepsState):
         logger.warning(
             "MODEL.WEIGHTS is empty: %s runs with random weights of its trained parts; its answers "
             "mean nothing",
@@ -79,9 +84,9 @@ def evaluate_dataset(
 ) -> Mapping[str, Any]:
     """Evaluate on one registered data set; see `evaluate`.
 
-    The records and the summary go to `OUTPUT_DIR/inference/<data set>`.
+    The records and the summary go to `OUTPUT_DIR/inference/<data set>`. What goes wrong in one of
+    several processes is an error in all of them.
     """
-    folder = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
     evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if evaluator_type not in EVALUATOR_REGISTRY:
         known = ", ".join(sorted(name for name, _ in EVALUATOR_REGISTRY))
@@ -89,9 +94,86 @@ def evaluate_dataset(
             f"DATASETS.TEST: no evaluator is registered for {dataset_name!r}, whose evaluator_type "
             f"is {evaluator_type!r}; known are {known}"
         )
-    evaluator = EVALUATOR_REGISTRY.get(evaluator_type)(cfg, dataset_name, folder, resume=resume)
-    loader = build_texture_test_loader(cfg, dataset_name, skip_ids=evaluator.finished_ids)
+    build = EVALUATOR_REGISTRY.get(evaluator_type)
+    evaluator = build(cfg, dataset_name, _folder(cfg, dataset_name), resume=resume)
     if isinstance(model, DistributedDataParallel):
         model = model.module
     guarded = GuardedModel(model, cfg.TEST.MAX_FAILURES_IN_A_ROW).train(model.training)
-    return inference_on_dataset(guarded, loader, evaluator)
+    try:
+        with in_all_processes(EvaluationError):
+            loader = build_texture_test_loader(cfg, dataset_name, skip_ids=evaluator.finished_ids)
+            inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
+        return evaluator.evaluate() or {}
+    except BaseException:
+        # The next evaluation, of this process too, must find the folder free.
+        if hasattr(evaluator, "close"):
+            evaluator.close()
+        raise
+
+
+class _WithoutResults(DatasetEvaluator):
+    """Passes all on to an evaluator but the question for results, before which processes meet."""
+
+    def __init__(self, evaluator: DatasetEvaluator) -> None:
+        self._evaluator = evaluator
+
+    def reset(self) -> None:
+        self._evaluator.reset()
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        self._evaluator.process(inputs, outputs)
+
+
+def measured_names(cfg: CfgNode) -> frozenset[str] | None:
+    """Names that the results of `evaluate` get in a log, such as `texture/mIoU`.
+
+    None where an evaluator does not say before it runs.
+    """
+    names: set[str] = set()
+    for dataset in cfg.DATASETS.TEST:
+        task = MetadataCatalog.get(dataset).get("evaluator_type")
+        if task not in METRICS_OF:
+            return None
+        prefix = task if len(cfg.DATASETS.TEST) == 1 else f"{dataset}/{task}"
+        names |= {f"{prefix}/{metric}" for metric in METRICS_OF[task]}
+    return frozenset(names)
+
+
+def check_test_sets(cfg: CfgNode) -> None:
+    """See, before long work that ends with an evaluation, that the data sets are there.
+
+    Raises:
+        ConfigError: nobody evaluates a data set.
+        DatasetError: a data set is missing or malformed.
+    """
+    for name in cfg.DATASETS.TEST:
+        load_test_records(name, cfg.TEST.LIMIT)
+        evaluator_type = MetadataCatalog.get(name).get("evaluator_type")
+        if evaluator_type not in EVALUATOR_REGISTRY:
+            raise ConfigError(
+                f"DATASETS.TEST: no evaluator is registered for {name}, whose evaluator_type is "
+                f"{evaluator_type!r}; leave it out, or register one in EVALUATOR_REGISTRY"
+            )
+
+
+def check_folders(cfg: CfgNode) -> None:
+    """See that the records of an evaluation can be written (in the main process).
+
+    Raises:
+        EvaluationError: a folder cannot be written to.
+    """
+    for name in cfg.DATASETS.TEST:
+        lock = records_lock(_folder(cfg, name))
+        if lock.is_busy():
+            logger.warning(
+                "%s: an evaluation is running there; as long as it does, those of this training "
+                "are left out",
+                lock.folder,
+            )
+            continue
+        with lock:
+            pass
+
+
+def _folder(cfg: CfgNode, dataset_name: str) -> Path:
+    return Path(cfg.OUTPUT_DIR) / "inference" / dataset_name

@@ -7,6 +7,7 @@ from torch import nn
 
 from detecture.d2 import CfgNode, build_optimizer
 from detecture.errors import ConfigError
+from detecture.modeling.meta_arch.protocol import GroupsParameters
 
 
 def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -35,7 +36,7 @@ def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Opti
         # On the CPU torch takes the plain loop (no foreach, no fused kernel) by itself: bitwise
         # repeatable.
         optimizer = torch.optim.AdamW(groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
-    elif hasattr(model, "parameter_groups"):
+    elif isinstance(model, GroupsParameters):
         optimizer = torch.optim.SGD(
             groups,
             lr=solver.BASE_LR,
@@ -80,7 +81,7 @@ def without_clipping(cfg: CfgNode) -> CfgNode:
 
 
 def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
-    if not hasattr(model, "parameter_groups"):
+    if not isinstance(model, GroupsParameters):
         return [{"params": [p for p in model.parameters() if p.requires_grad]}]
     factors = cfg.SOLVER.LR_FACTOR
     by_name = {
@@ -94,8 +95,7 @@ def _groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
         "texture_readout": factors.TEXTURE_READOUT,
     }
     groups = []
-    named: Any = model
-    for group in named.parameter_groups():
+    for group in model.parameter_groups():
         if group["name"] not in by_name:
             raise ValueError(
                 f"{type(model).__name__} names the part {group['name']!r}; SOLVER.LR_FACTOR knows "

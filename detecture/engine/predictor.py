@@ -23,6 +23,8 @@ from torch.nn import functional
 
 from detecture.checkpoint.shipped import DEFAULT_CONFIG
 from detecture.config import make_config
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.images import InputSettings
 from detecture.d2 import CfgNode
 from detecture.data import KHint
 from detecture.data.image_io import as_image
@@ -30,6 +32,7 @@ from detecture.engine.evaluate import load_model
 from detecture.engine.result import TextureResult
 from detecture.errors import DetectureError
 from detecture.evaluation.label_map import check_output, scores_to_label_map
+from detecture.modeling.meta_arch.protocol import EncodesImages
 
 ImageSource = str | Path | Image.Image | np.ndarray | torch.Tensor
 
@@ -43,8 +46,8 @@ class TexturePredictor:
         self,
         model: nn.Module,
         *,
-        max_pixels: int = 100_000_000,
-        max_score_pixels: int = 4_000_000,
+        max_pixels: int = InputSettings.max_pixels,
+        max_score_pixels: int = EvaluationSettings.max_score_pixels,
         count: int | None = None,
     ) -> None:
         """Wrap a model.
@@ -123,10 +126,9 @@ class TexturePredictor:
     def set_image(self, image: ImageSource) -> None:
         """Read and encode an image; `predict` then answers any number of questions about it."""
         self._sample = self._load(image, 0)
-        encode = getattr(self.model, "encode_image", None)
-        if callable(encode):
+        if isinstance(self.model, EncodesImages):
             with torch.inference_mode():
-                self._sample["encoding"] = encode(self._sample)
+                self._sample["encoding"] = self.model.encode_image(self._sample)
 
     def predict(self, count: int | None = None) -> TextureResult:
         """Predict the regions of the image that was set.

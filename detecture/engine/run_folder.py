@@ -1,21 +1,28 @@
 """The folder of a training run: one run at a time, and metrics without a line twice."""
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from detecture.checkpoint.atomic import write_text_atomic
+from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.checkpoint.json_files import free_name, parse_json
 from detecture.d2 import CommonMetricPrinter, comm, get_event_storage
 from detecture.errors import ConfigError
 from detecture.jobs.locks import FolderLock
+from detecture.jobs.together import in_all_processes
 
 logger = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
 """Name of the file with the scalars of a run, one JSON object per line."""
+
+CONFIG = "config.yaml"
+"""Name of the file with the config of the training whose checkpoints lie beside it."""
+
+_ASIDE = "earlier_run_{}"
+_HALF_ASIDE = "earlier_run.partial"  # until all of it has been moved
 
 _OF_A_RUN = (
     "last_checkpoint",
@@ -45,62 +52,138 @@ def reserved(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another training runs in it, or it cannot be written to. In all processes.
     """
-    lock, problem = training_lock(folder), ""
-    if comm.is_main_process():
-        try:
-            lock.acquire()
-        except ConfigError as error:
-            problem = str(error)
-    # A process that went on alone would wait for the others for ever.
-    problem = comm.all_gather(problem)[0]
-    if problem:
-        raise ConfigError(f"OUTPUT_DIR {problem}")
+    lock = training_lock(folder)
+    with in_all_processes(ConfigError):
+        if comm.is_main_process():
+            try:
+                lock.acquire()
+            except ConfigError as error:
+                raise ConfigError(f"OUTPUT_DIR {error}") from error
     try:
         yield
     finally:
         lock.release()
 
 
+def refuse_beside_training(folder: Path) -> None:
+    """See that no training runs in the folder that an evaluation is for.
+
+    Raises:
+        ConfigError: one does, or the folder cannot be written to. In all processes.
+    """
+    with in_all_processes(ConfigError):
+        if comm.is_main_process() and training_lock(folder).is_busy():
+            raise ConfigError(
+                f"OUTPUT_DIR {folder}: a training is running in it, and evaluates there itself; "
+                "give this evaluation an OUTPUT_DIR of its own (MODEL.WEIGHTS "
+                f"{folder} names the newest checkpoint of the training)"
+            )
+
+
 def trim_metrics(path: Path, start: int) -> None:
     """Drop what a killed run wrote at or after the iteration that training goes on from.
 
-    A last line that was cut short goes too. The file is replaced as a whole.
+    A last line that was cut short goes too. Other lines that cannot be read are kept in a file of
+    their own, `metrics.damaged-N.json`. The file is replaced as a whole.
+
+    Raises:
+        ConfigError: it cannot be read or written.
     """
-    if not path.is_file():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if _iteration(line) < start]
-    if len(kept) < len(lines):
+    if path.is_file():
+        with _told_if_unwritable(path):
+            _trim(path, start)
+
+
+def _trim(path: Path, start: int) -> None:
+    *lines, rest = path.read_bytes().split(b"\n")
+    iterations = [_iteration(line) for line in lines]
+    damaged = [line for line, i in zip(lines, iterations, strict=True) if i is None]
+    kept = [line for line, i in zip(lines, iterations, strict=True) if i is not None and i < start]
+    if damaged:
+        aside = free_name(path, "damaged")
+        write_atomic(aside, lambda file: file.write(_joined(damaged)))
+        logger.warning(
+            "%s: %d lines cannot be read, and are now in %s", path, len(damaged), aside.name
+        )
+    if rest or len(kept) < len(lines):
         logger.info("%s: %d lines from iteration %d on", path, len(lines) - len(kept), start)
-        write_text_atomic(path, "".join(kept))
+        write_atomic(path, lambda file: file.write(_joined(kept)))
+
+
+def write_config(folder: Path, config: str) -> None:
+    """Write the config of the training that begins, or goes on, in its folder.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    with _told_if_unwritable(folder):
+        write_text_atomic(folder / CONFIG, config)
+    logger.info("Full config saved to %s", folder / CONFIG)
+
+
+def is_half_set_aside(folder: Path) -> bool:
+    """Whether a kill ended `set_run_aside`: nobody goes on with the run that lies there."""
+    half = (folder / _HALF_ASIDE).is_dir()
+    if half:
+        logger.warning(
+            "%s: a kill ended the setting aside of an earlier run; training starts at iteration 0, "
+            "and does not go on with that",
+            folder,
+        )
+    return half
 
 
 def set_run_aside(folder: Path) -> None:
-    """Move the metrics and checkpoints of an earlier run into a folder of their own.
+    """Move the metrics, checkpoints and config of an earlier run into a folder of their own.
 
     A new run's metrics then stand alone, it deletes nobody else's checkpoints, and after a kill it
     is the one that is resumed.
+
+    Raises:
+        ConfigError: it cannot be moved.
     """
-    if not folder.is_dir():
-        return
-    # The pointer first: a kill in between leaves none that points to what has moved.
+    if folder.is_dir():
+        with _told_if_unwritable(folder):
+            _move_aside(folder)
+
+
+def _move_aside(folder: Path) -> None:
     found = [path for pattern in _OF_A_RUN for path in sorted(folder.glob(pattern))]
-    if not found:
+    half = folder / _HALF_ASIDE
+    if not found and not half.is_dir():
         return
+    # Moved on after a kill, as one run.
+    half.mkdir(exist_ok=True)
+    for path in (*found, *folder.glob(CONFIG)):
+        path.rename(half / path.name)
     number = 1
-    while (aside := folder / f"earlier_run_{number}").exists():
+    while (aside := folder / _ASIDE.format(number)).exists():
         number += 1
-    aside.mkdir()
-    for path in found:
-        path.rename(aside / path.name)
+    half.rename(aside)
     logger.warning("%s: what an earlier run left here is now in %s", folder, aside.name)
 
 
-def _iteration(line: str) -> float:
+@contextmanager
+def _told_if_unwritable(path: Path) -> Iterator[None]:
     try:
-        return int(json.loads(line)["iteration"]) if line.endswith("\n") else float("inf")
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"OUTPUT_DIR: {path} cannot be written to ({error}); choose another folder"
+        ) from error
+
+
+def _joined(lines: Sequence[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
+
+
+def _iteration(line: bytes) -> int | None:
+    """Of a whole line; None where it cannot be read."""
+    try:
+        iteration = parse_json(line)["iteration"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return iteration if type(iteration) is int else None
 
 
 class MetricPrinter(CommonMetricPrinter):
@@ -130,20 +213,41 @@ class RunWriters:
     def __init__(self, build: Callable[[], Sequence[Any]]) -> None:
         self._build = build
         self._writers: Sequence[Any] = ()
+        self._failing: set[str] = set()
 
     def open(self) -> None:
-        """Make the writers (what they append to must be in order by then)."""
-        if comm.is_main_process():
+        """Make the writers of the main process (what they append to must be in order by then).
+
+        Raises:
+            ConfigError: a file cannot be opened.
+        """
+        try:
             self._writers = self._build()
+        except OSError as error:
+            raise ConfigError(
+                f"a file of OUTPUT_DIR cannot be opened ({error}); move it away, or choose another "
+                "folder"
+            ) from error
 
     def write(self) -> None:
-        """Write what was put since the last call."""
+        """Write what was put since the last call; a full disk costs lines, and not the training."""
         for writer in self._writers:
-            writer.write()
+            self._try(writer, writer.write)
 
     def close(self) -> None:
         """Write the rest and close the files."""
         for writer in self._writers:
-            writer.write()
-            writer.close()
+            self._try(writer, writer.write)
+            self._try(writer, writer.close)
         self._writers = ()
+
+    def _try(self, writer: Any, action: Callable[[], object]) -> None:
+        name = type(writer).__name__
+        try:
+            action()
+        except OSError as error:
+            if name not in self._failing:
+                logger.error("%s cannot write (%s); the training goes on", name, error)
+            self._failing.add(name)
+        else:
+            self._failing.discard(name)

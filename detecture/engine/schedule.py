@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from detecture.config.sections.training import CurriculumSettings, RestartSettings
 from detecture.d2 import CfgNode
 from detecture.errors import ConfigError
 
@@ -93,11 +94,11 @@ class CurriculumCosine:
     warmup: int
     warmup_factor: float
     min_lr: float
-    stage2: int = 0
-    bridge_factor: float = 0.1
-    restart: int = 0
-    restart_factor: float = 0.15
-    restart_warmup: int = 0
+    stage2: int = CurriculumSettings.stage2_iter
+    bridge_factor: float = CurriculumSettings.bridge_factor
+    restart: int = RestartSettings.iter
+    restart_factor: float = RestartSettings.factor
+    restart_warmup: int = RestartSettings.warmup_iters
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "CurriculumCosine":

@@ -26,15 +26,17 @@ from detecture.data import build_texture_test_loader, build_texture_train_loader
 from detecture.data.build import stream_of
 from detecture.engine.accumulation import AccumulatingTrainer
 from detecture.engine.curriculum import CurriculumHook, ScheduleHook, distribute, enter_stage
-from detecture.engine.evaluate import evaluate
+from detecture.engine.evaluate import check_folders, check_test_sets, evaluate, measured_names
 from detecture.engine.optimizer import build_training_optimizer
 from detecture.engine.run_folder import (
     METRICS,
     MetricPrinter,
     RunWriters,
+    is_half_set_aside,
     reserved,
     set_run_aside,
     trim_metrics,
+    write_config,
 )
 from detecture.engine.schedule import (
     CURRICULUM_COSINE,
@@ -43,8 +45,10 @@ from detecture.engine.schedule import (
     resolve_epochs,
 )
 from detecture.engine.validation import EarlyStop, ValidationHook
-from detecture.errors import CheckpointError, ConfigError
+from detecture.errors import CheckpointError, ConfigError, EvaluationError
+from detecture.jobs.together import in_all_processes
 from detecture.modeling import build_model
+from detecture.modeling.meta_arch.protocol import HasStages
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +56,8 @@ logger = logging.getLogger(__name__)
 class Trainer(DefaultTrainer):
     """Trains any registered meta-arch that returns a dict of losses in training mode.
 
-    A model may also have `loss_normalizers(batch)`, `parameter_groups()`, `set_stage(stage)` and
-    the checkpoint methods that `Checkpointer` names; see `AccumulatingTrainer`,
-    `build_training_optimizer` and `CurriculumHook` for what they do.
+    What a model may offer besides is in `detecture.modeling.meta_arch.protocol`; see
+    `AccumulatingTrainer`, `build_training_optimizer` and `CurriculumHook` for what it does.
 
     A run that is killed at any point and resumed has the losses of an unbroken one: they follow
     from the seed, the iteration and what the last checkpoint holds.
@@ -72,13 +75,17 @@ class Trainer(DefaultTrainer):
 
         Raises:
             ConfigError: there is no training set or output folder, the model has nothing to train,
-                or a value of SOLVER is one that cannot be trained with.
+                or a value of SOLVER or TEST is one that cannot be trained with.
+            DatasetError: a data set of DATASETS.TEST is missing or malformed.
         """
         TrainerBase.__init__(self)
+        self._given_config: str = cfg.dump()
         if not cfg.DATASETS.TRAIN:
             raise ConfigError("DATASETS.TRAIN is empty: name a data set, or use --eval-only")
         if not cfg.OUTPUT_DIR:
             raise ConfigError("OUTPUT_DIR is empty: name a folder for the checkpoints")
+        if self._has_usual_test():
+            check_test_sets(cfg)
         model = self.build_model(cfg)
         enter_stage(model, 2)  # the optimiser has all that will ever train
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -131,6 +138,7 @@ class Trainer(DefaultTrainer):
             CheckpointError: nothing that is there can be used, or the processes read different
                 checkpoints.
         """
+        resume = resume and not is_half_set_aside(Path(self.cfg.OUTPUT_DIR))
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1  # the checkpoint names the iteration that was finished
@@ -151,6 +159,9 @@ class Trainer(DefaultTrainer):
 
         Raises:
             ConfigError: another training runs in OUTPUT_DIR.
+            EvaluationError: a folder for records cannot be written to, before anything is trained;
+                or the evaluation after the last iteration failed, when all else is done.
+            CheckpointError: the finished weights cannot be written.
             FloatingPointError: a loss or a gradient is not finite.
             SystemExit: with status 1, if TEST.EXPECTED_RESULTS are missed.
         """
@@ -158,18 +169,40 @@ class Trainer(DefaultTrainer):
             self._stream.start_iteration = self.start_iter
         folder = Path(self.cfg.OUTPUT_DIR)
         with reserved(folder):
-            if comm.is_main_process() and not self._resumes:
-                set_run_aside(folder)
+            with in_all_processes(ConfigError):
+                if comm.is_main_process():
+                    self._take_over(folder)
             try:
                 TrainerBase.train(self, self.start_iter, self.max_iter)
             except EarlyStop:
                 logger.info("Training is done at iteration %d", self.iter)
+        if self._validation.failure:
+            raise EvaluationError(
+                f"{folder}: the training is done and its weights are saved, but the last "
+                f"evaluation failed ({self._validation.failure}); run the same command with "
+                "--resume, which evaluates them"
+            )
         if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
             return None
         # Nothing was evaluated: every expected result is missing, and so missed.
         results = self._last_eval_results or {}
         verify_results(self.cfg, results)
         return results
+
+    def _take_over(self, folder: Path) -> None:
+        """Bring a reserved folder in order; only now is it known that this training runs."""
+        if self._has_usual_test():
+            check_folders(self.cfg)
+        if self._resumes:
+            self.checkpointer.repair()
+        else:
+            set_run_aside(folder)
+        write_config(folder, self._given_config)
+
+    @classmethod
+    def _has_usual_test(cls) -> bool:
+        """Whether nobody has put another `test` in the place of the one below."""
+        return getattr(cls.test, "__func__", None) is _TEST
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
         """Time, learning rate, then what `ValidationHook` does; the metrics close last."""
@@ -180,14 +213,18 @@ class Trainer(DefaultTrainer):
             return trainer._last_eval_results
 
         writers = RunWriters(lambda: trainer.build_writers())
-        validation = ValidationHook(self.cfg, test_and_save_results, self.checkpointer, writers)
+        measured = measured_names(self.cfg) if self._has_usual_test() else None
+        validation = self._validation = ValidationHook(
+            self.cfg, test_and_save_results, self.checkpointer, writers, measured
+        )
 
         def open_metrics(_: Any) -> None:
-            if comm.is_main_process():
-                owed = validation.owed_iteration()
-                start = trainer.start_iter if owed is None else owed
-                trim_metrics(Path(trainer.cfg.OUTPUT_DIR) / METRICS, start)
-            writers.open()
+            owed = validation.owed_iteration()
+            start = trainer.start_iter if owed is None else owed
+            with in_all_processes(ConfigError):
+                if comm.is_main_process():
+                    trim_metrics(Path(trainer.cfg.OUTPUT_DIR) / METRICS, start)
+                    writers.open()
 
         schedule: hooks.HookBase = hooks.LRScheduler()
         if isinstance(self.scheduler, CurriculumCosine):
@@ -286,6 +323,9 @@ class Trainer(DefaultTrainer):
         return evaluate(cfg, model, resume=False)
 
 
+_TEST = vars(Trainer)["test"].__func__
+
+
 def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
     """Refuse settings that would have no effect, or another one than was meant.
 
@@ -317,7 +357,7 @@ def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
         )
     if solver.RESTART.ITER and solver.LR_SCHEDULER_NAME != CURRICULUM_COSINE:
         raise ConfigError(f"SOLVER.RESTART needs SOLVER.LR_SCHEDULER_NAME {CURRICULUM_COSINE}")
-    if solver.CURRICULUM.STAGE2_ITER and not hasattr(model, "set_stage"):
+    if solver.CURRICULUM.STAGE2_ITER and not isinstance(model, HasStages):
         raise ConfigError(
             f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"
         )

@@ -1,5 +1,6 @@
 """What happens between iterations: log, evaluate, keep the best, stop early, save."""
 
+import difflib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -15,15 +16,17 @@ from detecture.d2 import CfgNode, comm, hooks
 from detecture.data import build_texture_test_loader, load_ground_truth, load_registered
 from detecture.engine.curriculum import unwrap
 from detecture.engine.run_folder import RunWriters
-from detecture.errors import ConfigError, DetectureError
+from detecture.errors import CheckpointError, ConfigError, DetectureError, EvaluationError
 from detecture.evaluation import GuardedModel
 from detecture.evaluation.label_map import check_output, scores_to_label_map
+from detecture.jobs.together import in_all_processes
 from detecture.visualize import draw_overlay
 
 logger = logging.getLogger(__name__)
 
 _GREATEST_IMAGE = 512
 _BEST, _FINAL = "model_best", "model_final"
+_OF_TRAINING = ("grad_norm", "data_time", "time", "lr")
 
 
 class EarlyStop(BaseException):
@@ -33,9 +36,12 @@ class EarlyStop(BaseException):
 class ValidationHook(hooks.HookBase):
     """Logs, evaluates, keeps the best model, stops early and saves, in this order.
 
-    A checkpoint holds all of that, so that a killed run goes on as if nothing had happened. Where
-    a checkpoint and an evaluation are due in one iteration, the checkpoint is written before the
-    evaluation, as still owing it, and again after: a long evaluation that fails costs no training.
+    A checkpoint holds all of that, so that a killed run goes on as if nothing had happened. Before
+    each evaluation one is written, as still owing it, and another one after it.
+
+    Nothing of this ends a training that runs. An evaluation that fails is told, left out, and
+    counts neither for nor against an early stop; a checkpoint that cannot be written is told, and
+    the next one is tried in its turn. Only the last one, of the finished model, is an error.
 
     Args:
         cfg: SOLVER.CHECKPOINT_PERIOD, SOLVER.LOG_PERIOD, TEST.EVAL_PERIOD, TEST.BEST_METRIC,
@@ -43,6 +49,13 @@ class ValidationHook(hooks.HookBase):
         evaluate: returns a nested dict of metrics in the main process, nothing in the others.
         checkpointer: what saves.
         writers: what logs.
+        measured: names of the metrics, as `texture/mIoU`; None: not known before.
+
+    Attributes:
+        failure: what went wrong in the newest evaluation; empty where nothing did.
+
+    Raises:
+        ConfigError: TEST.BEST_METRIC is none of what is measured.
     """
 
     def __init__(
@@ -51,6 +64,7 @@ class ValidationHook(hooks.HookBase):
         evaluate: Callable[[], Mapping[str, Any] | None],
         checkpointer: Checkpointer,
         writers: RunWriters,
+        measured: frozenset[str] | None = None,
     ) -> None:
         self._cfg = cfg
         self._evaluate = evaluate
@@ -62,9 +76,14 @@ class ValidationHook(hooks.HookBase):
             raise ConfigError(
                 "TEST.EARLY_STOPPING_PATIENCE needs TEST.BEST_METRIC, such as texture/mIoU"
             )
+        self._is_of_training = False
+        if self._metric and measured is not None and self._metric not in measured:
+            _require_scalar_of_training(self._metric, measured)
+            self._is_of_training = True
         self.best: float | None = None
         self.best_iteration: int | None = None
         self.without_progress = 0
+        self.failure = ""
         self._owed: dict[str, Any] | None = None
 
     def owed_iteration(self) -> int | None:
@@ -92,25 +111,37 @@ class ValidationHook(hooks.HookBase):
         last = done >= self.trainer.max_iter
         evaluates = not last and _is_due(done, self._cfg.TEST.EVAL_PERIOD)
         saves = not last and _is_due(done, self._cfg.SOLVER.CHECKPOINT_PERIOD)
+        if self._is_of_training and self.trainer.iter == self.trainer.start_iter:
+            self._latest()  # a name that nothing has is told before there is anything to lose
         if evaluates:
-            if saves:
-                self._owed = {"iteration": done - 1, "scalars": self._scalars()}
-                self._save(f"model_{done - 1:07d}")
+            self._owed = {"iteration": done - 1, "scalars": self._scalars()}
+            self._save_if_possible(f"model_{done - 1:07d}")
             self._validate()
         if evaluates or last or _is_due(done, self._log_period):
             self._writers.write()
-        if saves or last:
-            self._save(_FINAL if last else f"model_{done - 1:07d}")
+        if last:
+            self._save(_FINAL)
+        elif evaluates or saves:
+            self._save_if_possible(f"model_{done - 1:07d}")
         if evaluates and self._is_exhausted():
             self._stop_early()
 
     def after_train(self) -> None:
         """Evaluate, if training came to its end and not if an exception ended it."""
         if self.trainer.iter >= self.trainer.max_iter:
+            # It is one more where nothing was left to train.
+            self.trainer.storage.iter = self.trainer.max_iter
             self._validate()
 
     def _save(self, name: str) -> None:
-        self._checkpointer.save(name, iteration=self.trainer.iter)
+        with in_all_processes(CheckpointError):
+            self._checkpointer.save(name, iteration=self.trainer.iter)
+
+    def _save_if_possible(self, name: str) -> None:
+        try:
+            self._save(name)
+        except CheckpointError as error:
+            logger.error("CHECKPOINT NOT SAVED: %s. The training goes on meanwhile", error)
 
     def _scalars(self) -> dict[str, float]:
         """The losses of this iteration, for the line of metrics.json that is still to come."""
@@ -123,40 +154,62 @@ class ValidationHook(hooks.HookBase):
         }
 
     def _validate(self) -> None:
-        storage = self.trainer.storage
-        model = self.trainer.model
+        """Evaluate; what goes wrong in any process is told, and left out in all."""
+        self.failure = ""
         try:
-            results = self._evaluate()
-            for name, value in _flat(results or {}).items():
-                storage.put_scalar(name, value, smoothing_hint=False)
-            if comm.is_main_process() and self._cfg.TEST.VALIDATION_IMAGES:
-                for name, image in validation_images(self._cfg, model):
-                    storage.put_image(name, image)
+            with in_all_processes(EvaluationError):  # it ends in the processes at different times
+                self._measure()
+            if self._metric:
+                self._compare()
+            with in_all_processes(EvaluationError):
+                self._draw()
+        except Exception as error:
+            self.failure = f"{type(error).__name__}: {error}"
+            logger.error(
+                "EVALUATION FAILED, and is left out, after iteration %d: %s",
+                *(self.trainer.storage.iter, self.failure),
+                exc_info=None if isinstance(error, DetectureError) else error,
+            )
         finally:
-            model.train()
-        if self._metric:
-            self._compare()
+            self.trainer.model.train()
         self._owed = None
-        comm.synchronize()  # processes finish evaluating at different times
 
-    def _compare(self) -> None:
-        storage = self.trainer.storage
-        latest = storage.latest() if comm.is_main_process() else {}
-        value, iteration = latest.get(self._metric, (None, None))
+    def _measure(self) -> None:
+        for name, value in _flat(self._evaluate() or {}).items():
+            self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
+
+    def _draw(self) -> None:
+        if comm.is_main_process() and self._cfg.TEST.VALIDATION_IMAGES:
+            for name, image in validation_images(self._cfg, self.trainer.model):
+                self.trainer.storage.put_image(name, image)
+
+    def _latest(self) -> float:
+        """The newest value of TEST.BEST_METRIC, the same in all processes.
+
+        Raises:
+            ConfigError: nothing of this name was measured.
+        """
+        latest = self.trainer.storage.latest() if comm.is_main_process() else {}
+        value, _ = latest.get(self._metric, (None, None))
         # Only the main process knows the results; all must decide alike.
-        (value, iteration, known), *_ = comm.all_gather((value, iteration, sorted(latest)))
+        (value, known), *_ = comm.all_gather((value, sorted(latest)))
         if value is None:
             raise ConfigError(
                 f"TEST.BEST_METRIC {self._metric!r} was not measured; measured are "
                 f"{', '.join(known)}"
             )
+        return float(value)
+
+    def _compare(self) -> None:
+        value, iteration = self._latest(), self.trainer.storage.iter
         sign = -1.0 if _less_is_better(self._metric) else 1.0
         if math.isfinite(value) and (self.best is None or sign * value > sign * self.best):
             logger.info("%s is %.5f, before: %s; saved as %s", *self._told(value), _BEST)
+            with in_all_processes(CheckpointError):
+                self._checkpointer.save_weights(
+                    _BEST, iteration=iteration, metric=self._metric, value=value
+                )
             self.best, self.best_iteration, self.without_progress = value, iteration, 0
-            self._checkpointer.save_weights(
-                _BEST, iteration=iteration, metric=self._metric, value=value
-            )
         else:
             self.without_progress += 1
             logger.info("%s is %.5f, not better than %s", *self._told(value))
@@ -191,6 +244,21 @@ class ValidationHook(hooks.HookBase):
         self.best_iteration = state_dict["best_iteration"]
         self.without_progress = state_dict["without_progress"]
         self._owed = state_dict["owed"]
+
+
+def _require_scalar_of_training(metric: str, measured: frozenset[str]) -> None:
+    """Refuse a name that is neither of an evaluation nor one that a training step may log.
+
+    Raises:
+        ConfigError: it is none; the text says which one may be meant.
+    """
+    if "loss" in metric.lower() or metric in _OF_TRAINING:
+        return
+    close = difflib.get_close_matches(metric, measured, n=1)
+    close = close or [name for name in sorted(measured) if name.endswith(f"/{metric}")]
+    meant = f"; did you mean {close[0]}?" if close else ""
+    known = ", ".join(sorted(measured)) or "losses alone, because DATASETS.TEST is empty"
+    raise ConfigError(f"TEST.BEST_METRIC {metric!r} is not measured{meant}; measured are {known}")
 
 
 def _less_is_better(metric: str) -> bool:

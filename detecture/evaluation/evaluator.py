@@ -18,8 +18,9 @@ from detecture.evaluation.fingerprint import evaluation_fingerprint
 from detecture.evaluation.label_map import InvalidOutput, check_output, scores_to_label_map
 from detecture.evaluation.metrics import SampleScore, score_label_map
 from detecture.evaluation.records import FAILED_STATUSES, Record, RecordFolder
-from detecture.evaluation.summary import summarize
+from detecture.evaluation.summary import METRICS, summarize, unsummarizable
 from detecture.evaluation.texture_sam_metric import touching_fields
+from detecture.jobs.together import in_all_processes
 from detecture.visualize import label_map_image
 
 logger = logging.getLogger(__name__)
@@ -28,8 +29,13 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 EVALUATOR_REGISTRY.__doc__ = """Evaluators by the `evaluator_type` of a data set's metadata.
 
 The registered object is called as `obj(cfg, dataset_name, folder, resume=bool)` and returns a
-`DatasetEvaluator` with a `finished_ids` set: samples that need not be run.
+`DatasetEvaluator` with a `finished_ids` set: samples that need not be run. Where it has `close()`,
+that is called when an error ends the evaluation.
 """
+
+METRICS_OF = {"texture": METRICS}
+"""Names of what evaluators measure, by the `evaluator_type`: a training that is to keep the best of
+another name is refused before it begins. A type that is not here is not checked."""
 
 
 class TextureSegEvaluator(DatasetEvaluator):
@@ -66,7 +72,9 @@ class TextureSegEvaluator(DatasetEvaluator):
         self.method: str = cfg.MODEL.META_ARCHITECTURE
         dataset = load_test_records(dataset_name, cfg.TEST.LIMIT)
         self._dataset = {record["image_id"]: record for record in dataset}
-        self._records = RecordFolder(self.folder, evaluation_fingerprint(cfg, dataset))
+        fingerprint = evaluation_fingerprint(cfg, dataset)
+        self._records = RecordFolder(self.folder, fingerprint, unsummarizable)
+        self._config: str = cfg.dump()
         self._new: list[Record] = []
         self._old = self._open_records(resume)
 
@@ -99,10 +107,24 @@ class TextureSegEvaluator(DatasetEvaluator):
         Returns:
             On the main process `{"texture": {metric: value}}`, elsewhere empty.
         """
-        self._records.close()
+        with in_all_processes(EvaluationError):
+            self._records.close()
         gathered = comm.gather(self._new, dst=0)
-        if not comm.is_main_process():
-            return OrderedDict()
+        results: OrderedDict[str, dict[str, float]] = OrderedDict()
+        with in_all_processes(EvaluationError):
+            if comm.is_main_process():
+                results["texture"] = self._finish(gathered)
+        return results
+
+    def close(self) -> None:
+        """Give the folder free; what has its record by then is kept for the next run."""
+        try:
+            self._records.close()
+        finally:
+            self._records.unlock()
+
+    def _finish(self, gathered: list[list[Record]]) -> dict[str, float]:
+        """Write all records in order, and the summary; returns its numbers."""
         records = dict(self._old)
         records.update((record["image_id"], record) for part in gathered for record in part)
         ordered = [records[image_id] for image_id in self._dataset if image_id in records]
@@ -123,34 +145,45 @@ class TextureSegEvaluator(DatasetEvaluator):
                 f"first: {ordered[0]['status']}: {ordered[0].get('error', '')}. All are in "
                 f"{self.folder / 'records.jsonl'}"
             )
-        numbers = {k: v for k, v in summary.items() if type(v) in (int, float)}
-        return OrderedDict(texture=numbers)
+        return {k: v for k, v in summary.items() if type(v) in (int, float)}
 
     def _open_records(self, resume: bool) -> dict[str, Record]:
         """Reserve the folder and bring earlier records together in one file; returns the final."""
-        if comm.is_main_process():
-            self._records.lock()
-            changed = self._records.differences()
-            if changed:
-                logger.warning(
-                    "%s: the records there are of another %s; they are kept as *.stale-N, and "
-                    "everything is evaluated anew",
-                    self.folder,
-                    " and ".join(changed),
-                )
-        old: dict[str, Record] = {}
-        if resume:
-            comm.synchronize()  # nobody reads before the main process holds the lock
-            records = self._records.read()
-            old = {k: records[k] for k in self._dataset if k in records}
-            old = {k: r for k, r in old.items() if r["status"] not in FAILED_STATUSES}
-        comm.synchronize()  # nobody writes before all have read
-        if comm.is_main_process():
-            self._records.start(old.values())
-            if old:
-                logger.info("%s: %d finished samples are kept", self.folder, len(old))
-        comm.synchronize()
+        is_main = comm.is_main_process()
+        with in_all_processes(EvaluationError):
+            if is_main:
+                self._records.lock()
+        try:
+            with in_all_processes(EvaluationError):  # nobody writes before all have read
+                old = self._final_records() if resume else {}
+            with in_all_processes(EvaluationError):
+                if is_main:
+                    self._begin(old, resume)
+        except BaseException:
+            self._records.unlock()
+            raise
         return old
+
+    def _final_records(self) -> dict[str, Record]:
+        records = self._records.read()
+        old = {k: records[k] for k in self._dataset if k in records}
+        return {k: r for k, r in old.items() if r["status"] not in FAILED_STATUSES}
+
+    def _begin(self, old: dict[str, Record], resume: bool) -> None:
+        """Make the folder hold the records that are kept, and their config."""
+        if changed := self._records.differences():
+            logger.warning(
+                "%s: the records there are of another %s; they are kept as *.stale-N, and "
+                "everything is evaluated anew",
+                self.folder,
+                " and ".join(changed),
+            )
+        if resume:
+            self._records.set_damaged_aside()
+        self._records.start(old.values())
+        self._records.write_config(self._config)
+        if old:
+            logger.info("%s: %d finished samples are kept", self.folder, len(old))
 
     def _score(self, sample: dict[str, Any], output: dict[str, Any]) -> Record:
         image_id, hint = sample["image_id"], sample["k_hint"]

@@ -5,7 +5,8 @@ masks a pixel lies in), so that every pixel is read once. Definitions: matched a
 Dice as in the published suite (mean over the Hungarian pairs, and their sum divided by the larger
 count); ARI (Hubert and Arabie 1985) against the painted index map.
 
-Legend: K predicted textures, M ground-truth masks, H, W image size.
+Legend: K predicted textures, M ground-truth masks, H, W image size, L predicted labels, N painted
+ones, C sets of masks that a pixel can lie in.
 """
 
 from dataclasses import dataclass
@@ -113,6 +114,7 @@ def adjusted_rand_index(contingency: np.ndarray) -> float:
 
 
 def _pairs(counts: np.ndarray) -> np.ndarray:
+    """Pairs of pixels within each count, of any shape."""
     return counts * (counts - 1) / 2
 
 
@@ -126,6 +128,11 @@ def _iou_and_dice(overlaps: _Overlaps) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _count_overlaps(label_map: np.ndarray, k_pred: int, gt_masks: np.ndarray) -> _Overlaps:
+    """Counts of a label map (H,W) with K = `k_pred` textures against masks (M,H,W), bool.
+
+    Raises:
+        ValueError: a label is outside 0..K.
+    """
     if label_map.min() < 0 or label_map.max() > k_pred:
         raise ValueError(f"label map holds {label_map.min()}..{label_map.max()}, K is {k_pred}")
     num_labels, num_masks = k_pred + 1, len(gt_masks)
@@ -153,7 +160,10 @@ def _count_overlaps(label_map: np.ndarray, k_pred: int, gt_masks: np.ndarray) ->
 
 
 def _joint_histogram(label_map: np.ndarray, num_labels: int, masks: np.ndarray) -> np.ndarray:
-    """(L, 2^m) counts of pixels by label and by the set of the m masks they lie in."""
+    """Pixels of a label map (H,W) by label and by which of the masks (M,H,W) they lie in: (L,C).
+
+    C is 2^M: bit m says whether they lie in mask m.
+    """
     num_codes = 1 << len(masks)
     membership_HW = np.zeros(label_map.shape, dtype=np.uint8)
     for mask_HW in masks[::-1]:

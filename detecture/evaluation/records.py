@@ -1,21 +1,35 @@
 """Per-sample records of one evaluation: appended as it goes, kept over a kill, ordered at the end.
 
 `records.jsonl` begins with a header line that holds the fingerprint of what was evaluated; every
-further line is one sample. Process r > 0 of several writes `records.rank<r>.jsonl`; the parts are
-merged when the evaluation ends, or when it is started again.
+further line is one sample (see `record_lines`). Process r > 0 of several writes
+`records.rank<r>.jsonl`; the parts are merged when the evaluation ends, or when it is started again.
+Lines that were damaged since they were written go to `records.damaged-N.jsonl`.
 """
 
 import json
+import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import BinaryIO, TextIO
 
-from detecture.checkpoint.atomic import write_text_atomic
+from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.checkpoint.json_files import free_name, seal, set_aside
 from detecture.errors import EvaluationError
+from detecture.evaluation.record_lines import (
+    Damage,
+    ProblemOf,
+    Record,
+    RecordsFile,
+    header_line,
+    read_lines,
+    record_line,
+)
 from detecture.jobs.locks import FolderLock
 
-Record = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 # A sample with one of these was not scored; the next run tries it again. Any other status, those
 # of a method's own included, goes with a final score.
@@ -23,21 +37,40 @@ FAILED_STATUSES = frozenset(
     {"exception", "image_unreadable", "ground_truth_unreadable", "invalid_output"}
 )
 
+CONFIG = "config.yaml"
+"""Name of the file, beside the records, with the config that they were made with."""
+
+_SHOWN = 5  # damaged lines in a warning
+
+
+def records_lock(folder: Path) -> FolderLock:
+    """The lock that an evaluation holds on the folder of its records for as long as it runs."""
+    return FolderLock(
+        folder,
+        ".lock",
+        busy="another run is writing its records here",
+        remedy="choose another OUTPUT_DIR",
+        error=EvaluationError,
+    )
+
 
 class RecordFolder:
     """The records of one evaluation, in one folder that only one run at a time may write to."""
 
-    def __init__(self, folder: Path, fingerprint: dict[str, str]) -> None:
-        """Args: `folder` of the evaluation; `fingerprint`: name -> hash of what it depends on."""
+    def __init__(
+        self, folder: Path, fingerprint: dict[str, str], problem_of: ProblemOf | None = None
+    ) -> None:
+        """Nothing is read or written yet.
+
+        Args:
+            folder: of the evaluation.
+            fingerprint: name -> hash of what it depends on.
+            problem_of: what keeps a record from being summarised; such a line counts as damaged.
+        """
         self.folder = folder
         self.fingerprint = fingerprint
-        self._lock = FolderLock(
-            folder,
-            ".lock",
-            busy="another run is writing its records here",
-            remedy="choose another OUTPUT_DIR",
-            error=EvaluationError,
-        )
+        self._problem_of = problem_of
+        self._lock = records_lock(folder)
         self._file: TextIO | None = None
 
     def lock(self) -> None:
@@ -62,56 +95,78 @@ class RecordFolder:
         return self.folder / (f"records.rank{rank}.jsonl" if rank else "records.jsonl")
 
     def read(self) -> dict[str, Record]:
-        """Records of earlier runs with this fingerprint, by image id, of all processes."""
-        records: dict[str, Record] = {}
-        for path in self._files():
-            header, lines = _read_lines(path)
-            if header.get("fingerprint") == self.fingerprint:
-                records.update((line["image_id"], line) for line in lines)
-        return records
+        """Sound records of earlier runs with this fingerprint, by image id, of all processes."""
+        files = [file for file in self._read_all() if self._is_ours(file)]
+        return {record["image_id"]: record for file in files for record in file.records}
 
     def differences(self) -> list[str]:
         """What differs between this fingerprint and that of the records already here."""
-        for path in self._files():
-            header, _ = _read_lines(path)
-            old = header.get("fingerprint")
-            if isinstance(old, dict) and old != self.fingerprint:
+        for file in self._read_all():
+            if not self._is_ours(file):
+                old = file.fingerprint or {}
                 return [k for k, v in self.fingerprint.items() if old.get(k) != v]
         return []
+
+    def set_damaged_aside(self) -> None:
+        """Keep the damaged lines of this fingerprint in a file of their own, and name them.
+
+        Their images have no record any more. To be called before `start`, in the main process.
+        """
+        for file in self._read_all():
+            if not self._is_ours(file):
+                continue
+            # A kill leaves a line that is cut off; nobody wants to keep that.
+            damaged = [line for line in file.damaged if not line.is_cut]
+            if damaged:
+                aside = free_name(file.path, "damaged")
+                with self._told_if_full():
+                    write_atomic(aside, partial(_put_lines, damaged))
+                logger.warning(
+                    "%s: %d lines are damaged, and are now in %s (%s); their images are evaluated "
+                    "again",
+                    *(file.path, len(damaged), aside.name, _told(damaged)),
+                )
+            _warn_of_old_form(file)
 
     def start(self, records: Iterable[Record]) -> None:
         """Make the folder hold exactly `records`, in one file (main process only).
 
         Files with another fingerprint are kept under the name `*.stale-N`.
+
+        Raises:
+            EvaluationError: the folder cannot be written to.
         """
         records = list(records)
-        stale = [p for p in self._files() if self._is_stale(p)]
+        stale = [file.path for file in self._read_all() if not self._is_ours(file)]
         # Neither a summary nor a label map of other records may look as if it were of this run.
         if stale:
-            stale += [p for p in (self.summary_path, self.folder / "label_maps") if p.exists()]
-        for path in stale:
-            path.rename(_free_name(path))
-        self.summary_path.unlink(missing_ok=True)
+            others = (self.summary_path, self.folder / "label_maps", self.folder / CONFIG)
+            stale += [path for path in others if path.exists()]
+        with self._told_if_full():
+            for path in stale:
+                set_aside(path, "stale")
+            self.summary_path.unlink(missing_ok=True)
         self.rewrite(records)
 
     def rewrite(self, records: Iterable[Record]) -> None:
         """Replace all files of this fingerprint by one with `records`, in their order."""
         self.close()
-        lines = [{"fingerprint": self.fingerprint}, *records]
-        try:
-            write_text_atomic(self.path(0), "".join(_dump(line) for line in lines))
-        except OSError as error:
-            raise self._write_error(error) from error
-        for path in self._files():
-            if path != self.path(0):
-                path.unlink()
+        lines = [record_line(record, self.fingerprint) for record in records]
+        with self._told_if_full():
+            write_text_atomic(self.path(0), "".join([header_line(self.fingerprint), *lines]))
+            for path in self._files():
+                if path != self.path(0):
+                    path.unlink()
 
     def write_summary(self, summary: Record) -> None:
         """Write `summary.json` (main process only)."""
-        try:
-            write_text_atomic(self.summary_path, json.dumps(summary, indent=1) + "\n")
-        except OSError as error:
-            raise self._write_error(error) from error
+        with self._told_if_full():
+            write_text_atomic(self.summary_path, json.dumps(seal(summary), indent=1) + "\n")
+
+    def write_config(self, config: str) -> None:
+        """Write the config of the records beside them, as yaml text (main process only)."""
+        with self._told_if_full():
+            write_text_atomic(self.folder / CONFIG, config)
 
     def append(self, rank: int, record: Record) -> None:
         """Add one record to the file of process `rank`.
@@ -120,74 +175,100 @@ class RecordFolder:
             EvaluationError: the disk is full or the folder not writable. Nothing that was there is
                 lost; a line that was written in part is ignored by the next run.
         """
-        try:
+        with self._told_if_full():
             if self._file is None:
                 path = self.path(rank)
                 is_new = not path.exists()
                 self._file = path.open("a", encoding="utf-8")
                 if is_new:
-                    self._file.write(_dump({"fingerprint": self.fingerprint}))
-            self._file.write(_dump(record))
+                    self._file.write(header_line(self.fingerprint))
+            self._file.write(record_line(record, self.fingerprint))
             self._file.flush()
-        except OSError as error:
-            raise self._write_error(error) from error
 
     def close(self) -> None:
         """Close this process's file."""
         if self._file is not None:
             file, self._file = self._file, None
-            try:
+            with self._told_if_full():
                 file.close()
-            except OSError as error:
-                raise self._write_error(error) from error
 
     def _files(self) -> list[Path]:
-        # Not the `records.rank1.stale-1.jsonl` of another fingerprint: those are kept.
-        found = sorted(self.folder.glob("records.rank*.jsonl"))
-        ranks = [p for p in found if re.fullmatch(r"records\.rank\d+\.jsonl", p.name)]
-        return [p for p in (self.path(0), *ranks) if p.exists()]
+        return records_files(self.folder)
 
-    def _is_stale(self, path: Path) -> bool:
-        header, _ = _read_lines(path)
-        return header.get("fingerprint") != self.fingerprint
+    def _read_all(self) -> list[RecordsFile]:
+        return [_read(path, self.fingerprint, self._problem_of) for path in self._files()]
 
-    def _write_error(self, error: OSError) -> EvaluationError:
-        return EvaluationError(
-            f"{self.folder}: records cannot be written ({error.strerror or error}). Make room or "
-            "choose another OUTPUT_DIR, and run the same command again: it goes on from the "
-            "records that are there"
-        )
+    def _is_ours(self, file: RecordsFile) -> bool:
+        if file.fingerprint is None:  # it may be that the header alone is damaged
+            return file.has_digests or not file.records
+        return file.fingerprint == self.fingerprint
 
-
-def read_records(folder: Path) -> list[Record]:
-    """Records of a finished evaluation, in the order of the data set."""
-    return _read_lines(folder / "records.jsonl")[1]
-
-
-def _dump(line: Record) -> str:
-    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _read_lines(path: Path) -> tuple[Record, list[Record]]:
-    """Header and whole records of one file; a line that was left unfinished is dropped."""
-    lines: list[Record] = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+    @contextmanager
+    def _told_if_full(self) -> Iterator[None]:
         try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            lines.append(line)
-    header = lines[0] if lines and "fingerprint" in lines[0] else {}
-    return header, [line for line in lines if _is_record(line)]
+            yield
+        except OSError as error:
+            raise EvaluationError(
+                f"{self.folder}: records cannot be written ({error.strerror or error}). Make room "
+                "or choose another OUTPUT_DIR, and run the same command again: it goes on from the "
+                "records that are there"
+            ) from error
 
 
-def _is_record(line: Record) -> bool:
-    return isinstance(line.get("image_id"), str) and isinstance(line.get("status"), str)
+def records_files(folder: Path) -> list[Path]:
+    """The files with the records of an evaluation, of all its processes."""
+    # Not the `records.rank1.stale-1.jsonl` of another fingerprint: those are kept.
+    found = sorted(folder.glob("records.rank*.jsonl"))
+    ranks = [p for p in found if re.fullmatch(r"records\.rank\d+\.jsonl", p.name)]
+    return [p for p in (folder / "records.jsonl", *ranks) if p.exists()]
 
 
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (candidate := path.with_name(f"{path.stem}.stale-{number}{path.suffix}")).exists():
-        number += 1
-    return candidate
+def read_records(folder: Path, problem_of: ProblemOf | None = None) -> list[Record]:
+    """Sound records of a finished evaluation, in the order of the data set.
+
+    What is damaged is left out, with a warning that names it: the same evaluation, run again, does
+    it again.
+
+    Raises:
+        EvaluationError: the file cannot be read.
+    """
+    file = _read(folder / "records.jsonl", None, problem_of)
+    damaged = [line for line in file.damaged if not line.is_cut]
+    if damaged:
+        logger.warning(
+            "%s: %d lines are damaged and left out (%s); run the same evaluation again, it does "
+            "their images again",
+            *(file.path, len(damaged), _told(damaged)),
+        )
+    _warn_of_old_form(file)
+    return file.records
+
+
+def _read(
+    path: Path, fingerprint: dict[str, str] | None, problem_of: ProblemOf | None
+) -> RecordsFile:
+    try:
+        return read_lines(path, fingerprint, problem_of)
+    except OSError as error:
+        raise EvaluationError(
+            f"{path}: cannot be read ({error.strerror or error}); move it away, and run the "
+            "evaluation again"
+        ) from error
+
+
+def _put_lines(damaged: list[Damage], file: BinaryIO) -> None:
+    file.writelines(line.content + b"\n" for line in damaged)
+
+
+def _told(damaged: list[Damage]) -> str:
+    shown = "; ".join(str(line) for line in damaged[:_SHOWN])
+    return shown + (f"; and {len(damaged) - _SHOWN} more" if len(damaged) > _SHOWN else "")
+
+
+def _warn_of_old_form(file: RecordsFile) -> None:
+    if file.records and not file.has_digests:
+        logger.warning(
+            "%s: its lines have no digests, so that a change of them passes unseen; a new run of "
+            'the evaluation writes them in the new form ({.., "digest": ..})',
+            file.path,
+        )

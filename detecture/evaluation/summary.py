@@ -1,18 +1,25 @@
 """From per-sample records to the summary of a data set, with bootstrap intervals."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from detecture.evaluation.texture_sam_metric import summarize_touching
+from detecture.checkpoint.json_files import DIGEST, unseal
+from detecture.evaluation.record_check import record_problem
+from detecture.evaluation.texture_sam_metric import TOUCHING_METRICS, summarize_touching
 
 Record = dict[str, Any]
 
 MEAN_METRICS = ("mIoU", "pIoU", "mDice", "pDice", "ARI", "coverage")
 """Per-sample numbers whose mean is the data set's: matched and panoptic IoU and Dice, adjusted Rand
 index, share of pixels given to the dustbin."""
+
+METRICS = frozenset(
+    (*MEAN_METRICS, "Dice", "K_MAE", "K_accuracy", "n_total", "n_ok", *TOUCHING_METRICS)
+)
+"""Names of all numbers that a summary may hold."""
 
 _BOOTSTRAP_SEED = 20260101
 
@@ -56,6 +63,19 @@ def summarize(records: Sequence[Record], bootstrap_samples: int) -> dict[str, An
         by_k.setdefault(record["k_gt"], []).append(record["pIoU"])
     summary["pIoU_by_k_gt"] = {str(k): float(np.mean(v)) for k, v in sorted(by_k.items())}
     return summary
+
+
+def unsummarizable(record: Mapping[str, Any]) -> str:
+    """What keeps a record from being a part of a summary; empty where nothing does."""
+    return record_problem(record, (*MEAN_METRICS, "k_pred", "k_gt", "k_hint"))
+
+
+def is_as_written(summary: Mapping[str, Any]) -> bool:
+    """Whether a summary that was read has not changed since; without a digest nobody can tell."""
+    try:
+        return DIGEST not in summary or bool(unseal(summary))
+    except ValueError:
+        return False
 
 
 def bootstrap_intervals(

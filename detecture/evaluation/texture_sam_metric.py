@@ -18,6 +18,15 @@ from detecture.evaluation.metrics import adjusted_rand_index
 
 Record = dict[str, Any]
 
+TOUCHING_METRICS = (
+    "touching_IoU",
+    "touching_ARI",
+    "touching_IoU_by_image",
+    "touching_ARI_by_image",
+    "masks_per_image",
+)
+"""Names of the columns of `summarize_touching`."""
+
 
 @dataclass(frozen=True)
 class TouchedRegion:
@@ -120,13 +129,8 @@ def summarize_touching(records: Sequence[Record]) -> dict[str, float]:
         [TouchedRegion(*row) for row in record.get("touched_regions", ())] for record in records
     ]
     over_regions, over_images = mean_over_regions(images), mean_over_images(images)
-    return {
-        "touching_IoU": over_regions[0],
-        "touching_ARI": over_regions[1],
-        "touching_IoU_by_image": over_images[0],
-        "touching_ARI_by_image": over_images[1],
-        "masks_per_image": float(np.mean([record.get("num_masks", 0) for record in records])),
-    }
+    masks = float(np.mean([record.get("num_masks", 0) for record in records]))
+    return dict(zip(TOUCHING_METRICS, (*over_regions, *over_images, masks), strict=True))
 
 
 def torchmetrics_row_score(predicted_HW: np.ndarray, true_HW: np.ndarray) -> float:

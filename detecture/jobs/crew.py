@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import IO
 
 from detecture.checkpoint.atomic import write_text_atomic
+from detecture.checkpoint.json_files import read_json
 from detecture.errors import EvaluationError
 
 try:
@@ -47,7 +48,7 @@ class Job:
 def read_failure(folder: Path) -> str:
     """Why the last run of a job in this folder failed; empty where it did not."""
     try:
-        return str(json.loads((folder / _FAILURE).read_text(encoding="utf-8"))["note"])
+        return str(read_json(folder / _FAILURE)["note"])
     except OSError:
         return ""
     except (ValueError, KeyError, TypeError):

@@ -53,14 +53,32 @@ class FolderLock:
                 f"{self.folder}: {self._busy}; wait for it, or {self._remedy}"
             ) from error
         except OSError as error:
-            reason = error.strerror or error
-            raise self._error(
-                f"{self.folder}: cannot be written to ({reason}); {self._remedy}"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def is_busy(self) -> bool:
+        """Whether another has the folder reserved; neither the folder nor the lock's file is made.
+
+        Raises:
+            DetectureError: of the given kind; the folder cannot be written to.
+        """
+        if not Path(self._lock.lock_file).exists():
+            return False
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._lock.release()
+        return False
 
     def release(self) -> None:
         """Let others use the folder."""
         self._lock.release()
+
+    def _unwritable(self, error: OSError) -> DetectureError:
+        reason = error.strerror or error
+        return self._error(f"{self.folder}: cannot be written to ({reason}); {self._remedy}")
 
     def __enter__(self) -> "FolderLock":
         self.acquire()

@@ -19,7 +19,9 @@ _PROBABILITY_SCALE = 5.0
 
 
 def logits_of_probabilities(soft_RHW: Tensor) -> Tensor:
-    """Scores 5 * (2p - 1) of soft or hard masks in 0..1: p = 0.5 is level with a dustbin at 0.
+    """Scores 5 * (2p - 1) of soft or hard masks in 0..1: float32 (R,H,W).
+
+    p = 0.5 is level with a dustbin at 0.
 
     Args:
         soft_RHW: float or bool.

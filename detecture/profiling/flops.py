@@ -1,7 +1,9 @@
 """Operations of the stages of a Detecture model, counted on torch's `meta` device, and times that
 follow from them.
 
-Legend: V visual tokens, P prompt tokens (V included), G answer tokens, S side of an image.
+Legend: V visual tokens, P prompt tokens (V included), G answer tokens, S side of an image, L tokens
+of a pass, N prompts, T tokens of a prompt, D width, U patches of an image, C numbers of each, h, w
+size of masks.
 """
 
 import math
@@ -100,7 +102,10 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
     head_bytes = _bytes(vlm.model.lm_head)
 
     def run_text(length: int, cached: int = 0) -> Callable[[Tensor], Tensor]:
+        """The text model on L = `length` tokens behind `cached` ones: (1,L,D) to (1,L,D)."""
+
         def run(states: Tensor) -> Tensor:
+            """States (1,L,D) to the last hidden states (1,L,D)."""
             output = text(
                 inputs_embeds=states,
                 position_ids=torch.arange(length, device=META).expand(3, 1, -1) + cached,
@@ -113,6 +118,7 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
         return run
 
     def states(length: int) -> Tensor:
+        """Embeddings (1,L,D) of L = `length` tokens, without values."""
         return torch.empty(1, length, width, device=META, dtype=dtype)
 
     side = segmenter.image_size
@@ -128,6 +134,7 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
     head = model.head.mask_head
 
     def run_slot(prompt_NTD: Tensor) -> Tensor:
+        """Logits (N,h,w) of one query for each prompt."""
         embeddings = segmenter.pixel_embeddings(features, index_N, prompt_NTD)
         logits: Tensor = head(prompt_NTD[:, 0], embeddings.to(prompt_NTD.dtype), index_N)
         return logits
@@ -158,6 +165,7 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
 def _cost(
     run: Callable[[Tensor], Any], inputs: Tensor, weight_bytes: int, *, backward: bool = False
 ) -> Cost:
+    """Cost of `run` on inputs of any shape; `backward` counts the way back to these, too."""
     with torch.no_grad(), FlopCounterMode(display=False) as flops, _ActivationCounter() as numbers:
         run(inputs)
     back = 0
@@ -177,7 +185,7 @@ def visual_tokens(model: Detecture) -> int:
 
 
 def _vision(model: Detecture, tokens: int) -> Callable[[Tensor], Any]:
-    """The vision tower on patches of one image."""
+    """The vision tower on the patches of one image, (U,C)."""
     tower = model.vlm.model.model.visual
     merge = tower.config.spatial_merge_size
     side = math.isqrt(tokens) * merge
@@ -195,6 +203,7 @@ def _vision(model: Detecture, tokens: int) -> Callable[[Tensor], Any]:
         lengths = torch.tensor([0, side * side])
 
     def run(patches: Tensor) -> Any:
+        """What the tower makes of patches (U,C)."""
         return tower(
             patches,
             grid_thw=grid,

@@ -4,7 +4,8 @@ What the published way does otherwise (specification of the model, sections 2 an
 whole sequence a second time, the image through the vision tower again included, and it sends
 always seven slots through SAM 3. All else, generation too, is our own code on both sides.
 
-Legend: B images, K regions, D hidden size.
+Legend: B images, K regions, D hidden size, Q slots of an image (the dustbin first), h, w size of
+masks, H, W size of an image.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from detecture.data.prompts import count_phrase
 from detecture.errors import DetectureError
 from detecture.evaluation.label_map import scores_to_label_map
 from detecture.modeling.bridge.mask_losses import partition_scores
+from detecture.modeling.bridge.parts import DetectureBatch
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.segmenter import ImageFeatures
 from detecture.modeling.vlm.types import Prefix, VisionFeatures
@@ -69,22 +71,20 @@ class Outcome:
 class _Pass:
     """One run of a batch, stage by stage; subclasses say how states and masks are had."""
 
-    def __init__(
-        self, model: Detecture, batch: Sequence[dict[str, Any]], memory: bool = False
-    ) -> None:
+    def __init__(self, model: Detecture, batch: DetectureBatch, memory: bool = False) -> None:
         self.model = model
         self.batch = batch
         self.clock = StageClock(model.vlm.device, memory=memory)
         self.count_B = torch.tensor(
-            [len(sample["descriptions"]) for sample in batch], device=model.vlm.device
+            [len(texts) for texts in batch.descriptions], device=model.vlm.device
         )
-        self.counts = [count_phrase(len(sample["descriptions"])) for sample in batch]
+        self.counts = [count_phrase(len(texts)) for texts in batch.descriptions]
 
     @torch.no_grad()
     def run(self) -> Outcome:
         """All stages."""
         vlm, clock = self.model.vlm, self.clock
-        answers = [sample["answer_ids"] for sample in self.batch]
+        answers = self.batch.answers
         vision, features = self._encode()
         clock.enter("prefill")
         prefix = vlm.prefix(vision, self.counts)
@@ -111,7 +111,7 @@ class _Pass:
 
     def _encode(self) -> tuple[VisionFeatures, ImageFeatures]:
         model, clock = self.model, self.clock
-        images = [sample["image"] for sample in self.batch]
+        images = self.batch.images
         clock.enter("preprocess")
         pixels = model.segmenter.preprocess(images)
         with self._tower(before=lambda: clock.enter("vlm_vision")):
@@ -135,16 +135,19 @@ class _Pass:
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
     ) -> Tensor:
+        """States of the regions (B,K,D)."""
         raise NotImplementedError
 
     def _masks(self, features: ImageFeatures, states_BKD: Tensor) -> list[Tensor]:
+        """Logits (Q,h,w) of each image."""
         raise NotImplementedError
 
     def _scores(self, logits: list[Tensor]) -> list[Tensor]:
+        """Logits (Q,h,w) of each image to its scores (K+1,H,W), the dustbin last."""
         raise NotImplementedError
 
     def _sizes(self) -> list[tuple[int, int]]:
-        return [(sample["height"], sample["width"]) for sample in self.batch]
+        return [(sample["height"], sample["width"]) for sample in self.batch.samples]
 
 
 class Ours(_Pass):
@@ -153,25 +156,29 @@ class Ours(_Pass):
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
     ) -> Tensor:
+        """States of the regions (B,K,D), by the answers alone."""
         _, states_BKD = self.model.vlm.extract(prefix, answers, cache)
         return states_BKD
 
     def _masks(self, features: ImageFeatures, states_BKD: Tensor) -> list[Tensor]:
+        """Logits (Q,h,w) of each image, of the slots that it has."""
         model = self.model
         slots = model.head(model.segmenter, features, states_BKD, self.count_B)
         return list(slots.logits_Nhw.split((self.count_B + 1).tolist()))
 
     def _scores(self, logits: list[Tensor]) -> list[Tensor]:
+        """Logits (Q,h,w) of each image to its scores (K+1,H,W), as in `partition_scores`."""
         sizes = self._sizes()
         return [partition_scores(own, size) for own, size in zip(logits, sizes, strict=True)]
 
 
-class Published(_Pass):
+class PublishedPass(_Pass):
     """As the published code does it."""
 
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
     ) -> Tensor:
+        """States of the regions (B,K,D), by a second pass over everything."""
         vlm = self.model.vlm
         output = vlm.model.model.get_image_features(self.patches, self.grid, return_dict=True)
         deepstack = tuple(torch.stack(list(level)) for level in output.deepstack_features)
@@ -180,6 +187,7 @@ class Published(_Pass):
         return vlm.teacher_forced(again, answers, predictions=False).states_BKD
 
     def _masks(self, features: ImageFeatures, states_BKD: Tensor) -> list[Tensor]:
+        """Logits (Q,h,w) of each image, always of all slots."""
         model = self.model
         number_K = torch.arange(states_BKD.shape[1], device=states_BKD.device)
         absent_BK = number_K >= self.count_B[:, None]
@@ -189,6 +197,7 @@ class Published(_Pass):
         return list(slots.logits_Nhw.split((every_B + 1).tolist()))
 
     def _scores(self, logits: list[Tensor]) -> list[Tensor]:
+        """Logits (Q,h,w) of each image to its scores (K+1,H,W), unused slots left out."""
         scores = []
         for own, size, count in zip(logits, self._sizes(), self.count_B.tolist(), strict=True):
             resized = interpolate(own[None].float(), size, mode="bilinear", align_corners=False)[0]
@@ -226,7 +235,7 @@ def benchmark_inference(
         ConfigError: the answer does not fit the model's limits.
     """
     batch = samples(model, batch_size, regions, tokens_per_region, size)
-    sides: list[type[_Pass]] = [Ours, Published] if published else [Ours]
+    sides: list[type[_Pass]] = [Ours, PublishedPass] if published else [Ours]
     # The first run warms up, shows that both sides agree, and measures memory.
     first = {side.__name__.lower(): side(model, batch, memory=True).run() for side in sides}
     agreement = _compare(model, first["ours"], first["published"]) if published else {}
@@ -240,8 +249,8 @@ def benchmark_inference(
         "batch_size": batch_size,
         "regions": regions,
         "repeats": repeats,
-        "visual_tokens": _visual_tokens(model, batch[0]),
-        "answer_tokens": len(batch[0]["answer_ids"]),
+        "visual_tokens": _visual_tokens(model, batch.samples[0]),
+        "answer_tokens": len(batch.answers[0]),
         "decode_steps": steps,
         **agreement,
     }

@@ -5,7 +5,8 @@ runs with autograd and a language loss over the whole vocabulary at all position
 the whole embedding and output tables are trained behind a gradient mask, for two rows; always seven
 slots go through SAM 3.
 
-Legend: B images, K regions, A answer tokens, P prompt tokens, L of both, D hidden size.
+Legend: B images, K regions, A answer tokens, P prompt tokens, L of both, D hidden size,
+V vocabulary.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from detecture.d2 import CfgNode
 from detecture.data.prompts import count_phrase
 from detecture.engine.optimizer import build_training_optimizer
 from detecture.modeling.bridge.mask_losses import mask_loss_sums
+from detecture.modeling.bridge.parts import DetectureBatch
 from detecture.modeling.build import build_model
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.vlm.lm_loss import lm_token_weights
@@ -49,11 +51,11 @@ class _Table(nn.Module):
 
     @property
     def row(self) -> Tensor:
-        """The row of `<|seg|>`, not a parameter of its own."""
+        """The row of `<|seg|>`, (D,), not a parameter of its own."""
         return self.base.weight[self.seg_id]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Ids to vectors, or states to logits."""
+        """Ids (B,L) to vectors (B,L,D), or states (..,D) to logits (..,V)."""
         output: Tensor = self.base(inputs)
         return output
 
@@ -89,12 +91,12 @@ class Side:
         self.model.train()
         self.model.set_stage(stage)
 
-    def losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Weighted losses of a batch."""
+    def losses(self, batch: DetectureBatch) -> dict[str, Tensor]:
+        """Weighted losses of a batch: a scalar for each name."""
         losses: dict[str, Tensor] = self.model(batch)
         return losses
 
-    def step(self, batch: list[dict[str, Any]], clock: StageClock) -> dict[str, float]:
+    def step(self, batch: DetectureBatch, clock: StageClock) -> dict[str, float]:
         """One optimiser step; returns the losses before it."""
         clock.enter("forward")
         self.optimizer.zero_grad(set_to_none=True)
@@ -110,7 +112,7 @@ class Side:
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
 
-class Published(Side):
+class PublishedSide(Side):
     """As the published code does it."""
 
     name = "published"
@@ -129,12 +131,14 @@ class Published(Side):
             weights = [table.weight for table in self.tables]
             self.optimizer.add_param_group({"params": weights, "name": "tables"})
 
-    def losses(self, batch: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Weighted losses of a batch."""
+    def losses(self, batch: DetectureBatch) -> dict[str, Tensor]:
+        """Weighted losses of a batch: a scalar for each name, all three in both stages."""
         model = self.model
-        images = [sample["image"] for sample in batch]
+        images = batch.images
         features = model.encoders.image_features(images)
-        count_B = torch.tensor([len(s["descriptions"]) for s in batch], device=model.vlm.device)
+        count_B = torch.tensor(
+            [len(texts) for texts in batch.descriptions], device=model.vlm.device
+        )
         states_BKD, lm_loss = self._language(batch, images)
         if self.stage == 1:
             states_BKD = states_BKD.detach()
@@ -147,24 +151,28 @@ class Published(Side):
             slots.logits_Nhw[active_N],
             slots.image_index_N[active_N],
             slots.slot_index_N[active_N],
-            torch.stack([sample["sem_seg"] for sample in batch]).to(count_B.device),
+            torch.stack([sample["sem_seg"] for sample in batch.samples]).to(count_B.device),
         )
-        weights = model.loss_weights
+        weights = model.loss
         return {
-            "loss_ce": weights.mask * sums.ce_sum / sums.ce_count,
-            "loss_dice": weights.mask * weights.dice * sums.dice_sum / sums.dice_count,
-            "loss_lm": weights.lm * lm_loss,
+            "loss_ce": weights.mask_weight * sums.ce_sum / sums.ce_count,
+            "loss_dice": weights.mask_weight
+            * weights.dice_weight
+            * sums.dice_sum
+            / sums.dice_count,
+            "loss_lm": weights.lm_weight * lm_loss,
         }
 
-    def _language(
-        self, batch: Sequence[dict[str, Any]], images: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Region states, and the language loss: one pass under the block-diagonal mask."""
+    def _language(self, batch: DetectureBatch, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Region states (B,K,D), and the language loss, a scalar, of uint8 (3,H,W) images.
+
+        One pass under the block-diagonal mask.
+        """
         vlm, chat = self.model.vlm, self.model.vlm.chat
         vision = vlm.encode_images(images)
         prefix = vlm.prefix(vision, [count_phrase(None)] * len(batch))
         # Answers of one length, as the workload makes them.
-        ids_BA = torch.tensor([sample["answer_ids"] for sample in batch], device=vlm.device)
+        ids_BA = torch.tensor(batch.answers, device=vlm.device)
         valid_BA = torch.ones_like(ids_BA, dtype=torch.bool)
         blocks = region_blocks(
             ids_BA, valid_BA, chat.seg_id, chat.stop_supervision, vlm.max_regions
@@ -189,9 +197,9 @@ class Published(Side):
             ids_BA,
             valid_BA,
             chat.seg_id,
-            self.model.loss_weights.lm_cliff,
+            self.model.loss.lm_cliff,
             chat.stop_supervision,
-            self.model.loss_weights.lm_alpha,
+            self.model.loss.lm_alpha,
         )
         weights_BL = torch.nn.functional.pad(weights_BA, (prompt_length, 0))
         targets_BL = torch.cat([prefix.ids_BP, ids_BA], dim=1)
@@ -202,7 +210,7 @@ class Published(Side):
         return states_BKD, (weights_M * ce_M).sum() / weights_M.sum()
 
 
-class PublishedFrozenTables(Published):
+class PublishedFrozenTables(PublishedSide):
     """The same, but with frozen tables in stage 1: the least that the published way can cost."""
 
     name = "published_frozen_tables"
@@ -242,7 +250,7 @@ def benchmark_training(
     """
     kinds: list[type[Side]] = [Side]
     if published:
-        kinds += [Published] + ([PublishedFrozenTables] if stage == 1 else [])
+        kinds += [PublishedSide] + ([PublishedFrozenTables] if stage == 1 else [])
     sides = [kind(cfg, stage, prompt_tokens) for kind in kinds]
     batch = samples(sides[0].model, batch_size, regions, tokens_per_region, cfg.INPUT.TRAIN_SIZE)
     device = sides[0].model.vlm.device

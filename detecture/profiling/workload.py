@@ -2,6 +2,8 @@
 
 A VLM with random weights never writes `<|seg|>`. So the answer is given: at every step the model
 computes its logits, and the given token is taken in the place of their maximum.
+
+Legend: B images, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from detecture.errors import ConfigError
+from detecture.modeling.bridge.parts import DetectureBatch
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.vlm import Qwen3VL
 from detecture.modeling.vlm.types import pad
@@ -68,7 +71,7 @@ def fixed_answer(vlm: Qwen3VL, regions: int, tokens_per_region: int) -> list[int
 
 def samples(
     model: Detecture, batch_size: int, regions: int, tokens_per_region: int, size: int
-) -> list[dict[str, Any]]:
+) -> DetectureBatch:
     """Mapped dicts with noise as images, bands as regions, and their answers.
 
     Args:
@@ -85,7 +88,8 @@ def samples(
     # A part of the image belongs to no region.
     bands_W = torch.arange(size) * (regions + 1) // size
     generator = torch.Generator().manual_seed(0)
-    return [
+    texts = [f"stone {number}" for number in range(regions)]
+    mapped = [
         {
             "image": torch.randint(0, 256, (3, size, size), dtype=torch.uint8, generator=generator),
             "image_id": f"noise_{index}",
@@ -93,11 +97,11 @@ def samples(
             "height": size,
             "width": size,
             "sem_seg": bands_W.expand(size, size).contiguous(),
-            "descriptions": [f"stone {number}" for number in range(regions)],
-            "answer_ids": list(answer),
+            "descriptions": texts,
         }
         for index in range(batch_size)
     ]
+    return DetectureBatch(mapped, [texts] * batch_size, [list(answer)] * batch_size)
 
 
 class _Forced:
@@ -112,6 +116,7 @@ class _Forced:
         self.calls = 0
 
     def __call__(self, module: nn.Module, inputs: Any, logits_BV: Tensor) -> Tensor:
+        """The logits (B,V) of one step, those of the given tokens above all others."""
         if self.calls == 0:
             self._on_first()
         wanted_B1 = self._ids_BA[:, self.calls : self.calls + 1]

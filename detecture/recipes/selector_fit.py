@@ -5,7 +5,7 @@ against the truth; the selector learns to tell the best one from the evidence al
 images are scenes, half mosaics. How many regions they have is a prior that it cannot but learn,
 so it is declared: `PRIOR`. So is how coarsely people segment: `COMPOSITE`.
 
-Legend: B images, K numbers of regions, E figures of evidence.
+Legend: B images, K regions, or numbers of them, E figures of evidence, S side of an image.
 """
 
 import hashlib
@@ -98,6 +98,7 @@ class _Examples(Dataset[tuple[np.ndarray, np.ndarray]]):
         return len(self.numbers)
 
     def __getitem__(self, place: int) -> tuple[np.ndarray, np.ndarray]:
+        """Evidence (K,E) and quality (K,) of one image, float32."""
         torch.set_num_threads(1)
         image, masks = draw_image(self.numbers[place], self.mosaics)
         features = self.model.finder.encode(image)
@@ -148,6 +149,7 @@ def collect(
 
 
 def _stacked(rows: list[_Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence (B,K,E) and quality (B,K) of the images."""
     return np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows])
 
 

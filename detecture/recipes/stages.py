@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detecture.checkpoint.atomic import write_text_atomic
+from detecture.checkpoint.json_files import read_json
 from detecture.config import make_config
 from detecture.errors import ConfigError
 
@@ -133,14 +134,27 @@ def keep_to(output: Path, asked: dict[str, float]) -> None:
     file = output / "recipe.json"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        begun = json.loads(file.read_text(encoding="utf-8")) if file.exists() else asked
+        begun = _read_recipe(file) if file.exists() else asked
         if "pictures" in begun:  # its name before
             begun["images"] = begun.pop("pictures")
         write_text_atomic(file, json.dumps(begun))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ConfigError(f"{file}: {error}; say another folder to --output") from error
     if begun != asked:
         raise ConfigError(
             f"{file}: the folder was begun with {begun}, and {asked} are asked for; say another "
             "folder to --output, or ask for the same"
         )
+
+
+def _read_recipe(file: Path) -> dict[str, float]:
+    try:
+        begun = read_json(file)
+        if not isinstance(begun, dict):
+            raise ValueError("it holds no table")
+    except ValueError as error:
+        raise ConfigError(
+            f"{file}: damaged ({error}); if the folder was begun with what is asked for now, "
+            "delete this file and run it again, else say another folder to --output"
+        ) from error
+    return begun

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from record_files import read_lines, write_sealed, write_summary
 
 from detecture.benchmark.cells import (
     best_variants,
@@ -96,6 +97,7 @@ def test_a_summary_without_its_records_is_not_done(tmp_path):
         (lambda s: {**s, "mIoU": float("nan")}, "the summary lacks figures"),
         (lambda s: {**s, "K_MAE": "x"}, "the summary lacks figures"),
         (lambda s: {**s, "fingerprint": {}}, "the summary is not that of its records"),
+        (lambda s: {**s, "mIoU": 0.9}, "the summary has changed since it was written"),
     ],
 )
 def test_a_summary_is_not_believed_unread(tmp_path, change, note):
@@ -130,12 +132,10 @@ def test_images_that_failed_are_said_and_tried_again(tmp_path):
     cell = make_cell(tmp_path)
     run_here(tmp_path, cell)
     folder = records_folder(tmp_path, cell)
-    header, first, second = (folder / "records.jsonl").read_text().splitlines()
-    failed = {**json.loads(second), "status": "exception", "mIoU": 0.0}
-    (folder / "records.jsonl").write_text("\n".join([header, first, json.dumps(failed)]) + "\n")
-    summary = json.loads((folder / "summary.json").read_text())
-    summary["statuses"] = {"exception": 1, "ok": 1}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    *lines, last = read_lines(folder / "records.jsonl")
+    failed = {**last, "status": "exception", "mIoU": 0.0}
+    write_sealed(folder / "records.jsonl", [*lines, failed])
+    write_summary(folder / "summary.json", statuses={"exception": 1, "ok": 1})
     found = look_at(tmp_path, cell)
     assert found.state == "done"
     assert found.note.startswith("1 of 2 images failed and count 0 (synthetic_pair_")

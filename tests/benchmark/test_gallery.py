@@ -2,13 +2,13 @@
 
 import base64
 import io
-import json
 import shutil
 
 import numpy as np
 import pytest
 from benchmark.toy_cells import write_index
 from PIL import Image
+from record_files import read_lines, write_lines, write_summary
 
 from detecture.benchmark.gallery import draw_galleries, pick_images
 from detecture.benchmark.layout import arrange
@@ -134,6 +134,7 @@ def test_without_label_maps_the_reason_stands_there(own_root):
 )
 def test_a_record_that_does_not_fit_is_a_line_of_text(own_root, old, new):
     path = own_root / "right/toy/records.jsonl"
+    write_lines(path, read_lines(path))
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
@@ -155,8 +156,7 @@ def test_missing_records_and_unknown_data_sets_are_problems_and_no_crash(own_roo
     (own_root / "right/toy/records.jsonl").unlink()
     (gallery,) = galleries(own_root, 1)
     assert any(text.startswith("right: no images: ") for text in gallery.problems)
-    path = own_root / "wrong/toy/summary.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"dataset": "nobodys"}))
+    write_summary(own_root / "wrong/toy/summary.json", dataset="nobodys")
     write_index(own_root, [{"method": "w", "dataset": "nobodys", "folder": "wrong/toy"}])
     (gallery,) = galleries(own_root, 1)
     assert gallery.rows == []

@@ -57,7 +57,7 @@ def test_a_well_formed_file_is_read(tmp_path):
         ("[d]", "[]", "differs must be a list of texts"),
         ("[[.5, -0.1]]", "[[.5]]", r"rows\[0\].values must hold"),
         ("[[.5, -0.1]]", "[[.5, 61.2]]", r"rows\[0\].values must hold"),
-        ("[[.5, -0.1]]", "[[.5, .nan]]", r"rows\[0\].values must hold"),
+        ("[[.5, -0.1]]", "[[.5, .nan]]", r"rows\[0\].values\[0\]\[1\]: holds NaN"),
         ("[[.5, -0.1]]", "[[.5, -0.1], [.5, .5]]", r"rows\[0\].values must hold"),
         ("method: m", "method: 7", r"rows\[0\].method must be a text, is 7"),
         ("title: t", "title: !!python/object/apply:os.getcwd []", "cannot be read as yaml"),

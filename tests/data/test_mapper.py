@@ -9,25 +9,20 @@ import torch
 from PIL import Image
 
 from detecture.config import make_config
+from detecture.config.sections.images import InputSettings, MicroCropSettings
 from detecture.d2 import MetadataCatalog
 from detecture.data import DATASET_MAPPER_REGISTRY, KHint, TextureMapper
 from detecture.data.datasets.texture_json import load_texture_json
 from detecture.data.mapper import build_mapper
-from detecture.data.transforms import MicroCrop
 from detecture.errors import ConfigError
 
-NO_CROP = MicroCrop(0.0, (0.3, 0.6), 2)
+NO_CROP = MicroCropSettings(prob=0.0, side=(0.3, 0.6), min_regions=2)
 
 
 def mapper(is_train: bool = False, **changes: object) -> TextureMapper:
-    arguments = {
-        "is_train": is_train,
-        "max_pixels": 10_000,
-        "train_size": 40,
-        "micro_crop": NO_CROP,
-        **changes,
-    }
-    return TextureMapper(**arguments)
+    arguments = {"max_pixels": 10_000, "train_size": 40, "micro_crop": NO_CROP, **changes}
+    others = {key: arguments.pop(key) for key in set(arguments) & {"count", "k_regime", "oracle"}}
+    return TextureMapper(is_train=is_train, settings=InputSettings(**arguments), **others)
 
 
 @pytest.fixture
@@ -165,7 +160,9 @@ def test_a_texture_lost_in_shrinking_takes_its_description_along(record):
 
 
 def test_random_numbers_follow_torchs_seed(record):
-    crop = mapper(is_train=True, micro_crop=MicroCrop(1.0, (0.3, 0.9), 1))
+    crop = mapper(
+        is_train=True, micro_crop=MicroCropSettings(prob=1.0, side=(0.3, 0.9), min_regions=1)
+    )
 
     def draw(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
@@ -208,17 +205,19 @@ def test_from_config():
     )
     built = build_mapper(cfg, "TextureMapper", False, "caid")
     assert isinstance(built, TextureMapper)
-    assert (built.max_pixels, built.train_size, built.count) == (123, 64, "per_image")
-    assert built.micro_crop == MicroCrop(0.5, (0.1, 0.2), 3)
+    kept = built.settings
+    assert (kept.max_pixels, kept.train_size, built.count) == (123, 64, "per_image")
+    assert kept.micro_crop == MicroCropSettings(prob=0.5, side=(0.1, 0.2), min_regions=3)
     assert (built.k_regime, built.oracle, built.is_train) == ("single", True, False)
     assert TextureMapper(cfg, True).k_regime == "autonomous"
 
 
 def test_published_defaults():
     built = TextureMapper(make_config(None), True, dataset_name="rwtd")
-    assert built.train_size == 1008 and built.k_regime == "pair" and not built.oracle
-    assert built.micro_crop.prob == 0.35 and built.micro_crop.min_regions == 2
-    assert tuple(round(share * 1008) for share in built.micro_crop.side) == (300, 600)
+    assert built.settings.train_size == 1008 and built.k_regime == "pair" and not built.oracle
+    crop = built.settings.micro_crop
+    assert crop.prob == 0.35 and crop.min_regions == 2
+    assert tuple(round(share * 1008) for share in crop.side) == (300, 600)
 
 
 def test_wrong_values_fail_when_the_mapper_is_built():

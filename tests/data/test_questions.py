@@ -110,7 +110,7 @@ def test_a_file_of_ones_own(tmp_path):
         ("pair: [", "cannot be read"),
         ("pair: !!python/object/apply:os.getcwd []", "cannot be read"),
         (yaml.safe_dump({**PARTS, "pear": "P"}), "unknown key 'pear': did you mean pair"),
-        (yaml.safe_dump({**PARTS, 3: "P"}), "unknown key 3: use system, subject"),
+        (yaml.safe_dump({**PARTS, 3: "P"}), "the key 3 is of type int; write it in quotes"),
         (yaml.safe_dump({"pair": "P"}), "lacks system, subject, exact"),
         (yaml.safe_dump({**PARTS, "open": "O"}), r"open has no \{most\}"),
     ],

@@ -299,7 +299,7 @@ def test_malformed_files(load, tmp_path, text, says):
 
 def test_not_even_text(tmp_path):
     (tmp_path / "metadata.json").write_bytes(os.urandom(64) + b"\xff\xfe\xfd")
-    with pytest.raises(DatasetError, match="cannot be read as JSON"):
+    with pytest.raises(DatasetError, match="cannot be read"):
         load_texture_json(tmp_path / "metadata.json", tmp_path)
 
 

@@ -4,10 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from detecture.config.sections.images import MicroCropSettings
 from detecture.data.transforms import (
     SURVIVAL_SHARE,
-    MicroCrop,
     keep_survivors,
+    micro_crop,
     resize_image,
     resize_labels,
 )
@@ -73,22 +74,30 @@ def halves() -> np.ndarray:
     return labels
 
 
-def crops(crop: MicroCrop, labels: np.ndarray, texts: list[str], count: int = 200) -> list[tuple]:
+def crop_settings(prob, side, min_regions) -> MicroCropSettings:
+    return MicroCropSettings(prob=prob, side=side, min_regions=min_regions)
+
+
+def crops(
+    crop: MicroCropSettings, labels: np.ndarray, texts: list[str], count: int = 200
+) -> list[tuple]:
     random = np.random.default_rng(0)
-    return [crop.apply(IMAGE, labels, texts, random) for _ in range(count)]
+    return [micro_crop(crop, IMAGE, labels, texts, random) for _ in range(count)]
 
 
 def test_probability():
-    outcomes = crops(MicroCrop(0.35, (0.3, 0.6), 1), halves(), ["a", "b"], 1000)
+    outcomes = crops(crop_settings(0.35, (0.3, 0.6), 1), halves(), ["a", "b"], 1000)
     cropped = sum(image is not IMAGE for image, _, _ in outcomes)
     assert 300 < cropped < 400
-    assert all(i is IMAGE for i, _, _ in crops(MicroCrop(0.0, (0.3, 0.6), 1), halves(), ["a", "b"]))
+    assert all(
+        i is IMAGE for i, _, _ in crops(crop_settings(0.0, (0.3, 0.6), 1), halves(), ["a", "b"])
+    )
 
 
 def test_crops_are_squares_of_the_right_side_stretched_back():
     """IMAGE is a ramp: the stretched crop's slope tells the side, and its start the place."""
     sides = []
-    for image, labels, _ in crops(MicroCrop(1.0, (0.3, 0.6), 1), halves(), ["a", "b"]):
+    for image, labels, _ in crops(crop_settings(1.0, (0.3, 0.6), 1), halves(), ["a", "b"]):
         assert image.shape == (SIZE, SIZE, 3) and labels.shape == (SIZE, SIZE)
         across = int(image[50, 95, 0]) - int(image[50, 5, 0])
         down = int(image[95, 50, 0]) - int(image[5, 50, 0])
@@ -99,7 +108,7 @@ def test_crops_are_squares_of_the_right_side_stretched_back():
 
 
 def test_only_crops_with_enough_regions_are_kept():
-    outcomes = crops(MicroCrop(1.0, (0.3, 0.3), 2), halves(), ["a", "b"])
+    outcomes = crops(crop_settings(1.0, (0.3, 0.3), 2), halves(), ["a", "b"])
     whole = [texts for image, _, texts in outcomes if image is IMAGE]
     kept = [(labels, texts) for image, labels, texts in outcomes if image is not IMAGE]
     # 30 of 100 columns, border in the middle: seen from 29 of the 71 places.
@@ -119,8 +128,8 @@ def test_survivors_of_a_crop_are_renumbered():
     random = np.random.default_rng(0)
     seen = set()
     for _ in range(100):
-        crop = MicroCrop(1.0, (0.3, 0.5), 2)
-        cropped_image, cropped, survivors = crop.apply(image, labels, texts, random)
+        crop = crop_settings(1.0, (0.3, 0.5), 2)
+        cropped_image, cropped, survivors = micro_crop(crop, image, labels, texts, random)
         seen.add(tuple(survivors))
         assert set(np.unique(cropped)) - {0} == set(range(1, len(survivors) + 1))
         for number, text in enumerate(survivors, start=1):
@@ -132,7 +141,9 @@ def test_survivors_of_a_crop_are_renumbered():
 def test_a_sliver_does_not_survive():
     labels = np.ones((SIZE, SIZE), np.int64)
     labels[0, 0] = 2
-    for image, cropped, texts in crops(MicroCrop(1.0, (0.5, 1.0), 1), labels, ["a", "sliver"], 50):
+    for image, cropped, texts in crops(
+        crop_settings(1.0, (0.5, 1.0), 1), labels, ["a", "sliver"], 50
+    ):
         assert image is not IMAGE and texts == ["a"] and cropped.max() == 1
 
 
@@ -149,4 +160,4 @@ def test_a_sliver_does_not_survive():
 )
 def test_values_out_of_range(arguments, key):
     with pytest.raises(ConfigError, match=f"INPUT.MICRO_CROP.{key}"):
-        MicroCrop(*arguments)
+        crop_settings(*arguments)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detecture.data.validate import Finding, check_dataset, format_report
+from detecture.data.validate import DatasetProblem, check_dataset, format_report
 from detecture.errors import DatasetError
 
 LIMIT = 10_000
@@ -209,4 +209,4 @@ def test_progress_sees_every_record(make_dataset):
 
 
 def test_findings_without_a_record():
-    assert str(Finding("warning", "x", None, "", "text")) == "warning x: text"
+    assert str(DatasetProblem("warning", "x", None, "", "text")) == "warning x: text"

@@ -13,6 +13,8 @@ from detecture.config import make_config
 from detecture.d2 import DatasetCatalog, comm, launch
 from detecture.data import register_texture_dataset
 from detecture.engine import Trainer
+from detecture.errors import EvaluationError
+from detecture.evaluation.records import records_lock
 
 EXACT = [
     *("MODEL.META_ARCHITECTURE", "StagedToy", "MODEL.DEVICE", "cpu", "SEED", "3"),
@@ -50,12 +52,47 @@ def in_each_process(root):
     sums = [comm.all_gather(float(p.double().sum())) for p in trainer.model.parameters()]
     assert all(one == other for one, other in sums)  # the processes hold the same weights
     run(root, "continued", resume=True)
+    an_evaluation_fails_in_the_second_process(root)
+    records_are_held_by_another_run(root)
     StagedToy.poisoned = "/toy_1.png"
     try:
         run(root, "poisoned")
     except FloatingPointError as error:
         Path(root, f"error{comm.get_rank()}.txt").write_text(str(error))
     comm.synchronize()
+
+
+def evaluating(root, output):
+    """Train and evaluate; what the run ends with goes into a file of each process."""
+    test = ("DATASETS.TEST", repr(register(root)[1:2]), "TEST.EVAL_PERIOD", "2")
+    try:
+        run(root, output, *test, "TEST.MAX_FAILURES_IN_A_ROW", "1", "TEST.BOOTSTRAP_SAMPLES", "5")
+    except EvaluationError as error:
+        Path(root, f"{output}{comm.get_rank()}.txt").write_text(str(error))
+    comm.synchronize()
+
+
+def an_evaluation_fails_in_the_second_process(root):
+    answer = StagedToy._output
+
+    def fail(self, sample):
+        if comm.get_rank() == 1:
+            raise ValueError("no answer")
+        return answer(self, sample)
+
+    StagedToy._output = fail
+    try:
+        evaluating(root, "failing")
+    finally:
+        StagedToy._output = answer
+
+
+def records_are_held_by_another_run(root):
+    lock = records_lock(Path(root, "held/inference/processes_k2"))
+    if comm.is_main_process():
+        lock.acquire()
+    evaluating(root, "held")
+    lock.release()
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +115,11 @@ def root(tmp_path_factory):
 
 def losses(folder):
     lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
-    return [{k: v for k, v in one.items() if "loss" in k or k == "grad_norm"} for one in lines]
+    found = [{k: v for k, v in one.items() if "loss" in k or k == "grad_norm"} for one in lines]
+    return [one for one in found if one]  # an evaluation has a line of its own at the end
 
 
-@pytest.mark.parametrize("other", ["two", "continued"])
+@pytest.mark.parametrize("other", ["two", "continued", "failing", "held"])
 def test_two_processes_equal_one(root, other):
     one, two = losses(root / "one"), losses(root / other)
     assert len(one) == len(two) == 6
@@ -91,6 +129,16 @@ def test_two_processes_equal_one(root, other):
     assert mine.keys() == theirs.keys()
     for name, tensor in mine.items():
         assert torch.allclose(tensor, theirs[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [("failing", "no answer"), ("held", "another run is writing its records here")],
+)
+def test_an_error_in_an_evaluation_is_one_of_both(root, output, told):
+    for rank in (0, 1):
+        text = Path(root, f"{output}{rank}.txt").read_text()
+        assert "its weights are saved" in text and told in text
 
 
 def test_a_nan_in_one_process_stops_both_with_the_same_words(root):

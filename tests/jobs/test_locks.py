@@ -36,6 +36,16 @@ def test_another_process_has_it_until_it_is_killed(tmp_path):
         pass
 
 
+def test_whether_it_is_busy(tmp_path):
+    assert not lock(tmp_path / "new").is_busy()
+    assert not (tmp_path / "new").exists()
+    with lock(tmp_path):
+        assert lock(tmp_path).is_busy()
+    assert not lock(tmp_path).is_busy()
+    with lock(tmp_path):  # asking gave it free
+        pass
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(DatasetError, match=r"file: cannot be written to .*choose another folder"):

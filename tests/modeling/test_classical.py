@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
 from detecture.config import make_config
+from detecture.config.sections.grouping import TextureClustersSettings
 from detecture.d2 import build_model
 from detecture.data import KHint
 from detecture.errors import ConfigError
@@ -58,7 +59,7 @@ def test_clusters_separate_two_textures_of_equal_colour():
 
 
 def test_clusters_choose_the_k_of_the_best_silhouette():
-    method = TextureClusters(k_range=(2, 5))
+    method = TextureClusters(settings=TextureClustersSettings(k_range=(2, 5)))
     generator = np.random.default_rng(0)
     for num_regions in (2, 3):
         strip = np.arange(160) * num_regions // 160
@@ -120,7 +121,7 @@ def test_output_has_the_requested_size():
 )
 def test_settings_without_sense_are_refused_by_key(settings, key):
     with pytest.raises(ConfigError, match=f"MODEL.TEXTURE_CLUSTERS.{key}"):
-        TextureClusters(**settings)
+        TextureClusters(settings=TextureClustersSettings(**settings))
 
 
 def test_floors():

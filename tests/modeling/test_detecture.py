@@ -9,6 +9,7 @@ from micro import evaluation_batch, micro_model, micro_overrides, training_batch
 from torch import nn
 
 from detecture.config import make_config
+from detecture.config.sections.detecture import BridgeSettings
 from detecture.d2 import META_ARCH_REGISTRY
 from detecture.engine import TexturePredictor
 from detecture.errors import CheckpointError, ConfigError
@@ -372,7 +373,7 @@ def test_without_a_config():
     head = BridgeHead(shape=HeadShape(hidden_size=8, text_width=6, width=4))
     assert [name for name, _ in head.named_parts()] == ["bridge", "mask_head", "dustbin"]
     with pytest.raises(ConfigError, match=r"MODEL.BRIDGE.KIND is 'wide'; use one of native"):
-        BridgeHead(shape=HeadShape(8, 6, 4), kind="wide")
+        BridgeHead(shape=HeadShape(8, 6, 4), settings=BridgeSettings(kind="wide"))
 
 
 def test_unknown_names_are_refused(tmp_path):

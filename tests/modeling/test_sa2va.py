@@ -9,6 +9,7 @@ from micro import evaluation_batch
 from PIL import Image
 
 from detecture.config import make_config
+from detecture.config.sections.baselines import Sa2VASettings
 from detecture.data import KHint
 from detecture.data.questions import load_questions
 from detecture.errors import ConfigError, DetectureError
@@ -41,7 +42,9 @@ def columns(first, last, height=H, width=W):
 
 def method(model, wording="sa2va_parts", **options):
     questions = load_questions(wording, "MODEL.SA2VA.PROMPTS")
-    return Sa2VA(model=model, tokenizer="tokenizer", questions=questions, **options)
+    kept = {key: options.pop(key) for key in set(options) & {"max_regions", "dustbin_logit"}}
+    settings = Sa2VASettings(**options)
+    return Sa2VA(model=model, tokenizer="tokenizer", questions=questions, settings=settings, **kept)
 
 
 def predict(model, k=None, size=(H, W), **options):

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from detecture.config import make_config
+from detecture.config.sections.baselines import Sam3TextSettings
 from detecture.data import KHint
 from detecture.errors import CheckpointError, ConfigError, DetectureError
 from detecture.evaluation.label_map import scores_to_label_map
@@ -96,14 +97,22 @@ def figures(output, truth=HALVES):
     ]
 
 
+def text_model(segmenter, max_regions=6, **settings):
+    """Sam3Text, with lists of phrases as a config has them."""
+    if isinstance(settings.get("phrases"), list):
+        settings["phrases"] = tuple(settings["phrases"])
+    return Sam3Text(
+        segmenter=segmenter, settings=Sam3TextSettings(**settings), max_regions=max_regions
+    )
+
+
 # ---- golden answers ---------------------------------------------------------------------------
 
 
 def test_golden_perfect_phrases():
     first, second = planes([2.0, 1.0, -1.0, -2.0], [-3.0, -1.0, 0.5, 3.0])
-    model = Sam3Text(
-        segmenter=GivenLogits({"oak": first, "brick": second}), phrases=["oak", "brick"]
-    )
+    segmenter = GivenLogits({"oak": first, "brick": second})
+    model = text_model(segmenter, phrases=["oak", "brick"])
     output = model([sample()])[0]
     assert figures(output) == pytest.approx([1, 1, 1, 1, 0])  # G1
     assert output["descriptions"] == ["oak", "brick"]
@@ -119,7 +128,7 @@ def test_golden_perfect_phrases():
 )
 def test_golden_inverse(row, expected):
     segmenter = GivenLogits({"texture": planes(row)[0]})
-    model = Sam3Text(segmenter=segmenter, variant="inverse", phrases=["texture", "unused"])
+    model = text_model(segmenter, variant="inverse", phrases=["texture", "unused"])
     output = model([sample()])[0]
     assert figures(output) == pytest.approx(expected, abs=1e-6)
     assert torch.equal(output["sem_seg"][1], -output["sem_seg"][0])
@@ -129,7 +138,7 @@ def test_golden_inverse(row, expected):
 
 def of_proposals(masks, scores, **settings):
     segmenter = GivenLogits(masks=masks, scores=scores)
-    return Sam3Text(segmenter=segmenter, variant="proposals", phrases=["stuff"], **settings)
+    return text_model(segmenter, variant="proposals", phrases=["stuff"], **settings)
 
 
 def test_golden_one_good_proposal():
@@ -194,9 +203,9 @@ def test_sizes_come_before_thresholds():
     small = torch.tensor([[2.0, -1.0], [0.5, -3.0]])
     large = functional.interpolate(small[None, None], (6, 4), mode="bilinear")[0, 0]
     at = {"size": (6, 4)}
-    semantic = Sam3Text(segmenter=GivenLogits({"a": small}), phrases=["a"])
+    semantic = text_model(GivenLogits({"a": small}), phrases=["a"])
     assert torch.equal(semantic([sample(**at)])[0]["sem_seg"][0], large)
-    inverse = Sam3Text(segmenter=GivenLogits({"a": small}), phrases=["a"], variant="inverse")
+    inverse = text_model(GivenLogits({"a": small}), phrases=["a"], variant="inverse")
     assert torch.equal(inverse([sample(**at)])[0]["sem_seg"][1], -large)
     soft = of_proposals(small[None], [0.9])([sample(**at)])[0]["sem_seg"][0]
     torch.testing.assert_close(soft, 5 * (2 * large.sigmoid() - 1))
@@ -208,7 +217,7 @@ def test_sizes_come_before_thresholds():
 def test_phrases_are_cut_or_the_last_is_repeated():
     logits = dict(zip("abc", planes([1.0] * 4, [2.0] * 4, [3.0] * 4), strict=True))
     segmenter = GivenLogits(logits)
-    model = Sam3Text(segmenter=segmenter, phrases=["a", "b", "c"])
+    model = text_model(segmenter, phrases=["a", "b", "c"])
     for hint, expected in (
         (KHint(), ["a", "b", "c"]),
         (KHint("fixed", 1), ["a"]),
@@ -226,7 +235,7 @@ def test_phrases_are_cut_or_the_last_is_repeated():
 
 @pytest.mark.parametrize("hint", [KHint(), KHint("regime", 1), KHint("fixed", 3)])
 def test_inverse_is_for_two_regions(hint):
-    model = Sam3Text(segmenter=GivenLogits({"a": LEFT.float()}), variant="inverse", phrases=["a"])
+    model = text_model(GivenLogits({"a": LEFT.float()}), variant="inverse", phrases=["a"])
     with pytest.raises(ConfigError, match=f"inverse.*{hint.k or 'unknown'}.*'{hint.kind}'"):
         model([sample(hint)])
 
@@ -246,7 +255,7 @@ def test_inverse_is_for_two_regions(hint):
 )
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ConfigError, match=message):
-        Sam3Text(segmenter=GivenLogits(), **settings)
+        text_model(GivenLogits(), **settings)
 
 
 # ---- the real classes, with random weights -------------------------------------------------------

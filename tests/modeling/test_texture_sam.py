@@ -12,6 +12,7 @@ import torch
 from pycocotools import mask as coco_mask
 
 from detecture.config import make_config
+from detecture.config.sections.baselines import TextureSamSettings
 from detecture.data.k_hint import KHint
 from detecture.engine import TexturePredictor
 from detecture.errors import ConfigError
@@ -76,7 +77,7 @@ def test_smaller_regions_lie_on_top(model):
     _, labels, _ = answer(model, found)
     assert ((labels == 1) == INSIDE_LEFT).all()
     assert ((labels == 2) == (LEFT & ~INSIDE_LEFT)).all()
-    better = TextureSam(model=model.sam2, smallest_on_top=False)
+    better = TextureSam(model=model.sam2, settings=TextureSamSettings(smallest_on_top=False))
     _, labels, descriptions = answer(better, found)
     assert ((labels == 1) == LEFT).all()
     assert len(descriptions) == 3  # the one that vanished counts in K
@@ -128,7 +129,7 @@ def test_transformers_own_default_is_undone():
     assert sam2.mask_decoder.dynamic_multimask_via_stability
     TextureSam(model=sam2)
     assert not sam2.mask_decoder.dynamic_multimask_via_stability
-    TextureSam(model=sam2, dynamic_multimask=True)
+    TextureSam(model=sam2, settings=TextureSamSettings(dynamic_multimask=True))
     assert sam2.mask_decoder.dynamic_multimask_via_stability
 
 

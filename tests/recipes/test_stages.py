@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from detecture.errors import ConfigError
 from detecture.recipes.stages import keep_to, stages, without
 
 REPO = Path(__file__).resolve().parents[2]
@@ -53,3 +54,14 @@ def test_a_folder_that_was_begun_under_the_name_before_goes_on(tmp_path):
     (tmp_path / "recipe.json").write_text('{"seed": 1, "pictures": 20, "length": 1.0}')
     keep_to(tmp_path, {"seed": 1, "images": 20, "length": 1.0})
     assert "images" in (tmp_path / "recipe.json").read_text()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"5", b"\xff", b"[" * 100_000])
+def test_a_damaged_recipe_names_a_way_out(tmp_path, content):
+    asked = {"seed": 1, "images": 20, "length": 1.0}
+    (tmp_path / "recipe.json").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"recipe\.json: damaged .*delete this file"):
+        keep_to(tmp_path, asked)
+    assert (tmp_path / "recipe.json").read_bytes() == content
+    (tmp_path / "recipe.json").unlink()
+    keep_to(tmp_path, asked)

@@ -1,15 +1,17 @@
-"""Every key of ours has a reader and a comment; every key that is read has a default."""
+"""A config key is declared once, and read; every key that is read has a default."""
 
 import ast
 from pathlib import Path
 
 from detecture.config import add_detecture_config
+from detecture.config.page import config_page
+from detecture.config.sections.declaring import SECTIONS
 from detecture.d2 import CfgNode, get_cfg
 from detecture.d2.lite import unread_keys
 from detecture.d2.lite.config import get_cfg as lite_get_cfg
 
 REPO = Path(__file__).parents[2]
-CONFIG = sorted((REPO / "detecture/config").glob("*.py"))
+CONFIG = sorted((REPO / "detecture/config").rglob("*.py"))
 READERS = [p for folder in ("detecture", "tools") for p in sorted((REPO / folder).rglob("*.py"))]
 
 
@@ -72,8 +74,33 @@ def all_keys():
     return set(leaves(cfg))
 
 
+def fields_read():
+    """Keys whose fields are read of an object, in a file that knows the class or one around it."""
+    around = {
+        path: [p for p in SECTIONS if path == p or path.startswith(f"{p}.")] for path in SECTIONS
+    }
+    for file in READERS:
+        if file in CONFIG:
+            continue
+        text = file.read_text(encoding="utf-8")
+        known = {path for path, kind in SECTIONS.items() if kind.__name__ in text}
+        if not known:
+            continue
+        read = {
+            node.attr
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+        }
+        for path, kind in SECTIONS.items():
+            if known.intersection(around[path]):
+                for name, _, _ in kind.declarations():
+                    if name.lower() in read:
+                        yield f"{path}.{name}"
+
+
 def test_every_key_of_ours_has_a_reader():
     read = {key for path in READERS if path not in CONFIG for key in keys_read(path)}
+    read |= set(fields_read())
     # The one key that the config package itself is there to resolve.
     read |= {key for path in CONFIG for key in keys_read(path)} & {"MODEL.DEVICE"}
     ours = all_keys() - set(leaves(get_cfg()))
@@ -107,16 +134,74 @@ def test_every_key_that_is_read_has_a_default():
     assert sorted(unknown) == []
 
 
-def test_every_key_of_ours_has_a_comment():
-    bare, seen = [], 0
-    for path in [path for path in CONFIG if path.stem.endswith("keys")]:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for node in ast.walk(ast.parse("\n".join(lines))):
-            if not isinstance(node, ast.Assign) or (chain(node.targets[0]) or ("",))[0] != "cfg":
+def test_every_key_of_ours_says_what_it_means():
+    found = [
+        (f"{path}.{name}", declared)
+        for path, kind in SECTIONS.items()
+        for name, _, declared in kind.declarations()
+    ]
+    assert len(found) > 100
+    assert [name for name, declared in found if not declared.meaning.endswith((".", ")."))] == []
+
+
+def test_every_default_is_in_its_range():
+    for kind in SECTIONS.values():
+        kind()
+
+
+def test_the_page_of_keys_is_that_of_the_declarations():
+    """If it fails: python tools/list_config.py --markdown > docs/config.md."""
+    assert (REPO / "docs/config.md").read_text(encoding="utf-8") == config_page()
+
+
+def literal(node):
+    """Whether a default is written out: a number, a text or several, and not just nothing."""
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return bool(node.elts) and all(map(literal, node.elts))
+    if isinstance(node, ast.UnaryOp):
+        return literal(node.operand)
+    return isinstance(node, ast.Constant) and node.value not in (None, "", ())
+
+
+def arguments_with_defaults(function):
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    yield from zip(positional[len(positional) - len(given.defaults) :], given.defaults, strict=True)
+    yield from ((a, d) for a, d in zip(given.kwonlyargs, given.kw_defaults, strict=True) if d)
+
+
+def test_no_setting_is_declared_twice():
+    """What is built from a config has no default of its own, and no range; nor has a dataclass.
+
+    A class may take the default of a declaration (`Settings.field`), and settings as a whole.
+    """
+    names = {name.lower() for kind in SECTIONS.values() for name, _, _ in kind.declarations()}
+    twice, seen = [], 0
+    for file in READERS:
+        if file in CONFIG or "d2" in file.parts:
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            functions = {f.name: f for f in node.body if isinstance(f, ast.FunctionDef)}
+            if "from_config" not in functions:
                 continue
             seen += 1
-            is_section = lines[node.lineno - 1].rstrip().endswith("CN()")
-            if not is_section and not lines[node.lineno - 2].lstrip().startswith("#"):
-                bare.append(lines[node.lineno - 1].strip())
-    assert bare == []
-    assert seen > 20
+            for argument, default in arguments_with_defaults(functions.get("__init__", EMPTY)):
+                if literal(default) and (argument.arg in names or is_number(default)):
+                    twice.append(f"{file.relative_to(REPO)}: {node.name}({argument.arg})")
+            twice += [
+                f"{file.relative_to(REPO)}: {node.name}.{field.target.id}"
+                for field in node.body
+                if isinstance(field, ast.AnnAssign) and field.value and literal(field.value)
+                if isinstance(field.target, ast.Name) and "ClassVar" not in ast.dump(field)
+            ]
+    assert seen > 15
+    assert twice == []
+
+
+EMPTY = ast.parse("def nothing(): pass").body[0]
+
+
+def is_number(default):
+    return isinstance(default, ast.Constant) and type(default.value) in (int, float)

@@ -31,6 +31,7 @@ LAYERS = (
     "config",
     "visualize",
     "d2",
+    "untrusted",
     "device",
     "errors",
 )
@@ -126,6 +127,77 @@ def test_imports_point_downwards():
     assert not wrong
 
 
+def module_of(path):
+    parts = path.relative_to(REPO).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph():
+    """Every module of the package to those that it imports, lazily and for types alone too."""
+    modules = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+    # The root imports nothing before it is asked for a name.
+    del modules["detecture"]
+    graph = {}
+    for name, path in modules.items():
+        found = set(imported_modules(path))
+        # `from package import name` runs the package, unless the name is a module of it.
+        whole = {f for f in found if any(g.startswith(f"{f}.") and g in modules for g in found)}
+        graph[name] = {f for f in found - whole if f in modules and f != name}
+    return graph
+
+
+def circle_of(graph):
+    """One circle of a graph, as a list of its nodes; empty where there is none."""
+    done, way = set(), []
+
+    def visit(node):
+        if node in way:
+            return way[way.index(node) :]
+        if node in done:
+            return []
+        way.append(node)
+        for other in sorted(graph.get(node, ())):
+            if circle := visit(other):
+                return circle
+        done.add(way.pop())
+        return []
+
+    return next(filter(None, map(visit, sorted(graph))), [])
+
+
+def test_no_module_imports_itself_in_a_circle():
+    assert circle_of({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    graph = import_graph()
+    assert len(graph) > 250
+    assert circle_of(graph) == []
+
+
+def test_the_rooms_of_modeling_stand_in_no_circle():
+    rooms = {}
+    for name, imported in import_graph().items():
+        here = name.split(".")
+        if here[:2] != ["detecture", "modeling"] or len(here) < 4:
+            continue
+        there = {m.split(".")[2] for m in imported if m.startswith("detecture.modeling.")}
+        rooms.setdefault(here[2], set()).update(there - {here[2]})
+    assert len(rooms) > 10
+    assert circle_of(rooms) == []
+
+
+def test_modeling_has_few_loose_files():
+    assert len(list((PACKAGE / "modeling").glob("*.py"))) <= 5
+
+
+def test_no_two_classes_share_a_name():
+    """One word for one thing; a private class is known in its file alone."""
+    places = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(REPO)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
 def test_only_the_seam_imports_detectron2():
     wrong = [
         str(path.relative_to(REPO))
@@ -151,7 +223,7 @@ def test_loggers_are_set_up_by_name():
 
 
 def test_lite_stands_alone():
-    allowed = ("detecture.d2.lite", "detecture.device", "detecture.errors")
+    allowed = tuple(f"detecture.{n}" for n in ("d2.lite", "device", "errors", "untrusted"))
     wrong = [
         f"{path.relative_to(REPO)} imports {module}"
         for path in (PACKAGE / "d2/lite").glob("*.py")

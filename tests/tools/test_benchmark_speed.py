@@ -143,10 +143,10 @@ def test_sides_that_differ_are_no_comparison(model, monkeypatch):
 def test_ours_is_what_the_model_predicts(model):
     batch = samples(model, 2, 3, 16, 96)
     outcome = inference.Ours(model, batch).run()
-    asked = [{k: v for k, v in s.items() if k not in ("descriptions", "answer_ids")} for s in batch]
+    asked = [{k: v for k, v in s.items() if k != "descriptions"} for s in batch.samples]
     for sample in asked:
         sample["k_hint"] = KHint("fixed", 3)
-    with forced_answers(model.vlm, [s["answer_ids"] for s in batch], lambda: None):
+    with forced_answers(model.vlm, batch.answers, lambda: None):
         outputs = model(asked)
     for output, labels in zip(outputs, outcome.label_maps, strict=True):
         assert len(output["descriptions"]) == 3

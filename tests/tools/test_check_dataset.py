@@ -44,7 +44,7 @@ def test_defects_are_named_and_counted(tool, own, capsys):
     (own.parent / "images/a.png").write_bytes(b"no image")
     assert tool.main(["--dataset-json", str(own), "--workers", "2"]) == 1
     out = capsys.readouterr().out
-    assert f"error unreadable_image: record 0 (id a): {own.parent}/images/a.png: is no pic" in out
+    assert f"error unreadable_image: record 0 (id a): {own.parent}/images/a.png: is no ima" in out
     assert "1 errors" in out
 
 
@@ -72,7 +72,7 @@ def test_limit_on_pixels(tool, own, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["rwdt"], "error: data set 'rwdt' is unknown; did you mean rwtd?"),
+        (["rwdt"], "check_dataset: data set 'rwdt' is unknown; did you mean rwtd?"),
         (["stld"], "STLD does not exist"),
         (["--dataset-json", "/nowhere/metadata.json"], "/nowhere does not exist"),
     ],

@@ -185,7 +185,7 @@ def test_failing_disk(tool, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("detecture.data.synthetic.export.write_atomic", full)
+    monkeypatch.setattr("detecture.data.formats.published_layout.write_atomic", full)
     assert make(tool, tmp_path / "made") == 1
     assert "No space left on device" in capsys.readouterr().err
 

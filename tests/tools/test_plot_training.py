@@ -32,6 +32,17 @@ def test_one_panel_for_each_run(tmp_path):
         assert Image.open(output).size == (462 * len(runs), 352)
 
 
+def test_lines_that_cannot_be_read_are_told_and_left_out(tmp_path):
+    one = run_folder(tmp_path / "one", [3.0, 2.0])
+    damaged = [b"\xff", b"[" * 100_000, b"[]", b'{"total_loss": 1}', b"5", b'{"iteration": [1]}']
+    damaged += [b'{"iteration": 5, "total_loss": NaN}', b'{"iteration": 5, "total_loss": "x"}']
+    path = one / "metrics.json"
+    path.write_bytes(b"\n".join([*damaged, path.read_bytes(), b'{"iter']))
+    done = plot(one, "--output", tmp_path / "x.png")
+    assert done.returncode == 0, done.stderr
+    assert "5 lines cannot be read" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_what_cannot_be_drawn(tmp_path):
     one = run_folder(tmp_path / "one", [3.0])
     for words, told in (

@@ -7,8 +7,6 @@ for `height` and `width`: to know them every image's header would have to be rea
 so the mapper adds them.
 """
 
-import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from detecture.data.paths import DATASETS_ROOT, RootedPaths, expand_location
-from detecture.errors import DatasetError
+from detecture.errors import DatasetError, brief
+from detecture.untrusted import read_json, why_not_plain
 
+_MOST_BYTES = 1 << 30
 _HELP = "datasets/README.md shows the layout and where to get the published sets"
 _SHOWN_PROBLEMS = 5
 
@@ -147,12 +147,7 @@ class _RecordError(Exception):
 
 
 def _read_list(path: Path) -> list[Any]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError, OSError) as error:
-        raise DatasetError(
-            f"{path}: cannot be read as JSON ({error}); correct the file or download it again"
-        ) from error
+    entries = read_json(path, DatasetError, _MOST_BYTES, whole=False)
     if not isinstance(entries, list):
         raise DatasetError(f"{path}: must hold a list of records, holds {_kind(entries)}; {_HELP}")
     if not entries:
@@ -164,8 +159,8 @@ def _image_id(entry: Any) -> str:
     """The record's id: `id`, else `source_image_id`, else `crop_name`, else the image's stem."""
     if not isinstance(entry, dict):
         raise _RecordError(f"must be an object, is {_kind(entry)}; remove or rewrite it")
-    if _has_nan(entry):
-        raise _RecordError("holds NaN or Infinity, which is no JSON; write a number or null")
+    if problem := why_not_plain(entry):
+        raise _RecordError(problem)
     for key in ("id", "source_image_id", "crop_name"):
         value = entry.get(key)
         if value is None:
@@ -228,15 +223,7 @@ def _path(entry: dict[str, Any], key: str, paths: RootedPaths, where: str = "") 
         raise _RecordError(f"{name}: {error}", kind="path") from error
 
 
-def _has_nan(value: Any) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, dict):
-        return any(_has_nan(item) for item in value.values())
-    return isinstance(value, list) and any(_has_nan(item) for item in value)
-
-
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a text", type(None): "null"}
     name = names.get(type(value), f"a {type(value).__name__}")
-    return f"{name} ({value!r})" if not isinstance(value, (dict, list)) else name
+    return f"{name} ({brief(value)})" if not isinstance(value, (dict, list)) else name

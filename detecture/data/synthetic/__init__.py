@@ -23,7 +23,7 @@ textures that vary inside their region, and the colours, light and cameras of ph
 Families of textures are registered with `families.family`, layouts with `layouts.layout`.
 """
 
-from detecture.data.synthetic.attributes import RegionAttributes
+from detecture.data.lexicon.attributes import RegionAttributes
 from detecture.data.synthetic.editions import FIRST_EDITION, LATEST_EDITION
 from detecture.data.synthetic.families import FAMILIES
 from detecture.data.synthetic.layouts import LAYOUTS

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from detecture.checkpoint.atomic import write_text_atomic
+from detecture.checkpoint.json_files import read_json
 from detecture.data.synthetic.editions import LATEST_EDITION
 from detecture.data.synthetic.moods import draw_natural_mood
 from detecture.data.synthetic.streams import stream
@@ -59,15 +61,30 @@ def open_bank(folder: str | Path, count: int, first: int = 0) -> np.ndarray:
     }
     try:
         with _lock(folder):
-            if not about.is_file() or json.loads(about.read_text()) != wanted:
+            if not _is_drawn(pixels, about, wanted):
+                # A kill from here on leaves no file that tells of other textures.
+                about.unlink(missing_ok=True)
                 _draw(pixels, range(first, first + count))
-                about.write_text(json.dumps(wanted))
+                write_text_atomic(about, json.dumps(wanted))
+            return np.load(pixels, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise DatasetError(
             f"texture bank {folder}: {error}; remove the folder, or set INPUT.TEXTURE_BANK.FOLDER "
             f"to one with room for {count * BANK_SIDE**2 * 3 / 1e9:.1f} GB"
         ) from error
-    return np.load(pixels, mmap_mode="r")
+
+
+def _is_drawn(pixels: Path, about: Path, wanted: dict[str, int]) -> bool:
+    """Whether the textures are there that are wanted; what cannot be read is drawn again."""
+    try:
+        found = read_json(about)
+        shape = np.load(pixels, mmap_mode="r").shape
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, EOFError) as error:
+        logger.warning("texture bank %s: damaged (%s); it is drawn again", about.parent, error)
+        return False
+    return bool(found == wanted) and shape == (wanted["count"], BANK_SIDE, BANK_SIDE, 3)
 
 
 def _lock(folder: Path) -> FolderLock:
@@ -97,7 +114,11 @@ def draw_texture(number: int) -> np.ndarray:
 def _draw(path: Path, numbers: range) -> None:
     logger.info("Drawing %d textures into %s", len(numbers), path)
     shape = (len(numbers), BANK_SIDE, BANK_SIDE, 3)
-    bank = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    # Not into the file itself: another training may be reading from it.
+    drawn = path.with_name(f"{path.name}.part")
+    bank = np.lib.format.open_memmap(drawn, mode="w+", dtype=np.uint8, shape=shape)
     for place, number in enumerate(tqdm(numbers, desc="textures")):
         bank[place] = draw_texture(number)
     bank.flush()
+    del bank
+    drawn.replace(path)

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from detecture.config.sections.images import InputSettings
 from detecture.d2 import CfgNode, configurable
 from detecture.data.synthetic.bank import open_bank
 from detecture.data.synthetic.mosaic import compose_mosaic
 from detecture.data.synthetic.scene import Scene
 from detecture.data.synthetic.swatches import compose_swatches
-from detecture.errors import ConfigError
 
 
 class BankSource:
@@ -20,35 +20,27 @@ class BankSource:
     """
 
     @configurable
-    def __init__(self, *, folder: str, count: int, first: int, unruly: float) -> None:
+    def __init__(self, *, folder: str, settings: InputSettings) -> None:
         """Open the bank, or draw it.
 
         Args:
             folder: of the texture bank.
-            count: number of its textures.
-            first: number of its first texture.
-            unruly: of mosaics, see `compose_mosaic`.
+            settings: which textures it has, and how unruly mosaics are, see `compose_mosaic`.
 
         Raises:
-            ConfigError: `unruly` is no share.
             DatasetError: see `open_bank`.
         """
-        if not 0.0 <= unruly <= 1.0:
-            raise ConfigError(f"INPUT.UNRULY {unruly}: give a share of the regions, 0 to 1")
-        self._bank_address = (folder, count, first)
-        self._unruly = unruly
+        bank = settings.texture_bank
+        self._bank_address = (folder, bank.count, bank.first)
+        self._unruly = settings.unruly
         self._bank: np.ndarray | None = open_bank(*self._bank_address)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Arguments from a config."""
-        bank = cfg.INPUT.TEXTURE_BANK
-        return {
-            "folder": bank.FOLDER or str(Path(cfg.OUTPUT_DIR) / "texture_bank"),
-            "count": bank.COUNT,
-            "first": bank.FIRST,
-            "unruly": cfg.INPUT.UNRULY,
-        }
+        settings = InputSettings.from_config(cfg)
+        folder = settings.texture_bank.folder or str(Path(cfg.OUTPUT_DIR) / "texture_bank")
+        return {"folder": folder, "settings": settings}
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the memory map, which must not be sent to workers."""
@@ -57,7 +49,7 @@ class BankSource:
     def mosaic(
         self, seed: int, index: int, size: int, num_regions: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Image and regions of an address, see `compose_mosaic`."""
+        """Image, uint8 (S,S,3), and regions, int64 (S,S), of an address, see `compose_mosaic`."""
         return compose_mosaic(self._opened(), seed, index, size, num_regions, unruly=self._unruly)
 
     def swatches(self, seed: int, index: int, size: int) -> Scene:
@@ -66,6 +58,7 @@ class BankSource:
         return compose_swatches(self._opened(), first, seed, index, size)
 
     def _opened(self) -> np.ndarray:
+        """The bank's textures, uint8 (N,T,T,3), as the file of this process."""
         if self._bank is None:
             self._bank = open_bank(*self._bank_address)
         return self._bank

@@ -69,7 +69,7 @@ def expose(rng: np.random.Generator, rgb: np.ndarray, labels: np.ndarray) -> np.
 
 
 def _develop(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
-    """White balance, gamma and contrast: (H,W,3)."""
+    """White balance, gamma and contrast: (H,W,3), 0..255, to (H,W,3)."""
     if rng.random() < 0.4:
         warmth, tint = rng.normal(0.0, 0.07, 2)
         rgb = rgb * np.exp(np.array((warmth, 0.5 * tint, -warmth)))
@@ -83,7 +83,7 @@ def _develop(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
 
 
 def _haze(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
-    """Distance pales: the upper part is mixed with a light grey."""
+    """Distance pales: the upper part of (H,W,3) is mixed with a light grey, to (H,W,3)."""
     place = np.linspace(1.0, 0.0, rgb.shape[0])[:, None, None]
     air = np.array((196.0, 202.0, 210.0)) * rng.uniform(0.7, 1.1)
     weight = rng.uniform(0.15, 0.55) * smoothstep((place - rng.uniform(0.0, 0.4)) / 0.6)
@@ -92,7 +92,7 @@ def _haze(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
 
 
 def _dapple(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Light through leaves: bright flecks in shade."""
+    """Light through leaves: bright flecks in shade, factors (H,W)."""
     size = max(shape)
     field = value_noise(rng, shape, rng.uniform(0.05, 0.15) * size)
     field = field + 0.4 * octave_noise(rng, shape, 0.3 * size, 2)

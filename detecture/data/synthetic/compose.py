@@ -7,7 +7,7 @@ import numpy as np
 
 from detecture.data.synthetic.colors import draw_mood
 from detecture.data.synthetic.fields import Shape
-from detecture.data.synthetic.layouts import Division
+from detecture.data.synthetic.layouts import DrawnLayout
 from detecture.data.synthetic.streams import TEXTURES, stream
 from detecture.data.synthetic.texture import TexturePlan, draw_plan, render, vary
 
@@ -43,7 +43,11 @@ class Composition:
 
 
 def compose(
-    rng: np.random.Generator, address: Address, division: Division, count: int, family: str | None
+    rng: np.random.Generator,
+    address: Address,
+    division: DrawnLayout,
+    count: int,
+    family: str | None,
 ) -> Composition:
     """Draw the textures of a divided image.
 
@@ -64,6 +68,7 @@ def compose(
     equal_mean, same_family = relate(rng, plans, count)
 
     def draw(number: int) -> np.ndarray:
+        """Colours (P,3) of a region, of its P pixels."""
         own = stream(address.seed, address.index, TEXTURES, number - lowest)
         return render_window(labels, number, lambda shape: render(own, plans[number], shape))
 

@@ -11,7 +11,7 @@ from detecture.data.synthetic.compose import (
     relate,
     render_window,
 )
-from detecture.data.synthetic.layouts import Division
+from detecture.data.synthetic.layouts import DrawnLayout
 from detecture.data.synthetic.moods import draw_natural_mood, shift_palette
 from detecture.data.synthetic.streams import TEXTURES, stream
 from detecture.data.synthetic.texture import TexturePlan, draw_plan
@@ -29,7 +29,11 @@ _POLES = ("bark", "wood", "branches", "plain", "fibres")
 
 
 def compose_natural(
-    rng: np.random.Generator, address: Address, division: Division, count: int, family: str | None
+    rng: np.random.Generator,
+    address: Address,
+    division: DrawnLayout,
+    count: int,
+    family: str | None,
 ) -> Composition:
     """As `compose.compose`, for edition 2."""
     labels, size = division.labels, address.size
@@ -62,6 +66,7 @@ def compose_natural(
             variations[number] = replace(known, volume=float(rng.uniform(0.2, 0.7)))
 
     def draw(number: int) -> np.ndarray:
+        """Colours (P,3) of a region, of its P pixels, varied as planned."""
         own = stream(address.seed, address.index, TEXTURES, number - lowest)
         variation = variations.get(number, Variation())
         return render_window(
@@ -81,7 +86,7 @@ def compose_natural(
     )
 
 
-def _suited_family(rng: np.random.Generator, division: Division, number: int) -> str | None:
+def _suited_family(rng: np.random.Generator, division: DrawnLayout, number: int) -> str | None:
     """A family that goes with the region's place in the layout, or None: any."""
     if rng.random() >= _SUITED_PROB:
         return None
@@ -102,14 +107,14 @@ def _border_share(region: np.ndarray) -> float:
     return float(np.mean([side.mean() for side in sides]))
 
 
-def _is_figure(division: Division, number: int) -> bool:
+def _is_figure(division: DrawnLayout, number: int) -> bool:
     """Whether a region is a body before the others, going by the layout."""
     if division.name not in ("occlusion", "limbed", "objects", "repeated", "perspective"):
         return False
     return _border_share(division.labels == number) < 0.12
 
 
-def _is_ground(division: Division, number: int) -> bool:
+def _is_ground(division: DrawnLayout, number: int) -> bool:
     """Whether a region lies on the ground that recedes: at the lower edge, and not a figure."""
     if division.name not in ("perspective", "horizon"):
         return False

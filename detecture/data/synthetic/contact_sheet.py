@@ -53,6 +53,8 @@ def contact_sheet(
 
 
 def _families(seed: int, tile: int, edition: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Caption and image, uint8 (S,S,3) where S is `tile`, of two textures of each family."""
+
     def single(scene: Scene) -> bool:
         return scene.layout == "single"
 
@@ -65,6 +67,7 @@ def _families(seed: int, tile: int, edition: int) -> Iterator[tuple[str, np.ndar
 
 
 def _layouts(seed: int, tile: int, edition: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Caption and pixels, uint8 (S,S,3), of images of each layout, and of their regions."""
     names = [name for name, kind in LAYOUTS.items() if kind.edition <= edition]
     for number, name in enumerate(names):
         index = number * 1000
@@ -82,6 +85,7 @@ def _layouts(seed: int, tile: int, edition: int) -> Iterator[tuple[str, np.ndarr
 
 
 def _scenes(seed: int, tile: int, edition: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Caption and pixels, uint8 (S,S,3), of 32 images as they come, and of their regions."""
     for index in range(32):
         scene = render_scene(seed, index, tile, edition=edition)
         yield f"{index}: {scene.layout}, K = {len(scene.masks)}", scene.image

@@ -24,5 +24,5 @@ def random_crop(rng: np.random.Generator, bank_NTT3: np.ndarray, size: int) -> T
 
 
 def as_tensor(plane: np.ndarray) -> Tensor:
-    """The same numbers, float32."""
+    """The same numbers, of any shape, float32."""
     return torch.from_numpy(np.asarray(plane, dtype=np.float32))

@@ -54,7 +54,10 @@ def quantise(rgb: np.ndarray, quality: float) -> np.ndarray:
 
 
 def _transform(plane: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Quantise the cosine coefficients of a plane (h,w), sides multiples of 8."""
+    """A plane (h,w), sides multiples of 8, with its cosine coefficients quantised: (h,w).
+
+    The coefficients of each block of 8 x 8 are rounded to multiples of `steps` (8,8).
+    """
     rows, columns = plane.shape[0] // _BLOCK, plane.shape[1] // _BLOCK
     blocks = plane.reshape(rows, _BLOCK, columns, _BLOCK).transpose(0, 2, 1, 3)
     coefficients = fft.dctn(blocks, axes=(2, 3), norm="ortho")
@@ -65,8 +68,10 @@ def _transform(plane: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def _halve(plane: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2 pixels: (h,w) to (h/2,w/2)."""
     return 0.25 * (plane[::2, ::2] + plane[1::2, ::2] + plane[::2, 1::2] + plane[1::2, 1::2])
 
 
 def _double(plane: np.ndarray) -> np.ndarray:
+    """Each pixel four times: (h,w) to (2*h,2*w)."""
     return np.repeat(np.repeat(plane, 2, axis=0), 2, axis=1)

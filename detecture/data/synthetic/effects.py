@@ -49,7 +49,15 @@ def apply_effects(rng: np.random.Generator, rgb: np.ndarray, labels: np.ndarray)
 
 
 def soften_edges(rgb: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mix the colours of the pixels at boundaries with their neighbours', as a lens does."""
+    """Mix the colours of the pixels at boundaries with their neighbours', as a lens does.
+
+    Args:
+        rgb: (H,W,3), about 0..255.
+        labels: (H,W) integers, where the regions are.
+
+    Returns:
+        (H,W,3).
+    """
     edge = np.zeros(labels.shape, bool)
     for axis in (0, 1):
         ahead = (slice(1, None), slice(None))[:: 1 if axis == 0 else -1]
@@ -79,7 +87,7 @@ def ramp(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def contact_shadow(rng: np.random.Generator, labels: np.ndarray, size: int) -> np.ndarray:
-    """Darken one region near the others, as if they lay on it."""
+    """Darken one region of labels (H,W) near the others, as if they lay on it: factors (H,W)."""
     ground = (labels == labels.ravel()[rng.integers(labels.size)]).astype(np.float64)
     sigma = rng.uniform(0.008, 0.025) * size
     shift = np.rint(rng.uniform(-1.5, 1.5, 2) * sigma).astype(int)
@@ -91,7 +99,7 @@ def contact_shadow(rng: np.random.Generator, labels: np.ndarray, size: int) -> n
 
 
 def cast_shadow(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """The shadow of something outside the image: belongs to no region."""
+    """The shadow of something outside the image, of no region: factors (H,W)."""
     size = max(shape)
     noise = octave_noise(rng, shape, rng.uniform(0.3, 0.8) * size, 4, 0.4)
     softness = rng.uniform(0.04, 0.3)

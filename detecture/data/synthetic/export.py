@@ -2,30 +2,26 @@
 
 import functools
 import hashlib
-import json
 import multiprocessing
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.data.formats.published_layout import (
+    IMAGE_FORMATS,
+    METADATA,
+    LayoutWriter,
+    WrittenTexture,
+)
 from detecture.data.synthetic.editions import FIRST_EDITION, check_edition
 from detecture.data.synthetic.scene import GREATEST_SIZE, LEAST_SIZE, render_scene
 from detecture.errors import DatasetError
-from detecture.jobs.locks import FolderLock
-
-FORMATS = ("png", "jpg")
-IMAGE_FOLDER, MASK_FOLDER = "images", "textures_mask"
-_RECORD_FOLDER = ".records"  # one file for each finished image, until metadata.json is there
-_SETTINGS = "settings.json"
 
 Progress = Callable[[Iterable[Any], int, int], Iterable[Any]]
 """Wraps an iterable, to show how far it has come: (items, number of all, number done before)."""
+
+_SOURCES = (Path(__file__).parent, Path(__file__).parents[1] / "lexicon")
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class ExportSettings:
         count: number of images, 1 or more.
         seed: of the images, 0 or more.
         size: their side in pixels.
-        image_format: `png` (exact) or `jpg` (a tenth of the size; masks are PNG all the same).
+        image_format: one of `IMAGE_FORMATS`.
         edition: of the generator.
 
     Raises:
@@ -59,8 +55,10 @@ class ExportSettings:
                 f"size {self.size}: procedural images have {LEAST_SIZE} to {GREATEST_SIZE} pixels"
             )
         check_edition(self.edition)
-        if self.image_format not in FORMATS:
-            raise DatasetError(f"format {self.image_format!r}: use one of {', '.join(FORMATS)}")
+        if self.image_format not in IMAGE_FORMATS:
+            raise DatasetError(
+                f"format {self.image_format!r}: use one of {', '.join(IMAGE_FORMATS)}"
+            )
 
 
 def export_dataset(
@@ -85,36 +83,23 @@ def export_dataset(
             with other settings or by another version of the generator.
         OSError: as from the disk.
     """
-    _claim(folder, settings)
-    metadata = folder / "metadata.json"
-    if not metadata.is_file():
-        lock = FolderLock(
-            folder / _RECORD_FOLDER,
-            ".lock",
-            busy="another run is writing to it",
-            remedy="choose another folder",
-            error=DatasetError,
-        )
-        with lock:
-            _write_missing(folder, settings, workers, progress)
-    else:
-        _see_that_all_is_there(folder)
-    shutil.rmtree(folder / _RECORD_FOLDER, ignore_errors=True)
-    for left_over in folder.glob("*.tmp-*"):
-        left_over.unlink()
-    return metadata
+    all_settings = {**asdict(settings), "generator": _generator_hash()}
+    writer = LayoutWriter(folder, all_settings, settings.image_format)
+    writer.claim()
+    if not writer.is_complete():
+        with writer.writing():
+            _write_missing(writer, settings, workers, progress)
+    writer.clean_up()
+    return folder / METADATA
 
 
 def _write_missing(
-    folder: Path, settings: ExportSettings, workers: int, progress: Progress | None
+    writer: LayoutWriter, settings: ExportSettings, workers: int, progress: Progress | None
 ) -> None:
-    records = folder / _RECORD_FOLDER
-    for name in (IMAGE_FOLDER, MASK_FOLDER, _RECORD_FOLDER):
-        for left_over in (folder / name).glob("*.tmp-*"):  # of a run that was killed
-            left_over.unlink()
-    done = {path.name for path in records.glob("*.json")}
-    due = [i for i in range(settings.count) if f"{_image_id(i)}.json" not in done]
-    write = functools.partial(_write_image, folder, settings)
+    ids = [_image_id(index) for index in range(settings.count)]
+    done = writer.finished(ids)
+    due = [index for index, name in enumerate(ids) if name not in done]
+    write = functools.partial(_write_image, writer, settings)
     wrap: Progress = progress or (lambda items, total, before: items)
     if workers <= 1:
         _exhaust(wrap(map(write, due), settings.count, len(done)))
@@ -123,100 +108,32 @@ def _write_missing(
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             written = pool.imap_unordered(write, due, chunksize=4)
             _exhaust(wrap(written, settings.count, len(done)))
-    texts = ((records / f"{_image_id(i)}.json").read_text("utf-8") for i in range(settings.count))
-    write_text_atomic(folder / "metadata.json", "[\n" + ",\n".join(texts) + "\n]\n")
+    writer.finish(ids)
 
 
-def _see_that_all_is_there(folder: Path) -> None:
-    """A finished folder is not written again; files that have gone since must not pass unseen."""
-    gone = [
-        path
-        for record in json.loads((folder / "metadata.json").read_text("utf-8"))
-        for path in (record["image_path"], *(t["mask_path"] for t in record["textures"]))
-        if not (folder / path).is_file() or not (folder / path).stat().st_size
-    ]
-    if gone:
-        raise DatasetError(
-            f"{folder}: {len(gone)} files of this finished set are missing or empty ({gone[0]} ..);"
-            " delete its metadata.json and run this again"
-        )
-
-
-def _claim(folder: Path, settings: ExportSettings) -> None:
-    """See that the folder is new, or of a run with equal settings; note the settings in it."""
-    wanted = {**asdict(settings), "generator": _generator_hash()}
-    path = folder / _SETTINGS
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise DatasetError(f"{path}: cannot be read as JSON ({error}); delete it") from error
-        if not isinstance(found, dict):
-            raise DatasetError(f"{path}: holds no settings; delete the folder, or choose another")
-        differences = [
-            f"{key} {found.get(key)!r} there, {value!r} now"
-            for key, value in wanted.items()
-            if found.get(key) != value
-        ]
-        if differences:
-            raise DatasetError(
-                f"{folder} was made with other settings ({'; '.join(differences)}); choose another "
-                "folder, the same settings, or delete it"
-            )
-        return
-    # A kill while the settings were written leaves a temporary file, and nothing else.
-    foreign = folder.exists() and (
-        not folder.is_dir()
-        or any(not p.name.startswith(f"{_SETTINGS}.tmp-") for p in folder.iterdir())
-    )
-    if foreign:
-        raise DatasetError(
-            f"{folder} exists and is no data set of this tool (it has no {_SETTINGS}); choose "
-            "another folder"
-        )
-    write_text_atomic(path, json.dumps(wanted, indent=2) + "\n")
-
-
-def _write_image(folder: Path, settings: ExportSettings, index: int) -> int:
-    """Write one image, its masks and, last, its record; returns the index."""
+def _write_image(writer: LayoutWriter, settings: ExportSettings, index: int) -> int:
+    """Draw and write one image; returns the index."""
     scene = render_scene(settings.seed, index, settings.size, edition=settings.edition)
-    image_id = _image_id(index)
-    image_path = f"{IMAGE_FOLDER}/{image_id}.{settings.image_format}"
-    _save(folder / image_path, scene.image)
-    textures = []
-    for number, mask in enumerate(scene.masks):
-        mask_path = f"{MASK_FOLDER}/{image_id}_mask_{number}.png"
-        _save(folder / mask_path, mask.astype(np.uint8) * 255)
-        textures.append(
-            {
-                "description": scene.descriptions[number],
-                "mask_path": mask_path,
-                "attributes": asdict(scene.attributes[number]),
-            }
+    textures = [
+        WrittenTexture(text, mask, asdict(attributes))
+        for text, mask, attributes in zip(
+            scene.descriptions, scene.masks, scene.attributes, strict=True
         )
-    record = {
-        "id": image_id,
-        "image_path": image_path,
-        "seed": settings.seed,
-        "index": index,
-        "edition": settings.edition,
-        "layout": scene.layout,
-        "textures": textures,
-    }
-    write_text_atomic(folder / _RECORD_FOLDER / f"{image_id}.json", json.dumps(record))
+    ]
+    writer.write(
+        _image_id(index),
+        scene.image,
+        textures,
+        seed=settings.seed,
+        index=index,
+        edition=settings.edition,
+        layout=scene.layout,
+    )
     return index
 
 
 def _image_id(index: int) -> str:
     return f"{index:07d}"
-
-
-def _save(path: Path, pixels: np.ndarray) -> None:
-    image = Image.fromarray(pixels)
-    if path.suffix == ".jpg":
-        write_atomic(path, lambda file: image.save(file, format="JPEG", quality=95))
-    else:
-        write_atomic(path, lambda file: image.save(file, format="PNG"))
 
 
 def _exhaust(items: Iterable[Any]) -> None:
@@ -225,9 +142,11 @@ def _exhaust(items: Iterable[Any]) -> None:
 
 
 def _generator_hash() -> str:
-    """Hash of the generator's source: another one may draw other images."""
+    """Hash of the source of all that draws or words: another one may give other files."""
     digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    for root in _SOURCES:
+        for path in sorted(root.rglob("*")):
+            if path.suffix in (".py", ".json"):
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+                digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -15,25 +15,25 @@ _TABLE = 64  # cells after which the random numbers of a lattice repeat
 
 
 def smoothstep(value: np.ndarray) -> np.ndarray:
-    """The cubic from 0 at 0 to 1 at 1, flat beyond both."""
+    """The cubic from 0 at 0 to 1 at 1, flat beyond both; for values of any shape."""
     value = np.clip(value, 0.0, 1.0)
     return value * value * (3.0 - 2.0 * value)
 
 
 def standardise(field: np.ndarray) -> np.ndarray:
-    """Shift and scale to mean 0 and deviation 1; a constant field becomes 0."""
+    """Shift and scale a field of any shape to mean 0 and deviation 1; a constant one becomes 0."""
     centred = field - field.mean()
     deviation = np.sqrt(np.mean(centred * centred))
     return centred / deviation if deviation > 1e-9 else centred
 
 
 def to_unit(field: np.ndarray, spread: float = 0.22) -> np.ndarray:
-    """Bring a field of any range to 0..1: mean 0.5, deviation `spread`, clipped."""
+    """Bring a field of any range and any shape to 0..1: mean 0.5, deviation `spread`, clipped."""
     return np.clip(0.5 + spread * standardise(field), 0.0, 1.0)
 
 
 def wave(phase: np.ndarray, sharpness: float = 1.0) -> np.ndarray:
-    """Periodic ridge of `phase` (period 1), 0..1; sharper edges with more `sharpness`."""
+    """Periodic ridge of `phase` (any shape, period 1), 0..1; edges get sharper with `sharpness`."""
     ramp = np.abs(2.0 * (phase - np.floor(phase)) - 1.0)  # a triangle, 1 at whole numbers
     return smoothstep(0.5 + sharpness * (ramp - 0.5))
 
@@ -51,13 +51,14 @@ def value_noise(rng: np.random.Generator, shape: Shape, wavelength: float) -> np
 
 
 def _positions(length: int, wavelength: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cell, int64 (L,), and place in it, 0..1 (L,), of L = `length` pixels in a row."""
     position = np.arange(length) / wavelength + offset
     whole = np.floor(position).astype(np.int64)
     return whole, smoothstep(position - whole)
 
 
 def lookup_noise(table: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """Smooth noise of a table of random numbers at any points (H,W)."""
+    """Smooth noise (H,W) at points (H,W), of a table (T,T) of random numbers that repeats."""
     size = len(table)
     flat = np.pad(table, ((0, 1), (0, 1)), mode="wrap").ravel()
     row, column = np.floor(down), np.floor(across)
@@ -140,7 +141,7 @@ class Canvas:
     def warped(
         self, rng: np.random.Generator, angle: float, wavelength: float, amplitude: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """`rotated`, bent by smooth noise of a wavelength and an amplitude in pixels."""
+        """As `rotated`, (H,W) each, bent by noise of a wavelength and an amplitude in pixels."""
         along, across = self.rotated(angle)
         if amplitude > 0:
             along = along + amplitude * octave_noise(rng, self.shape, wavelength, 2)
@@ -149,12 +150,13 @@ class Canvas:
 
 
 def cell_noise(rng: np.random.Generator, down: np.ndarray, across: np.ndarray) -> np.ndarray:
-    """A random number 0..1 for every cell of the integer grid that points (H,W) lie in."""
+    """A random number 0..1, (H,W), of the cell of the integer grid in which each point (H,W) is."""
     table = rng.random((_TABLE, _TABLE))
     return table[_cell(down), _cell(across)]
 
 
 def _cell(position: np.ndarray) -> np.ndarray:
+    """Places of any shape, in cells, to numbers of cells, int64, which repeat."""
     return np.floor(position).astype(np.int64) % _TABLE
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from detecture.data.synthetic.attributes import RegionAttributes
-from detecture.data.synthetic.phrases import (
+from detecture.data.lexicon.attributes import RegionAttributes
+from detecture.data.lexicon.phrases import (
     CONTRAST_WORDS,
     ORIENTATION_PHRASES,
     POSITION_PHRASES,

@@ -89,7 +89,10 @@ def layout(
 
 
 def cuts(rng: np.random.Generator, field: np.ndarray, count: int) -> np.ndarray:
-    """Divide the values of a field (H,W) at random levels into `count` classes, none too small."""
+    """Divide the values of a field (H,W) at random levels into `count` classes: int64 (H,W).
+
+    None is too small.
+    """
     shares = rng.dirichlet(np.full(count, 3.0)) * (1.0 - 0.06 * count) + 0.06
     levels = np.quantile(field[::4, ::4], np.cumsum(shares)[:-1])
     return np.searchsorted(levels, field.ravel()).reshape(field.shape)
@@ -119,14 +122,14 @@ def _star(
 
 @layout("strips", 6, natural_weight=0.9)
 def strips(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Strips side by side in any direction; two are half-planes."""
+    """Strips side by side in any direction, two are half-planes: int64 (H,W)."""
     angle = rng.random() * np.pi
     return cuts(rng, plane.right * np.cos(angle) + plane.down * np.sin(angle), count)
 
 
 @layout("horizon", 6, natural_weight=1.4)
 def horizon(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Bands from top to bottom under a hilly skyline, as of sky, wood, meadow and water."""
+    """Bands from top to bottom under a hilly skyline, as of sky, wood and water: int64 (H,W)."""
     hills = (
         0.25 * rng.random() * value_noise(rng, plane.shape, rng.uniform(0.2, 0.7) * plane.shape[1])
     )
@@ -135,7 +138,7 @@ def horizon(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 @layout("objects", 8, weight=1.6, natural_weight=1.8)
 def objects(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Star-shaped objects on a ground."""
+    """Star-shaped objects on a ground: int64 (H,W)."""
     labels = np.zeros(plane.shape, np.int64)
     greatest = 0.42 / np.sqrt(max(1, count - 1))
     for number in range(1, count):
@@ -147,7 +150,7 @@ def objects(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 @layout("repeated", 4, natural_weight=1.2)
 def repeated(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Each kind of object several times over, on one ground."""
+    """Each kind of object several times over, on one ground: int64 (H,W)."""
     labels = np.zeros(plane.shape, np.int64)
     for number in range(1, count):
         radius = rng.uniform(0.05, 0.12)
@@ -159,7 +162,7 @@ def repeated(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 @layout("blobs", 6, weight=1.2, natural_weight=1.0)
 def blobs(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Where one of several noises is the highest."""
+    """Where one of several noises is the highest: int64 (H,W)."""
     wavelength = rng.uniform(0.25, 0.6) * max(plane.shape)
     heights = [
         octave_noise(rng, plane.shape, wavelength, 4, 0.45) + 0.2 * rng.random()
@@ -170,14 +173,14 @@ def blobs(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 @layout("contours", 5, natural_weight=1.0)
 def contours(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Between the level lines of one noise, like lakes, shores and land."""
+    """Between the level lines of one noise, like lakes, shores and land: int64 (H,W)."""
     wavelength = rng.uniform(0.35, 0.8) * max(plane.shape)
     return cuts(rng, octave_noise(rng, plane.shape, wavelength, 4, 0.4), count)
 
 
 @layout("voronoi", 8, weight=1.2, natural_weight=0.6)
 def voronoi_cells(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Nearest of several points; a region may have more than one cell."""
+    """Nearest of several points; a region may have more than one cell: int64 (H,W)."""
     sites = rng.random((count * int(rng.integers(1, 4)), 2))
     distance = [(plane.down - y) ** 2 + (plane.right - x) ** 2 for y, x in sites]
     return np.argmin(np.stack(distance), axis=0) % count
@@ -185,7 +188,7 @@ def voronoi_cells(rng: np.random.Generator, plane: Plane, count: int) -> np.ndar
 
 @layout("layers", 8, weight=1.2, natural_weight=1.0)
 def layers(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Half-planes, discs and strips, the later in front of the earlier."""
+    """Half-planes, discs and strips, the later in front of the earlier: int64 (H,W)."""
     labels = np.zeros(plane.shape, np.int64)
     for number in range(1, count):
         angle = rng.random() * 2 * np.pi
@@ -205,7 +208,7 @@ def layers(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 @layout("trunks", 5, natural_weight=0.8)
 def trunks(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Thin upright or lying limbs before bands: the only layout with thin regions."""
+    """Thin upright or lying limbs before bands, the only layout with thin regions: int64 (H,W)."""
     limbs = 1 if count < 3 else int(rng.integers(1, 3))
     upright = rng.random() < 0.7
     away, ahead = (plane.right, plane.down) if upright else (plane.down, plane.right)
@@ -222,7 +225,7 @@ def trunks(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 @layout("rings", 5, natural_weight=0.4)
 def rings(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Closed shapes in each other, around one point."""
+    """Closed shapes in each other, around one point: int64 (H,W)."""
     down, right = rng.uniform(0.3, 0.7, 2)
     stretch = rng.uniform(0.6, 1.6)
     radius = np.sqrt((plane.down - down) ** 2 + ((plane.right - right) * stretch) ** 2)
@@ -231,7 +234,7 @@ def rings(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Division:
+class DrawnLayout:
     """A divided image.
 
     Attributes:
@@ -251,7 +254,7 @@ def divide(
     unlabelled: tuple[float, float] | None = None,
     name: str | None = None,
     edition: int = FIRST_EDITION,
-) -> Division:
+) -> DrawnLayout:
     """Divide an image into labelled regions and, where asked, an unlabelled rest.
 
     Every region has at least `LEAST_SHARE` of the image. Drawn anew until that holds, at last in
@@ -266,7 +269,7 @@ def divide(
         edition: of the generator; it draws the layouts that it has.
     """
     if count == 1 and unlabelled is None:
-        return Division("single", np.zeros(shape, np.int64))
+        return DrawnLayout("single", np.zeros(shape, np.int64))
     for _ in range(_TRIES):
         total = count if unlabelled is None else count + 1 + int(count > 1 and rng.random() < 0.25)
         if name is not None and total <= LAYOUTS[name].most:
@@ -279,7 +282,7 @@ def divide(
             continue
         chosen_rest = _rest(rng, shares, total - count, unlabelled)
         if chosen_rest is not None:
-            return Division(chosen, _renumber(rng, labels, chosen_rest, total))
+            return DrawnLayout(chosen, _renumber(rng, labels, chosen_rest, total))
     return _plain(rng, shape, count, unlabelled)
 
 
@@ -300,7 +303,10 @@ def _rest(
     count: int,
     unlabelled: tuple[float, float] | None,
 ) -> list[int] | None:
-    """Which regions stay unlabelled: `count` of them, their share in range; None: none fit."""
+    """Which regions stay unlabelled: `count` of them, their share in range; None: none fit.
+
+    `shares` (N,): those of the N regions, of the image.
+    """
     if unlabelled is None:
         return []
     for _ in range(6):
@@ -313,6 +319,7 @@ def _rest(
 def _renumber(
     rng: np.random.Generator, labels: np.ndarray, rest: list[int], total: int
 ) -> np.ndarray:
+    """Labels (H,W) numbered anew at random, those of `rest` -1 and below: int64 (H,W)."""
     numbers = np.empty(total, np.int64)
     kept = [number for number in range(total) if number not in rest]
     numbers[kept] = rng.permutation(len(kept))
@@ -322,10 +329,10 @@ def _renumber(
 
 def _plain(
     rng: np.random.Generator, shape: Shape, count: int, unlabelled: tuple[float, float] | None
-) -> Division:
+) -> DrawnLayout:
     """Upright strips whose widths are in range whatever happens."""
     free = 0.0 if unlabelled is None else rng.uniform(*unlabelled) * 0.8 + 0.03
     columns = np.arange(shape[1]) / shape[1]
     strip = np.minimum((columns - free) / (1.0 - free) * count, count - 1)
     numbers = np.where(columns < free, -1, np.floor(np.maximum(strip, 0.0)).astype(np.int64))
-    return Division("strips", np.broadcast_to(numbers, shape).copy())
+    return DrawnLayout("strips", np.broadcast_to(numbers, shape).copy())

@@ -5,7 +5,8 @@ Figures are lists of sRGB colours; nothing was measured on photographs.
 
 import numpy as np
 
-from detecture.data.synthetic.colors import draw_mood, lab_to_rgb, rgb_to_lab
+from detecture.data.lexicon.lab import lab_to_rgb, rgb_to_lab
+from detecture.data.synthetic.colors import draw_mood
 
 Rgb = tuple[int, int, int]
 
@@ -112,7 +113,7 @@ def draw_natural_palette(rng: np.random.Generator, mood: np.ndarray, family: str
 
 
 def shift_palette(rng: np.random.Generator, palette: np.ndarray, strength: float) -> np.ndarray:
-    """A palette of similar hue: sRGB (n,3), moved by about `strength` in CIELAB."""
+    """A palette, sRGB (n,3), moved by about `strength` in CIELAB, of similar hue: sRGB (n,3)."""
     lab = rgb_to_lab(palette)
     lab = lab + rng.standard_normal(3) * (strength, 0.6 * strength, 0.8 * strength)
     lab[:, 1:] *= rng.uniform(0.75, 1.25)

@@ -4,7 +4,7 @@ Other than `render_scene`, which knows what is true of every region, this only k
 belong together. It is three times as fast, and may therefore vary inside a region whatever a
 camera would: distance, focus, light, colour.
 
-Legend: K regions, S side of the image, T side of the bank's textures.
+Legend: K regions, S side of the image, N textures of the bank, T side of each.
 """
 
 import numpy as np
@@ -122,7 +122,7 @@ def _window(rng: np.random.Generator, size: int, side: int) -> np.ndarray:
 
 
 def _recolor(rng: np.random.Generator, textures_K3SS: Tensor) -> Tensor:
-    """Other contrast, brightness and saturation of each; now and then one mood for all."""
+    """Other contrast, brightness and saturation of each, sometimes one mood for all: (K,3,S,S)."""
     count = len(textures_K3SS)
     mean_K311 = textures_K3SS.mean(dim=(2, 3), keepdim=True)
     contrast = torch.from_numpy(rng.uniform(0.55, 1.35, (count, 1, 1, 1))).float()
@@ -180,7 +180,7 @@ def _drift(rng: np.random.Generator, texture_3SS: Tensor, size: int) -> Tensor:
 
 
 def _scatter(rng: np.random.Generator, texture_3SS: Tensor, other_3SS: Tensor, size: int) -> Tensor:
-    """Small patches of another texture, such as flowers in grass: the region stays one."""
+    """Small patches of another texture, such as flowers in grass; the region stays one: (3,S,S)."""
     noise = octave_noise(rng, (size, size), rng.uniform(0.04, 0.12) * size, 2, 0.4)
     level = np.quantile(noise[::4, ::4], rng.uniform(0.86, 0.97))
     patches = as_tensor((noise > level).astype(np.float32))
@@ -189,6 +189,8 @@ def _scatter(rng: np.random.Generator, texture_3SS: Tensor, other_3SS: Tensor, s
 
 def _compound(rng: np.random.Generator, texture_3SS: Tensor, bank: np.ndarray, size: int) -> Tensor:
     """Two textures in patches as fine as a grain make one, such as leaves and the gaps between.
+
+    The other is one of `bank` (N,T,T,3); what comes out is (3,S,S).
 
     Natural textures are of several stuffs far more often than painted ones are; the patches stay
     below a twelfth of the image, where those of the layouts begin.

@@ -92,6 +92,7 @@ def _star_fish(
 def _figure(
     rng: np.random.Generator, plane: Plane, down: float, right: float, size: float
 ) -> np.ndarray:
+    """An animal, or now and then a star, of a size at a place: bool (H,W)."""
     draw = _animal if rng.random() < 0.7 else _star_fish
     return draw(rng, plane, down, right, size)
 
@@ -111,7 +112,7 @@ def _ground(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 @layout("occlusion", 6, natural_weight=2.2, edition=2)
 def occlusion(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Large limbed figures in front of grounds, which may show in several pieces behind them."""
+    """Large limbed figures before grounds that may show in several pieces: int64 (H,W)."""
     figures = 1 if count < 4 or rng.random() < 0.6 else 2
     labels = _ground(rng, plane, count - figures)
     for number in range(count - figures, count):
@@ -123,7 +124,7 @@ def occlusion(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
 
 @layout("limbed", 6, natural_weight=1.4, edition=2)
 def limbed(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Small limbed figures on one ground, of some kinds several."""
+    """Small limbed figures on one ground, of some kinds several: int64 (H,W)."""
     labels = _ground(rng, plane, 2 if count > 3 and rng.random() < 0.5 else 1)
     greatest = 0.4 / np.sqrt(count)
     for number in range(int(labels.max()) + 1, count):
@@ -140,6 +141,9 @@ def perspective(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarra
 
     The textures of the ground, which begins at the horizon and reaches the lower edge, are drawn
     in perspective (`scene`).
+
+    Returns:
+        int64 (H,W).
     """
     horizon = rng.uniform(0.12, 0.45)
     above = 0 if count < 2 else int(rng.integers(1, min(3, count - 1) + 1))
@@ -171,7 +175,7 @@ def perspective(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarra
 
 @layout("thin", 6, natural_weight=1.0, edition=2)
 def thin(rng: np.random.Generator, plane: Plane, count: int) -> np.ndarray:
-    """Branches, nets and poles in front of one or more grounds."""
+    """Branches, nets and poles in front of one or more grounds: int64 (H,W)."""
     kinds = 1 if count < 3 or rng.random() < 0.7 else 2
     labels = _ground(rng, plane, count - kinds)
     for number in range(count - kinds, count):
@@ -223,7 +227,7 @@ def _poles(rng: np.random.Generator) -> list[_Capsule]:
 
 
 def _net(rng: np.random.Generator, plane: Plane) -> np.ndarray:
-    """Wires crossing each other at one distance, straight or slanting."""
+    """Where wires cross each other at one distance, straight or slanting: bool (H,W)."""
     angle, step = rng.random() * np.pi, rng.uniform(0.1, 0.25)
     share = rng.uniform(0.06, 0.12)
     one = plane.right * np.cos(angle) + plane.down * np.sin(angle)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detecture.data.lexicon.attributes import RegionAttributes
 from detecture.data.synthetic import outlines  # noqa: F401  (registers layouts)
-from detecture.data.synthetic.attributes import RegionAttributes, describe_region
+from detecture.data.synthetic.attributes import describe_region
 from detecture.data.synthetic.camera import expose
 from detecture.data.synthetic.compose import Address, compose
 from detecture.data.synthetic.compose_natural import compose_natural

@@ -1,51 +1,26 @@
 """Sentences about regions: 10 to 15 words, "Texture of ..", made of true attributes only."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from detecture.data.synthetic.attributes import RegionAttributes
-from detecture.data.synthetic.editions import FIRST_EDITION
-from detecture.data.synthetic.grammar import compose_freely
-from detecture.data.synthetic.phrases import (
+from detecture.data.lexicon.attributes import RegionAttributes
+from detecture.data.lexicon.phrases import (
     CONTRAST_PHRASES,
     CONTRAST_WORDS,
     ORIENTATION_PHRASES,
     POSITION_PHRASES,
     SCALE_WORDS,
 )
-
-LEAST_WORDS, MOST_WORDS = 10, 15
+from detecture.data.lexicon.sentence_rules import LEAST_WORDS, MOST_WORDS
+from detecture.data.synthetic.editions import FIRST_EDITION
+from detecture.data.synthetic.grammar import compose_freely
 
 _ORDINALS = ("", "second ", "third ", "fourth ", "fifth ", "sixth ")
 _ATTEMPTS = 40
 
 Composer = Callable[[np.random.Generator, RegionAttributes], str]
-
-_WORD = re.compile(r"[^\W\d_]+")
-# A sentence that stops here goes on: it was cut off.
-_OPEN_ENDS = frozenset(
-    [
-        "a", "an", "the", "of", "in", "on", "at", "to", "with", "and", "or", "over", "across",
-        "around", "by", "from", "for", "as", "its", "is", "are", "into", "along", "that", "which",
-        "under", "between",
-    ]
-)  # fmt: skip
-
-
-def is_cut_off(sentence: str) -> bool:
-    """Whether a sentence stops in its middle.
-
-    Its last word cannot be last, its last character is not of a word, a full stop, an exclamation
-    mark or a bracket, or its brackets do not pair.
-    """
-    text = sentence.strip()
-    words = _WORD.findall(text)
-    if not words or words[-1].lower() in _OPEN_ENDS:
-        return True
-    return not (text[-1].isalnum() or text[-1] in ".!)") or text.count("(") != text.count(")")
 
 
 def write_sentences(

@@ -38,12 +38,12 @@ SHAPES = ("ellipse", "blade", "polygon", "box")
 
 
 def inside(shape: str, along: np.ndarray, across: np.ndarray, sides: int = 5) -> np.ndarray:
-    """Whether points lie in a shape that fills the square -1..1; bool, as the coordinates.
+    """Whether points lie in a shape that fills the square -1..1: bool (P,).
 
     Args:
         shape: one of `SHAPES`.
-        along: coordinates along the shape.
-        across: coordinates across it.
+        along: (P,) coordinates along the shape.
+        across: (P,) coordinates across it.
         sides: of the polygon.
 
     Raises:
@@ -153,7 +153,7 @@ def pile(
     shape: str,
     sides: int = 5,
 ) -> tuple[np.ndarray, Stamps]:
-    """Paint groups in order; returns the shape's number of every pixel (-1: none) and all shapes.
+    """Paint groups in order; gives each pixel's shape, int32 (H,W) (-1: none), and all shapes.
 
     The groups need not have one size: each is painted with points of its own density.
     """

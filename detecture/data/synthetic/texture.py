@@ -102,6 +102,7 @@ def draw_plan(
         noun = kind.nouns[rng.integers(len(kind.nouns))]
 
     def palette() -> np.ndarray:
+        """Colours from dark to light, sRGB (n,3), as the edition draws them."""
         return draw_natural_palette(rng, mood, kind.name) if natural else draw_palette(rng, mood)
 
     return TexturePlan(
@@ -185,9 +186,11 @@ def _look_up(value: np.ndarray, palette: np.ndarray) -> np.ndarray:
 
 
 def _ground_field(rng: np.random.Generator, shape: Shape, period: float) -> np.ndarray:
+    """Cloudy tones 0..1, (H,W), of what shows between the parts of a texture."""
     corner = 1.0 / period
 
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w)."""
         return 1.0 / (corner * corner + down * down + across * across)
 
     return to_unit(spectral_noise(rng, shape, gain))

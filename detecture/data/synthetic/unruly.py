@@ -3,7 +3,7 @@
 In photographs most regions are of this kind. A mosaic without it teaches that whatever differs on
 a coarse scale is another region.
 
-Legend: S side of the image, T side of the bank's textures.
+Legend: S side of the image, N textures of the bank, T side of each.
 """
 
 from collections.abc import Callable
@@ -70,13 +70,17 @@ def _patches(
 
 
 def _mean(texture_3SS: Tensor) -> Tensor:
+    """Mean colour (3,1,1)."""
     return texture_3SS.mean(dim=(1, 2), keepdim=True)
 
 
 def _same_stuff(
     rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
 ) -> Tensor:
-    """The same texture again in coarse patches, turned, larger, of other contrast and tone."""
+    """The texture again in coarse patches, turned, larger, of other contrast and tone: (3,S,S).
+
+    Nothing is taken from the bank (N,T,T,3).
+    """
     size = texture_3SS.shape[-1]
     other_3SS = torch.rot90(texture_3SS, int(rng.integers(4)), (1, 2)).roll(size // 3, 2)
     if rng.random() < 0.5:
@@ -91,7 +95,10 @@ def _same_stuff(
 def _other_stuff(
     rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
 ) -> Tensor:
-    """A second texture of about the same colour, in patches up to a tenth of the image."""
+    """A texture of the bank (N,T,T,3), of about the same colour, in patches: (3,S,S).
+
+    They go up to a tenth of the image.
+    """
     size = texture_3SS.shape[-1]
     other_3SS = random_crop(rng, bank, size)
     gap_311 = _mean(texture_3SS) - _mean(other_3SS)
@@ -103,7 +110,10 @@ def _other_stuff(
 def _close(
     rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
 ) -> Tensor:
-    """Larger elements towards one side, and sharper or less sharp ones."""
+    """Larger elements towards one side, and sharper or less sharp ones: (3,S,S).
+
+    Nothing is taken from the bank (N,T,T,3).
+    """
     weight_1SS = as_tensor(smoothstep(0.5 + rng.uniform(0.4, 1.0) * _along(rng, place_2SS)))[None]
     close_3SS = _enlarged(texture_3SS, rng.uniform(1.5, 3.0))
     if rng.random() < 0.3:
@@ -114,7 +124,7 @@ def _close(
 def _things(
     rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
 ) -> Tensor:
-    """A few things of another texture: stones in grass, spots on a hide."""
+    """A few things of a texture of the bank (N,T,T,3), such as stones in grass: (3,S,S)."""
     size = texture_3SS.shape[-1]
     field = value_noise(rng, (size, size), size * rng.uniform(0.03, 0.1))
     level = np.quantile(field[::3, ::3], rng.uniform(0.8, 0.96))
@@ -127,7 +137,10 @@ def _things(
 def _folds(
     rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
 ) -> Tensor:
-    """Dark or light lines through it: cracks, folds, twigs."""
+    """Dark or light lines through it, such as cracks, folds and twigs: (3,S,S).
+
+    Nothing is taken from the bank (N,T,T,3).
+    """
     size = texture_3SS.shape[-1]
     field = octave_noise(rng, (size, size), size * rng.uniform(0.12, 0.5), 3, 0.5)
     steep = np.hypot(*np.gradient(field)) + 1e-4
@@ -140,7 +153,10 @@ def _folds(
 def _body(
     rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
 ) -> Tensor:
-    """Lit from one side over the region's own extent, the dark side in the colour of the sky."""
+    """Lit from one side over the region's own extent, the dark side in the colour of the sky.
+
+    Nothing is taken from the bank (N,T,T,3); gives (3,S,S).
+    """
     along = _along(rng, place_2SS)
     if rng.random() < 0.3:  # from the middle outwards, as on a ball
         along = 1.4 * np.hypot(*place_2SS) - 0.7
@@ -154,7 +170,10 @@ def _body(
 def _shade(
     rng: np.random.Generator, texture_3SS: Tensor, place_2SS: np.ndarray, bank: np.ndarray
 ) -> Tensor:
-    """Shadow in coarse patches, with edges from sharp to soft."""
+    """Shadow in coarse patches, with edges from sharp to soft: (3,S,S).
+
+    Nothing is taken from the bank (N,T,T,3).
+    """
     size = texture_3SS.shape[-1]
     weight_1SS = _patches(rng, size, (0.1, 0.6), (0.05, 1.0))
     return texture_3SS * (1.0 - rng.uniform(0.15, 0.5) * weight_1SS)
@@ -165,7 +184,7 @@ _KINDS: tuple[_Kind, ...] = (_close, _other_stuff, _same_stuff, _things, _folds,
 
 
 def _enlarged(texture_3SS: Tensor, factor: float) -> Tensor:
-    """The middle of a texture, `factor` times as large."""
+    """The middle of a texture, `factor` times as large: (3,S,S)."""
     size = texture_3SS.shape[-1]
     side = max(8, round(size / factor))
     start = (size - side) // 2

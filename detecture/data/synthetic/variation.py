@@ -118,7 +118,7 @@ def render_varied(
 def _receding(
     rng: np.random.Generator, plan: TexturePlan, variation: Variation, shape: Shape
 ) -> np.ndarray:
-    """The texture on a plane that recedes towards the upper edge."""
+    """The texture on a plane that recedes towards the upper edge: (H,W,3), about 0..255."""
     height, width = shape
     near, far = _NEAREST, _NEAREST * variation.distance
     place = (np.arange(height) + 0.5) / height
@@ -142,11 +142,13 @@ def _receding(
 
 
 def _mirror(position: np.ndarray, length: int) -> np.ndarray:
+    """Positions of any shape, those beyond 0 and `length` mirrored into that range."""
     folded = np.abs(position) % (2.0 * length)
     return np.minimum(folded, 2.0 * length - folded)
 
 
 def _halve(image: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2 pixels: (h,w,3) to (h/2,w/2,3), without an odd last row or column."""
     even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
     halved: np.ndarray = 0.25 * (
         even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
@@ -171,7 +173,7 @@ def _sample(image: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarr
 
 
 def _strew(rng: np.random.Generator, color: np.ndarray, sprinkle: Sprinkle) -> np.ndarray:
-    """Scatter things over a texture, now and then in drifts."""
+    """Scatter things over a texture (H,W,3), now and then in drifts: (H,W,3)."""
     shape = color.shape[:2]
     groups = [
         scatter(
@@ -205,7 +207,7 @@ def _strew(rng: np.random.Generator, color: np.ndarray, sprinkle: Sprinkle) -> n
 
 
 def _defocus(rng: np.random.Generator, color: np.ndarray, sigma: float) -> np.ndarray:
-    """Sharp on one side and out of focus on the other."""
+    """A texture (H,W,3), sharp on one side and out of focus on the other: (H,W,3)."""
     shape = color.shape[:2]
     down, right = (np.linspace(-0.5, 0.5, length) for length in shape)
     angle = rng.random() * 2 * np.pi

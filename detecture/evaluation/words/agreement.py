@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from detecture.data.synthetic.attributes import position
-from detecture.data.synthetic.colors import COLOR_NAMES, SECOND_SHARE, color_names, rgb_to_lab
+from detecture.data.lexicon.color_names import COLOR_NAMES, SECOND_SHARE, color_names
+from detecture.data.lexicon.lab import rgb_to_lab
+from detecture.data.lexicon.positions import position
 from detecture.evaluation.words.attributes import claims_by_row, rotate
 from detecture.evaluation.words.image import WordsImage
 from detecture.evaluation.words.parser import parse_sentence
@@ -98,7 +99,10 @@ def position_holds(word: str, mask: np.ndarray) -> bool:
 
 
 def _along(profile: np.ndarray) -> tuple[float, float]:
-    """Centroid and extent of a region in one direction, as shares of the image."""
+    """Centroid and extent of a region in one direction, as shares of the image.
+
+    `profile` (L,): share of each of the L rows, or columns, that the region takes; not all 0.
+    """
     length = len(profile)
     used = np.nonzero(profile)[0]
     centroid = float(np.sum(profile * (np.arange(length) + 0.5)) / np.sum(profile)) / length
@@ -155,7 +159,7 @@ class AgreementCounter:
         sentences: Sequence[Sequence[str]],
         measured: Sequence[Sequence[frozenset[str]]],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Per image: claims that agree, claims."""
+        """Claims that agree, and claims, of each of N images: int64 (N,) both."""
         counts = np.zeros((2, len(sentences)), np.int64)
         for number, (texts, values) in enumerate(zip(sentences, measured, strict=True)):
             for text, true in zip(texts, values, strict=True):

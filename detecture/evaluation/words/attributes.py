@@ -78,7 +78,7 @@ def count_image(
         regions: the M true regions.
 
     Returns:
-        int64 (rows of `ROWS`, 4): true claims, claims, named values, true values.
+        int64 (R,4), R rows as in `ROWS`: true claims, claims, named values, true values.
     """
     counts = np.zeros((len(ROWS), 4), np.int64)
     truth = [true_values(region) for region in regions]
@@ -152,7 +152,7 @@ def rotate(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def _counts(images: Sequence[WordsImage], sentences: Sequence[Sequence[str]]) -> np.ndarray:
-    """(N, rows, 4) counts of N images with these sentences."""
+    """Counts (N,R,4) of N images with these sentences, see `count_image`."""
     return np.stack(
         [
             count_image(texts, image.matches, image.regions)

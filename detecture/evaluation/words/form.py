@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from detecture.data.lexicon.color_names import COLOR_NAMES
+from detecture.data.lexicon.phrases import POSITION_PHRASES
+from detecture.data.lexicon.sentence_rules import is_cut_off, names_color_twice
 from detecture.data.synthetic import FAMILIES, RegionAttributes
-from detecture.data.synthetic.colors import COLOR_NAMES, names_color_twice
 from detecture.data.synthetic.editions import FIRST_EDITION, LATEST_EDITION
-from detecture.data.synthetic.phrases import POSITION_PHRASES
-from detecture.data.synthetic.sentences import is_cut_off, write_sentences
+from detecture.data.synthetic.sentences import write_sentences
 from detecture.evaluation.summary import bootstrap_intervals
 from detecture.evaluation.words.vocabulary import (
     attribute_phrases,

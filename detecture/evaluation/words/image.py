@@ -1,6 +1,5 @@
 """Images of a finished evaluation, with their sentences and what is true of them."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from detecture.checkpoint.json_files import read_json
 from detecture.data import load_registered
 from detecture.data.datasets.description_order import order_of_descriptions
 from detecture.data.ground_truth import load_image_and_truth
@@ -20,11 +20,13 @@ from detecture.data.synthetic import (
 )
 from detecture.errors import DatasetError, EvaluationError, ImageError
 from detecture.evaluation.evaluator import label_map_path
+from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.records import Record, read_records
+from detecture.evaluation.summary import is_as_written
 
 
 @dataclass(frozen=True)
-class Run:
+class EvaluatedRun:
     """A finished evaluation.
 
     Attributes:
@@ -71,7 +73,7 @@ class WordsImage:
     label_map: np.ndarray | None = field(repr=False)
 
 
-def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False) -> Run:
+def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False) -> EvaluatedRun:
     """Find the records of an evaluation and its data set.
 
     Args:
@@ -94,7 +96,7 @@ def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False)
     summary = _read_summary(folder / "summary.json", partial)
     name = dataset or summary.get("dataset") or folder.resolve().name
     sources = {source["image_id"]: source for source in load_registered(name)}
-    records = read_records(folder)
+    records = read_records(folder, record_problem)
     unknown = [r["image_id"] for r in records if r["image_id"] not in sources]
     if unknown:
         raise DatasetError(
@@ -116,12 +118,12 @@ def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False)
             "(or failed on every image: see `statuses` in summary.json); evaluate a model that "
             "describes its regions"
         )
-    return Run(folder, name, summary, records, sources)
+    return EvaluatedRun(folder, name, summary, records, sources)
 
 
 def _read_summary(path: Path, partial: bool) -> dict[str, Any]:
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
     except FileNotFoundError as error:
         if partial:
             return {}
@@ -131,12 +133,16 @@ def _read_summary(path: Path, partial: bool) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise EvaluationError(f"{path}: cannot be read ({error}); evaluate anew") from error
-    if not isinstance(summary, dict):
+    if not isinstance(summary, dict) or not isinstance(summary.get("dataset", ""), str):
         raise EvaluationError(f"{path}: is no summary of an evaluation; evaluate anew")
+    if not is_as_written(summary):
+        raise EvaluationError(f"{path}: has changed since it was written; evaluate anew")
     return summary
 
 
-def load_images(run: Run, max_pixels: int, *, true_sentences: bool) -> Iterator[WordsImage]:
+def load_images(
+    run: EvaluatedRun, max_pixels: int, *, true_sentences: bool
+) -> Iterator[WordsImage]:
     """The images of an evaluation, in the order of its records.
 
     Args:
@@ -167,7 +173,7 @@ def load_images(run: Run, max_pixels: int, *, true_sentences: bool) -> Iterator[
 def _truth(
     source: dict[str, Any], max_pixels: int
 ) -> tuple[np.ndarray, list[str], list[RegionAttributes]]:
-    """Image, true sentences, and, where it is procedural, the regions' attributes."""
+    """Image, uint8 (H,W,3), true sentences, and of a procedural one the regions' attributes."""
     if "seed" in source and "textures" not in source:
         edition = source.get("edition", FIRST_EDITION)
         scene = render_scene(source["seed"], source["index"], DEFAULT_SIZE, edition=edition)
@@ -190,6 +196,12 @@ def _matches(record: Record, true_count: int) -> dict[int, int]:
 
 
 def _label_map(folder: Path, record: Record, size: tuple[int, ...], max_pixels: int) -> np.ndarray:
+    """The label map that was kept of a record: int32 (H,W), `size` = (H, W).
+
+    Raises:
+        DatasetError: there is none.
+        ImageError: it cannot be read, or does not go with its record.
+    """
     path = label_map_path(folder, record["image_id"])
     if not path.is_file():
         raise DatasetError(f"{path}: no such file, but others have one; evaluate anew")

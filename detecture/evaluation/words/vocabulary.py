@@ -8,15 +8,15 @@ natural sentences stand here.
 
 from functools import cache
 
-from detecture.data.synthetic import FAMILIES
-from detecture.data.synthetic.colors import COLOR_NAMES
-from detecture.data.synthetic.phrases import (
+from detecture.data.lexicon.color_names import COLOR_NAMES
+from detecture.data.lexicon.phrases import (
     CONTRAST_PHRASES,
     CONTRAST_WORDS,
     ORIENTATION_PHRASES,
     POSITION_PHRASES,
     SCALE_WORDS,
 )
+from detecture.data.synthetic import FAMILIES
 
 Phrase = tuple[str, ...]
 Claim = frozenset[str]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.baselines import GroundedSam3Settings
 from detecture.d2 import CfgNode, configurable
 from detecture.errors import ConfigError
 from detecture.modeling.box_detector.boxes import Detections, ranked_detections
@@ -24,10 +25,8 @@ class GroundingDino(nn.Module):
         self,
         *,
         base: str = "",
-        structure: str | Mapping[str, Any] = "tiny",
-        box_threshold: float = 0.2,
-        text_threshold: float = 0.2,
-        nms_iou: float = 1.0,
+        structure: str | Mapping[str, Any] = GroundedSam3Settings.detector_config,
+        settings: GroundedSam3Settings | None = None,
     ) -> None:
         """Build it, with the weights of `base` or random ones, in float32.
 
@@ -35,9 +34,7 @@ class GroundingDino(nn.Module):
             base: hub id or folder in transformers' layout; empty: random weights.
             structure: of a detector with random weights: name of a shipped one, path of a json
                 file, or the dict itself.
-            box_threshold: boxes whose score is not above it are left out.
-            text_threshold: words whose score is not above it are left out of a box's label.
-            nms_iou: see `ranked_detections`.
+            settings: the thresholds of boxes and words.
 
         Raises:
             ConfigError: the structure cannot be read, or does not fit together.
@@ -46,27 +43,19 @@ class GroundingDino(nn.Module):
         super().__init__()
         hf = import_parts("detecture.modeling.box_detector.hf_parts", "Grounding DINO")
         self.model, self._processor = hf.load(base) if base else hf.make_random(structure)
-        self.box_threshold = box_threshold
-        self.text_threshold = text_threshold
-        self.nms_iou = nms_iou
+        self.settings = settings or GroundedSam3Settings()
         self.requires_grad_(False)
         self.train(False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from a config."""
-        keys = cfg.MODEL.GROUNDED_SAM3
+        settings = GroundedSam3Settings.from_config(cfg)
         return {
-            "base": keys.DETECTOR_BASE,
-            "structure": keys.DETECTOR_CONFIG,
-            "box_threshold": keys.BOX_THRESHOLD,
-            "text_threshold": keys.TEXT_THRESHOLD,
-            "nms_iou": keys.BOX_NMS,
+            "base": settings.detector_base,
+            "structure": settings.detector_config,
+            "settings": settings,
         }
-
-    def train(self, mode: bool = True) -> "GroundingDino":
-        """As torch's, but it stays in evaluation mode: it has dropout, and is never trained."""
-        return super().train(False)
 
     @torch.no_grad()
     def detect(self, image: Tensor, phrase: str) -> Detections:
@@ -92,13 +81,15 @@ class GroundingDino(nn.Module):
         found = self._processor.post_process_grounded_object_detection(
             self.model(**inputs),
             inputs["input_ids"],
-            threshold=self.box_threshold,
-            text_threshold=self.text_threshold,
+            threshold=self.settings.box_threshold,
+            text_threshold=self.settings.text_threshold,
             target_sizes=[size],
         )[0]
         # Without a box transformers gives one empty text all the same.
         labels = [self._without_marks(text) for text in found["text_labels"]][: len(found["boxes"])]
-        return ranked_detections(found["boxes"], found["scores"], labels, size, self.nms_iou)
+        return ranked_detections(
+            found["boxes"], found["scores"], labels, size, self.settings.box_nms
+        )
 
     def _check_length(self, tokens: int, phrase: str) -> None:
         most = self.model.config.max_text_len

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detecture.config.sections.baselines import GroundedSam3Settings
 from detecture.d2 import CfgNode, configurable
 from detecture.modeling.box_segmenter.interface import BoxSegmenter
 from detecture.modeling.segmenter import Segmenter
@@ -29,7 +30,7 @@ class BoxPrompt(BoxSegmenter):
         self,
         *,
         base: str = "",
-        structure: str | Mapping[str, Any] = "tiny",
+        structure: str | Mapping[str, Any] = GroundedSam3Settings.box_config,
         autocast: bool = False,
     ) -> None:
         """Build it, with the weights of `base` or random ones, in float32.
@@ -71,16 +72,16 @@ class BoxPrompt(BoxSegmenter):
 
     @torch.no_grad()
     def encode_image(self, image: Tensor) -> list[Tensor]:
-        """See `BoxSegmenter`; feature maps of the tracker, finest first."""
-        pixels_1SS = stretch([image], self.image_size, self.device).to(torch.float32) / 255.0
-        pixels_1SS = (pixels_1SS - Segmenter.PIXEL_MEAN) / Segmenter.PIXEL_STD
+        """Feature maps (1,c,h,w) of an image, uint8 (3,H,W), finest first; c differs."""
+        pixels_13SS = stretch([image], self.image_size, self.device).to(torch.float32) / 255.0
+        pixels_13SS = (pixels_13SS - Segmenter.PIXEL_MEAN) / Segmenter.PIXEL_STD
         with self._precision():
-            levels: list[Tensor] = self.tracker.get_image_embeddings(pixels_1SS)
+            levels: list[Tensor] = self.tracker.get_image_embeddings(pixels_13SS)
         return levels
 
     @torch.no_grad()
     def logits(self, encoding: list[Tensor], boxes_R4: Tensor) -> Tensor:
-        """See `BoxSegmenter`."""
+        """Logits (R,h,w), see `BoxSegmenter`, from the feature maps (1,c,h,w) of an image."""
         centre_R2, extent_R2 = boxes_R4.to(self.device, torch.float32).split(2, dim=1)
         corners_R4 = torch.cat([centre_R2 - extent_R2 / 2, centre_R2 + extent_R2 / 2], dim=1)
         with self._precision():

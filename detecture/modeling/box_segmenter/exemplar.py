@@ -25,12 +25,12 @@ class BoxExemplar(BoxSegmenter):
 
     @torch.no_grad()
     def encode_image(self, image: Tensor) -> ImageFeatures:
-        """See `BoxSegmenter`."""
+        """Features of an image, uint8 (3,H,W), see `BoxSegmenter`."""
         return self.segmenter.encode_image(self.segmenter.preprocess([image]))
 
     @torch.no_grad()
     def logits(self, encoding: ImageFeatures, boxes_R4: Tensor) -> Tensor:
-        """See `BoxSegmenter`."""
+        """Logits (R,h,w), see `BoxSegmenter`; h and w are those of the finest level."""
         image_index_R = torch.zeros(len(boxes_R4), dtype=torch.int64)
         prompt = self.segmenter.exemplar_prompt(encoding, image_index_R, boxes_R4[:, None])
         return self.segmenter.semantic_logits(encoding, image_index_R, *prompt)[:, 0].float()

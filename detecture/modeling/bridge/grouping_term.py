@@ -15,24 +15,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from detecture.config.sections.losses import GroupingLossSettings
 from detecture.modeling.grouping.loss import grouping_loss, sample_pixels
 
 
 @dataclass(frozen=True)
 class GroupingTerm:
-    """Settings of the grouping loss; see the LOSS.GROUPING keys.
+    """The grouping loss with its weight.
 
     Attributes:
         weight: of the term; 0: there is none.
-        pixels: P.
-        temperature: that cosines are divided by.
-        contrast_weight: of the contrastive part.
+        settings: of the loss.
     """
 
-    weight: float = 0.0
-    pixels: int = 160
-    temperature: float = 0.1
-    contrast_weight: float = 0.5
+    weight: float
+    settings: GroupingLossSettings
 
     def sum(self, embedding_BEhw: Tensor, labels_BHW: Tensor, image_ids: Sequence[str]) -> Tensor:
         """The weighted loss, summed over the images; computed in float32 at least.
@@ -60,15 +57,16 @@ class GroupingTerm:
                 functional.normalize(embedding_BEM.to(wide), dim=1),
                 labels_BM,
                 self._drawn(labels_BM.cpu(), names).to(labels_BM.device),
-                temperature=self.temperature,
-                contrast_weight=self.contrast_weight,
+                temperature=self.settings.temperature,
+                contrast_weight=self.settings.contrast_weight,
             )
         return self.weight * len(names) * mean
 
     def _drawn(self, labels_BM: Tensor, names: Sequence[str]) -> Tensor:
+        """Pixels that the loss is taken over: int64 (B,P)."""
         # Each image by its own name: its draw must not depend on its neighbours in the batch.
         drawn = []
         for labels_M, name in zip(labels_BM, names, strict=True):
             generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-            drawn.append(sample_pixels(labels_M[None], self.pixels, generator))
+            drawn.append(sample_pixels(labels_M[None], self.settings.pixels, generator))
         return torch.cat(drawn)

@@ -98,7 +98,7 @@ def partition_scores(slot_logits_Qhw: torch.Tensor, size: Sequence[int]) -> torc
 
 
 def _resize(slot_logits_Nhw: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Bilinear to (H,W), in float32 at least."""
+    """Bilinear to (N,H,W), in float32 at least."""
     wide = torch.promote_types(slot_logits_Nhw.dtype, torch.float32)
     logits_N1hw = slot_logits_Nhw.to(wide)[:, None]
     height, width = size

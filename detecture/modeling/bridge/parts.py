@@ -1,46 +1,38 @@
-"""What Detecture is set up with, and what passes between its two halves.
+"""What passes between the two halves of Detecture.
 
 Legend: B images, K regions, D hidden size of the VLM.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from detecture.d2 import CfgNode
-from detecture.modeling.bridge.grouping_term import GroupingTerm
 from detecture.modeling.encoding.encoders import Encoding
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """Weights of the losses and settings of two of them; see the LOSS keys."""
+class DetectureBatch:
+    """A training batch with what its losses and their normalizers both need.
 
-    mask: float = 1.0
-    dice: float = 3.0
-    lm: float = 0.1
-    lm_cliff: str = "shifted_zero"
-    lm_alpha: float = 2.0
-    grouping: GroupingTerm = field(default_factory=GroupingTerm)
+    Attributes:
+        samples: B mapped dicts.
+        descriptions: of each, those of the regions that have a line, K texts.
+        answers: of each, the token ids of the true answer.
+    """
 
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "LossWeights":
-        """Those of a config."""
-        loss, grouping = cfg.LOSS, cfg.LOSS.GROUPING
-        return cls(
-            loss.MASK_WEIGHT,
-            loss.DICE_WEIGHT,
-            loss.LM_WEIGHT,
-            loss.LM_CLIFF,
-            loss.LM_ALPHA,
-            GroupingTerm(
-                loss.GROUPING_WEIGHT,
-                grouping.PIXELS,
-                grouping.TEMPERATURE,
-                grouping.CONTRAST_WEIGHT,
-            ),
-        )
+    samples: list[dict[str, Any]]
+    descriptions: list[list[str]]
+    answers: list[list[int]]
+
+    @property
+    def images(self) -> list[Tensor]:
+        """B uint8 (3,H,W)."""
+        return [sample["image"] for sample in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
 
 
 @dataclass(frozen=True)

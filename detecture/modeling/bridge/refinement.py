@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detecture.d2 import CfgNode
+from detecture.config.sections.detecture import RefinementSettings
 from detecture.modeling.grouping.mixtures import refine
 
 _LEAST_SHARE = 1e-6
@@ -21,29 +21,17 @@ _LEAST_SHARE = 1e-6
 
 @dataclass(frozen=True)
 class Refinement:
-    """Settings; see the MODEL.REFINEMENT keys.
+    """Moves the borders of masks; see the top of this file.
 
     Attributes:
-        steps: of expectation maximisation; 0: none, nothing changes.
-        dimensions: F; where there are more channels, their first principal components are taken.
-        weight: of the result against the masks that it started from, 0..1.
-        in_training: refine before the mask loss too, so that it is learnt with.
+        settings: see the MODEL.REFINEMENT keys.
     """
 
-    steps: int = 0
-    dimensions: int = 16
-    weight: float = 0.5
-    in_training: bool = False
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "Refinement":
-        """The settings of a config."""
-        keys = cfg.MODEL.REFINEMENT
-        return cls(keys.STEPS, keys.DIMENSIONS, keys.WEIGHT, keys.IN_TRAINING)
+    settings: RefinementSettings
 
     def acts(self, training: bool) -> bool:
         """Whether anything is refined in this mode."""
-        return self.steps > 0 and (self.in_training or not training)
+        return self.settings.steps > 0 and (self.settings.in_training or not training)
 
     def __call__(self, logits_Nhw: Tensor, count_B: Tensor, embedding_BEhw: Tensor) -> Tensor:
         """Refine the masks of a batch, each image by itself.
@@ -69,15 +57,18 @@ class Refinement:
         return torch.cat(refined)
 
     def _image(self, logits_Qhw: Tensor, embedding_Ehw: Tensor) -> Tensor:
+        """Refined logits (Q,h,w) of one image; those given where hardly a pixel has a texture."""
         logits_MQ = logits_Qhw.flatten(1).T
         is_texture_M = logits_MQ.argmax(dim=1) > 0
         if int(is_texture_M.sum()) < 2:
             return logits_Qhw
         textures_PK = logits_MQ[is_texture_M, 1:]
         before_PK = textures_PK.log_softmax(dim=1)
-        points_PF = _components(embedding_Ehw.flatten(1).T[is_texture_M], self.dimensions)
-        after_PK = refine(points_PF, before_PK.exp(), self.steps).clamp(min=_LEAST_SHARE).log()
-        mixed_PK = torch.lerp(before_PK, after_PK, self.weight)
+        points_PF = _components(embedding_Ehw.flatten(1).T[is_texture_M], self.settings.dimensions)
+        after_PK = (
+            refine(points_PF, before_PK.exp(), self.settings.steps).clamp(min=_LEAST_SHARE).log()
+        )
+        mixed_PK = torch.lerp(before_PK, after_PK, self.settings.weight)
         # The highest score stays, so that what is dustbin does not change.
         shift_P1 = textures_PK.amax(dim=1, keepdim=True) - mixed_PK.amax(dim=1, keepdim=True)
         refined_MK = logits_MQ[:, 1:].masked_scatter(is_texture_M[:, None], mixed_PK + shift_P1)
@@ -85,7 +76,7 @@ class Refinement:
 
 
 def _components(points_PE: Tensor, count: int) -> Tensor:
-    """Unit-length points in their first principal components: (P, min(count, E))."""
+    """Unit-length points in their first F = min(`count`, E) principal components: (P,F)."""
     points_PE = torch.nn.functional.normalize(points_PE, dim=1)
     if count >= points_PE.shape[1]:
         return points_PE

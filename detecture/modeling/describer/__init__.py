@@ -1,6 +1,6 @@
 """A VLM that is shown one region at a time and writes a sentence about it."""
 
-from detecture.modeling.describer.describer import Describer
+from detecture.modeling.describer.describer import Describer, DescriberBatch
 from detecture.modeling.describer.views import region_views
 
-__all__ = ["Describer", "region_views"]
+__all__ = ["Describer", "DescriberBatch", "region_views"]

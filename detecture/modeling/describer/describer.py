@@ -8,16 +8,16 @@ tokens, D hidden size.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.describer import DescriberSettings
 from detecture.d2 import CfgNode, configurable
+from detecture.data.lexicon.sentence_rules import is_cut_off, names_color_twice
 from detecture.data.prompts import count_phrase, parse_lines, training_description
-from detecture.data.synthetic.colors import names_color_twice
-from detecture.data.synthetic.sentences import is_cut_off
 from detecture.errors import ConfigError
 from detecture.modeling.describer.distinct import other_answer, prefix_of
 from detecture.modeling.describer.draw import DrawnRegions, draw_regions
@@ -33,6 +33,24 @@ _MOST_SAID_ANEW = 24
 """Regions of one image, at most: each takes as long as several, and of many most are alike."""
 
 
+@dataclass(frozen=True)
+class DescriberBatch:
+    """A training batch with what the loss and its normalizer both need.
+
+    Attributes:
+        samples: mapped dicts.
+        drawn: regions of each.
+        answers: token ids of the sentence about each drawn region of all images.
+    """
+
+    samples: list[dict[str, Any]]
+    drawn: list[DrawnRegions]
+    answers: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
 class Describer(nn.Module):
     """Writes one sentence about each region of an image.
 
@@ -46,48 +64,34 @@ class Describer(nn.Module):
         self,
         *,
         vlm: Qwen3VL,
-        regions_per_image: int = 3,
-        mask_noise: float = 0.6,
+        settings: DescriberSettings | None = None,
         texture: TextureHint | None = None,
     ) -> None:
         """Wrap a VLM.
 
         Args:
             vlm: sees a region's view (see `region_views`) and writes.
-            regions_per_image: regions drawn from each training image, at most.
-            mask_noise: share of the training masks that are disturbed.
+            settings: how regions are drawn from training images.
             texture: gives a vector for each region, which is added to all embeddings of its text.
 
         Raises:
             ConfigError: a value is out of its range.
         """
         super().__init__()
-        if regions_per_image < 1:
-            raise ConfigError(
-                f"MODEL.DESCRIBER.REGIONS_PER_IMAGE {regions_per_image}: must be at least 1"
-            )
-        if not 0.0 <= mask_noise <= 1.0:
-            raise ConfigError(f"MODEL.DESCRIBER.MASK_NOISE {mask_noise}: must be in 0..1")
         self.vlm = vlm
         self.texture = texture
-        self.regions_per_image = regions_per_image
-        self.mask_noise = mask_noise
+        self.settings = settings or DescriberSettings()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from a config."""
-        describer = cfg.MODEL.DESCRIBER
+        settings = DescriberSettings.from_config(cfg)
         vlm, texture = build_vlm(cfg), None
-        if describer.TEXTURE:
-            widths = checked_widths(describer.TEXTURE_WIDTHS)
+        if settings.texture:
+            widths = checked_widths(settings.texture_widths)
             with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
                 texture = TextureHint(widths, vlm.hidden_size)
-        return {
-            "vlm": vlm,
-            "texture": texture,
-            "regions_per_image": describer.REGIONS_PER_IMAGE,
-            "mask_noise": describer.MASK_NOISE,
-        }
+        return {"vlm": vlm, "texture": texture, "settings": settings}
 
     # ---- what trains, and what a checkpoint says -------------------------------------------------
 
@@ -110,25 +114,25 @@ class Describer(nn.Module):
     # ---- training ---------------------------------------------------------------------------
 
     def losses(
-        self, samples: Sequence[dict[str, Any]], normalizers: dict[str, float] | None = None
+        self, batch: DescriberBatch, normalizers: dict[str, float] | None = None
     ) -> dict[str, Tensor]:
         """Language-model loss of the drawn regions of training images.
 
         Args:
-            samples: mapped dicts with `image`, `image_id`, `sem_seg` and `descriptions`.
+            batch: from `prepare`.
             normalizers: sums of `loss_normalizers` over the whole effective batch; None: those of
-                these samples.
+                this one.
 
         Returns:
             `{"loss_lm"}`: scalar, mean cross-entropy in nats of a token, the end token included.
         """
         if normalizers is None:
-            normalizers = self.loss_normalizers(samples)
-        shown, answers = [], []
-        for sample in samples:
-            drawn = self._drawn(sample)
-            shown.append(square(sample["image"], drawn.masks_RSS, self.vlm.image_size))
-            answers += self._answers(drawn)
+            normalizers = self.loss_normalizers(batch)
+        shown = [
+            square(sample["image"], drawn.masks_RSS, self.vlm.image_size)
+            for sample, drawn in zip(batch.samples, batch.drawn, strict=True)
+        ]
+        answers = batch.answers
         prefix = self._prompts(shown)
         forced = self.vlm.teacher_forced(prefix, answers, predictions=True)
         if forced.predictions_BAD is None:
@@ -139,17 +143,19 @@ class Describer(nn.Module):
         total, _ = weighted_cross_entropy(logits_MV, target_M, weight_M)
         return {"loss_lm": total / normalizers["lm_weights"]}
 
-    def loss_normalizers(self, samples: Sequence[dict[str, Any]]) -> dict[str, float]:
+    def loss_normalizers(self, batch: DescriberBatch) -> dict[str, float]:
         """What the sum of the loss is to be divided by: `lm_weights`, the number of tokens."""
-        tokens = sum(len(ids) for s in samples for ids in self._answers(self._drawn(s)))
-        return {"lm_weights": float(tokens)}
+        return {"lm_weights": float(sum(map(len, batch.answers)))}
 
-    def _drawn(self, sample: dict[str, Any]) -> DrawnRegions:
-        """Kept in the sample, because they are asked for twice."""
-        if "drawn_regions" not in sample:
-            sample["drawn_regions"] = draw_regions(sample, self.regions_per_image, self.mask_noise)
-        drawn: DrawnRegions = sample["drawn_regions"]
-        return drawn
+    def prepare(self, samples: list[dict[str, Any]]) -> DescriberBatch:
+        """Draw the regions of a training batch, and tokenize the sentences about them.
+
+        Args:
+            samples: mapped dicts with `image`, `image_id`, `sem_seg` and `descriptions`.
+        """
+        kept = self.settings
+        drawn = [draw_regions(s, kept.regions_per_image, kept.mask_noise) for s in samples]
+        return DescriberBatch(samples, drawn, [ids for d in drawn for ids in self._answers(d)])
 
     def _answers(self, drawn: DrawnRegions) -> list[list[int]]:
         chat = self.vlm.chat

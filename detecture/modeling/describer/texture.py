@@ -1,7 +1,7 @@
 """A convolutional look at the texture of regions, for a VLM whose own vision is weak.
 
 Legend: B images, R regions of an image, N regions of all images, S side of the images,
-c channels of a map, p cells of its grid, D hidden size of the VLM.
+c channels of a map, p cells of its grid, C = NUM_CLASSES, D hidden size of the VLM.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ NUM_CLASSES = sum(len(values) for values in CLASSES.values())
 
 
 def by_attribute(values_NC: Tensor) -> dict[str, Tensor]:
-    """Values (N,NUM_CLASSES) as one tensor (N,.) for each attribute of `CLASSES`."""
+    """Values of all classes as a tensor (N,V) for each attribute of `CLASSES`, of its V values."""
     parts = values_NC.split([len(values) for values in CLASSES.values()], dim=1)
     return dict(zip(CLASSES, parts, strict=True))
 
@@ -71,7 +71,7 @@ class TextureOdds(nn.Module):
             masks: for each image its regions (R,S,S), bool; they may overlap.
 
         Returns:
-            (N,NUM_CLASSES) float32, in the order of the masks.
+            (N,C) float32, in the order of the masks.
         """
         device = self.trunk.stem.weight.device
         images = images_B3SS.to(device, torch.float32) / 255.0
@@ -136,7 +136,7 @@ class TextureHint(nn.Module):
         nn.init.zeros_(self.readout.bias)
 
     def forward(self, images_B3SS: Tensor, masks: Sequence[Tensor]) -> Tensor:
-        """One vector (N,D) for each region, see `TextureOdds.forward`."""
+        """One vector (N,D) for each region (R,S,S) of each image, see `TextureOdds.forward`."""
         odds = by_attribute(self.odds(images_B3SS, masks)).values()
         hint_ND: Tensor = self.readout(torch.cat([one.softmax(dim=1) for one in odds], dim=1))
         return hint_ND
@@ -155,7 +155,7 @@ def _shares(masks_RSS: Tensor) -> list[Tensor]:
 
 
 def _moments(cells_pc: Tensor, share_Rp: Tensor) -> Tensor:
-    """Mean and deviation (R,2c) of the cells of each region."""
+    """Mean and deviation (R,2*c) of the cells of each region."""
     # A mask without any pixel gets zeros, and no NaN.
     weight_Rp = share_Rp / share_Rp.sum(dim=1, keepdim=True).clamp_min(1e-6)
     mean_Rc = weight_Rp @ cells_pc

@@ -76,6 +76,7 @@ def resize_masks(masks_MHW: Tensor, size: int) -> Tensor:
 
 
 def _resize_mask(mask_HW: Tensor, size: int) -> Tensor:
+    """One mask at another size: bool (S,S), see `resize_masks`."""
     share_SS = F.interpolate(
         mask_HW[None, None].float(), size=(size, size), mode="bilinear", antialias=True
     )[0, 0]

@@ -57,10 +57,14 @@ class Encoders:
         return self.encode([sample["image"] for sample in samples])
 
     def image_features(self, images: Sequence[Tensor]) -> ImageFeatures:
-        """The segmenter's features; in the graph only where the segmenter trains."""
+        """The segmenter's features of uint8 (3,H,W) images.
+
+        They are in the graph only where the segmenter trains.
+        """
         segmenter = self._segmenter
 
         def compute(missing: Sequence[Tensor]) -> dict[str, Tensor]:
+            """Features of the images that are missing, uint8 (3,H,W): tensors (B,D,h,w)."""
             features = segmenter.encode_image(segmenter.preprocess(missing))
             # They are the same for all images; a row for each makes entries alike.
             positions = features.positions.expand(len(features), -1, -1, -1)
@@ -75,7 +79,7 @@ class Encoders:
         return ImageFeatures.from_state({**rows, "positions": rows["positions"][:1]})
 
     def vision_features(self, images: Sequence[Tensor]) -> VisionFeatures:
-        """The VLM's visual tokens."""
+        """The VLM's visual tokens of uint8 (3,H,W) images."""
         if self.cache is None or self._vlm.train_kind == "full":
             return self._vlm.encode_images(images)
         keys = [content_key(image, self._vlm.fingerprint()) for image in images]
@@ -92,7 +96,14 @@ class Encoders:
         counts: Sequence[str],
         answers: Sequence[list[int]],
     ) -> TeacherForced:
-        """Region states of given answers while nothing of the VLM changes (stage 1)."""
+        """Region states of given answers while nothing of the VLM changes (stage 1).
+
+        Args:
+            cache: keeps them.
+            images: uint8 (3,H,W).
+            counts: for each the phrase of the number of regions.
+            answers: for each the token ids.
+        """
         vlm = self._vlm
         fingerprint = vlm.fingerprint(with_trained=True)
         keys = [
@@ -101,6 +112,7 @@ class Encoders:
         ]
 
         def compute(indices: Sequence[int]) -> dict[str, Tensor]:
+            """Those of the samples that are missing: `states` (B,K,D) and `count` (B,)."""
             vision = self.vision_features([images[i] for i in indices])
             prefix = vlm.prefix(vision, [counts[i] for i in indices])
             missing = [answers[i] for i in indices]
@@ -113,4 +125,5 @@ class Encoders:
 
 
 def _to(rows: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The same tensors, of any shapes, on a device."""
     return {name: rows[name].to(device) for name in rows}

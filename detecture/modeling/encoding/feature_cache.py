@@ -63,10 +63,10 @@ class FeatureCache:
         Args:
             keys: one for each item.
             items: what `compute` needs.
-            compute: maps the missing items to tensors with one row for each.
+            compute: maps N missing items to tensors (N,..) by name.
 
         Returns:
-            The tensors of `compute` for all items, on the CPU.
+            The tensors (N,..) of `compute` for all items, on the CPU.
         """
         found = [self._read(key) for key in keys]
         missing = [i for i, entry in enumerate(found) if entry is None]
@@ -85,6 +85,7 @@ class FeatureCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
     def _read(self, key: str) -> dict[str, Tensor] | None:
+        """An entry, tensors (1,..) by name; None where there is none, or a damaged one."""
         try:
             content = self._path(key).read_bytes()
             digest, content = content[:32], content[32:]
@@ -98,6 +99,7 @@ class FeatureCache:
             return None
 
     def _write(self, key: str, entry: dict[str, Tensor]) -> None:
+        """Keep an entry, tensors (1,..) by name; the first failure is logged, none is raised."""
         content = save({name: tensor.contiguous() for name, tensor in entry.items()})
         digest = hashlib.sha256(content).digest()
         try:

@@ -13,6 +13,8 @@ from scipy import fft, ndimage
 from skimage.color import rgb2lab
 from skimage.filters import gabor_kernel
 
+from detecture.config.sections.grouping import TextureClustersSettings
+
 
 @dataclass(frozen=True)
 class FeatureFamilies:
@@ -47,10 +49,10 @@ class ClassicalFeatures:
 
     def __init__(
         self,
-        working_size: int = 256,
-        wavelengths: tuple[float, ...] = (4.0, 8.0, 16.0),
-        orientations: int = 4,
-        smoothing: float = 6.0,
+        working_size: int = TextureClustersSettings.working_size,
+        wavelengths: tuple[float, ...] = TextureClustersSettings.gabor_wavelengths,
+        orientations: int = TextureClustersSettings.gabor_orientations,
+        smoothing: float = TextureClustersSettings.smoothing,
     ) -> None:
         """Make the filters.
 
@@ -81,10 +83,11 @@ class ClassicalFeatures:
         return FeatureFamilies(*([_standardise(p) for p in family] for family in families))
 
     def _smooth(self, plane: np.ndarray) -> np.ndarray:
+        """A plane (h,w) under the Gaussian: (h,w)."""
         return ndimage.gaussian_filter(plane, self.smoothing)
 
     def _gabor_energy(self, lightness: np.ndarray) -> list[np.ndarray]:
-        """Smoothed magnitude of every filter's response; list of (h,w)."""
+        """Smoothed magnitude (h,w) of every filter's response to a lightness (h,w)."""
         height, width = lightness.shape
         # All filters see the image mirrored by as much as the widest needs: it is transformed
         # once, and the filters once for all images of a size.
@@ -99,7 +102,7 @@ class ClassicalFeatures:
         ]
 
     def _spectra(self, shape: tuple[int, ...]) -> list[np.ndarray]:
-        """Transforms of the filters, centred at the origin, for images padded to `shape`."""
+        """Transforms (p,q) of the filters, centred at the origin; `shape` = (p, q) is padded."""
         last, spectra = self._last_spectra
         if last != shape:
             spectra = [_spectrum(kernel, shape) for kernel in self.kernels]
@@ -108,6 +111,7 @@ class ClassicalFeatures:
 
 
 def _spectrum(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Transform of a filter (k,l) centred at the origin: complex (p,q), `shape` = (p, q)."""
     plane = np.zeros(shape, kernel.dtype)
     plane[: kernel.shape[0], : kernel.shape[1]] = kernel
     shift = (-(kernel.shape[0] // 2), -(kernel.shape[1] // 2))
@@ -124,5 +128,6 @@ def resize_longer(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _standardise(plane: np.ndarray) -> np.ndarray:
+    """A feature (h,w) at mean 0 and deviation 1 over the image: (h,w)."""
     # A feature that is constant over the image says nothing, and must not divide by zero.
     return (plane - plane.mean()) / (plane.std() + 1e-6)

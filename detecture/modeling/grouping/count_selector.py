@@ -62,7 +62,7 @@ class CountSelector(nn.Module):
         return self.by_member(evidence_BKE).mean(dim=0).log_softmax(dim=1)
 
     def by_member(self, evidence_BKE: Tensor) -> Tensor:
-        """Log probabilities (members,B,K); in training mode disturbed, each member in its way."""
+        """Log probabilities (M,B,K); in training mode disturbed, each member in its way."""
         places_BKK = torch.eye(self.most, device=evidence_BKE.device).expand(
             len(evidence_BKE), -1, -1
         )
@@ -83,6 +83,9 @@ def selection_loss(odds_MBK: Tensor, quality_BK: Tensor) -> Tensor:
     Args:
         odds_MBK: see `CountSelector.by_member`.
         quality_BK: panoptic IoU of the division into so many regions, 0..1.
+
+    Returns:
+        Scalar.
     """
     target_BK = torch.softmax(quality_BK / TARGET_TEMPERATURE, dim=1)
     return -(target_BK * odds_MBK).sum(dim=2).mean()

@@ -14,14 +14,23 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn import functional
 
+from detecture.config.sections.grouping import GroupingSettings, TextureClustersSettings
 from detecture.modeling.grouping.classical import ClassicalFeatures, resize_longer
 from detecture.modeling.grouping.guided_filter import guided_filter
 from detecture.modeling.grouping.mixtures import consensus, fit_mixtures, principal_components
 from detecture.modeling.grouping.net import STRIDE, GroupingNet
 
+# Those of TextureClusters, but for the position, which is no part of them here.
+_FAMILY_WEIGHTS = (
+    TextureClustersSettings.color_weight,
+    TextureClustersSettings.deviation_weight,
+    TextureClustersSettings.gabor_weight,
+    0.0,
+)
+
 
 @dataclass(frozen=True)
-class ImageFeatures:
+class GridFeatures:
     """What regions are found by, without their number.
 
     Attributes:
@@ -59,47 +68,22 @@ class RegionFinder:
         self,
         nets: Sequence[GroupingNet],
         classical: ClassicalFeatures,
-        *,
-        scales: tuple[float, ...] = (1.0, 1.25),
-        flip: bool = True,
-        classical_weights: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0),
-        position_weight: float = 0.1,
-        components: tuple[int, ...] = (12, 20),
-        starts: int = 6,
-        filter_radius: int = 4,
-        filter_epsilon: float = 1e-3,
-        use_net: bool = True,
+        settings: GroupingSettings | None = None,
     ) -> None:
         """Keep the parts; there is one mixture for each classical weight and number of components.
 
         Args:
             nets: embed pixels; of one form, each trained by itself.
             classical: its `working_size` is that of all.
-            scales: of the views that embeddings are averaged over; dealt out to the nets in turn,
-                so that several nets take no longer than one.
-            flip: every view is also shown mirrored.
-            classical_weights: of the classical features beside the embedding, one mixture each; 0
-                leaves them out.
-            position_weight: of the position.
-            components: numbers of principal components, one mixture each.
-            starts: of every mixture, of which the likeliest counts.
-            filter_radius, filter_epsilon: of the guided filter, at working size.
-            use_net: False leaves the embeddings out, for comparison.
+            settings: of views, features, mixtures and filter. SCALES are dealt out to the nets in
+                turn, so that several nets take no longer than one.
         """
         self.nets = tuple(nets)
         self.classical = classical
-        self.scales = scales
-        self.flip = flip
-        self.classical_weights = classical_weights
-        self.position_weight = position_weight
-        self.components = components
-        self.starts = starts
-        self.filter_radius = filter_radius
-        self.filter_epsilon = filter_epsilon
-        self.use_net = use_net
+        self.settings = settings or GroupingSettings()
 
     @torch.no_grad()
-    def encode(self, image: np.ndarray) -> ImageFeatures:
+    def encode(self, image: np.ndarray) -> GridFeatures:
         """Features of an image, uint8 (H,W,3)."""
         small = resize_longer(image, self.classical.working_size)
         height, width = small.shape[:2]
@@ -110,7 +94,7 @@ class RegionFinder:
             classical_NF = self._classical(small, grid)
         rows, columns = np.indices(grid)
         position_N2 = np.stack([rows.ravel(), columns.ravel()], axis=1) / max(grid)
-        return ImageFeatures(
+        return GridFeatures(
             embedding_NC,
             classical_NF,
             position_N2 - position_N2.mean(axis=0),
@@ -121,9 +105,9 @@ class RegionFinder:
     def _embed(self, pixels_13hw: Tensor, grid: tuple[int, int]) -> Tensor:
         device = self.nets[0].out.weight.device
         totals = [torch.zeros(1, net.channels, *grid) for net in self.nets]
-        if not self.use_net:
+        if not self.settings.use_net:
             return torch.cat(totals, dim=1)[0].flatten(1).T
-        for number, scale in enumerate(self.scales):
+        for number, scale in enumerate(self.settings.scales):
             net, total_1Cgv = self.nets[number % len(totals)], totals[number % len(totals)]
             size = [max(16, round(side * scale)) for side in pixels_13hw.shape[2:]]
             view = pixels_13hw
@@ -131,7 +115,7 @@ class RegionFinder:
                 view = functional.interpolate(view, size, mode="bilinear", antialias=True)
             view = view.to(device).contiguous(memory_format=torch.channels_last)
             embedded = [net(view)]
-            if self.flip:
+            if self.settings.flip:
                 embedded.append(net(view.flip(3)).flip(3))
             for one in embedded:
                 total_1Cgv += functional.interpolate(one, grid, mode="bilinear").cpu()
@@ -139,28 +123,28 @@ class RegionFinder:
         return (torch.cat(unit, dim=1) / len(unit) ** 0.5)[0].flatten(1).T
 
     def _classical(self, image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-        if not any(self.classical_weights):
+        if not any(self.settings.classical_weights):
             return np.zeros((grid[0] * grid[1], 0))
-        features_hwF = self.classical(image).stack(1.5, 1.0, 0.7, 0.0)
+        features_hwF = self.classical(image).stack(*_FAMILY_WEIGHTS)
         # They are smooth: one pixel stands for its cell.
         rows = np.minimum(np.arange(grid[0]) * STRIDE + STRIDE // 2, image.shape[0] - 1)
         columns = np.minimum(np.arange(grid[1]) * STRIDE + STRIDE // 2, image.shape[1] - 1)
         features_NF = features_hwF[rows][:, columns].reshape(len(rows) * len(columns), -1)
         return features_NF / np.sqrt(max(features_NF.var(axis=0).sum(), 1e-12))
 
-    def points(self, features: ImageFeatures) -> list[np.ndarray]:
+    def points(self, features: GridFeatures) -> list[np.ndarray]:
         """What each mixture divides: arrays (N, components)."""
         found = []
-        for weight in self.classical_weights:
+        for weight in self.settings.classical_weights:
             joined = np.concatenate(
                 [
                     features.embedding_NC,
                     weight * features.classical_NF,
-                    self.position_weight * features.position_N2,
+                    self.settings.position_weight * features.position_N2,
                 ],
                 axis=1,
             )
-            found += [principal_components(joined, count) for count in self.components]
+            found += [principal_components(joined, count) for count in self.settings.components]
         return found
 
     def divide(self, points: list[np.ndarray], count: int) -> Division:
@@ -171,18 +155,21 @@ class RegionFinder:
             count: K.
         """
         with _thread_pools().limit(limits=1):
-            return Division(*consensus(fit_mixtures(points, count, self.starts)))
+            return Division(*consensus(fit_mixtures(points, count, self.settings.starts)))
 
-    def scores(self, features: ImageFeatures, division: Division) -> Tensor:
+    def scores(self, features: GridFeatures, division: Division) -> Tensor:
         """Scores (K,h,w) of the regions at working size, filtered along the image's edges."""
         posterior_KN = torch.from_numpy(division.posterior_NK.T.copy()).float()
         coarse_1Kgv = posterior_KN.reshape(1, -1, *features.grid)
         size = features.guide_1hw.shape[1:]
         scores_Khw = functional.interpolate(coarse_1Kgv, size, mode="bilinear")[0]
-        if self.filter_radius < 1:
+        if self.settings.filter_radius < 1:
             return scores_Khw
         return guided_filter(
-            features.guide_1hw, scores_Khw, self.filter_radius, self.filter_epsilon
+            features.guide_1hw,
+            scores_Khw,
+            self.settings.filter_radius,
+            self.settings.filter_epsilon,
         )
 
 

@@ -1,4 +1,7 @@
-"""The guided filter (He et al. 2010): smooths scores, but not over the edges of an image."""
+"""The guided filter (He et al. 2010): smooths scores, but not over the edges of an image.
+
+Legend: K planes of scores, h, w size of the image.
+"""
 
 from torch import Tensor
 from torch.nn import functional
@@ -20,6 +23,7 @@ def guided_filter(guide_1hw: Tensor, scores_Khw: Tensor, radius: int, epsilon: f
     side = 2 * radius + 1
 
     def mean(planes: Tensor) -> Tensor:
+        """Mean over the window around each pixel: (K,h,w) to (K,h,w)."""
         # One direction after the other: the cost grows with the radius and not with its square.
         for kernel, pad in (((side, 1), (radius, 0)), ((1, side), (0, radius))):
             planes = functional.avg_pool2d(planes, kernel, 1, pad, count_include_pad=False)

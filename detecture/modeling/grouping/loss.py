@@ -1,12 +1,13 @@
 """The grouping loss: pixels of one region lie close in the embedding, those of two apart.
 
-Legend: B images, h, w grid, C channels, N = B*h*w pixels, P pixels sampled in each image, K
-regions.
+Legend: B images, C channels, M pixels of an image, P pixels sampled of them, K regions.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from detecture.config.sections.losses import GroupingLossSettings
 
 
 def sample_pixels(labels_BM: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -39,8 +40,8 @@ def grouping_loss(
     labels_BM: Tensor,
     sampled_BP: Tensor,
     *,
-    temperature: float = 0.1,
-    contrast_weight: float = 0.5,
+    temperature: float = GroupingLossSettings.temperature,
+    contrast_weight: float = GroupingLossSettings.contrast_weight,
 ) -> Tensor:
     """Cross-entropy to the regions' means, and a supervised contrastive loss between pixels.
 
@@ -67,6 +68,7 @@ def grouping_loss(
 
 
 def _to_means(pixels_BPC: Tensor, labels_BP: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of the pixels to the directions of their image's regions: a scalar."""
     kinds = int(labels_BP.max()) + 1
     member_BPK = functional.one_hot(labels_BP, kinds).to(pixels_BPC.dtype)
     count_BK = member_BPK.sum(dim=1)
@@ -78,6 +80,7 @@ def _to_means(pixels_BPC: Tensor, labels_BP: Tensor, temperature: float) -> Tens
 
 
 def _between_pixels(pixels_BPC: Tensor, labels_BP: Tensor, temperature: float) -> Tensor:
+    """The contrastive loss between the pixels of an image, the mean over all: a scalar."""
     logits_BPP = pixels_BPC @ pixels_BPC.transpose(1, 2) / temperature
     itself = torch.eye(labels_BP.shape[1], dtype=torch.bool, device=labels_BP.device)
     same_BPP = (labels_BP[:, :, None] == labels_BP[:, None]) & ~itself

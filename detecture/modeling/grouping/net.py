@@ -1,6 +1,7 @@
 """A small convolutional net that gives every pixel an embedding; one texture, one direction.
 
-Legend: B images, H, W image size, h, w grid at stride 4, C embedding channels, c any channels.
+Legend: B images, H, W image size, h, w grid at stride 4, C embedding channels, c any channels,
+N positions of the coarsest grid.
 """
 
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class _Residual(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(width_in, width, 1, stride)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B,c,h,w) to (B,d,h/s,w/s), d being the width of the block and s its stride."""
         inner = functional.relu(self.norm_first(self.first(features)))
         inner = self.norm_second(self.second(inner))
         return functional.relu(inner + self.shortcut(features))
@@ -48,6 +50,7 @@ class _Attention(nn.Module):
         )
 
     def forward(self, tokens_BNc: Tensor) -> Tensor:
+        """Tokens to tokens (B,N,c)."""
         batch, count, width = tokens_BNc.shape
         qkv = self.qkv(self.norm_attention(tokens_BNc))
         query, key, value = qkv.reshape(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -80,8 +83,8 @@ class ConvTrunk(nn.Module):
             images_B3HW: sRGB in 0..1, float; sides of any length from 16 on.
 
         Returns:
-            (B,c,.,.) at strides 4, 8 and 16 of the images padded to multiples of 16 on the right
-            and below; c are the last three widths.
+            (B,c,h,w), (B,c,h/2,w/2) and (B,c,h/4,w/4), at strides 4, 8 and 16 of the images padded
+            to multiples of 16 on the right and below; c are the last three widths.
         """
         height, width = images_B3HW.shape[-2:]
         # Reflected and not black, so that the border is no texture of its own.
@@ -144,4 +147,5 @@ class GroupingNet(ConvTrunk):
 
 
 def _double(features: Tensor) -> Tensor:
+    """Features (B,c,h,w) to (B,c,2*h,2*w)."""
     return functional.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)

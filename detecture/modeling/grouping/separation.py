@@ -1,10 +1,12 @@
 """How well the regions of one division lie apart: figures that do not ask what the regions are.
 
-Legend: N grid cells, g, v grid, F features, K regions, P pairs of regions (i < j).
+Legend: N grid cells, g, v grid, F features, C embedding channels, K regions, P pairs of
+regions (i < j).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -48,7 +50,7 @@ class Regions:
 
     @property
     def share_K(self) -> np.ndarray:
-        """Share of the cells."""
+        """Share of the cells of each region: (K,)."""
         share: np.ndarray = self.member_NK.mean(axis=0)
         return share
 
@@ -62,11 +64,57 @@ class Regions:
         return means_KF
 
 
-def variances(values_NF: np.ndarray, regions: Regions) -> list[float]:
-    """Share of the variance between regions, and the least distance of two regions' means over the
-    deviation within."""
+class Variances(NamedTuple):
+    """How the variance of features divides.
+
+    Attributes:
+        between: its share between regions, 0..1.
+        least_distance: of two regions' means, over the deviation within.
+    """
+
+    between: float
+    least_distance: float
+
+
+class Cosines(NamedTuple):
+    """1 - cosine of two regions' mean directions: of the nearest pair, and the mean of all."""
+
+    least: float
+    mean: float
+
+
+class Discriminant(NamedTuple):
+    """How regions lie apart in units of their own deviation.
+
+    Attributes:
+        log_distance: log of the least distance of two means in units of their common deviation.
+        log_determinant: of the covariance within all regions, for one feature.
+    """
+
+    log_distance: float
+    log_determinant: float
+
+
+class Borders(NamedTuple):
+    """1 - cosine of cells a few steps apart.
+
+    Attributes:
+        across: mean across borders.
+        within: mean within regions.
+        least: that of the pair of regions with the least across its border.
+        log_ratio: least log ratio of a pair's to the ones within both.
+    """
+
+    across: float
+    within: float
+    least: float
+    log_ratio: float
+
+
+def variances(values_NF: np.ndarray, regions: Regions) -> Variances:
+    """How the variance of features (N,F) divides; zeros where there are none."""
     if values_NF.shape[1] == 0:
-        return [0.0, 0.0]
+        return Variances(0.0, 0.0)
     centred_NF = values_NF - values_NF.mean(axis=0)
     square_N = (centred_NF**2).sum(axis=1)
     total = max(float(square_N.mean()), _TINY)
@@ -74,7 +122,8 @@ def variances(values_NF: np.ndarray, regions: Regions) -> list[float]:
     variance_K = regions.means(square_N[:, None])[:, 0] - (means_KF**2).sum(axis=1)
     within = max(float((regions.share_K * variance_K).sum()), _TINY)
     apart = [float(np.linalg.norm(means_KF[i] - means_KF[j])) for i, j in regions.pairs()]
-    return [1.0 - within / total, min(apart, default=0.0) / float(np.sqrt(within))]
+    least = min(apart, default=0.0) / float(np.sqrt(within))
+    return Variances(1.0 - within / total, least)
 
 
 def silhouette(values_NF: np.ndarray, regions: Regions) -> float:
@@ -93,12 +142,12 @@ def silhouette(values_NF: np.ndarray, regions: Regions) -> float:
     return float(np.mean((other_N - own_N) / np.maximum(np.maximum(own_N, other_N), _TINY)))
 
 
-def cosines(embedding_NC: np.ndarray, regions: Regions) -> list[float]:
-    """Least and mean 1 - cosine of two regions' mean directions; 0 for one region."""
+def cosines(embedding_NC: np.ndarray, regions: Regions) -> Cosines:
+    """Of the regions' mean directions in an embedding (N,C); zeros for one region."""
     means_KC = regions.means(embedding_NC)
     means_KC /= np.maximum(np.linalg.norm(means_KC, axis=1, keepdims=True), _TINY)
     apart = [1.0 - float(means_KC[i] @ means_KC[j]) for i, j in regions.pairs()] or [0.0]
-    return [min(apart), float(np.mean(apart))]
+    return Cosines(min(apart), float(np.mean(apart)))
 
 
 def valley(values_NF: np.ndarray, regions: Regions) -> float:
@@ -125,12 +174,11 @@ def valley(values_NF: np.ndarray, regions: Regions) -> float:
     return worst
 
 
-def discriminant(values_NF: np.ndarray, regions: Regions) -> list[float]:
-    """Log of the least distance of two regions' means in units of their common deviation, and the
-    log determinant of the covariance within all regions, for one feature."""
+def discriminant(values_NF: np.ndarray, regions: Regions) -> Discriminant:
+    """How regions lie apart in features (N,F); zeros where there are none."""
     width = values_NF.shape[1]
     if width == 0:
-        return [0.0, 0.0]
+        return Discriminant(0.0, 0.0)
     left_NF = values_NF - regions.means(values_NF)[regions.label_N]
     moments_KFF = [
         (left_NF[regions.label_N == k].T @ left_NF[regions.label_N == k])
@@ -146,12 +194,12 @@ def discriminant(values_NF: np.ndarray, regions: Regions) -> list[float]:
         way_F = means_KF[j] - means_KF[i]
         solved_F = np.linalg.solve(common_FF + _RIDGE * scale * np.eye(width), way_F)
         least = min(least, float(np.sqrt(max(way_F @ solved_F, 0.0))))
-    return [float(np.log(least + 0.1)) if regions.count > 1 else 0.0, log_determinant]
+    log_distance = float(np.log(least + 0.1)) if regions.count > 1 else 0.0
+    return Discriminant(log_distance, log_determinant)
 
 
-def across_borders(embedding_NC: np.ndarray, regions: Regions, step: int) -> list[float]:
-    """1 - cosine of cells `step` apart: the mean across borders and within regions, the least of a
-    pair of regions, and the least log ratio of a pair's to the ones within both."""
+def across_borders(embedding_NC: np.ndarray, regions: Regions, step: int) -> Borders:
+    """Of cells `step` apart in an embedding (N,C); zeros but `within` for one region."""
     map_gvC = embedding_NC.reshape(*regions.grid, -1)
     label_gv = regions.label_N.reshape(regions.grid)
     count = regions.count
@@ -174,7 +222,9 @@ def across_borders(embedding_NC: np.ndarray, regions: Regions, step: int) -> lis
             inner = 0.5 * (mean_KK[i, i] + mean_KK[j, j])
             least = min(least, float(mean_KK[i, j]))
             ratio = min(ratio, float(np.log((mean_KK[i, j] + 0.01) / (inner + 0.01))))
-    return [across, within, least, ratio] if count > 1 else [0.0, within, 0.0, 0.0]
+    if count == 1:
+        return Borders(0.0, within, 0.0, 0.0)
+    return Borders(across, within, least, ratio)
 
 
 def fragments(regions: Regions) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detecture.config.sections.losses import GroupingLossSettings
 from detecture.modeling.grouping.loss import grouping_loss, sample_pixels
 from detecture.modeling.grouping.net import STRIDE, GroupingNet
 
@@ -13,18 +14,14 @@ from detecture.modeling.grouping.net import STRIDE, GroupingNet
 def net_loss(
     net: GroupingNet,
     samples: list[dict[str, Any]],
-    *,
-    pixels: int,
-    temperature: float,
-    contrast_weight: float,
+    settings: GroupingLossSettings,
 ) -> Tensor:
     """The grouping loss of a batch.
 
     Args:
         net: gives embeddings.
         samples: mapped dicts with `image` and `sem_seg`, all of one size; label 0 is left out.
-        pixels: drawn of each image; which ones follows from the images' names.
-        temperature, contrast_weight: see `grouping_loss`.
+        settings: of the loss; which pixels are drawn follows from the images' names.
 
     Returns:
         Scalar.
@@ -36,11 +33,11 @@ def net_loss(
     labels_BM = (labels_BHW[:, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] - 1).flatten(1)
     names = "\n".join(sample["image_id"] for sample in samples)
     generator = torch.Generator().manual_seed(zlib.crc32(names.encode()))
-    sampled_BP = sample_pixels(labels_BM, pixels, generator)
+    sampled_BP = sample_pixels(labels_BM, settings.pixels, generator)
     return grouping_loss(
         net(images_B3HW).flatten(2),
         labels_BM.to(device),
         sampled_BP.to(device),
-        temperature=temperature,
-        contrast_weight=contrast_weight,
+        temperature=settings.temperature,
+        contrast_weight=settings.contrast_weight,
     )

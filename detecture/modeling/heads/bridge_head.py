@@ -1,7 +1,7 @@
 """The Bridge head: from region states of a VLM to slot logits of a segmenter.
 
 Legend: B images, K regions, Q slots of one image (the dustbin first), N active slots of all
-images, C hidden size of the VLM, D width of the segmenter, h, w size of its pixel embeddings.
+images, C hidden size of the VLM, D width of the segmenter, M pixel embeddings, h, w their size.
 """
 
 from collections.abc import Iterator
@@ -11,12 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.detecture import BridgeSettings
 from detecture.d2 import SEM_SEG_HEADS_REGISTRY, CfgNode, configurable
-from detecture.errors import require_choice
 from detecture.modeling.registry import build_registered
 from detecture.modeling.segmenter import ImageFeatures, Segmenter
-
-DECODINGS = ("multiplexed", "multi_slot", "pointing")
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class MaskHead(nn.Module):
             pixels_of_N: int64, which of the M query n is scored on; not read where M is N.
 
         Returns:
-            Logits (N,h,w), and the M pixel embeddings behind the convolution.
+            Logits (N,h,w), and the pixel embeddings (M,D,h,w) behind the convolution.
         """
         queries_ND = self.query_mlp(queries_ND)
         pixels_MDhw = self.pixel_head(pixels_MDhw)
@@ -105,36 +103,24 @@ class BridgeHead(nn.Module):
         self,
         *,
         shape: HeadShape,
-        kind: str = "native",
-        dropout: float = 0.4,
-        decoding: str = "multiplexed",
+        settings: BridgeSettings | None = None,
     ) -> None:
         """Build it.
 
         Args:
             shape: widths on both sides.
-            kind: `native`: into the segmenter's native text width, then through its own text
-                projection; `bottleneck`: through an eighth of the hidden size straight to the
-                segmenter's width.
-            dropout: behind the bridge.
-            decoding: `multiplexed`: each slot is a prompt of its own; `multi_slot`: all slots of an
-                image are the tokens of one prompt; `pointing`: the segmenter runs once for an
-                image, with the dustbin as its prompt, and all slots are scored on what it gives.
-
-        Raises:
-            ConfigError: a word is none of those.
+            settings: see the MODEL.BRIDGE keys.
         """
         super().__init__()
-        require_choice("MODEL.BRIDGE.KIND", kind, ("native", "bottleneck"))
-        require_choice("MODEL.BRIDGE.DECODING", decoding, DECODINGS)
-        self.kind = kind
-        self.decoding = decoding
+        settings = settings or BridgeSettings()
+        self.kind = kind = settings.kind
+        self.decoding = settings.decoding
         inner = shape.text_width if kind == "native" else max(shape.hidden_size // 8, 1)
         layers = [
             nn.Linear(shape.hidden_size, inner),
             nn.LayerNorm(inner),
             nn.GELU(),
-            nn.Dropout(dropout),
+            nn.Dropout(settings.dropout),
         ]
         if kind == "bottleneck":
             layers.append(nn.Linear(inner, shape.width))
@@ -146,12 +132,7 @@ class BridgeHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, shape: HeadShape) -> dict[str, Any]:
         """Constructor arguments from a config."""
-        return {
-            "shape": shape,
-            "kind": cfg.MODEL.BRIDGE.KIND,
-            "dropout": cfg.MODEL.BRIDGE.DROPOUT,
-            "decoding": cfg.MODEL.BRIDGE.DECODING,
-        }
+        return {"shape": shape, "settings": BridgeSettings.from_config(cfg)}
 
     def named_parts(self) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
         """What trains with a learning rate of its own."""

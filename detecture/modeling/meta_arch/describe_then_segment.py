@@ -9,11 +9,15 @@ Legend: B images, R regions, N prompts, T tokens, D width, H, W size asked for.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.detecture import VlmSettings
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.model import ModelSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import parse_answer
 from detecture.data.questions import Questions, load_questions
@@ -41,13 +45,13 @@ class DescribeThenSegment(nn.Module):
         segmenter: Segmenter,
         questions: Questions,
         subject: str = "",
-        max_regions: int = 6,
-        dustbin_logit: float = 0.0,
+        max_regions: int = ModelSettings.max_regions,
+        dustbin_logit: float = EvaluationSettings.dustbin_logit,
     ) -> None:
         """Join the parts; both are frozen and stay in evaluation mode.
 
         Args:
-            vlm: writes the sentences; without `<|seg|>` rows (`seg_rows=None`).
+            vlm: writes the sentences; without `<|seg|>` rows (`with_seg_rows=False`).
             segmenter: with its text encoder.
             questions: what the VLM is asked.
             subject: what the region is where one region is known, such as "water surface".
@@ -86,7 +90,8 @@ class DescribeThenSegment(nn.Module):
                     key,
                 )
         # As it comes: nothing beside its weights, and no word that it must put at line ends.
-        vlm = build_vlm(cfg, train="none", seg_rows=None, stop_supervision="released")
+        settings = replace(VlmSettings.from_config(cfg), train="none", stop_supervision="released")
+        vlm = build_vlm(cfg, settings=settings, with_seg_rows=False)
         with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
             segmenter = build_segmenter(cfg, with_text=True)
         return {

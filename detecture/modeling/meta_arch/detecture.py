@@ -1,22 +1,25 @@
 """Detecture (arXiv 2606.14754): a VLM names the regions, and its states there select their masks.
 
-Legend: B images, K regions, A answer tokens, N active slots, H, W size of an image.
+Legend: B images, K regions, A answer tokens, D hidden size of the VLM, N active slots, H, W size of
+an image.
 """
 
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from detecture.checkpoint.misfits import take_over
+from detecture.config.sections.detecture import RefinementSettings, VlmSettings
+from detecture.config.sections.losses import LossSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import count_phrase
-from detecture.errors import require_choice
+from detecture.modeling.bridge.grouping_term import GroupingTerm
 from detecture.modeling.bridge.mask_losses import mask_loss_sums, partition_scores
-from detecture.modeling.bridge.parts import LossWeights, RegionStates, prefixed
+from detecture.modeling.bridge.parts import DetectureBatch, RegionStates, prefixed
 from detecture.modeling.bridge.refinement import Refinement
 from detecture.modeling.encoding.encoders import Encoders, Encoding
 from detecture.modeling.encoding.feature_cache import FeatureCache
@@ -30,8 +33,6 @@ from detecture.modeling.vlm.types import TeacherForced
 from detecture.modeling.weights.dtypes import DTYPES
 from detecture.modeling.weights.header_check import check_header
 from detecture.modeling.weights.random_weights import random_source, seeded
-
-TRAIN_COUNTS = ("open", "exact", "mixed")
 
 
 @META_ARCH_REGISTRY.register()
@@ -47,10 +48,10 @@ class Detecture(nn.Module):
         head: BridgeHead,
         train_segmenter: bool = False,
         segmenter_source: str = "",
-        loss_weights: LossWeights | None = None,
-        train_count: str = "open",
+        loss: LossSettings | None = None,
+        train_count: str = VlmSettings.train_count,
         cache: FeatureCache | None = None,
-        refinement: Refinement | None = None,
+        refinement: RefinementSettings | None = None,
     ) -> None:
         """Join the parts.
 
@@ -60,7 +61,7 @@ class Detecture(nn.Module):
             head: connects them.
             train_segmenter: train it too; otherwise it is frozen and stays in evaluation mode.
             segmenter_source: what its weights are, for checkpoints and the cache.
-            loss_weights: of the losses.
+            loss: weights of the losses, and their settings.
             train_count: what prompts say of the number of regions in training: `open` (between 1
                 and 6, as published), `exact`, or `mixed` (half of the images each).
             cache: keeps what frozen parts compute; None: nothing is kept.
@@ -70,14 +71,14 @@ class Detecture(nn.Module):
             ConfigError: an unknown `train_count`.
         """
         super().__init__()
-        require_choice("MODEL.VLM.TRAIN_COUNT", train_count, TRAIN_COUNTS)
         self.vlm = vlm
         self.segmenter = segmenter.requires_grad_(False)
         self.head = head
         self.train_segmenter = train_segmenter
-        self.loss_weights = loss_weights or LossWeights()
+        self.loss = loss or LossSettings()
+        self.grouping = GroupingTerm(self.loss.grouping_weight, self.loss.grouping)
         self.train_count = train_count
-        self.refinement = refinement or Refinement()
+        self.refinement = Refinement(refinement or RefinementSettings())
         self.encoders = Encoders(vlm, segmenter, segmenter_source, train_segmenter, cache)
         self.set_stage(2)
 
@@ -104,10 +105,10 @@ class Detecture(nn.Module):
             "segmenter_source": f"{name}: {weights}",
             "head": head.double() if dtype == torch.float64 else head,
             "train_segmenter": cfg.MODEL.SEGMENTER.TRAIN,
-            "loss_weights": LossWeights.from_config(cfg),
+            "loss": LossSettings.from_config(cfg),
             "train_count": cfg.MODEL.VLM.TRAIN_COUNT,
             "cache": FeatureCache(cfg.MODEL.FEATURE_CACHE) if cfg.MODEL.FEATURE_CACHE else None,
-            "refinement": Refinement.from_config(cfg),
+            "refinement": RefinementSettings.from_config(cfg),
         }
 
     # ---- what trains ------------------------------------------------------------------------
@@ -152,12 +153,12 @@ class Detecture(nn.Module):
     # ---- checkpoints ------------------------------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """All that trains in some stage, by name."""
+        """All that trains in some stage, by name: tensors of any shapes."""
         groups = self._trained_by_group().values()
         return {key: value.detach() for named in groups for key, value in named.items()}
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave.
+        """Take back what `checkpoint_state` gave, in the same shapes.
 
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.
@@ -189,14 +190,22 @@ class Detecture(nn.Module):
 
     # ---- training ---------------------------------------------------------------------------
 
+    def prepare(self, batched_inputs: list[dict[str, Any]]) -> DetectureBatch:
+        """Mapped dicts with their true answers, which both losses and normalizers need."""
+        descriptions = [list(s["descriptions"][: self.vlm.max_regions]) for s in batched_inputs]
+        answers = [self.vlm.chat.answer_ids(texts) for texts in descriptions]
+        return DetectureBatch(batched_inputs, descriptions, answers)
+
     @takes_plain_inputs
     def forward(
-        self, batched_inputs: list[dict[str, Any]], normalizers: dict[str, float] | None = None
+        self,
+        batched_inputs: list[dict[str, Any]] | DetectureBatch,
+        normalizers: dict[str, float] | None = None,
     ) -> Any:
-        """In training mapped dicts to losses, otherwise to standard outputs.
+        """In training a batch to losses, otherwise mapped dicts to standard outputs.
 
         Args:
-            batched_inputs: mapped dicts (DESIGN.md).
+            batched_inputs: mapped dicts, in training also what `prepare` made of them.
             normalizers: training only: sums of `loss_normalizers` over the whole effective batch;
                 None: those of this batch.
 
@@ -205,55 +214,65 @@ class Detecture(nn.Module):
             nothing of the VLM trains; with `loss_grouping` where that has a weight), or a list of
             standard outputs with `generated_text`.
         """
-        if not self.training:
-            return self.predict(batched_inputs)
+        batch = self._prepared(batched_inputs) if self.training else None
+        if batch is None:
+            return self.predict(cast(list[dict[str, Any]], batched_inputs))
         if normalizers is None:
-            normalizers = self.loss_normalizers(batched_inputs)
-        images = [sample["image"] for sample in batched_inputs]
-        features = self.encoders.image_features(images)
-        forced = self._teacher_forced(batched_inputs, images)
-        weights = self.loss_weights
-        slots = self._slots(features, forced.states_BKD, forced.count_B, weights.grouping.weight)
-        labels_BHW = self._labels(batched_inputs, slots.logits_Nhw.device)
+            normalizers = self.loss_normalizers(batch)
+        features = self.encoders.image_features(batch.images)
+        forced = self._teacher_forced(batch)
+        weights, grouping = self.loss, self.grouping
+        slots = self._slots(features, forced.states_BKD, forced.count_B, grouping.weight)
+        labels_BHW = self._labels(batch.samples, slots.logits_Nhw.device)
         sums = mask_loss_sums(slots.logits_Nhw, slots.image_index_N, slots.slot_index_N, labels_BHW)
         losses = {
-            "loss_ce": weights.mask * sums.ce_sum / normalizers["images"],
-            "loss_dice": weights.mask * weights.dice * sums.dice_sum / normalizers["slots"],
+            "loss_ce": weights.mask_weight * sums.ce_sum / normalizers["images"],
+            "loss_dice": weights.mask_weight
+            * weights.dice_weight
+            * sums.dice_sum
+            / normalizers["slots"],
         }
-        if weights.grouping.weight and slots.embedding_BEhw is not None:
-            names = [sample["image_id"] for sample in batched_inputs]
-            grouping = weights.grouping.sum(slots.embedding_BEhw, labels_BHW, names)
-            losses["loss_grouping"] = grouping / normalizers["images"]
+        if grouping.weight and slots.embedding_BEhw is not None:
+            names = [sample["image_id"] for sample in batch.samples]
+            total = grouping.sum(slots.embedding_BEhw, labels_BHW, names)
+            losses["loss_grouping"] = total / normalizers["images"]
         if forced.predictions_BAD is not None:
             # An answer without <|seg|> weighs nothing, and a batch of them must not divide by 0.
             lm_sum = self._lm_loss_sum(forced, forced.predictions_BAD)
             lm_sum = lm_sum / max(normalizers["lm_weights"], 1e-8)
-            losses["loss_lm"] = weights.lm * lm_sum
+            losses["loss_lm"] = weights.lm_weight * lm_sum
         return losses
 
-    def loss_normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, float]:
+    def loss_normalizers(self, batch: list[dict[str, Any]] | DetectureBatch) -> dict[str, float]:
         """What the sums of the losses of this batch are to be divided by, from the data alone.
+
+        Args:
+            batch: mapped dicts, or what `prepare` made of them.
 
         Returns:
             `images`, `slots` (active ones, dustbins included) and `lm_weights` (sum of the token
             weights).
         """
-        weights = 0.0
-        for sample in batched_inputs:
-            ids_1A = torch.tensor([self._answer(sample)])
+        batch, weights = self._prepared(batch), 0.0
+        for answer in batch.answers:
+            ids_1A = torch.tensor([answer])
             valid_1A = torch.ones_like(ids_1A, dtype=torch.bool)
             weights += float(self._token_weights(ids_1A, valid_1A).double().sum())
         return {
-            "images": float(len(batched_inputs)),
-            "slots": float(sum(1 + len(self._descriptions(s)) for s in batched_inputs)),
+            "images": float(len(batch)),
+            "slots": float(sum(1 + len(texts) for texts in batch.descriptions)),
             "lm_weights": weights,
         }
 
-    def _teacher_forced(
-        self, samples: Sequence[dict[str, Any]], images: Sequence[Tensor]
-    ) -> TeacherForced:
-        answers = [self._answer(sample) for sample in samples]
-        counts = [self._count_phrase(sample) for sample in samples]
+    def _prepared(self, batch: list[dict[str, Any]] | DetectureBatch) -> DetectureBatch:
+        return batch if isinstance(batch, DetectureBatch) else self.prepare(batch)
+
+    def _teacher_forced(self, batch: DetectureBatch) -> TeacherForced:
+        images, answers = batch.images, batch.answers
+        counts = [
+            self._training_count(sample["image_id"], len(texts))
+            for sample, texts in zip(batch.samples, batch.descriptions, strict=True)
+        ]
         supervise = self.vlm_trains and self.vlm.supervise_lm
         if not self.vlm_trains and self.encoders.cache is not None:
             return self.encoders.region_states(self.encoders.cache, images, counts, answers)
@@ -262,16 +281,18 @@ class Detecture(nn.Module):
             return self.vlm.teacher_forced(prefix, answers, predictions=supervise)
 
     def _token_weights(self, ids_BA: Tensor, valid_BA: Tensor) -> Tensor:
+        """Weights of the answer tokens in the language loss: float32 (B,A)."""
         return lm_token_weights(
             ids_BA,
             valid_BA,
             self.vlm.chat.seg_id,
-            self.loss_weights.lm_cliff,
+            self.loss.lm_cliff,
             self.vlm.chat.stop_supervision,
-            self.loss_weights.lm_alpha,
+            self.loss.lm_alpha,
         )
 
     def _lm_loss_sum(self, forced: TeacherForced, predictions_BAD: Tensor) -> Tensor:
+        """The language loss, weighted and summed over all answer tokens: a scalar."""
         weights_BA = self._token_weights(forced.ids_BA, forced.valid_BA)
         counted_BA = weights_BA > 0  # the projection onto the vocabulary is run for these alone
         logits_MV = self.vlm.logits(predictions_BAD[counted_BA])
@@ -280,26 +301,16 @@ class Detecture(nn.Module):
         )
         return total
 
-    def _descriptions(self, sample: dict[str, Any]) -> list[str]:
-        return list(sample["descriptions"][: self.vlm.max_regions])
-
-    def _answer(self, sample: dict[str, Any]) -> list[int]:
-        """Token ids of the true answer; kept in the sample, because they are asked for twice."""
-        if "answer_ids" not in sample:
-            sample["answer_ids"] = self.vlm.chat.answer_ids(self._descriptions(sample))
-        ids: list[int] = sample["answer_ids"]
-        return ids
-
-    def _count_phrase(self, sample: dict[str, Any]) -> str:
-        if not self.training:
-            return count_phrase(sample["k_hint"].k)
+    def _training_count(self, image_id: str, count: int) -> str:
+        """What a training prompt says of the number of regions."""
         exact = self.train_count == "exact" or (
             # By the image's name: the same in every process and after every restart.
-            self.train_count == "mixed" and zlib.crc32(sample["image_id"].encode()) % 2
+            self.train_count == "mixed" and zlib.crc32(image_id.encode()) % 2
         )
-        return count_phrase(len(self._descriptions(sample)) if exact else None)
+        return count_phrase(count if exact else None)
 
     def _labels(self, samples: Sequence[dict[str, Any]], device: torch.device) -> Tensor:
+        """The true regions of mapped dicts: int64 (B,H,W), 0 the dustbin."""
         labels_BHW = torch.stack([sample["sem_seg"] for sample in samples]).to(device)
         # Regions beyond those that have a line are dustbin.
         return labels_BHW.masked_fill(labels_BHW > self.vlm.max_regions, 0)
@@ -344,14 +355,15 @@ class Detecture(nn.Module):
             batched_inputs: mapped dicts; all with `descriptions`, or none.
         """
         encoding = self.encoders.encode_samples(batched_inputs)
-        counts = [self._count_phrase(sample) for sample in batched_inputs]
+        counts = [count_phrase(sample["k_hint"].k) for sample in batched_inputs]
         prefix = self.vlm.prefix(encoding.vision, counts)
         if "descriptions" in batched_inputs[0]:
-            answers = [self._answer(sample) for sample in batched_inputs]
-            forced = self.vlm.teacher_forced(prefix, answers, predictions=False)
-            descriptions = [self._descriptions(sample) for sample in batched_inputs]
-            texts = [self.vlm.chat.tokenizer.decode(answer) for answer in answers]
-            return RegionStates(encoding, forced.states_BKD, forced.count_B, descriptions, texts)
+            batch = self.prepare(batched_inputs)
+            forced = self.vlm.teacher_forced(prefix, batch.answers, predictions=False)
+            texts = [self.vlm.chat.tokenizer.decode(answer) for answer in batch.answers]
+            return RegionStates(
+                encoding, forced.states_BKD, forced.count_B, batch.descriptions, texts
+            )
         written = self.vlm.generate(prefix)
         return RegionStates(
             encoding, written.states_BKD, written.count_B, written.descriptions, written.texts

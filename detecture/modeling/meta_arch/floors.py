@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from detecture.config.sections.evaluation import EvaluationSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.output import output_from_labels
@@ -15,7 +16,7 @@ class OneRegion(nn.Module):
     """Calls the whole image one texture; the other textures it was told of are empty."""
 
     @configurable
-    def __init__(self, *, dustbin_logit: float = 0.0) -> None:
+    def __init__(self, *, dustbin_logit: float = EvaluationSettings.dustbin_logit) -> None:
         super().__init__()
         self.dustbin_logit = dustbin_logit
 
@@ -40,7 +41,7 @@ class HalfSplit(nn.Module):
     """Cuts the image into K upright strips of equal width: left and right half for K = 2."""
 
     @configurable
-    def __init__(self, *, dustbin_logit: float = 0.0) -> None:
+    def __init__(self, *, dustbin_logit: float = EvaluationSettings.dustbin_logit) -> None:
         super().__init__()
         self.dustbin_logit = dustbin_logit
 

@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.baselines import GroundedSam3Settings
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.model import ModelSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.k_hint import KHint
-from detecture.errors import ConfigError, require_choice
+from detecture.errors import ConfigError
 from detecture.modeling.box_detector import Detections, GroundingDino, normalize_phrase
 from detecture.modeling.box_segmenter import BoxExemplar, BoxPrompt, BoxSegmenter
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
@@ -32,9 +35,6 @@ from detecture.modeling.weights.dtypes import DTYPES
 from detecture.modeling.weights.random_weights import seeded
 
 logger = logging.getLogger(__name__)
-
-VARIANTS = ("exemplar", "inverse", "box")
-BOX_MASKS = ("hard", "soft")
 
 
 @dataclass(frozen=True)
@@ -60,67 +60,58 @@ class GroundedSam3(nn.Module):
         *,
         detector: GroundingDino,
         segmenter: BoxSegmenter,
-        phrase: str = "texture regions",
-        variant: str = "exemplar",
-        max_regions: int = 6,
-        box_masks: str = "hard",
-        dustbin_logit: float = 0.0,
+        settings: GroundedSam3Settings | None = None,
+        max_regions: int = ModelSettings.max_regions,
+        dustbin_logit: float = EvaluationSettings.dustbin_logit,
     ) -> None:
         """Join the parts.
 
         Args:
             detector: phrase to boxes.
             segmenter: boxes to masks; a `BoxPrompt` under `box`, otherwise a `BoxExemplar`.
-            phrase: what the detector looks for; see `normalize_phrase`.
-            variant: `exemplar`, `inverse` or `box`; see the top of this file.
+            settings: the phrase, see `normalize_phrase`; the variant, see the top of this file; and
+                how its masks meet: `hard` (decided, the smaller one is on top) or `soft` (scores
+                5 * (2p - 1); a pixel goes to the surest).
             max_regions: greatest number of regions where the number is unknown.
-            box_masks: under `box`, `hard` (masks are decided, the smaller one is on top) or `soft`
-                (scores 5 * (2p - 1); a pixel goes to the surest).
             dustbin_logit: score of the dustbin.
 
         Raises:
             ConfigError: an unknown word, or an empty phrase.
         """
         super().__init__()
-        require_choice("MODEL.GROUNDED_SAM3.VARIANT", variant, VARIANTS)
-        require_choice("MODEL.GROUNDED_SAM3.BOX_MASKS", box_masks, BOX_MASKS)
-        self.phrase = normalize_phrase(phrase)
+        settings = settings or GroundedSam3Settings()
+        self.phrase = normalize_phrase(settings.phrase)
         self.detector = detector
         self.segmenter = segmenter
-        self.variant = variant
+        self.variant = settings.variant
         self.max_regions = max_regions
-        self.box_masks = box_masks
+        self.box_masks = settings.box_masks
         self.dustbin_logit = dustbin_logit
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from a config."""
-        keys = cfg.MODEL.GROUNDED_SAM3
-        # Before anything large is built.
-        require_choice("MODEL.GROUNDED_SAM3.VARIANT", keys.VARIANT, VARIANTS)
-        require_choice("MODEL.GROUNDED_SAM3.BOX_MASKS", keys.BOX_MASKS, BOX_MASKS)
-        phrase = normalize_phrase(keys.PHRASE)
+        settings = GroundedSam3Settings.from_config(cfg)
+        normalize_phrase(settings.phrase)  # before anything large is built
         # Each part by the seed alone, whatever was built before it.
         with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
             detector = GroundingDino(cfg)
         with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
-            if keys.VARIANT == "box":
+            if settings.variant == "box":
                 segmenter: BoxSegmenter = BoxPrompt(cfg)
-                key, base = "MODEL.GROUNDED_SAM3.BOX_BASE", keys.BOX_BASE
+                key, base = "MODEL.GROUNDED_SAM3.BOX_BASE", settings.box_base
             else:
                 segmenter = BoxExemplar(build_segmenter(cfg, with_detector=True))
                 segmenter.to(DTYPES[cfg.MODEL.DTYPE])
                 key, base = "MODEL.SEGMENTER.BASE", cfg.MODEL.SEGMENTER.BASE
-        bases = {"MODEL.GROUNDED_SAM3.DETECTOR_BASE": keys.DETECTOR_BASE, key: base}
+        bases = {"MODEL.GROUNDED_SAM3.DETECTOR_BASE": settings.detector_base, key: base}
         for name in [name for name, value in bases.items() if not value]:
             logger.warning("%s is empty: random weights, whose answers mean nothing", name)
         return {
             "detector": detector,
             "segmenter": segmenter,
-            "phrase": phrase,
-            "variant": keys.VARIANT,
+            "settings": settings,
             "max_regions": cfg.MODEL.MAX_REGIONS,
-            "box_masks": keys.BOX_MASKS,
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
 
@@ -164,7 +155,7 @@ class GroundedSam3(nn.Module):
         return output_from_regions(logits_RHW, labels, hint, self.dustbin_logit)
 
     def _channels(self, logits_RHW: Tensor, labels: list[str]) -> tuple[Tensor, list[str]]:
-        """The channels of the variant, best first, and their texts."""
+        """Channels of the variant, best first: (R,H,W), `inverse` (2*R,H,W); and their texts."""
         if self.variant == "inverse":
             return torch.cat([logits_RHW, -logits_RHW]), [*labels, ""]
         if self.variant == "exemplar":

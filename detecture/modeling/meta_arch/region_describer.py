@@ -5,15 +5,16 @@ loads them into its own part of that name.
 """
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from detecture.checkpoint.misfits import take_over
+from detecture.config.sections.losses import LossSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
-from detecture.modeling.describer import Describer
+from detecture.modeling.describer import Describer, DescriberBatch
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.weights.header_check import check_header
 
@@ -27,7 +28,7 @@ class RegionDescriber(nn.Module):
     """A describer, given the true regions."""
 
     @configurable
-    def __init__(self, *, describer: Describer, lm_weight: float = 1.0) -> None:
+    def __init__(self, *, describer: Describer, lm_weight: float = LossSettings.lm_weight) -> None:
         """Wrap a describer.
 
         Args:
@@ -73,7 +74,7 @@ class RegionDescriber(nn.Module):
     # ---- checkpoints ------------------------------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """All that trains, by name."""
+        """All that trains, by name: tensors of any shapes."""
         return {
             name: parameter.detach()
             for group in self.parameter_groups()
@@ -81,7 +82,7 @@ class RegionDescriber(nn.Module):
         }
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave.
+        """Take back what `checkpoint_state` gave, in the same shapes.
 
         A describer that looks at textures also takes a checkpoint of one that does not: that part
         then stays as it was built, so that training can add it later.
@@ -117,18 +118,28 @@ class RegionDescriber(nn.Module):
 
     # ---- passes -----------------------------------------------------------------------------
 
-    def loss_normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, float]:
+    def prepare(self, batched_inputs: list[dict[str, Any]]) -> DescriberBatch:
+        """Mapped dicts with the regions that are drawn of them, and their sentences."""
+        return self.describer.prepare(batched_inputs)
+
+    def loss_normalizers(self, batch: list[dict[str, Any]] | DescriberBatch) -> dict[str, float]:
         """What the sums of the losses of this batch are to be divided by, from the data alone."""
-        return self.describer.loss_normalizers(batched_inputs)
+        return self.describer.loss_normalizers(self._prepared(batch))
+
+    def _prepared(self, batch: list[dict[str, Any]] | DescriberBatch) -> DescriberBatch:
+        return batch if isinstance(batch, DescriberBatch) else self.prepare(batch)
 
     @takes_plain_inputs
     def forward(
-        self, batched_inputs: list[dict[str, Any]], normalizers: dict[str, float] | None = None
+        self,
+        batched_inputs: list[dict[str, Any]] | DescriberBatch,
+        normalizers: dict[str, float] | None = None,
     ) -> Any:
-        """In training mapped dicts to losses, otherwise to sentences about the true regions.
+        """In training a batch to losses, otherwise mapped dicts to sentences about true regions.
 
         Args:
-            batched_inputs: mapped dicts with `sem_seg`, in evaluation too.
+            batched_inputs: mapped dicts with `sem_seg`, in evaluation too; in training also what
+                `prepare` made of them.
             normalizers: training only: sums of `loss_normalizers` over the whole effective batch.
 
         Returns:
@@ -139,9 +150,10 @@ class RegionDescriber(nn.Module):
             ConfigError: in evaluation, an image comes without its regions.
         """
         if self.training:
-            losses = self.describer.losses(batched_inputs, normalizers)
+            losses = self.describer.losses(self._prepared(batched_inputs), normalizers)
             return {name: self.lm_weight * loss for name, loss in losses.items()}
-        return [self._describe(sample) for sample in batched_inputs]
+        samples = cast(list[dict[str, Any]], batched_inputs)
+        return [self._describe(sample) for sample in samples]
 
     def _describe(self, sample: dict[str, Any]) -> dict[str, Any]:
         if "sem_seg" not in sample:

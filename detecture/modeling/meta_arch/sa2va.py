@@ -16,6 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from detecture.config.sections.baselines import Sa2VASettings
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.model import ModelSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.questions import Questions, load_questions
 from detecture.errors import ConfigError, DetectureError
@@ -43,11 +46,9 @@ class Sa2VA(nn.Module):
         model: Any,
         tokenizer: Any,
         questions: Questions,
-        subject: str = "",
-        max_regions: int = 6,
-        complement: bool = True,
-        smallest_on_top: bool = True,
-        dustbin_logit: float = 0.0,
+        settings: Sa2VASettings | None = None,
+        max_regions: int = ModelSettings.max_regions,
+        dustbin_logit: float = EvaluationSettings.dustbin_logit,
     ) -> None:
         """Wrap a model.
 
@@ -55,11 +56,8 @@ class Sa2VA(nn.Module):
             model: has `predict_forward`; see `answer`.
             tokenizer: handed on to it.
             questions: what it is asked.
-            subject: what the region is where one region is known, such as "water surface".
+            settings: the subject, and what becomes of masks.
             max_regions: greatest number of regions where the number is not known.
-            complement: where two regions are known and one mask comes back, the rest of the
-                image is the second.
-            smallest_on_top: where masks overlap, the smaller one keeps the pixels, not the larger.
             dustbin_logit: score of the dustbin.
 
         Raises:
@@ -71,10 +69,8 @@ class Sa2VA(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.questions = questions
-        self.subject = subject
+        self.settings = settings or Sa2VASettings()
         self.max_regions = max_regions
-        self.complement = complement
-        self.smallest_on_top = smallest_on_top
         self.dustbin_logit = dustbin_logit
         self.requires_grad_(False)
         self.train(False)
@@ -87,12 +83,12 @@ class Sa2VA(nn.Module):
             ConfigError: MODEL.SA2VA.TRUST_REMOTE_CODE is False, or a key makes no sense.
             CheckpointError: the weights or the code cannot be had.
         """
-        own = cfg.MODEL.SA2VA
-        questions = load_questions(own.PROMPTS, "MODEL.SA2VA.PROMPTS")
+        settings = Sa2VASettings.from_config(cfg)
+        questions = load_questions(settings.prompts, "MODEL.SA2VA.PROMPTS")
         model, tokenizer = load_remote_model(
-            own.BASE,
-            own.REVISION,
-            is_trusted=own.TRUST_REMOTE_CODE,
+            settings.base,
+            settings.revision,
+            is_trusted=settings.trust_remote_code,
             node="MODEL.SA2VA",
             use_flash_attn=False,
         )
@@ -100,10 +96,8 @@ class Sa2VA(nn.Module):
             "model": model,
             "tokenizer": tokenizer,
             "questions": questions,
-            "subject": own.SUBJECT,
+            "settings": settings,
             "max_regions": cfg.MODEL.MAX_REGIONS,
-            "complement": own.COMPLEMENT,
-            "smallest_on_top": own.SMALLEST_ON_TOP,
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
 
@@ -146,16 +140,16 @@ class Sa2VA(nn.Module):
 
     def _predict(self, sample: dict[str, Any]) -> dict[str, Any]:
         hint = sample["k_hint"]
-        question = self.questions.ask(hint.k, self.max_regions, self.subject)
+        question = self.questions.ask(hint.k, self.max_regions, self.settings.subject)
         answer = self.answer(sample["image"], question)
         size = (sample["height"], sample["width"])
         masks_RHW = ranked_masks(answer.get("prediction_masks"), size)
         masks_RHW = masks_RHW[: hint.k or self.max_regions]
-        if self.complement and hint.k == 2 and len(masks_RHW) == 1:
+        if self.settings.complement and hint.k == 2 and len(masks_RHW) == 1:
             rest_1HW = ~masks_RHW
             masks_RHW = torch.cat([masks_RHW, rest_1HW[rest_1HW.flatten(1).any(dim=1)]])
         logits_RHW = logits_of_probabilities(masks_RHW)
-        if self.smallest_on_top:
+        if self.settings.smallest_on_top:
             logits_RHW = logits_RHW[smallest_first(logits_RHW)]
         output = output_from_regions(logits_RHW, [""] * len(logits_RHW), hint, self.dustbin_logit)
         return {**output, "generated_text": str(answer.get("prediction", ""))}
@@ -185,6 +179,11 @@ def ranked_masks(masks: Any, size: tuple[int, int]) -> Tensor:
 
 
 def _mask(entry: Any, size: tuple[int, int]) -> Tensor:
+    """One mask of an answer at the size that is asked for: bool (H,W).
+
+    Raises:
+        DetectureError: it is no mask.
+    """
     soft = torch.as_tensor(entry).detach().cpu().float()
     while soft.ndim > 2 and len(soft) == 1:
         soft = soft[0]

@@ -6,15 +6,17 @@ Legend: R regions found, K regions asked for, Q queries of the detector, h, w si
 H, W size asked for.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.baselines import Sam3TextSettings
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.model import ModelSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.k_hint import KHint
-from detecture.errors import ConfigError, require_choice
+from detecture.errors import ConfigError
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.region_channels import (
     logits_of_probabilities,
@@ -27,8 +29,6 @@ from detecture.modeling.segmenter import ImageFeatures, Segmenter, build_segment
 from detecture.modeling.weights.dtypes import DTYPES
 from detecture.modeling.weights.random_weights import seeded
 
-VARIANTS = ("semantic", "inverse", "proposals")
-
 
 @META_ARCH_REGISTRY.register()
 class Sam3Text(nn.Module):
@@ -39,28 +39,19 @@ class Sam3Text(nn.Module):
         self,
         *,
         segmenter: Segmenter,
-        variant: str = "semantic",
-        phrases: Sequence[str] = ("foreground texture", "background texture"),
-        score_threshold: float = 0.0,
-        duplicate_iou: float = 1.0,
-        smallest_on_top: bool = False,
-        max_regions: int = 6,
-        dustbin_logit: float = 0.0,
+        settings: Sam3TextSettings | None = None,
+        max_regions: int = ModelSettings.max_regions,
+        dustbin_logit: float = EvaluationSettings.dustbin_logit,
     ) -> None:
         """Freeze the segmenter and keep the settings.
 
         Args:
             segmenter: with its text encoder and a tokenizer, for `proposals` with its detector too.
-            variant: `semantic` (the semantic head under one phrase for each channel; K unknown:
-                every phrase once), `inverse` (the logits m of the first phrase, and -m; K must be
-                2) or `proposals` (the detector's objects under the first phrase, best first).
-            phrases: what is asked for; `semantic` takes the first K, and the last one again where
-                there are fewer.
-            score_threshold: of proposals; they need a greater score.
-            duplicate_iou: a proposal whose mask has a greater IoU with a better one is left out; 1:
-                none is, as published.
-            smallest_on_top: where proposals overlap, the smaller wins; otherwise, as published,
-                the one that is surer of the pixel.
+            settings: the variant: `semantic` (the semantic head under a phrase for each channel; K
+                unknown: every phrase once), `inverse` (the logits m of the first phrase, and -m; K
+                must be 2) or `proposals` (the detector's objects under the first phrase, best
+                first); the phrases, of which `semantic` takes the first K, and the last one again
+                where there are fewer; and what of proposals counts.
             max_regions: most proposals where K is unknown.
             dustbin_logit: score of the dustbin.
 
@@ -69,21 +60,13 @@ class Sam3Text(nn.Module):
             DetectureError: the segmenter lacks a part that the variant needs.
         """
         super().__init__()
-        require_choice("MODEL.SAM3_TEXT.VARIANT", variant, VARIANTS)
-        _check_phrases(phrases)
-        for name, value in (("SCORE_THRESHOLD", score_threshold), ("DUPLICATE_IOU", duplicate_iou)):
-            if not 0.0 <= value <= 1.0:  # NaN is refused too
-                raise ConfigError(f"MODEL.SAM3_TEXT.{name} is {value}; it must be within 0 and 1")
+        settings = settings or Sam3TextSettings()
         segmenter.require_text()
-        if variant == "proposals":
+        if settings.variant == "proposals":
             segmenter.require_detector()
         # It has dropout, and nothing here trains.
         self.segmenter = segmenter.requires_grad_(False).eval()
-        self.variant = variant
-        self.phrases = tuple(phrases)
-        self.score_threshold = score_threshold
-        self.duplicate_iou = duplicate_iou
-        self.smallest_on_top = smallest_on_top
+        self.settings = settings
         self.max_regions = max_regions
         self.dustbin_logit = dustbin_logit
 
@@ -94,19 +77,15 @@ class Sam3Text(nn.Module):
         Raises:
             CheckpointError: the weights, MODEL.SEGMENTER.BASE, or the tokenizer cannot be had.
         """
-        settings = cfg.MODEL.SAM3_TEXT
+        settings = Sam3TextSettings.from_config(cfg)
         # Random weights are in no checkpoint: the seed alone must give them again.
         with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
             segmenter = build_segmenter(
-                cfg, with_text=True, with_detector=settings.VARIANT == "proposals"
+                cfg, with_text=True, with_detector=settings.variant == "proposals"
             )
         return {
             "segmenter": segmenter.to(DTYPES[cfg.MODEL.DTYPE]),
-            "variant": settings.VARIANT,
-            "phrases": settings.PHRASES,
-            "score_threshold": settings.SCORE_THRESHOLD,
-            "duplicate_iou": settings.DUPLICATE_IOU,
-            "smallest_on_top": settings.SMALLEST_ON_TOP,
+            "settings": settings,
             "max_regions": cfg.MODEL.MAX_REGIONS,
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
@@ -144,7 +123,7 @@ class Sam3Text(nn.Module):
             "semantic": self._by_phrase,
             "inverse": self._with_inverse,
             "proposals": self._objects,
-        }[self.variant]
+        }[self.settings.variant]
         hint, size = sample["k_hint"], (sample["height"], sample["width"])
         logits_RHW, descriptions = find(features, hint, size)
         return output_from_regions(logits_RHW, descriptions, hint, self.dustbin_logit)
@@ -152,8 +131,9 @@ class Sam3Text(nn.Module):
     def _by_phrase(
         self, features: ImageFeatures, hint: KHint, size: tuple[int, int]
     ) -> tuple[Tensor, list[str]]:
-        count = len(self.phrases) if hint.k is None else hint.k
-        asked = list(self.phrases[:count])
+        """Logits (K,H,W), one plane for each phrase, and the phrases."""
+        count = len(self.settings.phrases) if hint.k is None else hint.k
+        asked = list(self.settings.phrases[:count])
         logits_Rhw = self._semantic_logits(features, asked)
         again = count - len(asked)
         logits_Khw = torch.cat([logits_Rhw, logits_Rhw[-1:].expand(again, -1, -1)])
@@ -162,6 +142,11 @@ class Sam3Text(nn.Module):
     def _with_inverse(
         self, features: ImageFeatures, hint: KHint, size: tuple[int, int]
     ) -> tuple[Tensor, list[str]]:
+        """Logits (2,H,W), those of the first phrase and their negative, and the texts.
+
+        Raises:
+            ConfigError: another number of regions than 2 is asked for.
+        """
         if hint.k != 2:
             told = "unknown" if hint.k is None else f"{hint.k}"
             raise ConfigError(
@@ -169,24 +154,25 @@ class Sam3Text(nn.Module):
                 f"{told} (K hint {hint.kind!r}); use the variant semantic or proposals, or set "
                 "TEST.COUNT 2"
             )
-        phrase = self.phrases[0]
+        phrase = self.settings.phrases[0]
         logits_1HW = resize_scores(self._semantic_logits(features, [phrase]), size)
         return torch.cat([logits_1HW, -logits_1HW]), [phrase, ""]
 
     def _objects(
         self, features: ImageFeatures, hint: KHint, size: tuple[int, int]
     ) -> tuple[Tensor, list[str]]:
-        phrase = self.phrases[0]
+        """Scores (R,H,W) of objects under the first phrase, best first; above 0 inside of them."""
+        phrase = self.settings.phrases[0]
         prompt_1TD, mask_1T = self.segmenter.text_features([phrase])
         found = self.segmenter.proposals(features, _first_image(1), prompt_1TD, mask_1T)
         scores_Q, logits_Qhw = found.scores[0].float(), found.mask_logits[0].float()
         order = torch.argsort(scores_Q, descending=True, stable=True)
-        order = order[scores_Q[order] > self.score_threshold]
-        if self.duplicate_iou < 1.0:
-            order = order[without_duplicates(logits_Qhw[order] >= 0, self.duplicate_iou)]
+        order = order[scores_Q[order] > self.settings.score_threshold]
+        if self.settings.duplicate_iou < 1.0:
+            order = order[without_duplicates(logits_Qhw[order] >= 0, self.settings.duplicate_iou)]
         order = order[: self.max_regions if hint.k is None else hint.k]
         logits_RHW = resize_scores(logits_Qhw[order], size)
-        if self.smallest_on_top:
+        if self.settings.smallest_on_top:
             # Hard masks: of two that claim a pixel alike, the first channel gets it.
             masks_RHW = (logits_RHW >= 0)[smallest_first(logits_RHW)]
             return logits_of_probabilities(masks_RHW), [phrase] * len(masks_RHW)
@@ -200,23 +186,5 @@ class Sam3Text(nn.Module):
 
 
 def _first_image(count: int) -> Tensor:
-    """The index of the one image, for `count` prompts."""
+    """The index of the one image, for `count` prompts: int64 (R,)."""
     return torch.zeros(count, dtype=torch.int64)
-
-
-def _check_phrases(phrases: Sequence[str]) -> None:
-    if isinstance(phrases, str) or not phrases:
-        raise ConfigError(
-            f"MODEL.SAM3_TEXT.PHRASES is {phrases!r}; it needs a list of one phrase or more, such "
-            'as ["texture"]'
-        )
-    empty = [
-        number
-        for number, phrase in enumerate(phrases)
-        if not isinstance(phrase, str) or not phrase.strip()
-    ]
-    if empty:
-        raise ConfigError(
-            f"MODEL.SAM3_TEXT.PHRASES {list(phrases)!r}: phrase {empty[0] + 1} is empty or no "
-            "text; say in words what SAM 3 is to find"
-        )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detecture.config.sections.describer import DescriberSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.synthetic import RegionAttributes
 from detecture.errors import ConfigError
@@ -25,20 +26,16 @@ class TextureClassifier(nn.Module):
     """A vector of each region, read as log odds of what its texture is."""
 
     @configurable
-    def __init__(
-        self, *, texture: TextureOdds, regions_per_image: int = 3, mask_noise: float = 0.6
-    ) -> None:
+    def __init__(self, *, texture: TextureOdds, settings: DescriberSettings | None = None) -> None:
         """Wrap what looks at regions.
 
         Args:
             texture: gives log odds of `CLASSES` for each region.
-            regions_per_image: regions drawn from each training image, at most.
-            mask_noise: share of the training masks that are disturbed.
+            settings: how regions are drawn from training images.
         """
         super().__init__()
         self.texture = texture
-        self.regions_per_image = regions_per_image
-        self.mask_noise = mask_noise
+        self.settings = settings or DescriberSettings()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -47,20 +44,19 @@ class TextureClassifier(nn.Module):
         Raises:
             CheckpointError: MODEL.DESCRIBER.TEXTURE_WEIGHTS cannot be read or does not fit.
         """
-        describer = cfg.MODEL.DESCRIBER
+        settings = DescriberSettings.from_config(cfg)
         with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
-            texture = TextureOdds(checked_widths(describer.TEXTURE_WIDTHS))
-        if describer.TEXTURE_WEIGHTS:
-            texture.start_from(describer.TEXTURE_WEIGHTS)
+            texture = TextureOdds(checked_widths(settings.texture_widths))
+        if settings.texture_weights:
+            texture.start_from(settings.texture_weights)
         return {
             "texture": texture,
-            "regions_per_image": describer.REGIONS_PER_IMAGE,
-            "mask_noise": describer.MASK_NOISE,
+            "settings": settings,
         }
 
     def loss_normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, float]:
         """What the sums of the losses are to be divided by: the number of drawn regions."""
-        most = self.regions_per_image
+        most = self.settings.regions_per_image
         return {"regions": float(sum(min(most, len(_attributes(s))) for s in batched_inputs))}
 
     @takes_plain_inputs
@@ -76,7 +72,8 @@ class TextureClassifier(nn.Module):
                 these images.
 
         Returns:
-            `loss_family`, `loss_orientation` and so on: mean cross-entropy in nats of a region.
+            `loss_family`, `loss_orientation` and so on, scalars: mean cross-entropy in nats of a
+            region.
 
         Raises:
             ConfigError: it is asked for an evaluation, or the images have no attributes.
@@ -88,7 +85,7 @@ class TextureClassifier(nn.Module):
         images, masks, regions = [], [], []
         for sample in batched_inputs:
             of_all = _attributes(sample)
-            drawn = draw_regions(sample, self.regions_per_image, self.mask_noise)
+            drawn = draw_regions(sample, self.settings.regions_per_image, self.settings.mask_noise)
             images.append(sample["image"])
             masks.append(drawn.masks_RSS)
             regions += [of_all[number] for number in drawn.numbers]

@@ -19,8 +19,9 @@ from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.grouping import TextureClustersSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
-from detecture.errors import ConfigError
 from detecture.modeling.grouping.classical import ClassicalFeatures
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.output import output_from_labels
@@ -39,69 +40,30 @@ class TextureClusters(nn.Module):
     def __init__(
         self,
         *,
-        working_size: int = 256,
-        wavelengths: tuple[float, ...] = (4.0, 8.0, 16.0),
-        orientations: int = 4,
-        smoothing: float = 6.0,
-        color_weight: float = 1.5,
-        deviation_weight: float = 1.0,
-        gabor_weight: float = 0.7,
-        position_weight: float = 0.7,
-        k_range: tuple[int, int] = (2, 6),
-        restarts: int = 4,
-        seed: int = 0,
-        dustbin_logit: float = 0.0,
+        settings: TextureClustersSettings | None = None,
+        dustbin_logit: float = EvaluationSettings.dustbin_logit,
     ) -> None:
         """Keep the settings and make the filters.
 
         Args:
-            working_size: longer side, in pixels, that images are resized to before anything.
-            wavelengths: of the Gabor filters, in pixels of the working size.
-            orientations: number of evenly spread directions of the Gabor filters.
-            smoothing: standard deviation of the Gaussian over every feature, in such pixels.
-            color_weight, deviation_weight, gabor_weight, position_weight: of each standardised
-                feature of that family.
-            k_range: least and greatest K to choose from where K is unknown.
-            restarts: K-means runs, of which the best counts.
-            seed: of K-means.
+            settings: of features, weights and K-means.
             dustbin_logit: score of the dustbin; no pixel goes to it.
         """
         super().__init__()
-        _check_k_range(k_range)
-        for name, value in (
-            ("WORKING_SIZE", working_size),
-            ("SMOOTHING", smoothing),
-            ("GABOR_ORIENTATIONS", orientations),
-            ("RESTARTS", restarts),
-            *(("GABOR_WAVELENGTHS", wavelength) for wavelength in wavelengths),
-        ):
-            if value <= 0:
-                raise ConfigError(f"MODEL.TEXTURE_CLUSTERS.{name}: {value} is not positive")
-        self.color_weight = color_weight
-        self.deviation_weight = deviation_weight
-        self.gabor_weight = gabor_weight
-        self.position_weight = position_weight
-        self.k_range = k_range
-        self.restarts = restarts
-        self.seed = seed
+        self.settings = settings = settings or TextureClustersSettings()
         self.dustbin_logit = dustbin_logit
-        self.classical = ClassicalFeatures(working_size, wavelengths, orientations, smoothing)
+        self.classical = ClassicalFeatures(
+            settings.working_size,
+            settings.gabor_wavelengths,
+            settings.gabor_orientations,
+            settings.smoothing,
+        )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from a config."""
         return {
-            "working_size": cfg.MODEL.TEXTURE_CLUSTERS.WORKING_SIZE,
-            "wavelengths": cfg.MODEL.TEXTURE_CLUSTERS.GABOR_WAVELENGTHS,
-            "orientations": cfg.MODEL.TEXTURE_CLUSTERS.GABOR_ORIENTATIONS,
-            "smoothing": cfg.MODEL.TEXTURE_CLUSTERS.SMOOTHING,
-            "color_weight": cfg.MODEL.TEXTURE_CLUSTERS.COLOR_WEIGHT,
-            "deviation_weight": cfg.MODEL.TEXTURE_CLUSTERS.DEVIATION_WEIGHT,
-            "gabor_weight": cfg.MODEL.TEXTURE_CLUSTERS.GABOR_WEIGHT,
-            "position_weight": cfg.MODEL.TEXTURE_CLUSTERS.POSITION_WEIGHT,
-            "k_range": cfg.MODEL.TEXTURE_CLUSTERS.K_RANGE,
-            "restarts": cfg.MODEL.TEXTURE_CLUSTERS.RESTARTS,
-            "seed": cfg.MODEL.TEXTURE_CLUSTERS.SEED,
+            "settings": TextureClustersSettings.from_config(cfg),
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
 
@@ -152,18 +114,23 @@ class TextureClusters(nn.Module):
         """Standardised and weighted features: uint8 (H,W,3) to float64 (h,w,F)."""
         families = self.classical(image)
         return families.stack(
-            self.color_weight, self.deviation_weight, self.gabor_weight, self.position_weight
+            self.settings.color_weight,
+            self.settings.deviation_weight,
+            self.settings.gabor_weight,
+            self.settings.position_weight,
         )
 
     def _fit(self, fit_NF: np.ndarray, k: int) -> KMeans:
         # No more clusters than points: what is asked for beyond that stays empty.
-        return KMeans(min(k, len(fit_NF)), n_init=self.restarts, random_state=self.seed).fit(fit_NF)
+        return KMeans(
+            min(k, len(fit_NF)), n_init=self.settings.restarts, random_state=self.settings.seed
+        ).fit(fit_NF)
 
     def _choose_k(self, features_hwF: np.ndarray, fit_NF: np.ndarray) -> tuple[int, KMeans]:
         grid = features_hwF[::_SILHOUETTE_STRIDE, ::_SILHOUETTE_STRIDE]
         grid_NF = grid.reshape(-1, features_hwF.shape[-1])
         best_score, best_k, best = -np.inf, 0, None
-        for k in range(self.k_range[0], self.k_range[1] + 1):
+        for k in range(self.settings.k_range[0], self.settings.k_range[1] + 1):
             kmeans = self._fit(fit_NF, k)
             grid_labels = kmeans.predict(grid_NF)
             # The silhouette is defined for 2 to N-1 clusters that are really there.
@@ -174,15 +141,8 @@ class TextureClusters(nn.Module):
         return best_k, best
 
 
-def _check_k_range(k_range: tuple[int, int]) -> None:
-    if len(k_range) != 2 or not 2 <= k_range[0] <= k_range[1]:
-        raise ConfigError(
-            f"MODEL.TEXTURE_CLUSTERS.K_RANGE: {tuple(k_range)} is no range; give the least (2 or "
-            "more: one region has no silhouette) and the greatest number of regions"
-        )
-
-
 def _resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Labels (h,w) at another size by the nearest pixel: int32 (H,W)."""
     resized = Image.fromarray(labels.astype(np.int32)).resize(
         (width, height), Image.Resampling.NEAREST
     )

@@ -4,7 +4,7 @@ A small net, trained on procedural textures alone, embeds the pixels; mixtures w
 covariance divide embeddings and classical features together; a selector chooses the number of
 regions where it is unknown; the describer writes a sentence for each region that was found.
 
-Legend: H, W image size; h, w working size; K regions.
+Legend: H, W image size; h, w working size; N grid cells; F components; K regions.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detecture.checkpoint.misfits import take_over
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.grouping import GroupingSettings
+from detecture.config.sections.losses import GroupingLossSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
 from detecture.modeling.describer import Describer
 from detecture.modeling.grouping.classical import ClassicalFeatures, resize_longer
 from detecture.modeling.grouping.count_selector import CountSelector
 from detecture.modeling.grouping.evidence import evidence
-from detecture.modeling.grouping.finder import Division, ImageFeatures, RegionFinder
+from detecture.modeling.grouping.finder import Division, GridFeatures, RegionFinder
 from detecture.modeling.grouping.net import GroupingNet
 from detecture.modeling.grouping.training import net_loss
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
@@ -42,10 +45,9 @@ class TextureGrouping(nn.Module):
         selector: CountSelector,
         more_nets: Sequence[GroupingNet] = (),
         describer: Describer | None = None,
-        finder_settings: dict[str, Any] | None = None,
-        working_size: int = 256,
-        loss_settings: dict[str, Any] | None = None,
-        dustbin_logit: float = 0.0,
+        settings: GroupingSettings | None = None,
+        loss: GroupingLossSettings | None = None,
+        dustbin_logit: float = EvaluationSettings.dustbin_logit,
     ) -> None:
         """Put the parts together. Only the net trains here; see `configs/recipes` for the others.
 
@@ -54,9 +56,8 @@ class TextureGrouping(nn.Module):
             selector: chooses the number of regions.
             more_nets: see `RegionFinder`; with any, nothing trains here.
             describer: writes the sentences; None: they stay empty.
-            finder_settings: of `RegionFinder`.
-            working_size: longer side in pixels that images are resized to.
-            loss_settings: `pixels`, `temperature` and `contrast_weight` of `net_loss`.
+            settings: of how regions are found.
+            loss: of the net.
             dustbin_logit: score of the dustbin; no pixel goes to it.
         """
         super().__init__()
@@ -64,13 +65,10 @@ class TextureGrouping(nn.Module):
         self.more_nets = nn.ModuleList(more_nets).to(memory_format=torch.channels_last)
         self.selector = selector.requires_grad_(False)
         self.describer = None if describer is None else describer.requires_grad_(False)
-        classical = ClassicalFeatures(working_size)
-        self.finder = RegionFinder((net, *more_nets), classical, **(finder_settings or {}))
-        self.loss_settings = loss_settings or {
-            "pixels": 160,
-            "temperature": 0.1,
-            "contrast_weight": 0.5,
-        }
+        settings = settings or GroupingSettings()
+        classical = ClassicalFeatures(settings.working_size)
+        self.finder = RegionFinder((net, *more_nets), classical, settings)
+        self.loss = loss or GroupingLossSettings()
         self.dustbin_logit = dustbin_logit
 
     @classmethod
@@ -80,42 +78,26 @@ class TextureGrouping(nn.Module):
         Raises:
             ConfigError: a value is out of its range.
         """
-        grouping, loss = cfg.MODEL.GROUPING, cfg.LOSS.GROUPING
-        _check(grouping)
+        settings = GroupingSettings.from_config(cfg)
         with seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
-            shape = (tuple(grouping.WIDTHS), grouping.CHANNELS, grouping.ATTENTION_BLOCKS)
+            shape = (settings.widths, settings.channels, settings.attention_blocks)
             net = GroupingNet(*shape)
             selector = CountSelector(cfg.MODEL.MAX_REGIONS)
-            more_nets = [GroupingNet(*shape) for _ in range(1, grouping.NETS)]
+            more_nets = [GroupingNet(*shape) for _ in range(1, settings.nets)]
         return {
             "net": net,
             "selector": selector,
             "more_nets": more_nets,
-            "describer": Describer(cfg) if grouping.DESCRIBE else None,
-            "finder_settings": {
-                "scales": tuple(grouping.SCALES),
-                "flip": grouping.FLIP,
-                "classical_weights": tuple(grouping.CLASSICAL_WEIGHTS),
-                "position_weight": grouping.POSITION_WEIGHT,
-                "components": tuple(grouping.COMPONENTS),
-                "starts": grouping.STARTS,
-                "filter_radius": grouping.FILTER_RADIUS,
-                "filter_epsilon": grouping.FILTER_EPSILON,
-                "use_net": grouping.USE_NET,
-            },
-            "working_size": grouping.WORKING_SIZE,
-            "loss_settings": {
-                "pixels": loss.PIXELS,
-                "temperature": loss.TEMPERATURE,
-                "contrast_weight": loss.CONTRAST_WEIGHT,
-            },
+            "describer": Describer(cfg) if settings.describe else None,
+            "settings": settings,
+            "loss": GroupingLossSettings.from_config(cfg),
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
 
     # ---- checkpoints ------------------------------------------------------------------------
 
     def checkpoint_state(self) -> dict[str, Tensor]:
-        """All that is learnt in some stage, by name."""
+        """All that is learnt in some stage, by name: tensors of any shapes."""
         state = {f"net.{name}": p.detach() for name, p in self.net.named_parameters()}
         more = self.more_nets.named_parameters()
         state |= {f"more_nets.{name}": p.detach() for name, p in more}
@@ -126,7 +108,9 @@ class TextureGrouping(nn.Module):
         return state
 
     def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave; without a describer, its part is left out.
+        """Take back what `checkpoint_state` gave, in the same shapes.
+
+        Without a describer, its part is left out.
 
         Raises:
             CheckpointError: tensors are missing, left over or of another shape; all are named.
@@ -172,10 +156,10 @@ class TextureGrouping(nn.Module):
                 raise ConfigError(
                     "MODEL.GROUPING.NETS: nets are trained one at a time; set it to 1"
                 )
-            return {"loss_grouping": net_loss(self.net, batched_inputs, **self.loss_settings)}
+            return {"loss_grouping": net_loss(self.net, batched_inputs, self.loss)}
         return [self._answer(sample) for sample in batched_inputs]
 
-    def encode_image(self, sample: dict[str, Any]) -> ImageFeatures:
+    def encode_image(self, sample: dict[str, Any]) -> GridFeatures:
         """What does not depend on the number of regions, of a mapped dict's `image`."""
         return self.finder.encode(_as_array(sample))
 
@@ -209,14 +193,14 @@ class TextureGrouping(nn.Module):
         """Divisions into 1, 2, .. regions, by every second mixture: what the number is chosen by.
 
         Args:
-            points: see `RegionFinder.points`.
+            points: (N,F) of each mixture, see `RegionFinder.points`.
         """
         return [
             self.finder.divide(points[::2], count) for count in range(1, self.selector.most + 1)
         ]
 
-    def choose_count(self, features: ImageFeatures, points: list[np.ndarray]) -> int:
-        """The number of regions that the selector finds most probable."""
+    def choose_count(self, features: GridFeatures, points: list[np.ndarray]) -> int:
+        """The number of regions that the selector finds most probable; `points` are (N,F) each."""
         figures = torch.from_numpy(evidence(features, self.divisions(points))).float()
         device = self.selector.center.device
         odds_1K = self.selector(figures[None].to(device))
@@ -231,30 +215,6 @@ class TextureGrouping(nn.Module):
 
 
 def _as_array(sample: dict[str, Any]) -> np.ndarray:
+    """A mapped dict's image as an array: uint8 (H,W,3)."""
     array: np.ndarray = sample["image"].permute(1, 2, 0).cpu().numpy()
     return array
-
-
-def _check(grouping: CfgNode) -> None:
-    if grouping.WORKING_SIZE < 16:
-        raise ConfigError(f"MODEL.GROUPING.WORKING_SIZE {grouping.WORKING_SIZE}: at least 16")
-    if not 1 <= grouping.NETS <= len(grouping.SCALES):
-        raise ConfigError(
-            f"MODEL.GROUPING.NETS {grouping.NETS}: 1 to {len(grouping.SCALES)}, as many as there "
-            "are MODEL.GROUPING.SCALES"
-        )
-    if grouping.STARTS < 1:
-        raise ConfigError(f"MODEL.GROUPING.STARTS {grouping.STARTS}: at least 1")
-    for name in ("SCALES", "CLASSICAL_WEIGHTS", "COMPONENTS"):
-        values = getattr(grouping, name)
-        least = 0.0 if name == "CLASSICAL_WEIGHTS" else 1e-9
-        if not values or min(values) < least:
-            raise ConfigError(
-                f"MODEL.GROUPING.{name} {tuple(values)}: needs one value or more, each "
-                + ("0 or more" if least == 0.0 else "positive")
-            )
-    if not grouping.USE_NET and not any(grouping.CLASSICAL_WEIGHTS):
-        raise ConfigError(
-            "MODEL.GROUPING.USE_NET is False and all CLASSICAL_WEIGHTS are 0: nothing is left to "
-            "find regions by"
-        )

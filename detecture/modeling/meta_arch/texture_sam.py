@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.baselines import TextureSamSettings
+from detecture.config.sections.evaluation import EvaluationSettings
+from detecture.config.sections.model import ModelSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.errors import ConfigError
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
@@ -24,7 +27,6 @@ from detecture.modeling.region_channels import (
 )
 from detecture.modeling.sam2 import (
     AutomaticMasks,
-    MaskGenerationSettings,
     build_processor,
     build_sam2,
     generate_masks,
@@ -43,56 +45,41 @@ class TextureSam(nn.Module):
         self,
         *,
         model: "Sam2Model",
-        settings: MaskGenerationSettings | None = None,
-        dynamic_multimask: bool = False,
-        duplicate_iou: float = 0.9,
-        max_regions: int = 6,
-        smallest_on_top: bool = True,
-        dustbin_logit: float = 0.0,
+        settings: TextureSamSettings | None = None,
+        max_regions: int = ModelSettings.max_regions,
+        dustbin_logit: float = EvaluationSettings.dustbin_logit,
     ) -> None:
         """Keep the model and the settings.
 
         Args:
             model: SAM 2 of transformers, frozen and in evaluation mode.
-            settings: of the masks.
-            dynamic_multimask: where one mask a point is asked for and it is unstable, take the best
-                of three instead. transformers does by default; TextureSAM was published without.
-            duplicate_iou: a mask with a greater IoU with a better one is left out of the answer.
+            settings: of the masks, and of how they become regions.
             max_regions: greatest number of regions where K is unknown.
-            smallest_on_top: where masks overlap, the smaller gets the pixel; otherwise the better.
             dustbin_logit: score of the dustbin.
 
         Raises:
             ConfigError: a value is out of range.
         """
         super().__init__()
-        if not 0.0 <= duplicate_iou <= 1.0:
-            raise ConfigError(f"MODEL.TEXTURE_SAM.DUPLICATE_IOU: {duplicate_iou} is not in 0..1")
         if max_regions < 1:
             raise ConfigError(f"MODEL.MAX_REGIONS: {max_regions} is not positive")
+        settings = settings or TextureSamSettings()
         self.sam2 = model
-        self.sam2.mask_decoder.dynamic_multimask_via_stability = dynamic_multimask
-        self.settings = settings or MaskGenerationSettings()
-        self.duplicate_iou = duplicate_iou
+        self.sam2.mask_decoder.dynamic_multimask_via_stability = settings.dynamic_multimask
+        self.settings = settings
         self.max_regions = max_regions
-        self.smallest_on_top = smallest_on_top
         self.dustbin_logit = dustbin_logit
         self.processor = build_processor(model)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from a config."""
+        settings = TextureSamSettings.from_config(cfg)
+        seed = cfg.MODEL.RANDOM_WEIGHTS_SEED
         return {
-            "model": build_sam2(
-                cfg.MODEL.TEXTURE_SAM.BASE,
-                cfg.MODEL.TEXTURE_SAM.CONFIG,
-                cfg.MODEL.RANDOM_WEIGHTS_SEED,
-            ),
-            "settings": MaskGenerationSettings.from_config(cfg),
-            "dynamic_multimask": cfg.MODEL.TEXTURE_SAM.DYNAMIC_MULTIMASK,
-            "duplicate_iou": cfg.MODEL.TEXTURE_SAM.DUPLICATE_IOU,
+            "model": build_sam2(settings.base, settings.config, seed),
+            "settings": settings,
             "max_regions": cfg.MODEL.MAX_REGIONS,
-            "smallest_on_top": cfg.MODEL.TEXTURE_SAM.SMALLEST_ON_TOP,
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
         }
 
@@ -127,7 +114,7 @@ class TextureSam(nn.Module):
         masks_RHW = self.best_masks(found, self.max_regions if hint.k is None else hint.k)
         size = (sample["height"], sample["width"])
         logits_RHW = resize_scores(logits_of_probabilities(masks_RHW), size)
-        if self.smallest_on_top:
+        if self.settings.smallest_on_top:
             logits_RHW = logits_RHW[smallest_first(logits_RHW)]
         texts = [""] * len(logits_RHW)
         output = output_from_regions(logits_RHW, texts, hint, self.dustbin_logit)
@@ -143,5 +130,5 @@ class TextureSam(nn.Module):
             if len(masks_RHW) == count:
                 break
             tried = torch.cat([masks_RHW, found.mask(index)[None]])
-            masks_RHW = tried[without_duplicates(tried, self.duplicate_iou)]
+            masks_RHW = tried[without_duplicates(tried, self.settings.duplicate_iou)]
         return masks_RHW

@@ -3,13 +3,11 @@
 from detecture.modeling.sam2.build import build_processor, build_sam2
 from detecture.modeling.sam2.mask_generation import (
     AutomaticMasks,
-    MaskGenerationSettings,
     generate_masks,
 )
 
 __all__ = [
     "AutomaticMasks",
-    "MaskGenerationSettings",
     "build_processor",
     "build_sam2",
     "generate_masks",

@@ -22,69 +22,13 @@ import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from detecture.d2 import CfgNode
-from detecture.errors import ConfigError
+from detecture.config.sections.baselines import TextureSamSettings
 
 if TYPE_CHECKING:
     from transformers import Sam2ImageProcessor, Sam2Model
 
 # Meta's default for masks of different crops.
 _CROP_NMS_THRESH = 0.7
-
-
-@dataclass(frozen=True)
-class MaskGenerationSettings:
-    """What decides which masks come out; the defaults are those that TextureSAM was published with.
-
-    Attributes:
-        points_per_side: of the grid of points.
-        points_per_batch: prompts at a time; each takes H * W * 4 bytes, three times that with
-            `multimask_output`.
-        pred_iou_thresh: masks must be better than this by the model's own account; 0: all are kept.
-        stability_score_thresh: least IoU of the masks at the thresholds `+stability_score_offset`
-            and `-stability_score_offset` of the logits; 0: all are kept.
-        stability_score_offset: see above.
-        box_nms_thresh: of two masks whose boxes have a greater IoU the better stays.
-        crop_n_layers: run again on (2^i)^2 overlapping crops, i = 1 .. this number.
-        multimask_output: three masks a point instead of one.
-
-    Raises:
-        ConfigError: a value is out of range.
-    """
-
-    points_per_side: int = 64
-    points_per_batch: int = 64
-    pred_iou_thresh: float = 0.8
-    stability_score_thresh: float = 0.2
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-    crop_n_layers: int = 0
-    multimask_output: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("points_per_side", "points_per_batch"):
-            if (value := getattr(self, name)) < 1:
-                raise ConfigError(f"MODEL.TEXTURE_SAM.{name.upper()}: {value} is not positive")
-        for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh"):
-            if not 0.0 <= (value := getattr(self, name)) <= 1.0:
-                raise ConfigError(f"MODEL.TEXTURE_SAM.{name.upper()}: {value} is not in 0..1")
-        for name in ("stability_score_offset", "crop_n_layers"):
-            if (value := getattr(self, name)) < 0:
-                raise ConfigError(f"MODEL.TEXTURE_SAM.{name.upper()}: {value} is negative")
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "MaskGenerationSettings":
-        """The settings of a config."""
-        return cls(
-            points_per_side=cfg.MODEL.TEXTURE_SAM.POINTS_PER_SIDE,
-            points_per_batch=cfg.MODEL.TEXTURE_SAM.POINTS_PER_BATCH,
-            pred_iou_thresh=cfg.MODEL.TEXTURE_SAM.PRED_IOU_THRESH,
-            stability_score_thresh=cfg.MODEL.TEXTURE_SAM.STABILITY_SCORE_THRESH,
-            stability_score_offset=cfg.MODEL.TEXTURE_SAM.STABILITY_SCORE_OFFSET,
-            box_nms_thresh=cfg.MODEL.TEXTURE_SAM.BOX_NMS_THRESH,
-            crop_n_layers=cfg.MODEL.TEXTURE_SAM.CROP_N_LAYERS,
-            multimask_output=cfg.MODEL.TEXTURE_SAM.MULTIMASK_OUTPUT,
-        )
 
 
 @dataclass(frozen=True)
@@ -137,7 +81,7 @@ def generate_masks(
     model: "Sam2Model",
     processor: "Sam2ImageProcessor",
     image_3HW: Tensor,
-    settings: MaskGenerationSettings,
+    settings: TextureSamSettings,
 ) -> AutomaticMasks:
     """All masks of an image.
 
@@ -176,7 +120,7 @@ def _masks_of_crop(
     crop_3HW: Tensor,
     box_4: Tensor,
     size: tuple[int, int],
-    settings: MaskGenerationSettings,
+    settings: TextureSamSettings,
 ) -> _Found:
     """Masks of one crop (left, top, right, bottom) that pass the thresholds, batch by batch."""
     pixels = processor(

@@ -98,7 +98,7 @@ _META_UNUSED = re.compile(
 
 
 def meta_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under Meta's names to the same under the names of transformers' `Sam2Model`.
+    """Weights of any shapes from Meta's names to those of transformers' `Sam2Model`.
 
     Raises:
         CheckpointError: there are unknown names; the message lists them.
@@ -125,7 +125,7 @@ def meta_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def transformers_to_meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under the names of transformers' `Sam2Model` to the same under Meta's names.
+    """Weights of any shapes from the names of transformers' `Sam2Model` to Meta's.
 
     Raises:
         CheckpointError: there are unknown names, or the two copies of the matrix of positions

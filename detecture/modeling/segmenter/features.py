@@ -31,7 +31,7 @@ class ImageFeatures:
         return int(self.levels[0].shape[0])
 
     def select(self, index: Tensor | Sequence[int]) -> "ImageFeatures":
-        """The images of these rows (int64 indices; one may come more than once), copied."""
+        """The images of these rows, int64 (N,) (one may come more than once), copied."""
         rows = torch.as_tensor(index, dtype=torch.int64, device=self.positions.device)
         levels = tuple(level.index_select(0, rows) for level in self.levels)
         return ImageFeatures(levels, self.positions)
@@ -49,13 +49,16 @@ class ImageFeatures:
         return ImageFeatures(levels, self.positions.to(device=device, dtype=dtype))
 
     def state(self) -> dict[str, Tensor]:
-        """A plain dict of contiguous tensors, as torch.save and safetensors take it."""
+        """Levels (B,D,h,w) and positions (1,D,h,w) as torch.save and safetensors take them.
+
+        A plain dict of contiguous tensors.
+        """
         state = {f"{_LEVEL}{i}": level.contiguous() for i, level in enumerate(self.levels)}
         return {**state, _POSITIONS: self.positions.contiguous()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "ImageFeatures":
-        """The features that `state()` was called on.
+        """The features that `state()` was called on: levels (B,D,h,w) and positions (1,D,h,w).
 
         Raises:
             CheckpointError: names are missing, or there are others.

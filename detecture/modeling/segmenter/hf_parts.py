@@ -2,6 +2,8 @@
 
 Of transformers' `Sam3Model` it takes the parts that a segmenter needs: of 840 M parameters at full
 size, 465 M without the text encoder and the detector.
+
+Legend as in interface.py; L = h*w tokens of the coarsest level, Q queries of the detector.
 """
 
 from collections.abc import Mapping
@@ -185,6 +187,7 @@ def load_tokenizer(source: str, context_length: int) -> Tokenizer:
         raise CheckpointError(f"{told} holds no tokenizer; {remedy}")
 
     def tokenize(phrases: list[str]) -> tuple[Tensor, Tensor]:
+        """N phrases to int64 token ids (N,T) and a bool mask (N,T), True on real tokens."""
         encoded = tokenizer(
             phrases,
             padding="max_length",
@@ -200,7 +203,10 @@ def load_tokenizer(source: str, context_length: int) -> Tokenizer:
 def attention_mask(
     config: Any, query_NLD: Tensor, prompt_NTD: Tensor, prompt_mask_NT: Tensor | None
 ) -> Tensor | None:
-    """The mask of a cross-attention to prompts, in the form this attention backend takes."""
+    """The mask of a cross-attention to prompts, in the form this attention backend takes.
+
+    (N,1,L,T) or, for flash attention, (N,T); None where no mask is given or none is needed.
+    """
     if prompt_mask_NT is None:
         return None
     mask: Tensor | None = create_bidirectional_mask(

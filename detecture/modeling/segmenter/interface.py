@@ -1,7 +1,7 @@
 """The interface of a segmenter.
 
-Legend: B images, N prompts, T tokens of a prompt, R boxes of a prompt, D width, S side of the
-square image in pixels, h, w size of a feature map.
+Legend: B images, N prompts, T tokens of a prompt, R boxes of a prompt, D width, C width of the
+text encoder, S side of the square image in pixels, h, w size of a feature map.
 """
 
 from abc import ABC, abstractmethod
@@ -94,7 +94,7 @@ class Segmenter(nn.Module, ABC):
         return ImageFeatures(levels, positions)
 
     def project_text(self, text: Tensor) -> Tensor:
-        """SAM 3's own text projection: (...,text_width) to (...,D)."""
+        """SAM 3's own text projection: (..,C) to (..,D)."""
         return cast("Tensor", self._text_projection()(self._cast(text)))
 
     def pixel_embeddings(
@@ -264,7 +264,7 @@ class Segmenter(nn.Module, ABC):
         """Load a whole state dict under this backend's own names.
 
         Args:
-            state: the weights; what this segmenter was built without is passed over.
+            state: the weights, of any shapes; what this segmenter was built without is passed over.
             source: what errors call them, such as the file's path.
 
         Raises:
@@ -296,7 +296,7 @@ class Segmenter(nn.Module, ABC):
         prompt_NTD: Tensor,
         prompt_mask_NT: Tensor | None,
     ) -> Tensor:
-        """`pixel_embeddings`, with everything in the right type and place."""
+        """`pixel_embeddings` (N,D,h,w), with everything in the right type and place."""
 
     @abstractmethod
     def _propose(
@@ -312,11 +312,11 @@ class Segmenter(nn.Module, ABC):
     def _encode_boxes(
         self, features: ImageFeatures, index_N: Tensor, boxes_NR4: Tensor, mask_NR: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """`exemplar_prompt`, with everything in the right type and place."""
+        """`exemplar_prompt`, (N,T,D) and (N,T), with everything in the right type and place."""
 
     @abstractmethod
     def _encode_text(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
-        """Token ids to states (N,T,text_width)."""
+        """Token ids to states (N,T,C)."""
 
     @abstractmethod
     def _text_projection(self) -> nn.Linear:
@@ -357,6 +357,7 @@ class Segmenter(nn.Module, ABC):
         return nullcontext()
 
     def _cast(self, tensor: Tensor) -> Tensor:
+        """A tensor of any shape where the parameters are, and in their type."""
         # Under autocast every operation picks its own type: a copy here would be for nothing.
         device = self.device
         if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):

@@ -104,7 +104,7 @@ _TEXT_ENCODERS = ("backbone.language_backbone.encoder.", "text_encoder.")
 def meta_to_transformers(
     state: Mapping[str, Tensor], *, with_detector: bool = False
 ) -> dict[str, Tensor]:
-    """Weights under Meta's names to the same under transformers' names.
+    """Weights, of any shapes, under Meta's names to the same under transformers' names.
 
     Args:
         state: Meta's; names may begin with `detector.`, then all others are passed over.
@@ -137,7 +137,7 @@ def meta_to_transformers(
 def transformers_to_meta(
     state: Mapping[str, Tensor], *, with_detector: bool = False
 ) -> dict[str, Tensor]:
-    """Weights under transformers' names to the same under Meta's names.
+    """Weights, of any shapes, under transformers' names to the same under Meta's names.
 
     The row of the class token, which transformers lacks and the model never reads, is zero.
 
@@ -183,7 +183,7 @@ def check_names(
     """The part of `state` to load into a model, if it is all there.
 
     Args:
-        expected: the model's own state dict.
+        expected: the model's own state dict, tensors of any shapes.
         state: the weights, under the model's names. Parts that a segmenter can be built without
             may be there in vain.
         source: what errors call them, such as the file's path.

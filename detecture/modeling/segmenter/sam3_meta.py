@@ -11,6 +11,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.detecture import SegmenterSettings
 from detecture.d2 import CfgNode, configurable
 from detecture.modeling.segmenter.build import (
     SEGMENTER_REGISTRY,
@@ -54,10 +55,10 @@ class Sam3Meta(Segmenter):
         self,
         *,
         base: str = "",
-        structure: str | Mapping[str, Any] = "sam3",
+        structure: str | Mapping[str, Any] = SegmenterSettings.config,
         with_text: bool = False,
         with_detector: bool = False,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool = SegmenterSettings.gradient_checkpointing,
         tokenizer: Tokenizer | str | None = None,
     ) -> None:
         """Build it, with the weights of `base` or random ones.
@@ -123,6 +124,7 @@ class Sam3Meta(Segmenter):
         return self.with_detector
 
     def _encode(self, pixels_B3SS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Levels (B,D,h,w), finest first, and positions (1,D,h,w)."""
         neck: Any = self.backbone["vision_backbone"]
         hidden_BChw = neck.trunk(pixels_B3SS)[-1]
         levels = tuple(conv(hidden_BChw) for conv in neck.convs)
@@ -139,6 +141,7 @@ class Sam3Meta(Segmenter):
         prompt_NTD: Tensor,
         prompt_mask_NT: Tensor | None,
     ) -> Tensor:
+        """Pixel embeddings (N,D,h,w) under each prompt."""
         levels = features.gather(index_N)
         is_padding_NT = None if prompt_mask_NT is None else ~prompt_mask_NT.to(prompt_NTD.device)
         memory_NLD = self._fuse(levels[-1], features.positions, prompt_NTD, is_padding_NT)
@@ -151,6 +154,7 @@ class Sam3Meta(Segmenter):
         prompt_NTD: Tensor,
         is_padding_NT: Tensor | None,
     ) -> Tensor:
+        """The coarsest level under each prompt, by the fusion encoder."""
         memory_NLD = coarsest_NDhw.flatten(2).transpose(1, 2)
         position_1LD = positions_1Dhw.flatten(2).transpose(1, 2)
         encoder: Any = self.transformer["encoder"]
@@ -171,6 +175,7 @@ class Sam3Meta(Segmenter):
         prompt_NTD: Tensor,
         is_padding_NT: Tensor | None,
     ) -> Tensor:
+        """Levels (N,D,h,w), the coarsest replaced by the memory, to pixel embeddings (N,D,h,w)."""
         *finer, coarsest = levels
         head: Any = self.segmentation_head
         prompt_TND = prompt_NTD.transpose(0, 1)
@@ -213,6 +218,7 @@ class Sam3Meta(Segmenter):
     def _encode_boxes(
         self, features: ImageFeatures, index_N: Tensor, boxes_NR4: Tensor, mask_NR: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Prompts (N,T,D) and their mask (N,T), True on real tokens."""
         coarsest_NDhw = features.gather(index_N)[-1]
         found: tuple[Tensor, Tensor] = detector_module().encode_boxes(
             self.geometry_encoder, coarsest_NDhw, features.positions, boxes_NR4, mask_NR
@@ -220,6 +226,7 @@ class Sam3Meta(Segmenter):
         return found
 
     def _encode_text(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
+        """States (N,T,C) of the tokens."""
         # The mask is not needed: attention is causal, and padding comes last.
         language: Any = self.backbone["language_backbone"]
         _, states_NTC = language.encoder(ids_NT)

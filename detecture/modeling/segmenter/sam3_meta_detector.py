@@ -29,11 +29,23 @@ class BoxEncoder(SequenceGeometryEncoder):
     def _encode_points(
         self, points: Tensor, points_mask: Tensor, points_labels: Tensor, img_feats: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """No points (0,N,2): embeddings (0,N,D) of them, and their mask (N,0).
+
+        `img_feats` (N,D,h,w) are not looked at.
+        """
         return points.new_zeros((0, points.shape[1], self.d_model)), points_mask
 
     def _encode_boxes(
         self, boxes: Tensor, boxes_mask: Tensor, boxes_labels: Tensor, img_feats: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Embeddings (R,N,D) of boxes, and their mask as it was.
+
+        Args:
+            boxes: (R,N,4), centre x, centre y, width and height, as shares of the image.
+            boxes_mask: bool (N,R), True on padding.
+            boxes_labels: int64 (R,N), 1 for a positive example.
+            img_feats: (N,D,h,w), the coarsest level.
+        """
         # The package's own pins memory, which needs an accelerator, and mixes types.
         boxes_RN4, features_NDhw = boxes, img_feats
         height, width = features_NDhw.shape[-2:]
@@ -56,7 +68,7 @@ class QueryDecoderLayer(TransformerDecoderLayer):
     """The package's decoder layer, whose feed-forward part keeps its precision on every device."""
 
     def forward_ffn(self, tgt: Tensor) -> Tensor:
-        """As the package's, which does without autocast on one kind of device only."""
+        """As the package's, which leaves autocast on one kind of device only: (..,D) to (..,D)."""
         kind = tgt.device.type
         known = torch.amp.is_autocast_available(kind)
         with torch.autocast(kind, enabled=False) if known else nullcontext():

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.detecture import SegmenterSettings
 from detecture.d2 import CfgNode, configurable
 from detecture.errors import DetectureError
 from detecture.modeling.segmenter.build import (
@@ -43,10 +44,10 @@ class Sam3Transformers(Segmenter):
         self,
         *,
         base: str = "",
-        structure: str | Mapping[str, Any] = "sam3",
+        structure: str | Mapping[str, Any] = SegmenterSettings.config,
         with_text: bool = False,
         with_detector: bool = False,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: bool = SegmenterSettings.gradient_checkpointing,
         tokenizer: Tokenizer | str | None = None,
     ) -> None:
         """Build it, with the weights of `base` or random ones.
@@ -116,6 +117,7 @@ class Sam3Transformers(Segmenter):
         return self.detr_decoder is not None
 
     def _encode(self, pixels_B3SS: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Levels (B,D,h,w), finest first, and positions (1,D,h,w)."""
         encoder = self.vision_encoder
         hidden_BLC = encoder.backbone(pixels_B3SS).last_hidden_state
         side = pixels_B3SS.shape[-1] // encoder.config.backbone_config.patch_size
@@ -135,6 +137,7 @@ class Sam3Transformers(Segmenter):
         prompt_NTD: Tensor,
         prompt_mask_NT: Tensor | None,
     ) -> Tensor:
+        """Pixel embeddings (N,D,h,w) under each prompt."""
         levels = features.gather(index_N)
         fused = self._fuse(levels[-1], features.positions, prompt_NTD, prompt_mask_NT)
         return self._pixels(levels, fused.last_hidden_state, prompt_NTD, prompt_mask_NT)
@@ -160,6 +163,7 @@ class Sam3Transformers(Segmenter):
         prompt_NTD: Tensor,
         prompt_mask_NT: Tensor | None,
     ) -> Tensor:
+        """Levels (N,D,h,w), the coarsest replaced by the memory, to pixel embeddings (N,D,h,w)."""
         *finer, coarsest = levels
         decoder = self.mask_decoder
         query_NLD = decoder.prompt_cross_attn_norm(memory_NLD)
@@ -216,6 +220,7 @@ class Sam3Transformers(Segmenter):
     def _encode_boxes(
         self, features: ImageFeatures, index_N: Tensor, boxes_NR4: Tensor, mask_NR: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Prompts (N,T,D) and their mask (N,T), True on real tokens."""
         encoder: Any = self.geometry_encoder
         encoded = encoder(
             box_embeddings=boxes_NR4,

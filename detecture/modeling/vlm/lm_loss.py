@@ -9,11 +9,12 @@ Legend: B images, A answer tokens, M tokens, V vocabulary.
 import torch
 import torch.nn.functional as F
 
+from detecture.config.sections.losses import LossSettings
 from detecture.data.prompts import require_stop_mode
 from detecture.errors import ConfigError
 from detecture.modeling.vlm.region_attention import behind, find_seg
 
-CLIFFS = ("shifted_zero", "naive", "cosine", "uniform", "seg_only")
+CLIFFS = LossSettings.choices_of("lm_cliff")
 COSINE_FLOOR = 0.05
 
 
@@ -23,7 +24,7 @@ def lm_token_weights(
     seg_id: int,
     cliff: str,
     stop_supervision: str,
-    alpha: float = 2.0,
+    alpha: float = LossSettings.lm_alpha,
 ) -> torch.Tensor:
     """Weight of each answer token as a target of the language loss.
 

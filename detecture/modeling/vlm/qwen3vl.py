@@ -1,7 +1,7 @@
 """Qwen3-VL: reads an image, writes `TEXTURE_i: .. <|seg|>` lines, and gives the states there.
 
 Legend: B images, V visual tokens, P prompt tokens (padded on the left), A answer tokens (padded
-on the right), K regions, D hidden size.
+on the right), L of both, K regions, D hidden size.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from detecture.config.sections.detecture import VlmSettings
+from detecture.config.sections.model import ModelSettings
 from detecture.d2 import CfgNode, configurable
 from detecture.data.prompts import PromptTemplate
-from detecture.errors import CheckpointError, require_choice
+from detecture.errors import CheckpointError
 from detecture.modeling.stretch import stretch
 from detecture.modeling.vlm.backbone import Backbone, load_backbone, random_backbone
 from detecture.modeling.vlm.build import VLM_REGISTRY
@@ -47,79 +49,56 @@ class Qwen3VL(nn.Module):
         *,
         backbone: Backbone,
         prompts: PromptTemplate,
-        image_size: int = 1008,
-        train: str = "lora",
-        lora_rank: int = 8,
-        lora_alpha: float = 16.0,
-        lora_dropout: float = 0.0,
-        seg_rows: str | None = "trained",
-        warm_start_kind: str = "im_end",
-        seed: int = 0,
-        attention: str = "block_diagonal",
-        lm_attention: str = "causal",
-        stop_supervision: str = "newline",
-        max_regions: int = 6,
-        max_new_tokens: int = 300,
+        settings: VlmSettings | None = None,
+        with_seg_rows: bool = True,
+        seed: int = ModelSettings.random_weights_seed,
+        max_regions: int = ModelSettings.max_regions,
         supervise_lm: bool = True,
-        gradient_checkpointing: bool = False,
     ) -> None:
         """Wrap a backbone.
 
         Args:
             backbone: model, tokenizer and image processor; changed in place.
             prompts: wording of prompts and answers.
-            image_size: side in pixels of the square that images are stretched to.
-            train: what of the backbone trains: `lora`, `full` or `none`.
-            lora_rank, lora_alpha, lora_dropout: of the adapters on the query and value
-                projections of the text layers.
-            seg_rows: `trained` or `frozen`; None: there are none, for a VLM that is asked as it
-                comes (see `asking`).
-            warm_start_kind: what the rows start from: `im_end`, `mean` or `random`.
+            settings: see the MODEL.VLM keys.
+            with_seg_rows: there are rows of `<|seg|>`; False is for a VLM that is asked as it comes
+                (see `asking`).
             seed: of the adapters and of random rows.
-            attention: what a region's tokens see: `block_diagonal` or `causal`.
-            lm_attention: the same for the states that tokens are predicted from.
-            stop_supervision: `newline` or `released`, see `detecture.data.prompts`.
             max_regions: further regions are left out.
-            max_new_tokens: an answer is cut off after so many.
             supervise_lm: there is a language-model loss; else what only it could train is frozen.
-            gradient_checkpointing: of the text layers.
 
         Raises:
-            ConfigError: a word is none of those above.
+            ConfigError: a value is out of its range.
         """
         super().__init__()
-        require_choice("MODEL.VLM.TRAIN", train, ("lora", "full", "none"))
-        if seg_rows is not None:
-            require_choice("MODEL.VLM.SEG_ROWS", seg_rows, ("trained", "frozen"))
-        require_choice("MODEL.VLM.WARM_START", warm_start_kind, ("im_end", "mean", "random"))
-        require_choice("MODEL.VLM.ATTENTION", attention, ("block_diagonal", "causal"))
-        require_choice("MODEL.VLM.LM_ATTENTION", lm_attention, ("block_diagonal", "causal"))
-        require_choice("MODEL.VLM.STOP_SUPERVISION", stop_supervision, ("newline", "released"))
+        settings = settings or VlmSettings()
         self.source = backbone.source
         self.dispatched = backbone.dispatched
         self.image_processor = backbone.image_processor
-        self.image_size = image_size
-        self.train_kind = train
-        self.attention = attention
-        self.lm_attention = lm_attention
+        self.image_size = settings.image_size
+        self.train_kind = settings.train
+        self.attention = settings.attention
+        self.lm_attention = settings.lm_attention
         self.max_regions = max_regions
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens = settings.max_new_tokens
         self.supervise_lm = supervise_lm
-        self.train_seg_rows = seg_rows == "trained"
-        self.lora = {"rank": lora_rank, "alpha": lora_alpha} if train == "lora" else {}
-        self.chat = Chat(backbone.tokenizer, prompts, stop_supervision)
+        self.train_seg_rows = with_seg_rows and settings.seg_rows == "trained"
+        lora = settings.lora
+        adapts = settings.train == "lora"
+        self.lora = {"rank": lora.rank, "alpha": lora.alpha} if adapts else {}
+        self.chat = Chat(backbone.tokenizer, prompts, settings.stop_supervision)
 
         self.model = backbone.model
         with seeded(seed):
-            if train == "lora":
-                add_lora(self.model, lora_rank, lora_alpha, lora_dropout)
-            if seg_rows is not None:
+            if adapts:
+                add_lora(self.model, lora.rank, lora.alpha, lora.dropout)
+            if with_seg_rows:
                 start_id = self.chat.token_id(prompts.warm_start_token)
-                add_seg_rows(self.model, self.chat.seg_id, start_id, warm_start_kind)
+                add_seg_rows(self.model, self.chat.seg_id, start_id, settings.warm_start)
         self.model.requires_grad_(False)
         for _, parameter in self.trained_parameters():
             parameter.requires_grad_(True)
-        if gradient_checkpointing:
+        if settings.gradient_checkpointing:
             self.model.model.language_model.gradient_checkpointing_enable(
                 gradient_checkpointing_kwargs={"use_reentrant": False}
             )
@@ -127,34 +106,24 @@ class Qwen3VL(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from a config."""
-        vlm = cfg.MODEL.VLM
-        if vlm.BASE:
+        settings = VlmSettings.from_config(cfg)
+        seed, dtype = cfg.MODEL.RANDOM_WEIGHTS_SEED, cfg.MODEL.DTYPE
+        if settings.base:
             backbone = load_backbone(
-                vlm.BASE,
-                cfg.MODEL.DTYPE,
-                quantization=vlm.QUANTIZATION,
-                device_map=vlm.DEVICE_MAP,
+                settings.base,
+                dtype,
+                quantization=settings.quantization,
+                device_map=settings.device_map,
             )
         else:
-            backbone = random_backbone(vlm.CONFIG, cfg.MODEL.RANDOM_WEIGHTS_SEED, cfg.MODEL.DTYPE)
+            backbone = random_backbone(settings.config, seed, dtype)
         return {
             "backbone": backbone,
-            "prompts": load_prompts(vlm.PROMPTS),
-            "image_size": vlm.IMAGE_SIZE,
-            "train": vlm.TRAIN,
-            "lora_rank": vlm.LORA.RANK,
-            "lora_alpha": vlm.LORA.ALPHA,
-            "lora_dropout": vlm.LORA.DROPOUT,
-            "seg_rows": vlm.SEG_ROWS,
-            "warm_start_kind": vlm.WARM_START,
-            "seed": cfg.MODEL.RANDOM_WEIGHTS_SEED,
-            "attention": vlm.ATTENTION,
-            "lm_attention": vlm.LM_ATTENTION,
-            "stop_supervision": vlm.STOP_SUPERVISION,
+            "prompts": load_prompts(settings.prompts),
+            "settings": settings,
+            "seed": seed,
             "max_regions": cfg.MODEL.MAX_REGIONS,
-            "max_new_tokens": vlm.MAX_NEW_TOKENS,
             "supervise_lm": cfg.LOSS.LM_WEIGHT > 0,
-            "gradient_checkpointing": vlm.GRADIENT_CHECKPOINTING,
         }
 
     # ---- parameters -------------------------------------------------------------------------
@@ -303,7 +272,10 @@ class Qwen3VL(nn.Module):
         positions: Tensor,
         cache: DynamicCache | None = None,
     ) -> Tensor:
-        """Last hidden states (B,L,D) of prompt and answers, or, with a cache, of the answers."""
+        """Last hidden states (B,L,D) of prompt and answers, or, with a cache, of the answers.
+
+        `masks` are bool (B,A,A), one for each copy of the answers; `positions` are (3,B,L).
+        """
         behind = cache is not None
         query = "answer" if behind else "all"
         mask = additive_mask(prefix.valid_BP, masks, self.model.dtype, query=query)
@@ -320,7 +292,7 @@ class Qwen3VL(nn.Module):
         return hidden
 
     def logits(self, states: Tensor) -> Tensor:
-        """States (...,D) to logits (...,vocabulary)."""
+        """States (..,D) to logits (..,N) of the N tokens of the vocabulary."""
         logits: Tensor = self.model.lm_head(states.to(self.model.dtype))
         return logits
 
@@ -389,5 +361,6 @@ class Qwen3VL(nn.Module):
 
 
 def _at(states_BAD: Tensor, position_BK: Tensor) -> Tensor:
+    """The states at positions in the answers: (B,K,D)."""
     index = position_BK[..., None].expand(-1, -1, states_BAD.shape[-1])
     return states_BAD.gather(1, index)

@@ -4,7 +4,7 @@ Everything here looks at the answer alone: the ids from the first assistant toke
 holds a literal seg token of its own (its format example), so the caller cuts it off first.
 
 Legend: B answers, A tokens of the longest answer, P prefix tokens, K regions, C copies of the
-answer, Q query tokens.
+answer, Q query tokens, L tokens of any sequence.
 """
 
 from collections.abc import Sequence
@@ -188,7 +188,7 @@ def behind(marked_BA: torch.Tensor, distance: int = 1) -> torch.Tensor:
 
 
 def _causal_and_self(seen_BLL: torch.Tensor) -> torch.Tensor:
-    """Take the future out, and add the diagonal, so that no row is empty."""
+    """Take the future out, and add the diagonal, so that no row is empty: bool (B,L,L)."""
     length = seen_BLL.shape[-1]
     ones_LL = torch.ones(length, length, dtype=torch.bool, device=seen_BLL.device)
     diagonal_LL = torch.eye(length, dtype=torch.bool, device=seen_BLL.device)
@@ -196,6 +196,11 @@ def _causal_and_self(seen_BLL: torch.Tensor) -> torch.Tensor:
 
 
 def _check_masks(prefix_valid_BP: torch.Tensor, answer_masks: Sequence[torch.Tensor]) -> None:
+    """Refuse prefixes and answer masks that are not bool (B,P) and (B,A,A).
+
+    Raises:
+        ValueError: they are not, or there is no mask.
+    """
     if not answer_masks:
         raise ValueError("a mask needs at least one answer mask, got none")
     shapes = [tuple(mask.shape) for mask in answer_masks]

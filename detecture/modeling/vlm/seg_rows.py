@@ -33,7 +33,7 @@ class SegEmbedding(_WithRow):
     """An embedding whose row `seg_id` is a parameter of its own."""
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Token ids (...), inside of `hinted` (B,L), to vectors (...,D)."""
+        """Token ids of any shape, inside of `hinted` (B,L), to vectors (..,D)."""
         vectors: Tensor = self.base(ids)
         vectors = torch.where((ids == self.seg_id)[..., None], self.row.to(vectors.dtype), vectors)
         hint_BD = current_hint()
@@ -44,7 +44,7 @@ class SegHead(_WithRow):
     """An output projection whose row `seg_id` is a parameter of its own."""
 
     def forward(self, states: Tensor) -> Tensor:
-        """States (...,D) to logits (...,V)."""
+        """States (..,D) to logits (..,V)."""
         logits: Tensor = self.base(states)
         own = states @ self.row.to(states.dtype)
         index = torch.full((1,), self.seg_id, device=logits.device)

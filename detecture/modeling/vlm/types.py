@@ -38,13 +38,13 @@ class VisionFeatures:
         return {"image": output}
 
     def state(self) -> dict[str, Tensor]:
-        """As a plain dict of tensors."""
+        """As a plain dict: `tokens` and each `deepstack_*` (B,V,D), `grid` (B,3)."""
         deepstack = {f"deepstack_{i}": level for i, level in enumerate(self.deepstack)}
         return {"tokens": self.tokens_BVD, "grid": self.grid_B3, **deepstack}
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> "VisionFeatures":
-        """From what `state` gave."""
+        """From what `state` gave, (B,V,D) and (B,3)."""
         levels = tuple(state[f"deepstack_{i}"] for i in range(len(state) - 2))
         return cls(state["tokens"], levels, state["grid"])
 
@@ -71,7 +71,7 @@ class Prefix:
     hint_BD: Tensor | None = None
 
     def answer_positions(self, length: int) -> Tensor:
-        """Rotary positions (3,B,length) of the tokens behind the prompt."""
+        """Rotary positions (3,B,A) of A = `length` tokens behind the prompt."""
         steps = torch.arange(length, device=self.start_B.device)
         return (self.start_B[:, None] + steps).expand(3, -1, -1)
 

@@ -2,5 +2,9 @@
 
 import torch
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+from detecture.config.sections.model import ModelSettings
+
+DTYPES: dict[str, torch.dtype] = {
+    name: getattr(torch, name) for name in ModelSettings.choices_of("dtype")
+}
 """By the words of MODEL.DTYPE."""

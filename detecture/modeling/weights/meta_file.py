@@ -19,6 +19,9 @@ def read_meta_file(path: str, *, key: str, origin: str) -> dict[str, Tensor]:
         key: the config key that `path` is the value of, for errors.
         origin: where such a file can be had, for errors.
 
+    Returns:
+        Tensors by name, of any shapes.
+
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else than tensors.
     """

@@ -1,10 +1,10 @@
 """The structure of a model with random weights, from a shipped or own json file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
+from detecture.untrusted import read_json
 
 
 def shipped_structures(folder: Path) -> list[str]:
@@ -25,15 +25,14 @@ def read_structure(name: str, *, key: str, folder: Path) -> dict[str, Any]:
     """
     path = folder / f"{name}.json" if name in shipped_structures(folder) else Path(name)
     known = ", ".join(shipped_structures(folder))
-    try:
-        structure = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    if not path.is_file():
         raise ConfigError(
-            f"{key}: {name!r} is neither a shipped structure ({known}) nor a json "
-            f"file that can be read ({error.strerror})"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"{key}: {path} is no json file: {error}") from error
+            f"{key}: {brief(name)} is neither a shipped structure ({known}) nor a json file"
+        )
+    try:
+        structure = read_json(path, ConfigError)
+    except ConfigError as error:
+        raise ConfigError(f"{key}: {error}") from error
     if not isinstance(structure, dict):
         raise ConfigError(f"{key}: {path} must hold a json mapping")
     return structure

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from detecture.data.lexicon.phrases import POSITION_PHRASES
 from detecture.data.synthetic import FAMILIES, LAYOUTS, render_scene
 from detecture.data.synthetic.attributes import describe_region
 from detecture.data.synthetic.families import Style, draw_family
 from detecture.data.synthetic.layouts import LEAST_SHARE, divide
 from detecture.data.synthetic.moods import draw_natural_mood
-from detecture.data.synthetic.phrases import POSITION_PHRASES
 from detecture.data.synthetic.texture import draw_plan, render
 from detecture.data.synthetic.variation import Variation, draw_variation, render_varied
 from detecture.errors import DatasetError

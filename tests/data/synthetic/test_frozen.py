@@ -7,7 +7,6 @@ DETECTURE_SLOW_TESTS=1 all 1,000 images are drawn (about a minute).
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ def test_sample():
     assert found == FROZEN["images"]
 
 
-@pytest.mark.skipif(os.environ.get("DETECTURE_SLOW_TESTS") != "1", reason="DETECTURE_SLOW_TESTS")
+@pytest.mark.slow
 def test_all():
     digests = (render_scene(FROZEN["seed"], i).digest() for i in range(FROZEN["count"]))
     assert hashlib.sha256("".join(digests).encode()).hexdigest() == FROZEN["all"]

@@ -126,5 +126,5 @@ def test_a_source_is_what_its_config_says(bank, tmp_path):
     source = BankSource(make_config(None, [*words, "INPUT.UNRULY", "1.0"]))
     image, _ = source.mosaic(4, 1, 96)
     assert (image == compose_mosaic(open_bank(bank, 3), 4, 1, 96, unruly=1.0)[0]).all()
-    with pytest.raises(ConfigError, match=r"INPUT\.UNRULY 1\.5"):
+    with pytest.raises(ConfigError, match=r"INPUT\.UNRULY is 1\.5"):
         BankSource(make_config(None, [*words, "INPUT.UNRULY", "1.5"]))

@@ -8,7 +8,7 @@ from detecture.config import make_config
 from detecture.data import DATASET_MAPPER_REGISTRY
 from detecture.data.bank_mappers import SwatchMapper
 from detecture.data.datasets.from_bank import SWATCHES
-from detecture.data.synthetic.attributes import position
+from detecture.data.lexicon.positions import position
 from detecture.data.synthetic.bank import draw_texture, open_bank, plan_texture
 from detecture.data.synthetic.swatches import compose_swatches
 from detecture.errors import ConfigError

@@ -6,25 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detecture.data.synthetic import FAMILIES
-from detecture.data.synthetic.attributes import (
+from detecture.data.lexicon.attributes import (
     COARSE_FROM,
     FINE_BELOW,
     HIGH_CONTRAST_FROM,
     LOW_CONTRAST_BELOW,
     direction_name,
-    position,
     structure,
 )
-from detecture.data.synthetic.colors import (
-    COLOR_NAMES,
-    SECOND_SHARE,
-    color_name,
-    color_names,
-    lab_to_rgb,
-    rgb_to_lab,
-)
-from detecture.data.synthetic.sentences import POSITION_PHRASES, _padded, write_sentences
+from detecture.data.lexicon.color_names import COLOR_NAMES, SECOND_SHARE, color_name, color_names
+from detecture.data.lexicon.lab import lab_to_rgb, rgb_to_lab
+from detecture.data.lexicon.phrases import POSITION_PHRASES
+from detecture.data.lexicon.positions import position
+from detecture.data.synthetic import FAMILIES
+from detecture.data.synthetic.sentences import _padded, write_sentences
 
 # What each word claims: (attribute, value).
 CLAIMS = {

@@ -1,11 +1,11 @@
 """Evaluations written by the evaluator itself, of the true masks with any sentences."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from record_files import read_lines, write_sealed
 
 from detecture.config import make_config
 from detecture.d2 import DatasetCatalog, MetadataCatalog
@@ -29,10 +29,10 @@ def one_hot(masks):
 def reworded(run, folder, change):
     """A copy of an evaluation with other sentences, `change(descriptions) -> descriptions`."""
     shutil.copytree(run, folder)
-    lines = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    lines = read_lines(run / "records.jsonl")
     for line in lines[1:]:
         line["descriptions"] = change(line["descriptions"])
-    (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_sealed(folder / "records.jsonl", lines)
     return folder
 
 

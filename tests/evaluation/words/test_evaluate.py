@@ -1,14 +1,14 @@
 """Whole evaluations: true sentences are right in everything, moved ones are not."""
 
-import json
-
 import pytest
+from record_files import read_lines, write_sealed
 
 from detecture.data import load_registered
 from detecture.data.datasets.description_order import order_of_descriptions
 from detecture.data.ground_truth import load_image_and_truth
-from detecture.data.synthetic.attributes import position
-from detecture.data.synthetic.colors import color_names, rgb_to_lab
+from detecture.data.lexicon.color_names import color_names
+from detecture.data.lexicon.lab import rgb_to_lab
+from detecture.data.lexicon.positions import position
 from detecture.errors import DatasetError, EvaluationError
 from detecture.evaluation.words import evaluate_words, format_words
 from detecture.evaluation.words.vocabulary import ATTRIBUTES
@@ -80,11 +80,11 @@ def test_regions_without_words(true_run, scenes, tmp_path):
 def test_failed_images_count_as_not_named(true_run, tmp_path, of_truth):
     run = tmp_path / true_run.name
     run.mkdir()  # without label maps
-    lines = [json.loads(line) for line in (true_run / "records.jsonl").read_text().splitlines()]
+    lines = read_lines(true_run / "records.jsonl")
     for key in ("assignment", "matched_ious", "descriptions"):
         del lines[1][key]
     lines[1] |= {"status": "exception", "error": "out of memory", "k_pred": 0, "pIoU": 0.0}
-    (run / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_sealed(run / "records.jsonl", lines)
     (run / "summary.json").write_text((true_run / "summary.json").read_text())
     found = evaluate_words(run, **OPTIONS)
     assert found["attributes"]["micro"]["precision"] == 1.0

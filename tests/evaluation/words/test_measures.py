@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detecture.data.synthetic.attributes import position
+from detecture.data.lexicon.positions import position
 from detecture.evaluation.summary import bootstrap_intervals
 from detecture.evaluation.words.agreement import _POSITIONS, measured_colors, position_holds
 from detecture.evaluation.words.attributes import ROWS, count_image, rotate

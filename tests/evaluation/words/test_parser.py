@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from detecture.data.synthetic import FAMILIES, render_scene
-from detecture.data.synthetic.colors import COLOR_NAMES
-from detecture.data.synthetic.editions import FIRST_EDITION, LATEST_EDITION
-from detecture.data.synthetic.phrases import (
+from detecture.data.lexicon.color_names import COLOR_NAMES
+from detecture.data.lexicon.phrases import (
     CONTRAST_PHRASES,
     CONTRAST_WORDS,
     ORIENTATION_PHRASES,
     POSITION_PHRASES,
     SCALE_WORDS,
 )
+from detecture.data.synthetic import FAMILIES, render_scene
+from detecture.data.synthetic.editions import FIRST_EDITION, LATEST_EDITION
 from detecture.evaluation.words.attributes import ROWS, claims_by_row, true_values
 from detecture.evaluation.words.parser import parse_sentence
 from detecture.evaluation.words.vocabulary import (

@@ -7,6 +7,8 @@ import torch
 from micro import evaluation_batch, micro_model, training_batch
 
 from detecture.config import make_config
+from detecture.config.sections.detecture import RefinementSettings
+from detecture.config.sections.losses import GroupingLossSettings
 from detecture.errors import ConfigError
 from detecture.modeling.bridge.grouping_term import GroupingTerm
 from detecture.modeling.bridge.refinement import Refinement
@@ -15,6 +17,10 @@ ALL = (
     *("MODEL.BRIDGE.DECODING", "pointing", "LOSS.GROUPING_WEIGHT", "1.0"),
     *("MODEL.REFINEMENT.STEPS", "3", "MODEL.REFINEMENT.DIMENSIONS", "4"),
 )
+
+
+def refinement_of(**settings):
+    return Refinement(RefinementSettings(**settings))
 
 
 def strips(size=16, noise=0.2):
@@ -33,10 +39,10 @@ def test_refined_masks_follow_the_embeddings():
     logits, embedding, left = strips()
     truth = torch.where(left, 1, 2)
     before = (logits.argmax(dim=0) == truth).float().mean()
-    refined = Refinement(steps=5, dimensions=2, weight=1.0)(logits, torch.tensor([2]), embedding)
+    refined = refinement_of(steps=5, dimensions=2, weight=1.0)(logits, torch.tensor([2]), embedding)
     assert before < 0.75
     assert (refined.argmax(dim=0) == truth).float().mean() > 0.95
-    half = Refinement(steps=5, dimensions=2, weight=0.0)(logits, torch.tensor([2]), embedding)
+    half = refinement_of(steps=5, dimensions=2, weight=0.0)(logits, torch.tensor([2]), embedding)
     assert torch.allclose(half, logits, atol=1e-5)
 
 
@@ -46,7 +52,7 @@ def test_the_dustbin_keeps_its_pixels_and_gains_none():
     logits[0, 4:8] = 0.5
     dustbin = logits.argmax(dim=0) == 0
     assert 0.25 < dustbin.float().mean() < 0.6
-    refined = Refinement(steps=5, dimensions=2, weight=0.7)(logits, torch.tensor([2]), embedding)
+    refined = refinement_of(steps=5, dimensions=2, weight=0.7)(logits, torch.tensor([2]), embedding)
     assert torch.equal(refined.argmax(dim=0) == 0, dustbin)
     assert torch.equal(refined[:, dustbin], logits[:, dustbin])
     assert torch.equal(refined[0], logits[0])
@@ -55,7 +61,7 @@ def test_the_dustbin_keeps_its_pixels_and_gains_none():
 
 def test_nothing_to_refine_changes_nothing():
     logits, embedding, _ = strips()
-    refinement = Refinement(steps=5, dimensions=2, weight=1.0)
+    refinement = refinement_of(steps=5, dimensions=2, weight=1.0)
     for count in (0, 1):
         few = logits[: count + 1]
         assert torch.equal(refinement(few, torch.tensor([count]), embedding), few)
@@ -68,7 +74,7 @@ def test_hard_cases_stay_finite(dtype):
     """A slot without any pixel, all embeddings equal, more components than channels."""
     logits, embedding, _ = strips()
     empty = torch.cat([logits, torch.full((1, 16, 16), -80.0)]).to(dtype)
-    refinement = Refinement(steps=5, dimensions=9, weight=1.0)
+    refinement = refinement_of(steps=5, dimensions=9, weight=1.0)
     refined = refinement(empty, torch.tensor([3]), embedding.to(dtype))
     assert refined.dtype == torch.float32
     assert torch.isfinite(refined).all()
@@ -80,7 +86,7 @@ def test_hard_cases_stay_finite(dtype):
 def test_images_of_a_batch_do_not_touch():
     logits, embedding, _ = strips()
     other_logits, other_embedding = logits.flip(2)[:2], embedding.flip(3) * 2
-    refinement = Refinement(steps=5, dimensions=2, weight=0.5)
+    refinement = refinement_of(steps=5, dimensions=2, weight=0.5)
     together = refinement(
         torch.cat([logits, other_logits, logits]),
         torch.tensor([2, 1, 2]),
@@ -93,11 +99,13 @@ def test_images_of_a_batch_do_not_touch():
 def test_the_grouping_term_wants_regions_apart():
     _, embedding, left = strips(noise=0.01)
     labels = torch.where(left, 1, 2)[None]
-    term = GroupingTerm(weight=2.0, pixels=40)
+    term = GroupingTerm(2.0, GroupingLossSettings(pixels=40))
     right = term.sum(embedding, labels, ["a"])
     wrong = term.sum(embedding, labels.transpose(1, 2), ["a"])
     assert right < 0.6 * wrong
-    assert torch.allclose(GroupingTerm(1.0, 40).sum(embedding, labels, ["a"]) * 2, right)
+    assert torch.allclose(
+        GroupingTerm(1.0, GroupingLossSettings(pixels=40)).sum(embedding, labels, ["a"]) * 2, right
+    )
     # The dustbin is no group, and an image of nothing else counts nothing.
     nothing = torch.zeros_like(labels)
     assert term.sum(embedding, nothing, ["a"]) == 0

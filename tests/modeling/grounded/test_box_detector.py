@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from detecture.config.sections.baselines import GroundedSam3Settings
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.box_detector import Detections, GroundingDino, normalize_phrase
 from detecture.modeling.box_detector.boxes import ranked_detections
@@ -16,7 +17,8 @@ SIZE = (400, 200)
 
 def make(**options):
     torch.manual_seed(0)
-    return GroundingDino(**options)
+    kept = {key: options.pop(key) for key in set(options) & {"base", "structure"}}
+    return GroundingDino(settings=GroundedSam3Settings(**options), **kept)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import torch
 
 from detecture import engine
 from detecture.config import make_config
+from detecture.config.sections.baselines import GroundedSam3Settings
 from detecture.data import KHint
 from detecture.engine.predictor import TexturePredictor
 from detecture.errors import ConfigError
@@ -61,7 +62,9 @@ class FilledBoxes(BoxSegmenter):
 
 
 def method(boxes, inside=3.0, **options):
-    return GroundedSam3(detector=FoundBoxes(boxes), segmenter=FilledBoxes(inside), **options)
+    kept = {key: options.pop(key) for key in set(options) & {"max_regions", "dustbin_logit"}}
+    parts = {"detector": FoundBoxes(boxes), "segmenter": FilledBoxes(inside)}
+    return GroundedSam3(**parts, settings=GroundedSam3Settings(**options), **kept)
 
 
 def sample(k=None):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from detecture.config.sections.grouping import GroupingSettings
 from detecture.modeling.grouping.classical import ClassicalFeatures
 from detecture.modeling.grouping.count_selector import CountSelector, selection_loss
-from detecture.modeling.grouping.evidence import EVIDENCE, evidence
+from detecture.modeling.grouping.evidence import EVIDENCE, EVIDENCE_NAMES, evidence
 from detecture.modeling.grouping.finder import RegionFinder
 from detecture.modeling.grouping.guided_filter import guided_filter
 from detecture.modeling.grouping.net import GroupingNet
@@ -17,7 +18,9 @@ def finder():
     torch.manual_seed(0)
     net = GroupingNet((8, 8, 16, 16), channels=8, attention_blocks=1).eval()
     return RegionFinder(
-        [net], ClassicalFeatures(64), classical_weights=(0.5, 1.0), components=(6,), starts=12
+        [net],
+        ClassicalFeatures(64),
+        GroupingSettings(classical_weights=(0.5, 1.0), components=(6,), starts=12),
     )
 
 
@@ -60,7 +63,11 @@ def test_several_nets_share_the_scales():
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
 
     def embed(nets, scales):
-        return RegionFinder(nets, ClassicalFeatures(64), scales=scales).encode(image).embedding_NC
+        return (
+            RegionFinder(nets, ClassicalFeatures(64), GroupingSettings(scales=scales))
+            .encode(image)
+            .embedding_NC
+        )
 
     both = embed([one, other], (1.0, 1.25))
     apart = np.concatenate([embed([one], (1.0,)), embed([other], (1.25,))], axis=1)
@@ -105,6 +112,15 @@ def test_evidence_tells_two_textures_from_one(finder):
     assert np.isfinite(two).all()
     assert np.isfinite(one).all()
     assert not np.allclose(two, one)
+
+
+def test_evidence_has_names():
+    assert len(set(EVIDENCE_NAMES)) == EVIDENCE == 104  # as the selector that ships has weights
+    assert EVIDENCE_NAMES[0] == "agreement"
+    assert EVIDENCE_NAMES[12] == "near.least"
+    assert EVIDENCE_NAMES[31] == "discriminant_classical.log_determinant"
+    assert EVIDENCE_NAMES[32] == "agreement less one fewer"
+    assert EVIDENCE_NAMES[-8:] == (*(f"leading.{i}" for i in range(6)), "variance", "roughness")
 
 
 def test_selector_learns_what_is_best():

@@ -43,9 +43,12 @@ def test_two_textures_and_one_spread_that_was_cut_in_two():
     assert separation.valley(two, regions) < 0.1 < 0.6 < separation.valley(change, cut)
     assert separation.silhouette(two, regions) > separation.silhouette(change, cut) + 0.1
     same = values(regions, 0.0)
-    assert separation.cosines(two, regions)[0] > 0.3 > 0.01 > separation.cosines(same, regions)[0]
-    assert separation.discriminant(two, regions)[0] > separation.discriminant(same, regions)[0] + 1
-    assert separation.variances(two, regions)[0] > 0.5 > separation.variances(same, regions)[0]
+    assert separation.cosines(two, regions).least > 0.3
+    assert separation.cosines(same, regions).least < 0.01
+    far, near = (separation.discriminant(one, regions).log_distance for one in (two, same))
+    assert far > near + 1
+    assert separation.variances(two, regions).between > 0.5
+    assert separation.variances(same, regions).between < 0.5
 
 
 def test_contrast_across_borders():
@@ -77,6 +80,6 @@ def test_one_region_and_no_features_give_numbers():
             ]
             assert np.isfinite(figures).all()
     assert separation.valley(some, whole) == 0.0
-    assert separation.cosines(some, whole) == [0.0, 0.0]
+    assert separation.cosines(some, whole) == (0.0, 0.0)
     # Two regions without a difference at all: nothing speaks for two.
     assert separation.valley(np.ones((576, 3)), split()) == 1.5

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from detecture.config import make_config
+from detecture.config.sections.images import InputSettings, TextureBankSettings
 from detecture.data import KHint
 from detecture.data.bank_mappers import MosaicMapper
 from detecture.data.synthetic.bank_source import BankSource
@@ -29,6 +30,13 @@ TOOLS = Path(__file__).resolve().parents[3] / "tools"
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory):
     return tmp_path_factory.mktemp("bank")
+
+
+def bank_source(bank, unruly):
+    textures = TextureBankSettings(count=3, first=0)
+    return BankSource(
+        folder=str(bank), settings=InputSettings(unruly=unruly, texture_bank=textures)
+    )
 
 
 def build(*overrides):
@@ -133,7 +141,7 @@ def test_nothing_left_to_find_regions_by():
 
 def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
     model, cache = build(), tmp_path / "evidence.npz"
-    mosaics = BankSource(folder=str(bank), count=3, first=0, unruly=0.5)
+    mosaics = bank_source(bank, 0.5)
     first = collect(model, 10, mosaics, cache, 0)
     (tmp_path / "evidence.npz").touch()
     whole = collect(model, 20, mosaics, cache, 0)
@@ -146,7 +154,7 @@ def test_selector_is_fitted_and_goes_on_where_it_was_killed(bank, tmp_path):
 
 
 def test_some_images_have_a_region_of_two_textures(bank, monkeypatch):
-    mosaics = BankSource(folder=str(bank), count=3, first=0, unruly=0.0)
+    mosaics = bank_source(bank, 0.0)
     composed = [draw_image(number, mosaics) for number in range(12)]
     monkeypatch.setattr("detecture.recipes.selector_fit.COMPOSITE", 1.0)
     joined = [draw_image(number, mosaics) for number in range(12)]
@@ -173,7 +181,7 @@ def test_the_two_textures_of_a_region_touch():
 
 def test_evidence_that_cannot_be_used(bank, tmp_path):
     model, cache = build(), tmp_path / "evidence.npz"
-    mosaics = BankSource(folder=str(bank), count=3, first=0, unruly=0.5)
+    mosaics = bank_source(bank, 0.5)
     np.savez(cache, evidence=np.zeros((4, 6, 7)), quality=np.zeros((4, 6)))
     with pytest.raises(ConfigError, match=r"evidence\.npz: it holds other figures; remove it"):
         collect(model, 10, mosaics, cache, 0)

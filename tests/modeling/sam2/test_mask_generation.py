@@ -7,15 +7,16 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from transformers import pipeline
 
+from detecture.config.sections.baselines import TextureSamSettings
 from detecture.errors import ConfigError
-from detecture.modeling.sam2 import MaskGenerationSettings, generate_masks
+from detecture.modeling.sam2 import generate_masks
 from detecture.modeling.sam2.mask_generation import point_grid
 
 ALL = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
 
 
 def settings(**changes):
-    return MaskGenerationSettings(**{"points_per_side": 4, **ALL, **changes})
+    return TextureSamSettings(**{"points_per_side": 4, **ALL, **changes})
 
 
 @pytest.mark.parametrize(
@@ -154,19 +155,22 @@ def test_images_of_a_few_pixels(sam2, processor, make_image, size, layers):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"points_per_side": 0}, r"MODEL\.TEXTURE_SAM\.POINTS_PER_SIDE: 0 is not positive"),
-        ({"points_per_batch": -1}, "POINTS_PER_BATCH: -1 is not positive"),
-        ({"pred_iou_thresh": 1.5}, r"PRED_IOU_THRESH: 1\.5 is not in 0\.\.1"),
+        ({"points_per_side": 0}, r"MODEL\.TEXTURE_SAM\.POINTS_PER_SIDE is 0; it must be above 0"),
+        ({"points_per_batch": -1}, "POINTS_PER_BATCH is -1; it must be above 0"),
+        ({"pred_iou_thresh": 1.5}, r"PRED_IOU_THRESH is 1\.5; it must be at most 1"),
         ({"stability_score_thresh": -0.1}, "STABILITY_SCORE_THRESH"),
-        ({"box_nms_thresh": float("nan")}, "BOX_NMS_THRESH: nan"),
-        ({"stability_score_offset": -1.0}, r"STABILITY_SCORE_OFFSET: -1\.0 is negative"),
-        ({"crop_n_layers": -1}, "CROP_N_LAYERS: -1 is negative"),
+        ({"box_nms_thresh": float("nan")}, "BOX_NMS_THRESH is nan"),
+        (
+            {"stability_score_offset": -1.0},
+            r"STABILITY_SCORE_OFFSET is -1\.0; it must be at least 0",
+        ),
+        ({"crop_n_layers": -1}, "CROP_N_LAYERS is -1"),
     ],
 )
 def test_settings_without_sense_are_refused_by_key(change, message):
     with pytest.raises(ConfigError, match=message):
-        MaskGenerationSettings(**change)
+        TextureSamSettings(**change)
 
 
 def test_defaults_are_the_published_ones():
-    assert MaskGenerationSettings() == MaskGenerationSettings(64, 64, 0.8, 0.2, 1.0, 0.7, 0, False)
+    assert TextureSamSettings() == TextureSamSettings(64, 64, 0.8, 0.2, 1.0, 0.7, 0, False)

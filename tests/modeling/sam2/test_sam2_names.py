@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import Sam2VideoConfig, Sam2VideoModel
 
+from detecture.config.sections.baselines import TextureSamSettings
 from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.sam2 import MaskGenerationSettings, build_sam2, generate_masks
+from detecture.modeling.sam2 import build_sam2, generate_masks
 from detecture.modeling.sam2.build import _FOLDER
 from detecture.modeling.sam2.name_map import meta_to_transformers, transformers_to_meta
 from detecture.modeling.weights.structure import read_structure
@@ -51,7 +52,9 @@ def test_file_of_meta(sam2, processor, make_image, tmp_path, suffix):
     loaded.mask_decoder.dynamic_multimask_via_stability = False
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())
-    settings = MaskGenerationSettings(3, 64, 0.0, 0.0, box_nms_thresh=1.0)
+    settings = TextureSamSettings(
+        points_per_side=3, pred_iou_thresh=0.0, stability_score_thresh=0.0, box_nms_thresh=1.0
+    )
     image = make_image(40, 60)
     expected = generate_masks(sam2, processor, image, settings)
     assert len(expected.rles) == 9

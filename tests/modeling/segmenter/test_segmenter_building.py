@@ -16,7 +16,7 @@ from detecture.modeling.segmenter import (
     Sam3Transformers,
     build_segmenter,
 )
-from detecture.modeling.segmenter.sam3_files import read_sam3_structure
+from detecture.modeling.segmenter.sam3_files import STRUCTURES, read_sam3_structure
 from detecture.modeling.weights.structure import shipped_structures
 
 
@@ -38,7 +38,7 @@ def test_build_from_config(name):
     assert features.levels[0].shape[-1] >= 56
 
 
-def test_shipped_structures(STRUCTURES):
+def test_shipped_structures():
     assert shipped_structures(STRUCTURES) == ["proportional", "sam3", "tiny", "tiny_fine"]
     for name in shipped_structures(STRUCTURES):
         vit = read_sam3_structure(name)["vision_config"]["backbone_config"]

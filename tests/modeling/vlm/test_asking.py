@@ -6,6 +6,7 @@ import pytest
 import torch
 from micro import VLM
 
+from detecture.config.sections.detecture import VlmSettings
 from detecture.data.prompts import DEFAULT_PROMPTS
 from detecture.modeling.vlm import Qwen3VL
 from detecture.modeling.vlm.asking import ask, prefix_of_prompts
@@ -19,10 +20,11 @@ QUESTIONS = ["Which surfaces?", "Describe the two most prominent regions, one li
 def vlm(tmp_path_factory):
     path = tmp_path_factory.mktemp("vlm") / "vlm.json"
     path.write_text(json.dumps(VLM))
-    options = {"train": "none", "seg_rows": None, "stop_supervision": "released"}
-    backbone = random_backbone(str(path))
-    options |= {"prompts": DEFAULT_PROMPTS, "image_size": 64, "max_new_tokens": 20}
-    return Qwen3VL(backbone=backbone, **options).eval()
+    settings = VlmSettings(
+        train="none", stop_supervision="released", image_size=64, max_new_tokens=20
+    )
+    options = {"settings": settings, "with_seg_rows": False, "prompts": DEFAULT_PROMPTS}
+    return Qwen3VL(backbone=random_backbone(str(path)), **options).eval()
 
 
 @pytest.fixture

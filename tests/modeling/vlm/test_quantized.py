@@ -7,6 +7,7 @@ import pytest
 import torch
 from micro import VLM
 
+from detecture.config.sections.detecture import VlmSettings
 from detecture.data.prompts import TINY_PROMPTS
 from detecture.errors import ConfigError
 from detecture.modeling.vlm import Qwen3VL
@@ -29,7 +30,8 @@ def folder(tmp_path_factory):
 
 
 def states(backbone):
-    vlm = Qwen3VL(backbone=backbone, prompts=TINY_PROMPTS, image_size=64, max_new_tokens=6).eval()
+    settings = VlmSettings(image_size=64, max_new_tokens=6)
+    vlm = Qwen3VL(backbone=backbone, prompts=TINY_PROMPTS, settings=settings).eval()
     vlm.to("cpu")  # as build_model does; dispatched layers stay where they are
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, 50, 60), generator=generator, dtype=torch.uint8)

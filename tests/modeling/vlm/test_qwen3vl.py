@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, DynamicCache, Qwen3VLForConditionalGener
 from transformers.models.qwen3_vl import modeling_qwen3_vl
 from transformers.monkey_patching import get_patch_mapping, unregister_patch_mapping
 
+from detecture.config.sections.detecture import VlmSettings
 from detecture.data.prompts import DEFAULT_PROMPTS, TINY_PROMPTS
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.vlm import Qwen3VL
@@ -40,8 +41,15 @@ def structure(tmp_path_factory):
 
 def make(structure, **options):
     dtype = options.pop("dtype", "float32")
-    options = {"prompts": TINY_PROMPTS, "image_size": 64, "max_new_tokens": 24, **options}
-    return Qwen3VL(backbone=random_backbone(structure, 0, dtype), **options).eval()
+    others = {
+        k: options.pop(k)
+        for k in ("prompts", "max_regions", "supervise_lm", "seed", "with_seg_rows")
+        if k in options
+    }
+    options = {"image_size": 64, "max_new_tokens": 24, **options}
+    backbone = random_backbone(structure, 0, dtype)
+    others = {"prompts": TINY_PROMPTS, "settings": VlmSettings(**options), **others}
+    return Qwen3VL(backbone=backbone, **others).eval()
 
 
 def make_images(count=3):
@@ -269,7 +277,8 @@ def test_a_folder_of_weights_loads(structure, tmp_path, monkeypatch):
     backbone.tokenizer.save_pretrained(tmp_path)
     backbone.image_processor.save_pretrained(tmp_path)
     loaded = load_backbone(str(tmp_path), "float32")
-    options = {"prompts": TINY_PROMPTS, "image_size": 64, "max_new_tokens": 8}
+    settings = VlmSettings(image_size=64, max_new_tokens=8)
+    options = {"prompts": TINY_PROMPTS, "settings": settings}
     ours, theirs = (Qwen3VL(backbone=b, **options).eval() for b in (backbone, loaded))
     with torch.no_grad():
         states = [

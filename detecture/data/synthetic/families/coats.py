@@ -63,6 +63,7 @@ def tiger(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     frequency = 1.0 / style.period
 
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w): spots on both sides, across the stripes."""
         lengthwise = (across * cosine - down * sine) / (0.3 * frequency)
         crosswise = np.abs(across * sine + down * cosine)
         near = np.exp(-0.5 * ((crosswise - frequency) / (0.3 * frequency)) ** 2)

@@ -43,7 +43,10 @@ def _heap(
 def _depth_tone(
     rng: np.random.Generator, ids: np.ndarray, stamps: Stamps, depth: float, variety: float
 ) -> np.ndarray:
-    """Tone (H,W) of the shape on top: brighter the higher it lies; 0 where there is none."""
+    """Tone (H,W) of the shape on top: brighter the higher it lies; 0 where there is none.
+
+    `ids` (H,W) are numbers of the shapes, -1 for none.
+    """
     count = len(stamps.row)
     rank = (np.arange(count) + 1.0) / count
     tone = 0.45 + depth * (rank**1.5 - 0.6) + variety * (rng.random(count) - 0.5)
@@ -52,7 +55,10 @@ def _depth_tone(
 
 
 def _under_shadow(ids: np.ndarray, reach: int, light: bool) -> np.ndarray:
-    """Whether what lies above casts a shadow here: bool (H,W). Light comes from the upper side."""
+    """Whether what lies above casts a shadow here: bool (H,W). Light comes from the upper side.
+
+    `ids` (H,W): the higher a number, the higher lies the shape.
+    """
     shadow = np.zeros(ids.shape, bool)
     side = slice(reach, None), slice(None, -reach)
     behind, ahead = side if light else side[::-1]
@@ -61,6 +67,7 @@ def _under_shadow(ids: np.ndarray, reach: int, light: bool) -> np.ndarray:
 
 
 def _drawn(value: np.ndarray, ids: np.ndarray) -> Drawn:
+    """Tones (H,W), clipped, with the ground where `ids` (H,W) have no shape."""
     return Drawn(np.clip(value, 0.0, 1.0), (ids < 0).astype(np.float64))
 
 

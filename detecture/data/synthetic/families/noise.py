@@ -26,6 +26,7 @@ def clouds(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     corner = 1.0 / style.period
 
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w): even below a corner, falling above."""
         return (corner * corner + down * down + across * across) ** (-slope / 2.0)
 
     return Drawn(to_unit(spectral_noise(rng, canvas.shape, gain)))
@@ -55,6 +56,7 @@ def blotches(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
 
 def _ring(frequency: float, relative_width: float) -> Gain:
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w): a ring around one frequency."""
         radius = np.sqrt(down * down + across * across)
         return np.exp(-0.5 * ((radius - frequency) / (relative_width * frequency)) ** 2)
 
@@ -78,6 +80,7 @@ def fibres(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     cosine, sine = np.cos(style.angle), np.sin(style.angle)
 
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w): falling, fastest along the fibres."""
         lengthwise = across * cosine - down * sine
         crosswise = across * sine + down * cosine
         # 1/f across the fibres down to their width, almost constant along them.
@@ -94,6 +97,7 @@ def ripples(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     frequency = 1.0 / style.period
 
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w): spots on both sides, across the ripples."""
         lengthwise = (across * cosine - down * sine) / (0.28 * frequency)
         crosswise = across * sine + down * cosine
         near = np.exp(-0.5 * ((crosswise - frequency) / (0.22 * frequency)) ** 2)
@@ -109,6 +113,7 @@ def speckle(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     """Grains on a plain ground: the peaks of noise that is smooth over a grain."""
 
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w): a bell, narrower with coarser grains."""
         return np.exp(-2.0 * (down * down + across * across) * style.period**2)
 
     field = spectral_noise(rng, canvas.shape, gain)

@@ -50,9 +50,11 @@ def wood(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
 
 
 def _along_gain(angle: float, period: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A gain for pores along an angle: frequencies (h,1) and (1,w), cycles a pixel, to (h,w)."""
     cosine, sine = np.cos(angle), np.sin(angle)
 
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w): low ones along the grain, all across it."""
         return np.exp(-(((across * cosine - down * sine) * 1.5 * period) ** 2) * 8.0)
 
     return gain

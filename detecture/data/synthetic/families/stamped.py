@@ -10,7 +10,18 @@ from detecture.data.synthetic.stamps import Stamps, local_coordinates, pile, sca
 def _shade(
     rng: np.random.Generator, ids: np.ndarray, stamps: Stamps, depth: float, form: float
 ) -> np.ndarray:
-    """Tone 0..1 of every pixel: of its own shape, darker where it lies deep, rounded off."""
+    """Tone 0..1 of every pixel: of its own shape, darker where it lies deep, rounded off.
+
+    Args:
+        rng: decides.
+        ids: (H,W), numbers of the shapes, -1 for none.
+        stamps: the shapes.
+        depth: how much darker the deepest one is.
+        form: strength of the rounding.
+
+    Returns:
+        (H,W), 0 where no shape is.
+    """
     count = len(stamps.row)
     tone = 0.35 + 0.5 * rng.random(count) + depth * (np.arange(count) / count - 0.5)
     along, across = local_coordinates(ids, stamps)

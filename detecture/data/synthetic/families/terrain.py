@@ -36,6 +36,7 @@ def water(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     least, longer = 1.0 / style.period, 2.5 + 4.0 * style.variant
 
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w): waves, drawn out along one way."""
         lengthwise = (across * cosine - down * sine) * longer
         crosswise = across * sine + down * cosine
         square = (lengthwise * lengthwise + crosswise * crosswise) / (least * least)
@@ -59,6 +60,7 @@ def sky(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
         stretch = 1.0 + 2.0 * style.jitter
 
         def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+            """Frequencies (h,1) and (1,w) to gains (h,w): clouds, drawn out sideways."""
             return (least * least + down * down + (across * stretch) ** 2) ** -0.95
 
         cloud = spectral_noise(rng, canvas.shape, gain)
@@ -72,6 +74,7 @@ def rock(rng: np.random.Generator, canvas: Canvas, style: Style) -> Drawn:
     corner, slope = 1.0 / style.period, 1.5 + 0.4 * style.variant
 
     def gain(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+        """Frequencies (h,1) and (1,w) to gains (h,w): even below a corner, rough above."""
         return (corner * corner + down * down + across * across) ** (-slope / 2.0)
 
     height = spectral_noise(rng, canvas.shape, gain)

@@ -1,0 +1,92 @@
+"""Detectron2's own keys that this project reads: their ranges, words, and what they mean here.
+
+Their defaults are Detectron2's.
+"""
+
+from typing import Any
+
+from detecture.config.sections.declaring import Declaration
+from detecture.d2 import CfgNode
+from detecture.errors import ConfigError, brief
+
+DETECTRON2_KEYS = {
+    "OUTPUT_DIR": Declaration("Folder of a run: checkpoints, metrics, records, its config.yaml."),
+    "SEED": Declaration(
+        "Of data, augmentation, dropout and new weights; below 0: another one in each run.",
+        greatest=2**63 - 1,  # random generators take no more
+    ),
+    "VERSION": Declaration("Of the config's format."),
+    "CUDNN_BENCHMARK": Declaration("Let cuDNN search for the fastest convolution."),
+    "DATALOADER.NUM_WORKERS": Declaration("Processes that load images, for each GPU.", least=0),
+    "DATASETS.TRAIN": Declaration("Registered data sets to train on."),
+    "DATASETS.TEST": Declaration("Registered data sets to evaluate on."),
+    "MODEL.WEIGHTS": Declaration(
+        "Checkpoint to start from: a path, or `detecture://NAME` for one that ships; empty: none."
+    ),
+    "SOLVER.AMP.ENABLED": Declaration("Train in mixed precision."),
+    "SOLVER.BASE_LR": Declaration("Learning rate, before SOLVER.LR_FACTOR and schedule.", least=0),
+    "SOLVER.CHECKPOINT_PERIOD": Declaration("Iterations between two checkpoints.", least=1),
+    "SOLVER.CLIP_GRADIENTS.ENABLED": Declaration("Clip gradients."),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": Declaration(
+        "What is clipped: `value` and `norm` for each parameter, `full_model` the norm of all.",
+        choices=("full_model", "norm", "value"),
+    ),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": Declaration("The greatest value or norm.", least=0),
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": Declaration("The order of the norm."),
+    "SOLVER.IMS_PER_BATCH": Declaration(
+        "Images of one iteration, over all processes and micro-batches.", least=1
+    ),
+    "SOLVER.LR_SCHEDULER_NAME": Declaration(
+        "The schedule.",
+        choices=(
+            "CurriculumCosine",
+            "WarmupCosineLR",
+            "WarmupMultiStepLR",
+            "WarmupStepWithFixedGammaLR",
+        ),
+    ),
+    "SOLVER.MAX_ITER": Declaration("Length in iterations.", least=1),
+    "SOLVER.MOMENTUM": Declaration("Of SGD."),
+    "SOLVER.NESTEROV": Declaration("Of SGD."),
+    "SOLVER.WARMUP_FACTOR": Declaration("Share of the peak that a warm-up begins at.", least=0),
+    "SOLVER.WARMUP_ITERS": Declaration("Warm-up in iterations.", least=0),
+    "SOLVER.WARMUP_METHOD": Declaration(
+        "Of Detectron2's schedules.", choices=("constant", "linear")
+    ),
+    "SOLVER.WEIGHT_DECAY": Declaration("Of the optimiser.", least=0),
+    "TEST.EVAL_PERIOD": Declaration(
+        "Iterations between two evaluations in training; 0: at the end alone.", least=0
+    ),
+    "TEST.EXPECTED_RESULTS": Declaration(
+        "Rows [task, metric, value, tolerance]; exit status 1 where one is missed."
+    ),
+}
+
+
+def check_detectron2_keys(cfg: CfgNode) -> None:
+    """Refuse values of Detectron2's keys that no part of the program can work with.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for name, declared in DETECTRON2_KEYS.items():
+        node: Any = cfg
+        for part in name.split("."):
+            node = node[part]
+        declared.check(name, node)
+    for row in cfg.TEST.EXPECTED_RESULTS:
+        _check_expected(row)
+
+
+def _check_expected(row: Any) -> None:
+    kinds: tuple[Any, ...] = (str, str, (int, float), (int, float))
+    if (
+        not isinstance(row, (list, tuple))
+        or len(row) != 4
+        or not all(isinstance(*pair) for pair in zip(row, kinds, strict=True))
+        or not all(abs(number) < float("inf") for number in row[2:])  # NaN is refused too
+    ):
+        raise ConfigError(
+            f"TEST.EXPECTED_RESULTS holds {brief(row)}; each row is [task, metric, value, "
+            'tolerance], such as ["texture", "mIoU", 0.83, 0.01]'
+        )

@@ -1,0 +1,72 @@
+"""Evaluation: what methods may know, what is kept, what is expected."""
+
+from dataclasses import dataclass
+
+from detecture.config.sections.declaring import Settings, key, section
+from detecture.errors import ConfigError, brief
+
+COUNT_WORDS = ("regime", "autonomous", "per_image", "ground_truth_top_k")
+"""What TEST.COUNT may say besides an integer."""
+
+
+@section("TEST", "Evaluation: what methods may know, what is kept, when training evaluates.")
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(Settings):
+    """See `detecture.config.sections.declaring`."""
+
+    count: str = key(
+        "regime",
+        "What a method may know of K, the number of regions: `regime` (what the data set's regime "
+        "grants), `autonomous` (nothing), `per_image` (the true number of each image), an integer, "
+        "or `ground_truth_top_k` (as `per_image`, for a published cell in which one method alone "
+        "is told).",
+    )
+    oracle: bool = key(
+        False,
+        "Tell methods the true descriptions, to measure segmentation apart from describing; every "
+        "record is marked as oracle.",
+    )
+    limit: int = key(0, "Evaluate only the first images of each data set; 0: all.", least=0)
+    dustbin_logit: float = key(
+        0.0, "Constant score of the dustbin, for methods that have none of their own."
+    )
+    bootstrap_samples: int = key(
+        2000, "Resamples of the images behind every 95 % bootstrap interval.", least=1
+    )
+    max_failures_in_a_row: int = key(
+        10, "Give up after this many images in a row on which the method failed.", least=1
+    )
+    max_score_pixels: int = key(
+        4_000_000,
+        "The predictor asks for scores at no more than about this many pixels, and upsamples them.",
+        least=1,
+    )
+    save_label_maps: bool = key(
+        True, "Write the label map of every image beside the records, as a palette PNG."
+    )
+    best_metric: str = key(
+        "",
+        "Scalar whose best value is kept as model_best, such as texture/mIoU; less is better where "
+        'its name holds "loss" or "MAE". Empty: none.',
+    )
+    early_stopping_patience: int = key(
+        0,
+        "Training ends after so many evaluations in a row that did not better BEST_METRIC; 0: "
+        "never.",
+        least=0,
+    )
+    validation_images: int = key(
+        0,
+        "Images of so many samples of the first test set, truth beside prediction, go to "
+        "tensorboard at every evaluation.",
+        least=0,
+    )
+
+    def check(self) -> None:
+        """Refuse a COUNT that is neither a word nor a number."""
+        count = self.count
+        if count in COUNT_WORDS or (count.isascii() and count.isdigit() and int(count[:9]) > 0):
+            return
+        raise ConfigError(
+            f"TEST.COUNT {brief(self.count)}: use {', '.join(COUNT_WORDS)} or a positive integer"
+        )

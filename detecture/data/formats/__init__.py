@@ -1,0 +1,1 @@
+"""Formats of data sets on disk: one writer and one reader for each."""

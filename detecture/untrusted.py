@@ -1,0 +1,265 @@
+"""YAML and JSON from files that anybody may have written: bounded, and with errors of our own.
+
+The one place that parses either. What comes out is plain: mappings with text as keys, lists, texts,
+finite numbers, booleans and None; never deeper than `MOST_DEPTH`, never larger than its file says.
+It stands below everything else, because checkpoints, journals and Detectron2's yaml are such files
+too.
+"""
+
+import json
+import math
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detecture.errors import DetectureError, brief
+
+MOST_DEPTH = 64
+"""Levels of nesting; beyond it is refused."""
+
+MOST_BYTES = 64 << 20
+"""Size of a file, unless a reader says otherwise."""
+
+_TOO_DEEP = f"nested more than {MOST_DEPTH} levels deep"
+_MOST_ALIASES = 100
+_MOST_EXPANDED = 200_000  # nodes of a yaml document, each alias counted as what it stands for
+_MOST_DIGITS = 400
+
+
+class _Malformed(ValueError):
+    """Why a text is refused."""
+
+
+def read_yaml(path: Path, error: type[DetectureError], most_bytes: int = 1 << 20) -> Any:
+    """The content of a yaml file, with one document.
+
+    Args:
+        path: of the file.
+        error: kind of the error.
+        most_bytes: larger files are refused.
+
+    Raises:
+        DetectureError: of the given kind; names the file, the reason and, where known, the line.
+    """
+    return parse_yaml(_read_text(path, error, most_bytes), str(path), error)
+
+
+def parse_yaml(text: str, source: str, error: type[DetectureError]) -> Any:
+    """As `read_yaml`, of a text; `source` begins the error."""
+    try:
+        loader = _Loader(text)
+        try:
+            content = loader.get_single_data()
+        finally:
+            loader.dispose()
+        if problem := why_not_plain(content):
+            raise _Malformed(problem)
+    except _Malformed as refused:
+        raise error(f"{source}: cannot be read as yaml ({refused})") from refused
+    except yaml.constructor.ConstructorError as refused:
+        raise error(
+            f"{source}: cannot be read as yaml (refused, it asks for a Python object or call, line "
+            f"{_line(refused)}: {refused.problem:.200}). It may hold plain values only: remove the "
+            "!! tag"
+        ) from refused
+    except yaml.YAMLError as refused:
+        raise error(
+            f"{source}: cannot be read as yaml ({' '.join(str(refused).split())[:300]})"
+        ) from refused
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as refused:
+        # What PyYAML's own constructors raise for `!!int ""`, `!!map [1]`, year 0 and so on.
+        raise error(
+            f"{source}: cannot be read as yaml ({type(refused).__name__}: {refused!s:.200})"
+        ) from refused
+    return content
+
+
+def read_json(
+    path: Path, error: type[DetectureError], most_bytes: int = MOST_BYTES, *, whole: bool = True
+) -> Any:
+    """The content of a JSON file; a byte order mark is passed over.
+
+    Args:
+        path: of the file.
+        error: kind of the error.
+        most_bytes: larger files are refused.
+        whole: see `parse_json`.
+
+    Raises:
+        DetectureError: of the given kind; names the file and the reason.
+    """
+    return parse_json(_read_text(path, error, most_bytes), str(path), error, whole=whole)
+
+
+def parse_json(text: str, source: str, error: type[DetectureError], *, whole: bool = True) -> Any:
+    """As `read_json`, of a text; `source` begins the error.
+
+    Args:
+        whole: refuse the text for anything in it that is not plain; with False that is left to the
+            reader, who asks `why_not_plain` of each part.
+    """
+    try:
+        content = json.loads(text, parse_int=_number)
+    except RecursionError as refused:
+        raise error(_json_problem(source, _TOO_DEEP)) from refused
+    except ValueError as refused:
+        raise error(_json_problem(source, f"{refused!s:.200}")) from refused
+    if whole and (problem := why_not_plain(content)):
+        raise error(_json_problem(source, problem))
+    return content
+
+
+def _json_problem(source: str, reason: str) -> str:
+    return f"{source}: cannot be read as JSON ({reason}); correct the file or download it again"
+
+
+def _read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+    except FileNotFoundError as refused:
+        raise error(f"{str(path)[:300]}: cannot be read (no such file)") from refused
+    except (OSError, ValueError) as refused:  # ValueError: NUL in a path
+        reason = getattr(refused, "strerror", None) or refused
+        raise error(f"{brief(str(path))}: cannot be read ({reason!s:.200})") from refused
+    if len(content) > most_bytes:
+        raise error(f"{path}: larger than {most_bytes:,} bytes; is it the right file?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as refused:
+        what = _encoding(content, refused)
+        raise error(f"{path}: cannot be read (it {what}); save it as UTF-8") from refused
+
+
+def _encoding(content: bytes, refused: UnicodeDecodeError) -> str:
+    """What a text that is no UTF-8 most likely is."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "is UTF-16"
+    if b"\0" in content[:4096]:
+        return "is no text"
+    return f"is no UTF-8 (byte {refused.start} is {content[refused.start]:#x}), perhaps Latin-1"
+
+
+# ---- yaml ------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader with bounds on depth and aliases, without timestamps and double keys."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._aliases = 0
+        self._sizes: dict[int, int] = {}  # nodes that are done, and what each expands to
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """One node, counted."""
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            if self._aliases > _MOST_ALIASES:
+                raise _Malformed(f"more than {_MOST_ALIASES} aliases (*name); write them out")
+            node = super().compose_node(parent, index)
+            if id(node) not in self._sizes:
+                raise _Malformed("an alias (*name) stands inside what it refers to")
+            return node
+        self._depth += 1
+        if self._depth > MOST_DEPTH:
+            raise _Malformed(_TOO_DEEP)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        self._sizes[id(node)] = self._size_of(node)
+        return node
+
+    def _size_of(self, node: Any) -> int:
+        size = 1
+        if isinstance(node, yaml.MappingNode):
+            size += sum(self._sizes[id(part)] for pair in node.value for part in pair)
+        elif isinstance(node, yaml.SequenceNode):
+            size += sum(self._sizes[id(part)] for part in node.value)
+        if size > _MOST_EXPANDED:
+            raise _Malformed(f"its aliases (*name) expand to more than {_MOST_EXPANDED:,} values")
+        return size
+
+    def construct_yaml_int(self, node: Any) -> int:
+        """A whole number; one of hundreds of digits is none that anything here could use."""
+        if len(node.value) > _MOST_DIGITS:
+            raise _Malformed(f"holds a number of {len(node.value)} digits")
+        return super().construct_yaml_int(node)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        """A mapping whose keys are all different."""
+        seen: set[str] = set()
+        for name, _ in node.value:
+            if isinstance(name, yaml.ScalarNode) and name.tag != "tag:yaml.org,2002:merge":
+                if name.value in seen:
+                    line = name.start_mark.line + 1
+                    raise _Malformed(f"the key {brief(name.value)} stands twice (line {line})")
+                seen.add(name.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+# Dates stay text: `2024-01-01` is far more often a name than a date, and no value here is one.
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _line(error: yaml.MarkedYAMLError) -> int | str:
+    return error.problem_mark.line + 1 if error.problem_mark else "unknown"
+
+
+# ---- what is plain ---------------------------------------------------------------------------
+
+
+def _number(digits: str) -> int | float:
+    # A number of hundreds of digits is none that anything here could use.
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
+
+
+def why_not_plain(content: Any) -> str:
+    """Why parsed content is not what this module promises; empty where it is.
+
+    Without recursion, as nesting may be deep.
+    """
+    stack: list[tuple[Any, str, int]] = [(content, "", 1)]
+    while stack:
+        value, place, depth = stack.pop()
+        if depth > MOST_DEPTH:
+            return _TOO_DEEP
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    kind = type(key).__name__
+                    return f"{_at(place)}the key {brief(key)} is of type {kind}; write it in quotes"
+                if not _is_whole_text(key):
+                    return f"{_at(place)}{brief(key)} holds half a character"
+                stack.append((item, f"{place}.{key}" if place else key, depth + 1))
+        elif isinstance(value, list):
+            stack += [(item, f"{place}[{i}]", depth + 1) for i, item in enumerate(value)]
+        elif isinstance(value, str):
+            if not _is_whole_text(value):
+                return f"{_at(place)}{brief(value)} holds half a character"
+        elif isinstance(value, float):
+            if not math.isfinite(value):
+                return f"{_at(place)}holds NaN or Infinity, which is no number that can be used"
+        elif value is not None and not isinstance(value, int):
+            kind = type(value).__name__
+            return f"{_at(place)}{brief(value)} is of type {kind}; write it in quotes"
+    return ""
+
+
+def _is_whole_text(text: str) -> bool:
+    """Whether a text can be written: half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _at(place: str) -> str:
+    return f"{place[:120]}: " if place else ""

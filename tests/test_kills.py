@@ -1,0 +1,180 @@
+"""SIGKILL in an evaluation, the demo and a training: run again, each ends as if it had not been.
+
+Where the kills fall follows from the commit (without git: from 0): each commit tries others.
+DETECTURE_SLOW_TESTS=1: one kill of each; DETECTURE_LONG_TESTS=1: five.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from toy import write_toy_dataset
+
+REPO = Path(__file__).resolve().parents[1]
+LONG = os.environ.get("DETECTURE_LONG_TESTS") == "1"
+SLOW = LONG or os.environ.get("DETECTURE_SLOW_TESTS") == "1"
+KILLS = 5 if LONG else 1
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+pytestmark = pytest.mark.skipif(not SLOW, reason="DETECTURE_SLOW_TESTS or DETECTURE_LONG_TESTS")
+
+
+def seed_of_commit():
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "0"
+
+
+class Evaluation:
+    name = "evaluation"
+
+    def __init__(self, root):
+        pass
+
+    def command(self, output):
+        config = REPO / "configs/baselines/texture_clusters.yaml"
+        tool = [REPO / "tools/train_net.py", "--config-file", config, "--eval-only"]
+        return [*tool, "DATASETS.TEST", "('samples',)", "OUTPUT_DIR", output]
+
+    def has_begun(self, output):
+        return (output / "inference/samples/records.jsonl").exists()
+
+    def content(self, output):
+        folder = output / "inference/samples"
+        files = [*folder.glob("*.json*"), *folder.glob("label_maps/*")]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class Demo:
+    name = "demo"
+
+    def __init__(self, root):
+        pass
+
+    def command(self, output):
+        photos = REPO / "datasets/samples/photos"
+        return [REPO / "tools/demo.py", "--input", photos, "--output", output]
+
+    def has_begun(self, output):
+        return any(output.glob("*"))
+
+    def content(self, output):
+        # A kill may leave a temporary file.
+        return {
+            path.name: path.read_bytes() for path in output.iterdir() if ".tmp" not in path.name
+        }
+
+
+class Training:
+    name = "training"
+
+    def __init__(self, root):
+        self.data = write_toy_dataset(root / "toy", count=8)
+
+    def command(self, output):
+        words = [
+            *("MODEL.META_ARCHITECTURE", "ToySegmenter", "MODEL.DEVICE", "cpu", "SEED", "1"),
+            *("INPUT.TRAIN_SIZE", "32", "INPUT.MICRO_CROP.PROB", "0.0"),
+            *("DATALOADER.NUM_WORKERS", "0", "SOLVER.IMS_PER_BATCH", "4", "SOLVER.BASE_LR", "0.5"),
+            *("SOLVER.WARMUP_ITERS", "0", "SOLVER.MAX_ITER", "60", "SOLVER.CHECKPOINT_PERIOD", "7"),
+            *("SOLVER.LOG_PERIOD", "1", "TEST.BOOTSTRAP_SAMPLES", "5", "TEST.EVAL_PERIOD", "10"),
+            *("TEST.BEST_METRIC", "texture/mIoU", "DATASETS.TEST", "('toy',)"),
+        ]
+        tool = [REPO / "tests/train_toy.py", "--resume", "--dataset-json", self.data]
+        return [*tool, *words, "OUTPUT_DIR", output]
+
+    def has_begun(self, output):
+        return (output / "metrics.json").exists()
+
+    def content(self, output):
+        """Losses and results of each iteration, weights, and where a resumed run would go on."""
+        lines = map(json.loads, (output / "metrics.json").read_text().splitlines())
+        kept = ("iteration", "total_loss", "loss", "texture/")
+        found = {
+            f"{number}": {k: v for k, v in line.items() if k.startswith(kept)}
+            for number, line in enumerate(lines)
+        }
+        for path in output.glob("model_*.safetensors"):
+            found[path.name] = {k: v.tolist() for k, v in load_file(path).items()}
+        return found | {"last": (output / "last_checkpoint").read_text()}
+
+
+def run(words, log, kill_when=None):
+    """Run a command to its end, or kill it with all its processes; returns whether it was."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            start_new_session=True,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=ENVIRONMENT,
+        )
+        try:
+            if kill_when is not None:
+                kill_when(process)
+            else:
+                process.wait(timeout=600)
+        finally:
+            killed = process.poll() is None
+            if killed:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    assert killed or process.returncode == 0, log.read_text(errors="replace")[-3000:]
+    return killed
+
+
+def differing(one, other):
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+@pytest.mark.parametrize("kind", [Evaluation, Demo, Training], ids=lambda kind: kind.name)
+def test_killed_anywhere(kind, tmp_path):
+    seed = seed_of_commit()
+    print(f"seed {seed}")
+    work = kind(tmp_path)
+    started = time.monotonic()
+    begun = None
+
+    def watch(process):
+        nonlocal begun
+        while process.poll() is None:
+            if begun is None and work.has_begun(tmp_path / "whole"):
+                begun = time.monotonic()
+            time.sleep(0.005)
+
+    log = tmp_path / "log.txt"
+    assert not run(work.command(tmp_path / "whole"), log, watch)
+    start, duration = begun - started, time.monotonic() - begun
+    whole = work.content(tmp_path / "whole")
+    draw = random.Random(f"{seed} {kind.name}")
+    left = KILLS
+    for attempt in range(4 * KILLS):
+        output = tmp_path / f"cut{attempt}"
+        # One in five before anything is written.
+        early = draw.random() < 0.2
+        seconds = draw.random() * (start if early else duration)
+
+        def wait(process, output=output, early=early, seconds=seconds):
+            while not early and process.poll() is None and not work.has_begun(output):
+                time.sleep(0.002)
+            deadline = time.monotonic() + seconds
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.002)
+
+        if not run(work.command(output), log, wait):
+            continue  # it was faster than the first one
+        run(work.command(output), log)
+        told = f"seed {seed}, attempt {attempt}: killed {seconds:.3f} s after its beginning"
+        assert not differing(work.content(output), whole), told
+        left -= 1
+        if not left:
+            return
+    pytest.fail(f"{left} of {KILLS} kills came too late, seed {seed}")

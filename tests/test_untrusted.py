@@ -1,0 +1,129 @@
+"""The one place that parses yaml and JSON: what is refused, in time, and with which words."""
+
+import json
+
+import pytest
+
+from detecture.errors import ConfigError, DatasetError
+from detecture.untrusted import MOST_DEPTH, parse_json, parse_yaml, read_json, read_yaml
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+YAML = [
+    ("a: !!python/object/apply:os.system [ls]", "Python object or call"),
+    ("a: !!python/name:os.system", "Python object or call"),
+    ('a: !!int ""', "cannot be read as yaml"),
+    ("a: !!bool maybe", "cannot be read as yaml"),
+    ("a: !!float x", "cannot be read as yaml"),
+    ("a: !!timestamp 2024-01-01", "of type date"),
+    ("a: !!timestamp nonsense", "cannot be read as yaml"),
+    ("a: !!map [1]", "cannot be read as yaml"),
+    ("a: !!set {1, 2}", "of type set"),
+    ("a: !!binary aGFsbG8=", "of type bytes"),
+    ("a: !!omap [b: 1]", "of type tuple"),
+    ("{[]: 1}", "unhashable|key"),
+    ("1: a", "of type int; write it in quotes"),
+    ("yes: a", "of type bool; write it in quotes"),
+    ("a: .nan", "holds NaN or Infinity"),
+    ("a: .inf", "holds NaN or Infinity"),
+    (f"a: {'9' * 5000}", "number of 5000 digits"),
+    ("a: 1\nb: {c: 1, c: 2}", "'c' stands twice .line 2."),
+    ("[" * 3000 + "]" * 3000, "levels deep"),
+    ("&a [*a]", "inside what it refers to"),
+    ("a: &x\n  b: *x", "inside what it refers to"),
+    (BOMB, "expand to more than"),
+    ("a: &a x\nb: [" + "*a," * 200 + "]", "more than 100 aliases"),
+    ("a: [1\nb: 2", "cannot be read as yaml"),
+    ("a: b: c", "cannot be read as yaml"),
+    ("--- 1\n--- 2", "cannot be read as yaml"),
+    ("a: *nobody", "cannot be read as yaml"),
+    ('a: "\\ud800"', "half a character|cannot be read"),
+    ("\x00", "cannot be read as yaml"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), YAML, ids=range(len(YAML)))
+def test_yaml_that_is_refused(text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse_yaml(text, "a.yaml", ConfigError)
+    assert str(caught.value).startswith("a.yaml: ") and len(str(caught.value)) < 600
+
+
+def test_yaml_that_is_plain():
+    text = "a: &x {b: [1, 2.5, -3, true, null, text]}\nc: *x\nd: 2024-01-01\ne: {<<: *x, f: 1e-4}\n"
+    inner = {"b": [1, 2.5, -3, True, None, "text"]}
+    assert parse_yaml(text, "", ConfigError) == {
+        "a": inner,
+        "c": inner,
+        "d": "2024-01-01",  # a name, far more often than a date
+        "e": {**inner, "f": "1e-4"},
+    }
+    assert parse_yaml("", "", ConfigError) is None
+
+
+JSON = [
+    ("", "cannot be read as JSON"),
+    ("{", "cannot be read as JSON"),
+    ("[1] 2", "cannot be read as JSON"),
+    ("[" * 100_000, "levels deep|cannot be read as JSON"),
+    ("[" * (MOST_DEPTH + 1) + "]" * (MOST_DEPTH + 1), "levels deep"),
+    ('{"a": ' * 90 + "1" + "}" * 90, "levels deep"),
+    ('{"a": NaN}', "a: holds NaN or Infinity"),
+    ('{"a": [1, -Infinity]}', r"a\[1\]: holds NaN"),
+    ('{"a": 1e999}', "a: holds NaN or Infinity"),
+    ("[" + "9" * 401 + "]", r"\[0\]: holds NaN or Infinity"),
+    ('["\\ud800"]', r"\[0\]: .* half a character"),
+    ('{"\\udfff": 1}', "half a character"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), JSON, ids=range(len(JSON)))
+def test_json_that_is_refused(text, message):
+    with pytest.raises(DatasetError, match=message) as caught:
+        parse_json(text, "a.json", DatasetError)
+    assert str(caught.value).startswith("a.json: ") and len(str(caught.value)) < 600
+
+
+def test_json_that_is_plain():
+    content = {"a": [1, 2.5, None, True, "Grün \U0001f600"], "b": {}, "c": 10**300}
+    assert parse_json(json.dumps(content), "", DatasetError) == content
+    deep = json.loads("[" * MOST_DEPTH + "]" * MOST_DEPTH)
+    assert parse_json(json.dumps(deep), "", DatasetError) == deep
+
+
+FILES = [
+    ("é".encode("latin-1"), r"no UTF-8 \(byte 0 is 0xe9\), perhaps Latin-1\); save it as UTF-8"),
+    ("a: 1".encode("utf-16"), r"is UTF-16\); save it as UTF-8"),
+    (b"\x89PNG\x00\x00\xff", "is no text"),
+    (b" " * 2000, "larger than 1,000 bytes; is it the right file"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), FILES, ids=range(len(FILES)))
+@pytest.mark.parametrize("read", [read_yaml, read_json])
+def test_files_that_are_refused(tmp_path, read, content, message):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        read(path, ConfigError, 1000)
+
+
+@pytest.mark.parametrize("read", [read_yaml, read_json])
+def test_what_is_no_file(tmp_path, read):
+    for path, message in (
+        (tmp_path / "none", r"none: cannot be read \(no such file\)"),
+        (tmp_path, "cannot be read"),
+        (tmp_path / "a\0b", "cannot be read"),
+        (tmp_path / ("x" * 3000), "cannot be read"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            read(path, ConfigError)
+        assert len(str(caught.value)) < 500
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "a").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(tmp_path / "a", ConfigError) == read_yaml(tmp_path / "a", ConfigError)
