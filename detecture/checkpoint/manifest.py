@@ -35,7 +35,7 @@ def read_manifest(folder: Path) -> dict[str, list[str]]:
         for name, hashes in content.items():
             if name != Path(name).name or not isinstance(hashes, list):
                 raise ValueError("it holds something else than hashes of files")
-            if not all(isinstance(digest, str) for digest in hashes):
+            if not hashes or not all(isinstance(digest, str) for digest in hashes):
                 raise ValueError("it holds something else than hashes")
     except FileNotFoundError:
         return {}

@@ -50,6 +50,8 @@ def read_pointer(folder: Path) -> tuple[Path | None, str]:
         return None, "it is empty"
     if name != Path(name).name or name == ".." or not name.isprintable() or "\\" in name:
         return None, f"it names no file of its folder ({name!r:.80})"
+    if not name.endswith((WEIGHTS, OLD)) or name.endswith(TRAINING):
+        return None, f"it names no checkpoint ({name!r:.80})"
     try:
         is_there = (folder / name).is_file()
     except OSError:  # a name that is too long

@@ -8,6 +8,7 @@ from typing import Any
 
 from detecture.checkpoint.atomic import write_atomic, write_text_atomic
 from detecture.checkpoint.json_files import free_name, parse_json
+from detecture.checkpoint.search import read_pointer
 from detecture.d2 import CommonMetricPrinter, comm, get_event_storage
 from detecture.errors import ConfigError
 from detecture.jobs.locks import FolderLock
@@ -73,10 +74,11 @@ def refuse_beside_training(folder: Path) -> None:
     """
     with in_all_processes(ConfigError):
         if comm.is_main_process() and training_lock(folder).is_busy():
+            newest, _ = read_pointer(folder)
+            weights = f", and MODEL.WEIGHTS {newest}" if newest else ""
             raise ConfigError(
                 f"OUTPUT_DIR {folder}: a training is running in it, and evaluates there itself; "
-                "give this evaluation an OUTPUT_DIR of its own (MODEL.WEIGHTS "
-                f"{folder} names the newest checkpoint of the training)"
+                f"give this evaluation an OUTPUT_DIR of its own{weights}"
             )
 
 

@@ -67,6 +67,8 @@ POINTERS = {
     "NUL": b"model_0000003.safetensors\0",
     "long": b"m" * 5000,
     "backslash": b"..\\model_0000003.safetensors",
+    "no checkpoint": b"checkpoints.json",
+    "a training state": b"model_0000003.training.pth",
 }
 
 
@@ -103,10 +105,9 @@ def test_a_pointer_to_an_older_one_is_followed_and_told(folder, caplog):
     )
 
 
-@pytest.mark.parametrize("name", ["model_best.safetensors", "model_0000003.training.pth"])
-def test_a_pointer_to_what_cannot_be_gone_on_from(folder, name):
+def test_a_pointer_to_what_cannot_be_gone_on_from(folder):
     checkpointer_of(folder, 7.0).save_weights("model_best", iteration=7)
-    (folder / "last_checkpoint").write_text(name)
+    (folder / "last_checkpoint").write_text("model_best.safetensors")
     assert resumed(folder) == 3.0
 
 
@@ -132,7 +133,9 @@ def test_every_damaged_manifest_is_written_anew(sound, tmp_path, caplog):
         assert resumed(folder) == 4.0
 
 
-@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"model_0000003.safetensors": 5}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"{", b"[1]", b'{"model_0000003.safetensors": 5}', b'{"a": []}']
+)
 def test_a_manifest_that_is_damaged_while_a_training_runs(folder, content, caplog):
     checkpointer = repaired(folder)
     (folder / "checkpoints.json").write_bytes(content)

@@ -20,6 +20,7 @@ from detecture import engine
 from detecture.config import make_config
 from detecture.d2 import MetadataCatalog
 from detecture.errors import ConfigError
+from detecture.evaluation.records import records_lock
 
 REPO = Path(__file__).parents[2]
 TRAIN_NET = [sys.executable, str(REPO / "tools/train_net.py")]
@@ -76,6 +77,21 @@ def test_several_processes_give_the_same_summary(toy, tmp_path):
     assert summary(tmp_path / "two") == summary(tmp_path / "one")
     names = sorted(p.name for p in (tmp_path / "two/inference/toy").iterdir())
     assert [n for n in names if n.endswith(".jsonl")] == ["records.jsonl"]
+
+
+def test_records_that_another_run_holds(toy, tmp_path):
+    """Refused in all processes, none of which waits for the others; nothing is replaced."""
+    common = ["--config-file", HALVES, "--eval-only", "--dataset-json", toy, "OUTPUT_DIR"]
+    run(TRAIN_NET, *common, tmp_path)
+    folder = tmp_path / "inference/toy"
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with records_lock(folder):
+        for processes in (1, 2):
+            output = run(TRAIN_NET, "--num-gpus", processes, *common, tmp_path, status=1)
+            assert "another run is writing its records here" in output
+            assert "Traceback" not in output
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    assert not (tmp_path / "config.yaml").exists()
 
 
 def test_torchrun(toy, tmp_path):

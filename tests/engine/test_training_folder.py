@@ -71,8 +71,12 @@ def test_an_evaluation_is_refused_where_a_training_runs(data, tmp_path):
     test = ("DATASETS.TEST", repr(data[:1]))
     for flags in (["--eval-only"], ["--eval-only", "--resume"]):
         args = argument_parser().parse_args([*flags, *words(data, tmp_path, *test)])
-        with reserved(tmp_path), pytest.raises(ConfigError, match="a training is running in it"):
+        with (
+            reserved(tmp_path),
+            pytest.raises(ConfigError, match="a training is running in it") as told,
+        ):
             setup(args)
+        assert f"MODEL.WEIGHTS {tmp_path / 'model_final.safetensors'}" in str(told.value)
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 

@@ -178,7 +178,7 @@ def test_no_setting_is_declared_twice():
     names = {name.lower() for kind in SECTIONS.values() for name, _, _ in kind.declarations()}
     twice, seen = [], 0
     for file in READERS:
-        if file in CONFIG or "d2" in file.parts:
+        if file in CONFIG or "d2" in file.relative_to(REPO).parts:
             continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.ClassDef):
