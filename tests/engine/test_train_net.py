@@ -183,7 +183,8 @@ def test_one_bad_image_does_not_end_the_run(toy, tmp_path):
     assert summary(tmp_path / "out")["statuses"] == {"image_unreadable": 1, "ok": 7}
     assert "toy_3.png" in output
     # More than numpy takes as a seed; what was asked for is what is written down.
-    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text())["SEED"] == 2**40
+    written = (tmp_path / "out/inference/toy/config.yaml").read_text()
+    assert yaml.safe_load(written)["SEED"] == 2**40
 
 
 def test_a_data_set_of_another_kind_is_refused(tmp_path):
