@@ -15,8 +15,8 @@ from pathlib import Path
 from detecture.checkpoint.atomic import write_atomic
 from detecture.checkpoint.weights_file import make_header, pack_weights
 from detecture.config import make_config
-from detecture.d2 import setup_logger
 from detecture.data.synthetic.bank_source import BankSource
+from detecture.engine import log_to_terminal
 from detecture.engine.evaluate import load_model
 from detecture.engine.run_folder import reserved
 from detecture.errors import ConfigError
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         "opts", nargs=argparse.REMAINDER, help="at the end: config overrides, KEY VALUE ..."
     )
     args = parser.parse_args(argv)
-    setup_logger()
+    log_to_terminal()
     cfg = make_config(args.config_file, [word for word in args.opts if word != "--"])
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError("MODEL.WEIGHTS is empty; name the checkpoint of a trained net")

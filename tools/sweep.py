@@ -27,8 +27,8 @@ from tqdm import tqdm
 from detecture.benchmark.runner import reserved_root
 from detecture.benchmark.sweep import SweepRun, commands, plan, table
 from detecture.checkpoint.atomic import write_text_atomic
-from detecture.d2 import setup_logger
 from detecture.device import one_device_each
+from detecture.engine import log_to_terminal
 from detecture.errors import (
     EXIT_FAILED,
     ConfigError,
@@ -45,7 +45,7 @@ _POLL_SECONDS = 0.5
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
-    setup_logger()
+    log_to_terminal()
     return _sweep(args)
 
 

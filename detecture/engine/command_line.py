@@ -78,6 +78,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     elsewhere = cfg.clone()
     elsewhere.defrost()
     elsewhere.OUTPUT_DIR = None
+    elsewhere.SEED = min(cfg.SEED, cfg.SEED % 2**31)  # numpy, which it seeds too, takes no more
     default_setup(elsewhere, args)
     logger.info("Running with full config:\n%s", cfg.dump())
     return cfg
@@ -100,6 +101,12 @@ def _open_logs(cfg: CfgNode) -> None:
         if folder:
             setup_logger(folder, distributed_rank=rank, name=name, configure_stdout=False)
     setup_logger(folder, distributed_rank=rank, name="detecture")
+
+
+def log_to_terminal() -> None:
+    """Show what this project and the Detectron2 API log, in a command that has no OUTPUT_DIR."""
+    setup_logger()  # detectron2's own, where it is active
+    setup_logger(name="detecture")
 
 
 def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:
