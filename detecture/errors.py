@@ -22,8 +22,16 @@ class ImageError(DetectureError):
     """An image or mask file cannot be read as one."""
 
 
+class PredictionError(DetectureError):
+    """A method failed on an image: it raised an exception, or returned no standard output."""
+
+
 class CheckpointError(DetectureError):
     """A checkpoint is missing, damaged or does not fit the model."""
+
+
+class OutputError(DetectureError):
+    """A file cannot be written there: it is somebody else's, or the place takes none."""
 
 
 class EvaluationError(DetectureError):

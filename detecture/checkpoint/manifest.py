@@ -24,9 +24,15 @@ def read_manifest(folder: Path) -> dict[str, list[str]]:
         return {}
     except ValueError as error:
         raise CheckpointError(f"{folder / MANIFEST}: not valid JSON; delete it") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{folder / MANIFEST}: holds no table of hashes; delete it")
+    if not isinstance(content, dict) or not all(map(_are_hashes, content.values())):
+        raise CheckpointError(
+            f"{folder / MANIFEST}: holds no table of hashes; delete it, or use another folder"
+        )
     return content
+
+
+def _are_hashes(accepted: object) -> bool:
+    return isinstance(accepted, list) and all(isinstance(one, str) for one in accepted)
 
 
 def record_hashes(folder: Path, hashes: dict[str, list[str]]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,8 +25,11 @@ from detecture.errors import (
     DetectureError,
     EvaluationError,
 )
+from detecture.jobs.command_line import any_text_printed
 
 logger = logging.getLogger("detecture")
+
+_KEYS_OF_A_RUN = {"DATASETS", "INPUT", "MODEL", "OUTPUT_DIR", "SOLVER", "TEST"}
 
 
 def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
@@ -66,6 +70,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
     trains = bool(cfg.OUTPUT_DIR) and not args.eval_only
     try:
         with reserved(Path(cfg.OUTPUT_DIR)) if trains else nullcontext():
+            if cfg.OUTPUT_DIR:
+                _require_own_config(Path(cfg.OUTPUT_DIR) / "config.yaml")
             default_setup(cfg, args)
     except OSError as error:
         raise ConfigError(
@@ -73,6 +79,26 @@ def setup(args: argparse.Namespace) -> CfgNode:
         ) from error
     setup_logger(cfg.OUTPUT_DIR or None, distributed_rank=comm.get_rank(), name="detecture")
     return cfg
+
+
+def _require_own_config(path: Path) -> None:
+    """See that the config of this run replaces that of a run, and no file that somebody wrote.
+
+    Raises:
+        ConfigError: it would. In all processes.
+    """
+    problem = ""
+    if comm.is_main_process() and path.exists():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        # A run writes down all keys; nobody writes as many by hand.
+        if not set(re.findall(r"^([A-Z_]+):", text, re.MULTILINE)) >= _KEYS_OF_A_RUN:
+            problem = (
+                f"{path}: is there already, and no run wrote it; choose another OUTPUT_DIR, or "
+                "give the file another name"
+            )
+    problem = comm.all_gather(problem)[0]
+    if problem:
+        raise ConfigError(problem)
 
 
 def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:
@@ -122,7 +148,8 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
 def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
     """In each process: a user's error ends it with a message and a status, not a traceback."""
     try:
-        main(args)
+        with any_text_printed():
+            main(args)
     except DetectureError as error:
         raise SystemExit(_report(error)) from error
     except KeyboardInterrupt as error:

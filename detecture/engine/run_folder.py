@@ -64,11 +64,19 @@ def reserved(folder: Path) -> Iterator[None]:
 def trim_metrics(path: Path, start: int) -> None:
     """Drop what a killed run wrote at or after the iteration that training goes on from.
 
-    A last line that was cut short goes too. The file is replaced as a whole.
+    A last line that was cut short goes too. The file is replaced as a whole; where no line of it is
+    of a run, it gets another name instead.
     """
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    if lines and all(_iteration(line) == float("inf") for line in lines):
+        number = 1
+        while (aside := path.with_name(f"{path.name}.foreign-{number}")).exists():
+            number += 1
+        path.rename(aside)
+        logger.warning("%s: no run wrote this file; it is now %s", path, aside.name)
+        return
     kept = [line for line in lines if _iteration(line) < start]
     if len(kept) < len(lines):
         logger.info("%s: %d lines from iteration %d on", path, len(lines) - len(kept), start)

@@ -87,7 +87,7 @@ class RecordFolder:
         records = list(records)
         stale = [p for p in self._files() if self._is_stale(p)]
         # Neither a summary nor a label map of other records may look as if it were of this run.
-        if stale:
+        if stale or not self._files():
             stale += [p for p in (self.summary_path, self.folder / "label_maps") if p.exists()]
         for path in stale:
             path.rename(_free_name(path))
@@ -124,7 +124,8 @@ class RecordFolder:
             if self._file is None:
                 path = self.path(rank)
                 is_new = not path.exists()
-                self._file = path.open("a", encoding="utf-8")
+                # A lone half of a surrogate pair, as in ids, becomes the escape that JSON has.
+                self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
                 if is_new:
                     self._file.write(_dump({"fingerprint": self.fingerprint}))
             self._file.write(_dump(record))

@@ -133,10 +133,12 @@ def keep_to(output: Path, asked: dict[str, float]) -> None:
     file = output / "recipe.json"
     try:
         output.mkdir(parents=True, exist_ok=True)
-        begun = json.loads(file.read_text(encoding="utf-8")) if file.exists() else asked
-        if "pictures" in begun:  # its name before
+        text = file.read_text(encoding="utf-8") if file.exists() else None
+        begun = asked if text is None else json.loads(text)
+        if isinstance(begun, dict) and "pictures" in begun:  # its name before
             begun["images"] = begun.pop("pictures")
-        write_text_atomic(file, json.dumps(begun))
+        if begun == asked and text != json.dumps(begun):
+            write_text_atomic(file, json.dumps(begun))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: {error}; say another folder to --output") from error
     if begun != asked:

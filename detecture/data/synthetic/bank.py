@@ -6,10 +6,12 @@ Legend: N textures, S side of the square textures in pixels.
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from detecture.checkpoint.atomic import write_text_atomic
 from detecture.data.synthetic.editions import LATEST_EDITION
 from detecture.data.synthetic.moods import draw_natural_mood
 from detecture.data.synthetic.streams import stream
@@ -59,15 +61,31 @@ def open_bank(folder: str | Path, count: int, first: int = 0) -> np.ndarray:
     }
     try:
         with _lock(folder):
-            if not about.is_file() or json.loads(about.read_text()) != wanted:
+            if _known(about, pixels) != wanted:
+                # Said before, so that after a kill the textures are known to be of this program.
+                write_text_atomic(about, json.dumps({**wanted, "unfinished": True}))
                 _draw(pixels, range(first, first + count))
-                about.write_text(json.dumps(wanted))
+                write_text_atomic(about, json.dumps(wanted))
     except (OSError, ValueError) as error:
         raise DatasetError(
-            f"texture bank {folder}: {error}; remove the folder, or set INPUT.TEXTURE_BANK.FOLDER "
-            f"to one with room for {count * BANK_SIDE**2 * 3 / 1e9:.1f} GB"
+            f"texture bank {folder}: {error}; set INPUT.TEXTURE_BANK.FOLDER to another folder, "
+            f"with room for {count * BANK_SIDE**2 * 3 / 1e9:.1f} GB"
         ) from error
     return np.load(pixels, mmap_mode="r")
+
+
+def _known(about: Path, pixels: Path) -> dict[str, Any]:
+    """What a bank says of itself; empty: there is none.
+
+    Raises:
+        ValueError: its files are there, and they are not of a bank.
+    """
+    if not about.exists() and not pixels.exists():
+        return {}
+    found = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else None
+    if not isinstance(found, dict) or "edition" not in found:
+        raise ValueError(f"{about.name} or {pixels.name} is there, and no bank of this program")
+    return found
 
 
 def _lock(folder: Path) -> FolderLock:
