@@ -9,6 +9,10 @@ from collections.abc import Sequence
 class DetectureError(Exception):
     """Base of all errors that are about the user's input, not about a defect of the program."""
 
+    def __str__(self) -> str:
+        # Names of files are not always text, and this goes to logs, records and pages that are.
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 class ConfigError(DetectureError):
     """A config file, a key or an override is wrong."""

@@ -391,3 +391,12 @@ def test_a_model_without_any_of_this_still_trains(data, tmp_path):
         train(config(data, folder, *plain), resume=True)
         train(config(data, tmp_path / f"{optimizer}2", *plain))
         assert losses(folder) == losses(tmp_path / f"{optimizer}2")
+
+
+def test_metrics_that_no_run_wrote_get_another_name(tmp_path):
+    path = tmp_path / "metrics.json"
+    for number, text in enumerate(('{"mine": 1}', "not even JSON\n"), 1):
+        path.write_text(text)
+        trim_metrics(path, 3)
+        assert not path.exists()
+        assert (tmp_path / f"metrics.json.foreign-{number}").read_text() == text

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from detecture.errors import ConfigError
 from detecture.recipes.stages import keep_to, stages, without
 
 REPO = Path(__file__).resolve().parents[2]
@@ -53,3 +54,11 @@ def test_a_folder_that_was_begun_under_the_name_before_goes_on(tmp_path):
     (tmp_path / "recipe.json").write_text('{"seed": 1, "pictures": 20, "length": 1.0}')
     keep_to(tmp_path, {"seed": 1, "images": 20, "length": 1.0})
     assert "images" in (tmp_path / "recipe.json").read_text()
+
+
+def test_a_record_of_somebody_else_is_left_as_it_is(tmp_path):
+    for text in ('{"name":   "soup"}', "[1,  2]"):
+        (tmp_path / "recipe.json").write_text(text)
+        with pytest.raises(ConfigError, match="begun with"):
+            keep_to(tmp_path, {"seed": 1})
+        assert (tmp_path / "recipe.json").read_text() == text
