@@ -255,3 +255,15 @@ def test_a_method_without_parameters_is_not_trained(toy, tmp_path):
         status=2,
     )
     assert "HalfSplit has no parameters to train; use --eval-only" in output
+
+
+def test_a_config_that_somebody_wrote_is_not_replaced(toy, tmp_path):
+    """As where OUTPUT_DIR is the folder of the config itself."""
+    text = f"_BASE_: {HALVES}\nTEST:\n  COUNT: '2'\n"
+    (tmp_path / "config.yaml").write_text(text)
+    words = ["--eval-only", "--config-file", tmp_path / "config.yaml", "--dataset-json", toy]
+    output = run(TRAIN_NET, *words, "OUTPUT_DIR", tmp_path, status=2)
+    assert f"{tmp_path / 'config.yaml'}: is there already, and no run wrote it" in output
+    assert (tmp_path / "config.yaml").read_text() == text
+    for _ in range(2):
+        run(TRAIN_NET, *words, "OUTPUT_DIR", tmp_path / "out")
