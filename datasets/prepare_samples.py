@@ -1,15 +1,16 @@
 """Make `datasets/samples/`: a tiny texture data set out of images that ship inside two wheels.
 
-    python datasets/prepare_samples.py [--output datasets/samples]
+    python datasets/prepare_samples.py [--output datasets/samples] [--overwrite]
 
 Composites of photographed textures with exactly known masks, in the published layout
 (`images/`, `textures_mask/`, `metadata.json`), and a few photographs without masks (`photos/`).
 Nothing is downloaded and nothing is random: the same versions of Pillow, scikit-image and
-scikit-learn give the same files.
+scikit-learn give the same files. Where others are in their place, nothing is written.
 """
 
 import argparse
 import importlib.util
+import io
 import json
 import math
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from detecture.checkpoint.atomic import write_atomic
 from detecture.data.image_io import read_image
 
 MAX_PIXELS = 10_000_000
@@ -216,23 +218,44 @@ def main(argv: list[str] | None = None) -> int:
     """Write the folder; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "samples")
-    output: Path = parser.parse_args(argv).output
-    for folder in ("images", "textures_mask", "photos"):
-        (output / folder).mkdir(parents=True, exist_ok=True)
-    records = [_write_composite(output, name, spec) for name, spec in COMPOSITES.items()]
-    text = json.dumps(records, indent=2) + "\n"
-    (output / "metadata.json").write_text(text, encoding="utf-8")
+    parser.add_argument("--overwrite", action="store_true", help="replace other files there")
+    args = parser.parse_args(argv)
+    output: Path = args.output
+    files: dict[str, bytes] = {}
+    records = [_draw_composite(files, name, spec) for name, spec in COMPOSITES.items()]
+    files["metadata.json"] = (json.dumps(records, indent=2) + "\n").encode("utf-8")
     for name in PHOTOS:
         photo = Image.fromarray(_read_source(name))
         photo.thumbnail((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS)
-        photo.save(output / "photos" / f"{name}.jpg", quality=QUALITY)
-    (output / "LICENSES.md").write_text(_licences(), encoding="utf-8")
-    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+        files[f"photos/{name}.jpg"] = _encode(photo, "JPEG", quality=QUALITY)
+    files["LICENSES.md"] = _licences().encode("utf-8")
+    others = [n for n, c in files.items() if (output / n).exists() and not _holds(output / n, c)]
+    if others and not args.overwrite:
+        print(
+            f"prepare_samples: {output / others[0]} is there already and holds something else "
+            f"({len(others)} such files); choose another --output, or give --overwrite",
+            file=sys.stderr,
+        )
+        return 2
+    for name, content in files.items():
+        write_atomic(output / name, lambda file, content=content: file.write(content))
+    size = sum(map(len, files.values()))
     print(f"{output}: {len(records)} composites, {len(PHOTOS)} photos, {size / 1024:.0f} KiB")
     return 0
 
 
-def _write_composite(output: Path, name: str, spec: Composite) -> dict[str, object]:
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
+
+
+def _encode(image: Image.Image, file_format: str, **settings: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, file_format, **settings)
+    return file.getvalue()
+
+
+def _draw_composite(files: dict[str, bytes], name: str, spec: Composite) -> dict[str, object]:
+    """Add the image and the masks to the files; returns the record."""
     labels = _layout(spec)
     image = np.zeros((*spec.size, 3), np.uint8)
     textures = []
@@ -243,10 +266,11 @@ def _write_composite(output: Path, name: str, spec: Composite) -> dict[str, obje
         box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         image[box][mask[box]] = _fill(TEXTURES[key], mask[box].shape)[mask[box]]
         mask_path = f"textures_mask/{name}_mask_{i}.png"
-        Image.fromarray(mask.astype(np.uint8) * 255).save(output / mask_path, optimize=True)
+        drawn = Image.fromarray(mask.astype(np.uint8) * 255)
+        files[mask_path] = _encode(drawn, "PNG", optimize=True)
         textures.append({"description": TEXTURES[key].description, "mask_path": mask_path})
     image_path = f"images/{name}.jpg"
-    Image.fromarray(image).save(output / image_path, quality=QUALITY)
+    files[image_path] = _encode(Image.fromarray(image), "JPEG", quality=QUALITY)
     return {"id": name, "image_path": image_path, "textures": textures}
 
 

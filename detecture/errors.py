@@ -11,6 +11,10 @@ from typing import Any
 class DetectureError(Exception):
     """Base of all errors that are about the user's input, not about a defect of the program."""
 
+    def __str__(self) -> str:
+        # Names of files are not always text, and this goes to logs, records and pages that are.
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 class ConfigError(DetectureError):
     """A config file, a key or an override is wrong."""
@@ -24,8 +28,16 @@ class ImageError(DetectureError):
     """An image or mask file cannot be read as one."""
 
 
+class PredictionError(DetectureError):
+    """A method failed on an image: it raised an exception, or returned no standard output."""
+
+
 class CheckpointError(DetectureError):
     """A checkpoint is missing, damaged or does not fit the model."""
+
+
+class OutputError(DetectureError):
+    """A file cannot be written there: it is somebody else's, or the place takes none."""
 
 
 class EvaluationError(DetectureError):

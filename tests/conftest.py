@@ -1,10 +1,11 @@
-"""For all tests: their tiers, where the data sets for evaluation are, a browser.
+"""For all tests: their tiers, loggers, where the data sets for evaluation are, a browser.
 
 Every test is in one of three tiers. Without a mark it is for every day (`make test`); `slow` ones
 run with DETECTURE_SLOW_TESTS=1, as CI has it; `long` ones (all fuzz cases, all kills) with
 DETECTURE_LONG_TESTS=1, which runs the slow ones too, by hand.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,23 @@ def _data_is_missing(reason: str) -> None:
     if os.environ.get("DETECTURE_REQUIRE_DATA") == "1":
         pytest.fail(f"{reason} (DETECTURE_REQUIRE_DATA=1)", pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def restored_loggers() -> Iterator[None]:
+    """setup_logger changes global loggers; one test must not silence another one's records.
+
+    Nor may its handlers write to a terminal that is closed by then.
+    """
+    loggers = [logging.getLogger(name) for name in ("detecture", "detectron2", "fvcore")]
+    before = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, propagate, handlers in before:
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from detecture.config import add_detecture_config, make_config
-from detecture.d2 import get_cfg
+from detecture.d2 import BACKEND, get_cfg
 from detecture.errors import ConfigError
 
 REPO = Path(__file__).parents[1]
@@ -45,6 +45,33 @@ def test_a_dumped_config_loads_as_itself(tmp_path):
     cfg = make_config(CONFIGS[0], ["DATASETS.TEST", '("rwtd",)', "SOLVER.BASE_LR", "1e-5"])
     dumped = write(tmp_path / "config.yaml", cfg.dump())
     assert make_config(dumped) == cfg
+
+
+DETECTRON2 = """
+_BASE_: base.yaml
+MODEL:
+  RPN: {PRE_NMS_TOPK_TEST: 2000, NMS_THRESH: 0.7}
+  ROI_BOX_CASCADE_HEAD:
+    BBOX_REG_WEIGHTS: ((10, 10, 5, 5), (20, 20, 10, 10))
+SOLVER:
+  STEPS: (60000, 80000)
+"""
+
+
+def test_a_detectron2_yaml_loads_with_one_warning(tmp_path, caplog):
+    write(tmp_path / "base.yaml", "MODEL: {MASK_ON: true, PIXEL_MEAN: [1.0, 2.0, 3.0]}\n")
+    path = write(tmp_path / "cascade.yaml", DETECTRON2)
+    cfg = make_config(path, ["MODEL.FPN.NORM", "GN"])
+    assert cfg.SOLVER.STEPS == (60000, 80000)
+    weights = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0))
+    assert weights == cfg.MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    # With detectron2 its own models read these keys.
+    due = [(str(path), 4), ("command line", 1)] if BACKEND == "lite" else []
+    assert [(text.partition(" sets ")[0], text.count("MODEL.")) for text in told] == due
+    path = write(tmp_path / "misspelt.yaml", "MODEL: {RPN: {NMS_TRESH: 0.5}}\n")
+    with pytest.raises(ConfigError, match=r"MODEL\.RPN\.NMS_TRESH; did you mean .*NMS_THRESH\?"):
+        make_config(path)
 
 
 @pytest.mark.parametrize(

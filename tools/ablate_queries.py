@@ -20,7 +20,6 @@ Exit status: 0 done, 2 wrong input (another method, no image with two regions ..
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -33,7 +32,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from detecture.checkpoint.atomic import write_text_atomic
+from detecture.checkpoint.ownership import json_bytes, require_own, write_own
 from detecture.config import make_config
 from detecture.d2 import CfgNode
 from detecture.data import build_test_loader, load_ground_truth, load_registered
@@ -42,10 +41,11 @@ from detecture.errors import ConfigError, DatasetError
 from detecture.evaluation.label_map import scores_to_label_map
 from detecture.evaluation.metrics import score_label_map
 from detecture.evaluation.summary import bootstrap_intervals
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import add_overwrite_option, command_line
 from detecture.modeling.bridge.parts import RegionStates
 from detecture.modeling.meta_arch.detecture import Detecture
 
+REMEDY = "choose another --json, or give --overwrite"
 VARIANTS = ("as they are", "shuffled", "zeroed", "another image")
 MEASURES = ("own IoU", "matched IoU", "ARI")
 
@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", default="synthetic_val", metavar="NAME", help="registered")
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="images; 0: all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    add_overwrite_option(parser)
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return parser
 
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     cfg = make_config(args.config_file, [*args.overrides, "TEST.ORACLE", "True"])
+    require_own([args.json] if args.json else [], args.overwrite, REMEDY)
     model = load_model(cfg)
     if not isinstance(model, Detecture):
         raise ConfigError(
@@ -76,10 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     report = ablate(cfg, model, args.dataset, args.limit)
     if args.json:
-        try:
-            write_text_atomic(args.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
-        except OSError as error:
-            raise ConfigError(f"--json {args.json}: cannot be written ({error})") from error
+        write_own(args.json, json_bytes(report), overwrite=args.overwrite, remedy=REMEDY)
     print(format_table(report))
     return 0
 

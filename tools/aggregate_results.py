@@ -33,11 +33,17 @@ from detecture.benchmark.read_cells import (
 )
 from detecture.benchmark.report import build_report
 from detecture.benchmark.table import METRICS, csv_full_text, csv_text
-from detecture.checkpoint.atomic import write_text_atomic
+from detecture.checkpoint.atomic import utf8
+from detecture.checkpoint.ownership import HTML_COMMENT, LATEX_COMMENT, require_own, write_own
 from detecture.config import make_config
 from detecture.data import register_dataset_json
-from detecture.errors import ConfigError
-from detecture.jobs.command_line import add_renamed_option, command_line
+from detecture.jobs.command_line import (
+    add_overwrite_option,
+    add_renamed_option,
+    command_line,
+)
+
+REMEDY = "name another file, or give --overwrite"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--latex", type=Path, metavar="FILE", help="booktabs, a table per metric")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="(standard output)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="one page, with images")
+    add_overwrite_option(parser)
     parser.add_argument(
         "--against", metavar="METHOD", help="compare all methods with this one, image by image"
     )
@@ -94,6 +101,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
+    named = (args.csv, args.csv_full, args.latex, args.markdown, args.html)
+    require_own([path for path in named if path], args.overwrite, REMEDY, args.root)
     cfg = make_config(None, [])
     for path in args.dataset_json:
         register_dataset_json(path)
@@ -107,14 +116,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
     )
     layout = report.layout
-    texts = [(args.csv, csv_text(layout)), (args.csv_full, csv_full_text(arrange(cells)))]
-    texts += [(args.latex, report_latex(report)), (args.markdown, report_markdown(report))]
+    texts = [(args.csv, csv_text(layout), "")]
+    texts += [(args.csv_full, csv_full_text(arrange(cells)), "")]
+    texts += [(args.latex, report_latex(report), LATEX_COMMENT)]
+    texts += [(args.markdown, report_markdown(report), HTML_COMMENT)]
     if args.html:
         galleries = draw_galleries(layout, args.images, cfg.INPUT.MAX_PIXELS, args.images_by)
-        texts.append((args.html, report_page(report, galleries)))
-    for path, text in texts:
+        texts.append((args.html, report_page(report, galleries), HTML_COMMENT))
+    for path, text, comment in texts:
         if path:
-            _write(path, text)
+            write_own(
+                path,
+                utf8(text),
+                overwrite=args.overwrite,
+                remedy=REMEDY,
+                comment=comment,
+                notes=args.root,  # a CSV can hold no mark
+            )
     if not args.markdown:
         print(report_markdown(report), end="")
     return 0
@@ -125,14 +143,6 @@ def _count(text: str) -> int:
     if number < 0:
         raise ValueError(text)
     return number
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_text_atomic(path, text)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be written ({reason}); name another file") from error
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ from detecture.benchmark.manifest import Request, write_index
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
 from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells
-from detecture.d2 import setup_logger
 from detecture.device import one_device_each
+from detecture.engine import log_to_terminal
 from detecture.errors import (
     EXIT_FAILED,
     ConfigError,
@@ -47,7 +47,7 @@ EXIT_DATA_MISSING = 3
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
-    setup_logger()
+    log_to_terminal()
     return _benchmark(args)
 
 

@@ -6,23 +6,26 @@
   python tools/demo.py --config-file my.yaml --input a.jpg --output output/demo
 
 For `a.jpg`: `a_overlay.jpg`, `a_labels.png` (palette PNG, the values are the labels) and `a.json`
-(a description, area, box and COCO RLE mask for each region).
+(a description, area, box and COCO RLE mask for each region). Another `a` gets a number, `a__2`.
 (Beyond 255 regions the label map is a 16-bit grey PNG.)
-Exit status: 0 done, 1 some images could not be read or written, 2 wrong input.
+The output may be the folder of the images: results among them are left out. What this tool wrote
+is replaced when it runs again, and nothing else, unless --overwrite is given.
+Exit status: 0 done, 1 some images could not be read, segmented or written, 2 wrong input.
 """
 
 import argparse
 import glob
-import itertools
 import sys
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
 from detecture import TexturePredictor
-from detecture.errors import EXIT_FAILED, ConfigError, DetectureError
-from detecture.jobs.command_line import command_line
+from detecture.checkpoint.ownership import carries_mark, require_folder
+from detecture.engine.result_files import ImageIdentity, find_place
+from detecture.errors import EXIT_FAILED, ConfigError, DetectureError, OutputError
+from detecture.jobs.command_line import add_overwrite_option, command_line
 
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
@@ -34,33 +37,39 @@ def find_images(inputs: list[str]) -> list[Path]:
         ConfigError: one of them names nothing.
     """
     found: dict[Path, None] = {}
+    endings = ", ".join(sorted(EXTENSIONS))
     for text in inputs:
-        path = Path(text).expanduser()
-        if path.is_dir():
-            here = [p for p in sorted(path.iterdir()) if p.suffix.lower() in EXTENSIONS]
-        elif path.exists():
-            here = [path]
-        else:
-            here = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
-            here = [p for p in here if p.is_file()]
+        try:
+            here = _matching(Path(text).expanduser())
+        except OSError as error:  # no permission, or a name that no disk takes
+            raise ConfigError(f"--input {text}: cannot be read ({error.strerror})") from error
         if not here:
-            endings = ", ".join(sorted(EXTENSIONS))
             raise ConfigError(f"--input {text}: no such file, or no image in it ({endings})")
         found.update(dict.fromkeys(here))
     return list(found)
 
 
-def stems(images: list[Path]) -> Iterator[str]:
-    """A beginning of file names for each image; equal names get a number, so none is lost.
+def _matching(path: Path) -> list[Path]:
+    if path.is_dir():
+        return [p for p in sorted(path.iterdir()) if p.suffix.lower() in EXTENSIONS]
+    if path.exists():
+        return [path]
+    matches = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    return [p for p in matches if p.is_file()]
 
-    Names that differ in case alone count as equal: some disks do not tell them apart.
+
+def without_results(images: list[Path]) -> list[Path]:
+    """Images but for the overlays and label maps that this tool wrote; says how many those are.
+
+    Raises:
+        ConfigError: nothing is left.
     """
-    taken: set[str] = set()
-    for path in images:
-        candidates = (f"{path.stem}__{number}" for number in itertools.count(2))
-        stem = next(s for s in itertools.chain([path.stem], candidates) if s.lower() not in taken)
-        taken.add(stem.lower())
-        yield stem
+    left = [path for path in images if not carries_mark(path)]
+    if not left:
+        raise ConfigError(f"--input: all {len(images)} images are results of this program")
+    if len(left) < len(images):
+        print(f"{len(images) - len(left)} images left out: they are results of this program")
+    return left
 
 
 @command_line("demo")
@@ -73,41 +82,51 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input", nargs="+", required=True, help="files, folders, glob patterns")
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument("--count", type=int, help="number of regions, if you know it")
+    add_overwrite_option(parser)
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="at the end: config overrides, KEY VALUE ..."
     )
     args = parser.parse_args(argv)
     overrides = [word for word in args.opts if word != "--"]
-    try:
-        if args.output.exists() and not args.output.is_dir():
+    with suppress(OSError):  # a name that is too long: said below
+        if args.output.is_file():
             raise ConfigError(f"--output {args.output}: is a file; give the name of a folder")
-        images = find_images(args.input)
-        predictor = TexturePredictor.from_config(args.config_file, overrides)
-        failed = segment(predictor, images, args.output, args.count)
-    except OSError as error:
-        print(f"demo: {args.output} cannot be written: {error}", file=sys.stderr)
+    if args.count is not None and args.count < 1:
+        raise ConfigError(f"--count is the number of regions, 1 or more, got {args.count}")
+    images = without_results(find_images(args.input))
+    predictor = TexturePredictor.from_config(args.config_file, overrides)
+    try:
+        require_folder(args.output, "choose another --output")
+    except OutputError as error:
+        print(f"demo: {error}", file=sys.stderr)
         return EXIT_FAILED
+    failed = segment(predictor, images, args.output, args.count, args.overwrite)
     print(f"{len(images) - failed} of {len(images)} images segmented, in {args.output}")
     return EXIT_FAILED if failed else 0
 
 
 def segment(
-    predictor: TexturePredictor, images: list[Path], output: Path, count: int | None
+    predictor: TexturePredictor,
+    images: list[Path],
+    output: Path,
+    count: int | None,
+    overwrite: bool = False,
 ) -> int:
     """Segment and save each image; returns how many could not be."""
-    if count is not None and count < 1:
-        raise ConfigError(f"--count is the number of regions, 1 or more, got {count}")
     failed = 0
-    bar = tqdm(images, desc="segmenting", unit="image", disable=None)
-    for path, stem in zip(bar, list(stems(images)), strict=True):
+    for path in tqdm(images, desc="segmenting", unit="image", disable=None):
         try:
+            # Before it is segmented: to be refused afterwards would be so much work for nothing.
+            image = ImageIdentity.of_file(path)
+            find_place(output, path.stem, image, numbered=True, overwrite=overwrite)
             result = predictor(path, count=count)
+            saved = result.save(output, overwrite=overwrite)["json"].stem
         except DetectureError as error:
             failed += 1
             tqdm.write(f"not segmented: {error}", file=sys.stderr)
             continue
-        result.save(output, stem)
-        lines = [f"{path}: {result.num_regions} regions"]
+        renamed = "" if saved == path.stem else f", saved as {saved}"
+        lines = [f"{path}: {result.num_regions} regions{renamed}"]
         lines += [f"  {number}. {text}" for number, text in enumerate(result.captions(), 1)]
         tqdm.write("\n".join(lines))
     return failed

@@ -12,20 +12,21 @@ Exit status: 0 done, 2 wrong input (no such evaluation, not finished, no sentenc
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from detecture.checkpoint.atomic import write_text_atomic
+from detecture.checkpoint.ownership import json_bytes, require_own, write_own
 from detecture.config import make_config
 from detecture.data import register_dataset_json
 from detecture.errors import ConfigError, EvaluationError
 from detecture.evaluation.words import evaluate_words, format_words
 from detecture.evaluation.words.image import WordsImage
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import add_overwrite_option, command_line
+
+REMEDY = "choose another --json, or give --overwrite"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     which.add_argument("--dataset-json", metavar="PATH", help="metadata file of your own data set")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    add_overwrite_option(parser)
     parser.add_argument(
         "--oracle-sentences",
         action="store_true",
@@ -69,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     cfg = make_config(args.config_file, args.overrides)
+    require_own([args.json] if args.json else [], args.overwrite, REMEDY)
     dataset = args.dataset
     if args.dataset_json:
         dataset = register_dataset_json(args.dataset_json)
@@ -83,26 +86,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             open_vocabulary=args.open_vocabulary,
             progress=_bar,
         )
-    except EvaluationError as error:  # those records are unfit; nothing failed here
+    except EvaluationError as error:  # of the evaluation that is measured: wrong input here
         raise ConfigError(str(error)) from error
     if args.json:
-        _write(args.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
+        write_own(args.json, json_bytes(report), overwrite=args.overwrite, remedy=REMEDY)
     print(format_words(report))
     return 0
 
 
 def _bar(images: Iterable[WordsImage], total: int) -> Iterable[WordsImage]:
     return tqdm(images, total=total, desc="reading", unit="image", disable=None)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(path, text)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written ({error.strerror or error}); choose another --json"
-        ) from error
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from detecture.checkpoint.atomic import write_atomic
-from detecture.checkpoint.weights_file import make_header, pack_weights
+from detecture.checkpoint.weights_file import make_header, pack_weights, require_remade
 from detecture.config import make_config
-from detecture.d2 import setup_logger
 from detecture.data.synthetic.bank_source import BankSource
+from detecture.engine import log_to_terminal
 from detecture.engine.evaluate import load_model
 from detecture.engine.run_folder import reserved
 from detecture.errors import ConfigError
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         "opts", nargs=argparse.REMAINDER, help="at the end: config overrides, KEY VALUE ..."
     )
     args = parser.parse_args(argv)
-    setup_logger()
+    log_to_terminal()
     cfg = make_config(args.config_file, [word for word in args.opts if word != "--"])
     if not cfg.MODEL.WEIGHTS:
         raise ConfigError("MODEL.WEIGHTS is empty; name the checkpoint of a trained net")
@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
             "TextureGrouping"
         )
     folder = Path(cfg.OUTPUT_DIR)
+    output = folder / "selector.safetensors"
+    require_remade(output, "selector", "choose another OUTPUT_DIR")
     bank = cfg.INPUT.TEXTURE_BANK
     images = f"{bank.COUNT} {bank.FIRST} {cfg.INPUT.UNRULY} {PRIOR} {COMPOSITE}"
     name = nets_fingerprint(model, f"{cfg.MODEL.GROUPING} {images}")
@@ -62,7 +64,6 @@ def main(argv: list[str] | None = None) -> int:
         )
         figures = fit(model.selector, data, seed=max(cfg.SEED, 0))
     header = make_header(cfg.dump(), model.checkpoint_header(), selector=figures)
-    output = folder / "selector.safetensors"
     content = pack_weights(model.checkpoint_state(), header)
     write_atomic(output, lambda file: file.write(content))
     print(f"{output}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()))

@@ -13,21 +13,24 @@ was made with other settings.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from tqdm import tqdm
 
+from detecture.checkpoint.ownership import require_own, write_own
 from detecture.data.datasets.synthetic import SPLITS
 from detecture.data.formats.published_layout import IMAGE_FORMATS
 from detecture.data.synthetic import DEFAULT_SIZE, FIRST_EDITION, LATEST_EDITION
 from detecture.data.synthetic.contact_sheet import SHEETS, contact_sheet
 from detecture.data.synthetic.export import ExportSettings, export_dataset
 from detecture.errors import EXIT_FAILED
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import add_overwrite_option, command_line
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--contact-sheet", metavar="FILE", help="write an overview image instead of a data set"
     )
+    add_overwrite_option(parser)
     parser.add_argument(
         "--by", choices=SHEETS, default="family", help="what the overview shows (%(default)s)"
     )
@@ -86,15 +90,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--output needs --count or --split")
     try:
         if args.contact_sheet:
-            seed = 0 if args.seed is None else args.seed
-            contact_sheet(args.by, seed, edition=args.edition).save(args.contact_sheet)
-            print(args.contact_sheet)
+            _write_sheet(args)
             return 0
         print(export_dataset(Path(args.output), _settings(args), args.workers, _bar))
     except (OSError, ValueError) as error:  # ValueError: Pillow does not know the extension
         print(f"error: {args.output or args.contact_sheet}: {error}", file=sys.stderr)
         return EXIT_FAILED
     return 0
+
+
+def _write_sheet(args: argparse.Namespace) -> None:
+    path, remedy = Path(args.contact_sheet), "choose another --contact-sheet, or give --overwrite"
+    require_own([path], args.overwrite, remedy)
+    seed, content = 0 if args.seed is None else args.seed, io.BytesIO()
+    file_format = Image.registered_extensions().get(path.suffix.lower())
+    if file_format is None:
+        raise ValueError(f"unknown file extension: {path.suffix}")
+    contact_sheet(args.by, seed, edition=args.edition).save(content, file_format)
+    write_own(path, content.getvalue(), overwrite=args.overwrite, remedy=remedy)
+    print(path)
 
 
 def _settings(args: argparse.Namespace) -> ExportSettings:

@@ -19,8 +19,9 @@ import sys
 from pathlib import Path
 
 from detecture.checkpoint.atomic import write_atomic
+from detecture.checkpoint.weights_file import require_remade
 from detecture.errors import ConfigError
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import add_overwrite_option, command_line
 from detecture.recipes.packaging import package
 
 
@@ -34,8 +35,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", required=True, type=Path, help="checkpoints to join")
     parser.add_argument("--more-nets", nargs="*", default=[], type=Path, help="with further nets")
     parser.add_argument("--output", required=True, type=Path, help="file to write")
+    add_overwrite_option(parser)
     parser.add_argument("--opts", nargs="*", default=[], help="config overrides, KEY VALUE ...")
     args = parser.parse_args(argv)
+    if not args.overwrite:
+        remedy = "choose another --output, or give --overwrite"
+        require_remade(args.output, "parts", remedy)
     content = package(args.config_file, args.parts, args.opts, args.more_nets)
     try:
         write_atomic(args.output, lambda file: file.write(content))

@@ -9,12 +9,18 @@ Exit status: 0 done, 2 wrong input.
 """
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
+from detecture.checkpoint.atomic import utf8
 from detecture.checkpoint.json_files import finite_number, parse_json
+from detecture.checkpoint.ownership import HTML_COMMENT, LATEX_COMMENT, require_own, write_own
 from detecture.errors import ConfigError, DatasetError
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import add_overwrite_option, command_line
+
+COMMENTS = {".svg": HTML_COMMENT} | dict.fromkeys((".pdf", ".ps", ".eps"), LATEX_COMMENT)
+REMEDY = "choose another --output, or give --overwrite"
 
 _SMOOTHED = 10  # lines of metrics.json
 
@@ -69,11 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, help="OUTPUT_DIR of each run")
     parser.add_argument("--key", default="total_loss", help="of metrics.json")
     parser.add_argument("--output", required=True, type=Path, help="image to write")
+    add_overwrite_option(parser)
     args = parser.parse_args(argv)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ConfigError("needs matplotlib: pip install 'detecture[plot]'") from error
+    require_own([args.output], args.overwrite, REMEDY)
     figure = Figure(figsize=(4.2 * len(args.runs), 3.2), layout="constrained")
     panels = figure.subplots(1, len(args.runs), squeeze=False)[0]
     for axes, run in zip(panels, args.runs, strict=True):
@@ -81,12 +89,15 @@ def main(argv: list[str] | None = None) -> int:
         iterations, values = list(losses), list(losses.values())
         axes.plot(iterations, values, color="0.8", linewidth=0.8)
         axes.plot(iterations, smoothed(values), color="tab:blue")
-        axes.set(title=run.resolve().name, xlabel="iteration", ylabel=args.key)
+        name = utf8(run.resolve().name).decode("utf-8")
+        axes.set(title=name, xlabel="iteration", ylabel=args.key)
+    image, ending = io.BytesIO(), args.output.suffix.lower()
     try:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(args.output, dpi=110)
-    except (OSError, ValueError) as error:  # ValueError: matplotlib does not know the extension
+        figure.savefig(image, dpi=110, format=ending[1:] or None)
+    except ValueError as error:  # matplotlib does not know the extension
         raise ConfigError(f"--output {args.output}: cannot be written ({error})") from error
+    content, comment = image.getvalue(), COMMENTS.get(ending, "")
+    write_own(args.output, content, overwrite=args.overwrite, remedy=REMEDY, comment=comment)
     print(args.output)
     return 0
 

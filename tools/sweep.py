@@ -27,8 +27,8 @@ from tqdm import tqdm
 from detecture.benchmark.runner import reserved_root
 from detecture.benchmark.sweep import SweepRun, commands, plan, table
 from detecture.checkpoint.atomic import write_text_atomic
-from detecture.d2 import setup_logger
 from detecture.device import one_device_each
+from detecture.engine import log_to_terminal
 from detecture.errors import (
     EXIT_FAILED,
     ConfigError,
@@ -37,6 +37,7 @@ from detecture.errors import (
 from detecture.jobs.command_line import command_line
 from detecture.jobs.crew import Job, run_jobs
 
+TABLE = "table.json"
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
 _POLL_SECONDS = 0.5
 
@@ -45,7 +46,7 @@ _POLL_SECONDS = 0.5
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
-    setup_logger()
+    log_to_terminal()
     return _sweep(args)
 
 
@@ -53,6 +54,7 @@ def _sweep(args: argparse.Namespace) -> int:
     if args.seeds < 0 or args.num_gpus < 0:
         raise ConfigError("--seeds and --num-gpus must be 0 or more")
     runs = plan(args.root, args.configs, _grid(args.grid), args.opts, args.seeds)
+    _require_table(args.root / TABLE)
     jobs = [Job(run.folder, commands(run, sys.executable, TRAIN_NET)) for run in runs]
     if args.dry_run:
         for job in jobs:
@@ -64,12 +66,24 @@ def _sweep(args: argparse.Namespace) -> int:
         devices = one_device_each(args.num_gpus)
         run_jobs(jobs, devices, lambda is_running: _watch(runs, is_running))
         rows = table(runs)
-        _write(args.root / "table.json", json.dumps(rows, indent=1) + "\n")
+        _write(args.root / TABLE, json.dumps(rows, indent=1) + "\n")
     print(_markdown(rows))
     failures = {row["failed"] for row in rows if row["failed"]}
     for failure in sorted(failures):
         print(f"sweep: {failure}", file=sys.stderr)
     return EXIT_FAILED if failures or any(row["runs"] < row["of"] for row in rows) else 0
+
+
+def _require_table(path: Path) -> None:
+    """See, before the first run, that the table will replace no other file."""
+    if not path.exists():
+        return
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        rows = None
+    if not isinstance(rows, list) or not all(isinstance(r, dict) and "runs" in r for r in rows):
+        raise ConfigError(f"{path}: is there already, and no table of a sweep; say another --root")
 
 
 def _write(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ Exit status: 0 done, 1 some images could not be drawn, 2 wrong input.
 """
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from detecture.checkpoint.json_files import read_json
+from detecture.checkpoint.ownership import require_folder, require_own, write_own
 from detecture.config import make_config
 from detecture.d2 import CfgNode, TrainingSampler
 from detecture.data import (
@@ -43,14 +45,14 @@ from detecture.data.ground_truth import load_image_and_truth
 from detecture.data.image_io import read_label_map
 from detecture.errors import (
     EXIT_FAILED,
-    ConfigError,
     DatasetError,
     ImageError,
+    OutputError,
 )
 from detecture.evaluation.evaluator import label_map_path
 from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.records import read_records
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import add_overwrite_option, command_line
 from detecture.visualize import (
     Drawing,
     annotation_drawing,
@@ -59,6 +61,7 @@ from detecture.visualize import (
     sample_drawing,
 )
 
+REMEDY = "choose another --output or --sheet, or give --overwrite"
 SHEET_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -81,6 +84,11 @@ class DrawingJob:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = _parse(argv)
+    if args.sheet:
+        require_own([args.sheet], args.overwrite, REMEDY)
+    for folder in (args.output, args.sheet and args.sheet.parent):
+        if folder:
+            require_folder(folder, REMEDY)
     cfg = make_config(args.config_file, args.overrides)
     names = list(args.dataset)
     if args.dataset_json:
@@ -117,6 +125,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="a PNG for each image")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="one image with all of them")
+    add_overwrite_option(parser)
     parser.add_argument("--columns", type=_positive, metavar="C", help="of the sheet")
     parser.add_argument("--config-file", metavar="YAML", help="for the keys INPUT.* and TEST.*")
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
@@ -330,13 +339,15 @@ def _draw_all(args: argparse.Namespace, jobs: Iterator[DrawingJob], total: int) 
             islice(jobs, count), total=count, desc="drawing", unit="image", disable=None
         ):
             try:
+                if args.output:  # before it is drawn: to be refused then would be for nothing
+                    require_own([args.output / job.path], args.overwrite, REMEDY)
                 drawing = job.draw()
                 if args.output:
-                    _save(drawing.render(), args.output / job.path, "PNG")
+                    _save(drawing.render(), args.output / job.path, "PNG", args.overwrite)
                 if args.sheet:
                     tiles.append(drawing.render_tile())
                 drawn += 1
-            except (DatasetError, ImageError) as error:
+            except (DatasetError, ImageError, OutputError) as error:
                 failed += 1
                 tqdm.write(f"{job.image_id}: not drawn: {error}", file=sys.stderr)
     except DatasetError as error:  # the training loader finds no usable record at all
@@ -347,27 +358,27 @@ def _draw_all(args: argparse.Namespace, jobs: Iterator[DrawingJob], total: int) 
     failed += len(left_out.messages)
     if tiles:
         sheet = contact_sheet(tiles, args.columns)
-        _save(sheet, args.sheet, SHEET_FORMATS[args.sheet.suffix.lower()])
+        _save(sheet, args.sheet, SHEET_FORMATS[args.sheet.suffix.lower()], args.overwrite)
     places = " and ".join(str(place) for place in (args.output, args.sheet) if place)
     rest = f" of {total:,} (--limit 0: all)" if count < total else ""
     print(f"{drawn} drawings{rest} in {places}, {failed} failed")
     return EXIT_FAILED if failed else 0
 
 
-def _save(image: Image.Image, path: Path, file_format: str) -> None:
+def _save(image: Image.Image, path: Path, file_format: str, overwrite: bool) -> None:
     """Write an image, whatever its name says: an id may end in anything.
 
     Raises:
-        ConfigError: it cannot be written there.
+        OutputError: it cannot be written there.
     """
+    content = io.BytesIO()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, file_format, quality=92)  # PNG knows no quality and takes no notice
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{path}: cannot be written ({error}); choose another --output or --sheet, or draw "
-            "fewer images"
+        image.save(content, file_format, quality=92)  # PNG knows no quality and takes no notice
+    except (OSError, ValueError) as error:  # such as more pixels than a JPEG may have
+        raise OutputError(
+            f"{path}: cannot be written ({error}); draw fewer images, or {REMEDY}"
         ) from error
+    write_own(path, content.getvalue(), overwrite=overwrite, remedy=REMEDY)
 
 
 if __name__ == "__main__":

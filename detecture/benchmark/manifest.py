@@ -68,7 +68,7 @@ def write_index(
     """Keep a request, its cells and their states; `detecture.benchmark.read_cells` reads them.
 
     Raises:
-        EvaluationError: the file cannot be written.
+        EvaluationError: the file cannot be written, or there is another one in its place.
     """
     entries = [
         {
@@ -81,12 +81,26 @@ def write_index(
     ]
     content = {"protocol": request.protocol, "request": asdict(request), "cells": entries}
     path = index_path(root, request.protocol)
+    _require_index(path)
     try:
         write_text_atomic(path, json.dumps(content, indent=1) + "\n")
     except OSError as error:
         raise EvaluationError(
             f"{path}: cannot be written ({error.strerror or error}); make room and run it again"
         ) from error
+
+
+def _require_index(path: Path) -> None:
+    if not path.exists():
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
+        raise EvaluationError(
+            f"{path}: is there already, and no index of a benchmark; choose another --root"
+        )
 
 
 def as_of_today(root: Path, request: Any, results: Sequence[CellResult]) -> list[CellResult]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 _CHUNK = 1 << 20
+_LONGEST_NAME = 200  # bytes; disks take 255, and something is added
+_KEPT_OF_NAME = 100
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, new: bool = False) -> None:
     """Write a file so that a reader sees the old or the new one, never a part.
 
     A temporary file in the same folder is written, flushed to the disk and renamed over `path`;
@@ -18,26 +20,67 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Args:
         path: the file; its folder is made where it does not exist.
         write: gets the open binary file.
+        new: nothing is replaced, whoever else writes to the folder at the same time.
 
     Raises:
         OSError: as from the disk (no space, no permission); the old file is untouched then.
+        FileExistsError: `new`, and there is one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f"{short_name(path.name)}.tmp-{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if new:
+            _link(temporary, path)
+        else:
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     flush_folder(path.parent)
 
 
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links: between these two lines another may be faster
+        if os.path.lexists(path):
+            raise FileExistsError(f"{path} exists") from None
+        temporary.replace(path)
+
+
 def write_text_atomic(path: Path, text: str) -> None:
-    """`write_atomic` of text as UTF-8."""
-    write_atomic(path, lambda file: file.write(text.encode("utf-8")))
+    """`write_atomic` of text as `utf8`."""
+    write_atomic(path, lambda file: file.write(utf8(text)))
+
+
+def utf8(text: str) -> bytes:
+    r"""Text as UTF-8; what has no such form, the half of a surrogate pair, as `\udcff`.
+
+    Names of files that are no UTF-8 come with such halves. In JSON the form is an escape, and is
+    read back as what it was.
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
+def short_name(name: str, longest: int = _LONGEST_NAME, source: str | None = None) -> str:
+    """A name for a file, without its ending: itself, or, if it is long, its beginning and a digest.
+
+    Args:
+        name: any.
+        longest: bytes that it may have.
+        source: what the digest is of; by default the name.
+    """
+    encoded = name.encode("utf-8", "surrogatepass")
+    if len(encoded) <= longest:
+        return name
+    digest = hashlib.sha256((source or name).encode("utf-8", "surrogatepass")).hexdigest()
+    kept = encoded[:_KEPT_OF_NAME]
+    return f"{kept.decode('utf-8', 'ignore')}-{digest[:16]}"
 
 
 def sha256_file(path: Path) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import save
 
 from detecture import __version__
 from detecture.checkpoint.json_files import parse_json
-from detecture.errors import CheckpointError
+from detecture.errors import CheckpointError, OutputError
 
 FORMAT_VERSION = 1
 """Of the header; a file with a higher one is refused."""
@@ -114,6 +115,27 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: its header is none of detecture's ({error}); name another file"
         ) from error
+
+
+def require_remade(path: Path, made_with: str, remedy: str) -> None:
+    """Refuse to write a weights file over one that is not of the same kind.
+
+    Args:
+        path: of the file that is due.
+        made_with: a value in the header of all that the same command makes.
+        remedy: what to do, for the error.
+
+    Raises:
+        OutputError: there is another kind of file, such as a training's checkpoint.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        header = read_weights(path)[1]
+    except CheckpointError:
+        header = {}
+    if made_with not in header:
+        raise OutputError(f"{path}: is there already, and this command did not write it; {remedy}")
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], header: str) -> str:

@@ -8,6 +8,7 @@ from detecture.data.build import build_test_loader, build_train_loader
 from detecture.data.datasets.builtin import register_builtin_datasets
 from detecture.data.datasets.from_bank import register_from_bank
 from detecture.data.datasets.register import (
+    known_datasets,
     load_registered,
     load_test_records,
     register_dataset_json,
@@ -31,6 +32,7 @@ __all__ = [
     "build_test_loader",
     "build_train_loader",
     "image_size",
+    "known_datasets",
     "load_ground_truth",
     "load_registered",
     "load_test_records",

@@ -15,7 +15,7 @@ from detecture.d2 import (
 from detecture.data.datasets.register import load_registered, load_test_records
 from detecture.data.mapper import build_mapper
 from detecture.data.training_stream import StreamDataset, StreamSampler
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, DatasetError
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -87,7 +87,7 @@ def build_train_loader(
         dataset = StreamDataset(records, mapper, sampler)
     loader: Any = build_detection_train_loader(
         dataset,
-        mapper=None if isinstance(dataset, StreamDataset) else mapper,
+        mapper=None if isinstance(dataset, StreamDataset) else _GivesUp(mapper, len(records)),
         sampler=sampler,
         total_batch_size=effective // accumulation,
         aspect_ratio_grouping=False,  # all training images have one size
@@ -140,6 +140,30 @@ class _MapperByDataset:
     def __call__(self, tagged: tuple[str, dict[str, Any]]) -> dict[str, Any] | None:
         name, record = tagged
         return self._mappers[name](record)
+
+
+class _GivesUp:
+    """A mapper of training records that fails in words of ours where none can be used.
+
+    Detectron2 takes another record for each that is left out, and fails in its own way in the end.
+
+    Raises:
+        DatasetError: as many records in a row as there are were left out.
+    """
+
+    def __init__(self, mapper: _MapperByDataset, records: int) -> None:
+        self._mapper = mapper
+        self._records = records
+        self._left_out = 0
+
+    def __call__(self, tagged: tuple[str, dict[str, Any]]) -> dict[str, Any] | None:
+        mapped = self._mapper(tagged)
+        self._left_out = 0 if mapped is not None else self._left_out + 1
+        if self._left_out >= self._records:
+            raise DatasetError(
+                f"none of the {self._records} training records can be used; see the warnings above"
+            )
+        return mapped
 
 
 def _mapper_of(cfg: CfgNode, dataset_name: str, is_train: bool) -> Mapper:

@@ -235,7 +235,7 @@ def _decoding(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except ImageError:
         raise
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, UnicodeEncodeError) as error:
         raise ImageError(f"{path}: does not exist; correct the path") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # WebP and TIFF: these two plugins carry Pillow's own limit inside them.

@@ -22,6 +22,7 @@ from detecture import __version__
 from detecture.doctor.examine import examine
 from detecture.doctor.finding import LEVELS, Finding
 from detecture.errors import EXIT_FAILED
+from detecture.jobs.command_line import any_text_printed
 
 _MARKS = {"ok": "[ok]", "note": "[note]", "warning": "[WARNING]", "problem": "[PROBLEM]"}
 _MARK_WIDTH, _NAME_WIDTH = 10, 23
@@ -36,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     args = parser.parse_args(argv)
-    findings = _as_json(examine()) if args.json else _as_text(examine())
+    with any_text_printed():
+        findings = _as_json(examine()) if args.json else _as_text(examine())
     return EXIT_FAILED if any(finding.level == "problem" for finding in findings) else 0
 
 

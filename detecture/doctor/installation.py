@@ -45,9 +45,10 @@ def check_data_root() -> Iterator[Finding]:
 
 def _expected_folders(variable: str) -> list[str]:
     """Folders of the built-in data sets below the root, in the order of their registration."""
-    from detecture.d2 import DatasetCatalog, MetadataCatalog
+    from detecture.d2 import MetadataCatalog
+    from detecture.data import known_datasets
 
-    roots = [str(MetadataCatalog.get(n).get("root") or "") for n in DatasetCatalog.list()]
+    roots = [str(MetadataCatalog.get(n).get("root") or "") for n in known_datasets()]
     prefix = f"${variable}/"
     return list(dict.fromkeys(r.removeprefix(prefix) for r in roots if r.startswith(prefix)))
 
@@ -67,10 +68,10 @@ def _where_else(root: Path, folders: list[str], variable: str) -> str:
 
 def check_datasets() -> Iterator[Finding]:
     """For every registered data set: there or not, and how many images it has."""
-    import detecture.data  # noqa: F401 - registers them
-    from detecture.d2 import DatasetCatalog, MetadataCatalog
+    from detecture.d2 import MetadataCatalog
+    from detecture.data import known_datasets
 
-    for name in DatasetCatalog.list():
+    for name in known_datasets():
         metadata = MetadataCatalog.get(name)
         if metadata.get("json_file") is None:
             yield Finding(f"data {name}", "ok", "made on the fly, needs no files")

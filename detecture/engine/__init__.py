@@ -1,12 +1,14 @@
 """Training and evaluation of whatever a config describes."""
 
-from detecture.engine.command_line import argument_parser, run, setup
+from detecture.engine.command_line import argument_parser, log_to_terminal, run, setup
 from detecture.engine.evaluate import evaluate, evaluate_dataset, load_model
-from detecture.engine.predictor import TexturePredictor
+from detecture.engine.predictor import FailedImage, FailedImages, TexturePredictor
 from detecture.engine.result import TextureResult
 from detecture.engine.trainer import Trainer
 
 __all__ = [
+    "FailedImage",
+    "FailedImages",
     "TexturePredictor",
     "TextureResult",
     "Trainer",
@@ -14,6 +16,7 @@ __all__ = [
     "evaluate",
     "evaluate_dataset",
     "load_model",
+    "log_to_terminal",
     "run",
     "setup",
 ]

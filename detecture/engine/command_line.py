@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -25,8 +26,11 @@ from detecture.errors import (
     DetectureError,
     EvaluationError,
 )
+from detecture.jobs.command_line import any_text_printed
 
 logger = logging.getLogger("detecture")
+
+_KEYS_OF_A_RUN = {"DATASETS", "INPUT", "MODEL", "OUTPUT_DIR", "SOLVER", "TEST"}
 
 
 def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
@@ -61,6 +65,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         require_registered(name)  # before anything large is built
     try:
         with _reserved(cfg, args):
+            if cfg.OUTPUT_DIR:
+                _require_own_config(Path(cfg.OUTPUT_DIR) / "config.yaml")
             _open_logs(cfg)
     except OSError as error:
         raise ConfigError(
@@ -78,6 +84,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     elsewhere = cfg.clone()
     elsewhere.defrost()
     elsewhere.OUTPUT_DIR = None
+    elsewhere.SEED = min(cfg.SEED, cfg.SEED % 2**31)  # numpy, which it seeds too, takes no more
     default_setup(elsewhere, args)
     logger.info("Running with full config:\n%s", cfg.dump())
     return cfg
@@ -100,6 +107,32 @@ def _open_logs(cfg: CfgNode) -> None:
         if folder:
             setup_logger(folder, distributed_rank=rank, name=name, configure_stdout=False)
     setup_logger(folder, distributed_rank=rank, name="detecture")
+
+
+def log_to_terminal() -> None:
+    """Show what this project and the Detectron2 API log, in a command that has no OUTPUT_DIR."""
+    setup_logger()  # detectron2's own, where it is active
+    setup_logger(name="detecture")
+
+
+def _require_own_config(path: Path) -> None:
+    """See that the config of this run replaces that of a run, and no file that somebody wrote.
+
+    Raises:
+        ConfigError: it would. In all processes.
+    """
+    problem = ""
+    if comm.is_main_process() and path.exists():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        # A run writes down all keys; nobody writes as many by hand.
+        if not set(re.findall(r"^([A-Z_]+):", text, re.MULTILINE)) >= _KEYS_OF_A_RUN:
+            problem = (
+                f"{path}: is there already, and no run wrote it; choose another OUTPUT_DIR, or "
+                "give the file another name"
+            )
+    problem = comm.all_gather(problem)[0]
+    if problem:
+        raise ConfigError(problem)
 
 
 def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> int:
@@ -149,7 +182,8 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
 def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
     """In each process: a user's error ends it with a message and a status, not a traceback."""
     try:
-        main(args)
+        with any_text_printed():
+            main(args)
     except DetectureError as error:
         raise SystemExit(_report(error)) from error
     except KeyboardInterrupt as error:

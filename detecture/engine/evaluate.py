@@ -64,7 +64,7 @@ def evaluate(cfg: CfgNode, model: nn.Module, *, resume: bool = True) -> OrderedD
         `{"<data set>/texture": ..}`; elsewhere empty.
 
     Raises:
-        ConfigError: DATASETS.TEST is empty.
+        ConfigError: DATASETS.TEST is empty, or no evaluator is registered for a data set.
         DatasetError: a data set is missing or malformed.
         EvaluationError: the method fails on and on, or records cannot be written.
     """
@@ -87,7 +87,14 @@ def evaluate_dataset(
     The records and the summary go to `OUTPUT_DIR/inference/<data set>`. What goes wrong in one of
     several processes is an error in all of them.
     """
-    build = EVALUATOR_REGISTRY.get(MetadataCatalog.get(dataset_name).evaluator_type)
+    evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if evaluator_type not in EVALUATOR_REGISTRY:
+        known = ", ".join(sorted(name for name, _ in EVALUATOR_REGISTRY))
+        raise ConfigError(
+            f"DATASETS.TEST: no evaluator is registered for {dataset_name!r}, whose evaluator_type "
+            f"is {evaluator_type!r}; known are {known}"
+        )
+    build = EVALUATOR_REGISTRY.get(evaluator_type)
     evaluator = build(cfg, dataset_name, _folder(cfg, dataset_name), resume=resume)
     if isinstance(model, DistributedDataParallel):
         model = model.module
@@ -124,7 +131,7 @@ def measured_names(cfg: CfgNode) -> frozenset[str] | None:
     """
     names: set[str] = set()
     for dataset in cfg.DATASETS.TEST:
-        task = MetadataCatalog.get(dataset).evaluator_type
+        task = MetadataCatalog.get(dataset).get("evaluator_type")
         if task not in METRICS_OF:
             return None
         prefix = task if len(cfg.DATASETS.TEST) == 1 else f"{dataset}/{task}"

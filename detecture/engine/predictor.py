@@ -4,14 +4,23 @@
     result = predictor("image.jpg")            # or a PIL image, an array, a tensor, a list
     result.save("output")
 
+Many images, of which one that fails stops no other:
+
+    for result in predictor.stream(paths):
+        if isinstance(result, TextureResult):
+            result.save("output")
+
 Several questions about one image share its encoding:
 
     predictor.set_image("image.jpg")
     two, three = predictor.predict(count=2), predictor.predict(count=3)
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +39,53 @@ from detecture.data import KHint
 from detecture.data.image_io import as_image
 from detecture.engine.evaluate import load_model
 from detecture.engine.result import TextureResult
-from detecture.errors import DetectureError
-from detecture.evaluation.label_map import check_output, scores_to_label_map
+from detecture.engine.result_files import absolute_path
+from detecture.errors import DetectureError, ImageError, PredictionError
+from detecture.evaluation.guard import run_each
+from detecture.evaluation.label_map import InvalidOutput, check_output, scores_to_label_map
 from detecture.modeling.meta_arch.protocol import EncodesImages
 
-ImageSource = str | Path | Image.Image | np.ndarray | torch.Tensor
+ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
 
 _ROWS_IN_CHUNK = 256
+_SHOWN_CHARACTERS = 300  # of an exception
+_SHOWN_FAILURES = 3
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """An image that has no result.
+
+    Attributes:
+        name: of the image, as that of a `TextureResult`.
+        status: `image_unreadable`, `exception` (of the method) or `invalid_output`, as in records.
+        error: says why, and what to do.
+    """
+
+    name: str
+    status: str
+    error: DetectureError
+
+
+class FailedImages(ImageError):
+    """Some of several images have no result; those of the others are here.
+
+    Attributes:
+        results: one for each image, None where it failed.
+        failures: those that failed, in their order.
+    """
+
+    def __init__(self, outcomes: Sequence[TextureResult | FailedImage]) -> None:
+        """Sort what `TexturePredictor.stream` gave, at least one of it a failure."""
+        self.results = [None if isinstance(one, FailedImage) else one for one in outcomes]
+        self.failures = [one for one in outcomes if isinstance(one, FailedImage)]
+        shown = [str(failure.error) for failure in self.failures[:_SHOWN_FAILURES]]
+        more = len(self.failures) - len(shown)
+        super().__init__(
+            f"{len(self.failures)} of {len(outcomes)} images failed: {'; '.join(shown)}"
+            f"{f'; and {more} more' if more else ''}. The results of the others are the `results` "
+            "of this error; predictor.stream(images) gives one after the other"
+        )
 
 
 class TexturePredictor:
@@ -65,6 +114,7 @@ class TexturePredictor:
         self.max_score_pixels = max_score_pixels
         self.count = count
         self._sample: dict[str, Any] | None = None
+        self._numbers = itertools.count()
 
     @classmethod
     def from_config(
@@ -101,6 +151,7 @@ class TexturePredictor:
         Args:
             images: one image, or several: paths, PIL images, arrays ((H,W), (H,W,3) or
                 (H,W,4): uint8, uint16 or float in 0..1) or tensors (the same, channels first).
+                What has no path is called `image_0`, `image_1`, .. over all calls.
             count: number of regions, if it is known.
             batch_size: images that go through the model at a time.
 
@@ -108,27 +159,66 @@ class TexturePredictor:
             A `TextureResult`, or a list of them.
 
         Raises:
-            ImageError: an image cannot be read; the message names it.
+            ImageError: the image cannot be read; the message names it.
+            PredictionError: the method failed on the image.
+            FailedImages: some of several images failed. All others were predicted before: their
+                results are its `results`. (It is an `ImageError`.)
             DetectureError: `count` is not positive.
         """
-        several = not isinstance(images, (str, bytes, Image.Image, np.ndarray, torch.Tensor))
-        if not several or not isinstance(images, Iterable):
-            return self._predict([self._load(images, 0)], count)[0]
-        results: list[TextureResult] = []
-        batch: list[dict[str, Any]] = []
-        for number, image in enumerate(images):
-            batch.append(self._load(image, number))
-            if len(batch) == max(batch_size, 1):
-                results += self._predict(batch, count)
-                batch = []
-        return results + (self._predict(batch, count) if batch else [])
+        alone = isinstance(images, (str, bytes, Image.Image, np.ndarray, torch.Tensor))
+        if alone or not isinstance(images, Iterable):
+            return _result_of(next(self._stream(iter((images,)), self._hint(count), 1)))
+        outcomes = list(self.stream(images, count, batch_size))
+        if any(isinstance(outcome, FailedImage) for outcome in outcomes):
+            raise FailedImages(outcomes)
+        return outcomes
+
+    def stream(
+        self,
+        images: Iterable[ImageSource],
+        count: int | None = None,
+        batch_size: int = 8,
+    ) -> Iterator[TextureResult | FailedImage]:
+        """Predict one image after the other; one that fails stops no other.
+
+        Args:
+            images: see `__call__`; read as they are needed, `batch_size` of them at a time.
+            count: number of regions, if it is known.
+            batch_size: images that go through the model at a time.
+
+        Returns:
+            Iterator over what becomes of each image, in their order.
+
+        Raises:
+            DetectureError: `count` is not positive.
+        """
+        return self._stream(iter(images), self._hint(count), max(batch_size, 1))
+
+    def _stream(
+        self, images: Iterator[Any], hint: KHint, batch_size: int
+    ) -> Iterator[TextureResult | FailedImage]:
+        while batch := list(itertools.islice(images, batch_size)):
+            loaded = [self._try_to_load(image) for image in batch]
+            found = self._predict([one for one in loaded if isinstance(one, dict)], hint)
+            for one in loaded:
+                yield next(found) if isinstance(one, dict) else one
 
     def set_image(self, image: ImageSource) -> None:
-        """Read and encode an image; `predict` then answers any number of questions about it."""
-        self._sample = self._load(image, 0)
+        """Read and encode an image; `predict` then answers any number of questions about it.
+
+        Raises:
+            ImageError: the image cannot be read.
+            PredictionError: the method failed on it.
+        """
+        self._sample = None  # where this fails, the one before is not taken for this one
+        sample = self._load(image, self._name(image))
         if isinstance(self.model, EncodesImages):
-            with torch.inference_mode():
-                self._sample["encoding"] = self.model.encode_image(self._sample)
+            try:
+                with torch.inference_mode():
+                    sample["encoding"] = self.model.encode_image(sample)
+            except Exception as error:
+                raise _prediction_error(sample["file_name"], error) from error
+        self._sample = sample
 
     def predict(self, count: int | None = None) -> TextureResult:
         """Predict the regions of the image that was set.
@@ -137,46 +227,100 @@ class TexturePredictor:
             count: number of regions, if it is known.
 
         Raises:
+            PredictionError: the method failed on the image.
             DetectureError: no image was set, or `count` is not positive.
         """
         if self._sample is None:
             raise DetectureError("no image is set; call set_image(image) first")
-        return self._predict([self._sample], count)[0]
+        return _result_of(next(self._predict([self._sample], self._hint(count))))
 
-    def _load(self, source: Any, number: int) -> dict[str, Any]:
-        name = str(source) if isinstance(source, (str, Path)) else f"image_{number}"
-        image = as_image(source, self.max_pixels, name)
-        height, width = image.shape[:2]
+    def _try_to_load(self, image: Any) -> dict[str, Any] | FailedImage:
+        name = self._name(image)
+        try:
+            return self._load(image, name)
+        except ImageError as error:
+            return FailedImage(name, "image_unreadable", error)
+
+    def _name(self, image: Any) -> str:
+        if isinstance(image, (str, os.PathLike)):
+            return os.fsdecode(image)
+        return f"image_{next(self._numbers)}"
+
+    def _load(self, image: Any, name: str) -> dict[str, Any]:
+        pixels = as_image(image, self.max_pixels, name)
+        height, width = pixels.shape[:2]
+        is_file = isinstance(image, (str, os.PathLike))
         shrink = min(1.0, math.sqrt(self.max_score_pixels / (height * width)))
         return {
-            "image": torch.from_numpy(image).permute(2, 0, 1),
+            "image": torch.from_numpy(pixels).permute(2, 0, 1),
             "file_name": name,
             "image_id": name,
             "height": max(1, round(height * shrink)),
             "width": max(1, round(width * shrink)),
+            "source": absolute_path(name) if is_file else "",
         }
 
-    def _predict(self, samples: list[dict[str, Any]], count: int | None) -> list[TextureResult]:
+    def _hint(self, count: int | None) -> KHint:
         count = self.count if count is None else count
         whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
         if count is not None and (not whole or count < 1):
             raise DetectureError(f"count is the number of regions, 1 or more, got {count!r}")
-        hint = KHint() if count is None else KHint("fixed", int(count))
+        return KHint() if count is None else KHint("fixed", int(count))
+
+    def _predict(
+        self, samples: list[dict[str, Any]], hint: KHint
+    ) -> Iterator[TextureResult | FailedImage]:
         batch = [dict(sample, k_hint=hint) for sample in samples]
-        with torch.inference_mode():
-            outputs = self.model(batch)
-            return [_result(*pair) for pair in zip(batch, outputs, strict=True)]
+
+        def answer(some: list[dict[str, Any]]) -> Any:
+            with torch.inference_mode():
+                return self.model(some)
+
+        for sample, output in zip(batch, run_each(answer, batch), strict=True):
+            yield _outcome(sample, output)
+
+
+def _result_of(outcome: TextureResult | FailedImage) -> TextureResult:
+    if isinstance(outcome, FailedImage):
+        raise outcome.error from outcome.error.__cause__
+    return outcome
+
+
+def _outcome(
+    sample: dict[str, Any], output: dict[str, Any] | Exception
+) -> TextureResult | FailedImage:
+    name = sample["file_name"]
+    try:
+        if isinstance(output, Exception):
+            raise output
+        return _result(sample, output)
+    except Exception as error:  # noqa: BLE001 - such as no memory for a label map of this size
+        status = "invalid_output" if isinstance(error, InvalidOutput) else "exception"
+        return FailedImage(name, status, _prediction_error(name, error))
+
+
+def _prediction_error(name: str, error: Exception) -> PredictionError:
+    text = f"{type(error).__name__}: {error}"[:_SHOWN_CHARACTERS]
+    failure = PredictionError(
+        f"{name}: the method failed on this image ({text}); leave it out, or try another method or "
+        "number of regions"
+    )
+    failure.__cause__ = error
+    return failure
 
 
 def _result(sample: dict[str, Any], output: dict[str, Any]) -> TextureResult:
     scores, descriptions = check_output(output, (sample["height"], sample["width"]))
     image = sample["image"].permute(1, 2, 0).numpy()
+    with torch.inference_mode():
+        label_map = label_map_at(scores, image.shape[0], image.shape[1])
     return TextureResult(
         image=image,
-        label_map=label_map_at(scores, image.shape[0], image.shape[1]),
+        label_map=label_map,
         descriptions=descriptions,
         status=output.get("status", "ok"),
         name=sample["file_name"],
+        source=sample["source"],
     )
 
 

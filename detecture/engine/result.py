@@ -1,6 +1,7 @@
 """What a prediction is: a label map with one description per region, and its exports."""
 
-import json
+import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.checkpoint.ownership import json_bytes
+from detecture.engine.result_files import ImageIdentity, put_files
 from detecture.errors import DetectureError
 from detecture.visualize import draw_overlay, label_map_image
 
@@ -24,6 +26,7 @@ class TextureResult:
         descriptions: K texts, empty where the method has no words.
         status: `ok`, or what the method has to say of itself.
         name: of the image, such as its path.
+        source: absolute path of the image's file; empty where it came from none.
     """
 
     image: np.ndarray
@@ -31,6 +34,7 @@ class TextureResult:
     descriptions: list[str]
     status: str = "ok"
     name: str = ""
+    source: str = ""
 
     @property
     def num_regions(self) -> int:
@@ -115,10 +119,17 @@ class TextureResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pixels, as plain values: what `save` writes as JSON."""
+        """All but the pixels, as plain values: what `save` writes as JSON.
+
+        `name` is the absolute path of the image where it came from a file; `image_sha256` is of its
+        size and pixels.
+        """
         height, width = self.label_map.shape
+        pixels = hashlib.sha256(f"{self.image.shape}".encode("ascii"))
+        pixels.update(np.ascontiguousarray(self.image).data)
         return {
-            "name": self.name,
+            "name": self.source or self.name,
+            "image_sha256": pixels.hexdigest(),
             "height": height,
             "width": width,
             "status": self.status,
@@ -126,32 +137,44 @@ class TextureResult:
             "regions": self.to_coco(),
         }
 
-    def save(self, folder: str | Path, stem: str | None = None) -> dict[str, Path]:
+    def save(
+        self, folder: str | Path, stem: str | None = None, *, overwrite: bool = False
+    ) -> dict[str, Path]:
         """Write overlay, label map and JSON.
+
+        Files that this program wrote are replaced, others never: an image of your own, a JSON of
+        another program, a result that you have edited. Nothing is written then.
 
         Args:
             folder: is made where it does not exist.
-            stem: beginning of the file names; by default the name of the image's file.
+            stem: beginning of the file names. By default the name of the image's file, and where
+                that has been given to another image here, with a number: `leaf__2`. The same
+                image, saved again, replaces its own files.
+            overwrite: replace files that others wrote too.
 
         Returns:
             `overlay` (JPEG), `labels` (palette PNG whose values are the labels) and `json`.
 
         Raises:
-            OSError: as from the disk; each file is whole or not there.
+            OutputError: one of the files is there and somebody else's, or cannot be written.
         """
-        stem = stem or Path(self.name).stem or "image"
-        paths = {
-            "overlay": Path(folder) / f"{stem}_overlay.jpg",
-            "labels": Path(folder) / f"{stem}_labels.png",
-            "json": Path(folder) / f"{stem}.json",
+        overlay, labels = io.BytesIO(), io.BytesIO()
+        Image.fromarray(self.overlay()).save(overlay, format="JPEG", quality=92)
+        label_map_image(self.label_map).save(labels, format="PNG")
+        values = self.to_dict()
+        contents = {
+            "json": json_bytes(values),
+            "overlay": overlay.getvalue(),
+            "labels": labels.getvalue(),
         }
-        overlay = Image.fromarray(self.overlay())
-        write_atomic(paths["overlay"], lambda f: overlay.save(f, format="JPEG", quality=92))
-        labels = label_map_image(self.label_map)
-        write_atomic(paths["labels"], lambda f: labels.save(f, format="PNG"))
-        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False)
-        write_text_atomic(paths["json"], text + "\n")
-        return paths
+        return put_files(
+            Path(folder),
+            stem or Path(self.name).stem or "image",
+            contents,
+            ImageIdentity(values["name"], bool(self.source), values["image_sha256"]),
+            numbered=not stem,
+            overwrite=overwrite,
+        )
 
     def captions(self) -> list[str]:
         """A line for each region: its description, or a number, and its share of the image."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.checkpoint.atomic import write_atomic, write_text_atomic
-from detecture.checkpoint.json_files import free_name, parse_json
+from detecture.checkpoint.json_files import free_name, parse_json, set_aside
 from detecture.checkpoint.search import read_pointer
 from detecture.d2 import CommonMetricPrinter, comm, get_event_storage
 from detecture.errors import ConfigError
@@ -86,7 +86,8 @@ def trim_metrics(path: Path, start: int) -> None:
     """Drop what a killed run wrote at or after the iteration that training goes on from.
 
     A last line that was cut short goes too. Other lines that cannot be read are kept in a file of
-    their own, `metrics.damaged-N.json`. The file is replaced as a whole.
+    their own, `metrics.damaged-N.json`; a file without any line of a run gets another name. The
+    file is replaced as a whole.
 
     Raises:
         ConfigError: it cannot be read or written.
@@ -101,6 +102,10 @@ def _trim(path: Path, start: int) -> None:
     iterations = [_iteration(line) for line in lines]
     damaged = [line for line, i in zip(lines, iterations, strict=True) if i is None]
     kept = [line for line, i in zip(lines, iterations, strict=True) if i is not None and i < start]
+    if len(damaged) == len(lines) and path.stat().st_size:
+        aside = set_aside(path, "foreign")
+        logger.warning("%s: no run wrote this file; it is now %s", path, aside.name)
+        return
     if damaged:
         aside = free_name(path, "damaged")
         write_atomic(aside, lambda file: file.write(_joined(damaged)))

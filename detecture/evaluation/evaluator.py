@@ -1,6 +1,5 @@
 """The evaluator of texture segmentation: one scorer for every method and data set."""
 
-import hashlib
 import logging
 from collections import OrderedDict
 from pathlib import Path
@@ -10,7 +9,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from detecture.checkpoint.atomic import write_atomic
+from detecture.checkpoint.atomic import short_name, write_atomic
 from detecture.d2 import CfgNode, DatasetEvaluator, MetadataCatalog, Registry, comm
 from detecture.data import load_ground_truth, load_test_records
 from detecture.errors import DatasetError, EvaluationError, ImageError
@@ -302,9 +301,7 @@ class TextureSegEvaluator(DatasetEvaluator):
 def label_map_path(folder: Path, image_id: str) -> Path:
     """File of a sample's label map in the folder of an evaluation."""
     # Ids are not file names: "a/b" must not become a folder, nor "..", a way out.
-    name = quote(image_id, safe=" ")
-    if len(name) > 150:  # disks take 255 bytes
-        name = f"{name[:100]}-{hashlib.sha256(image_id.encode()).hexdigest()[:16]}"
+    name = short_name(quote(image_id, safe=" ", errors="surrogatepass"), 150, source=image_id)
     return folder / "label_maps" / f"{name}.png"
 
 

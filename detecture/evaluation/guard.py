@@ -1,6 +1,7 @@
 """Runs a method so that one bad image does not end an evaluation, and a broken method does."""
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -35,16 +36,13 @@ class GuardedModel(nn.Module):
         for i, sample in enumerate(batched_inputs):
             if "error" in sample:
                 outputs[i] = {"status": sample["status"], "error": sample["error"]}
-        if readable:
-            try:
-                results = _checked(self.model([batched_inputs[i] for i in readable]), len(readable))
+        found = run_each(self.model, [batched_inputs[i] for i in readable])
+        for i, output in zip(readable, found, strict=True):
+            if isinstance(output, Exception):
+                outputs[i] = self._failed(batched_inputs[i], output)
+            else:
+                outputs[i] = output
                 self._failures_in_a_row = 0
-            except Exception as error:  # noqa: BLE001 - any failure of any method is recorded
-                if len(readable) == 1:
-                    results = [self._failed(batched_inputs[readable[0]], error)]
-                else:  # find out which images of the batch it is
-                    results = [self([batched_inputs[i]])[0] for i in readable]
-            outputs.update(zip(readable, results, strict=True))
         return [outputs[i] for i in range(len(batched_inputs))]
 
     def _failed(self, sample: dict[str, Any], error: Exception) -> dict[str, Any]:
@@ -57,6 +55,31 @@ class GuardedModel(nn.Module):
                 "samples are kept (TEST.MAX_FAILURES_IN_A_ROW sets the limit)"
             ) from error
         return {"status": "exception", "error": f"{type(error).__name__}: {error}"}
+
+
+def run_each(
+    model: Callable[[list[dict[str, Any]]], Any], samples: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any] | Exception]:
+    """Outputs of a method, or what it raised, for each image by itself.
+
+    Args:
+        model: maps a list of mapped dicts to a list of outputs.
+        samples: mapped dicts, which it gets together; where that fails, one by one.
+    """
+    if not samples:
+        return
+    outputs: list[dict[str, Any] | Exception] | None = None
+    try:
+        outputs = list(_checked(model(list(samples)), len(samples)))
+    except Exception as error:  # noqa: BLE001 - any failure of any method is its image's alone
+        if len(samples) == 1:
+            outputs = [error]
+    if outputs is not None:
+        yield from outputs
+        return
+    # Find out which images of the batch it is; what the exception held on to is free by now.
+    for sample in samples:
+        yield from run_each(model, [sample])
 
 
 def _checked(results: Any, count: int) -> list[dict[str, Any]]:

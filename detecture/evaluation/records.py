@@ -139,7 +139,7 @@ class RecordFolder:
         records = list(records)
         stale = [file.path for file in self._read_all() if not self._is_ours(file)]
         # Neither a summary nor a label map of other records may look as if it were of this run.
-        if stale:
+        if stale or not self._files():
             others = (self.summary_path, self.folder / "label_maps", self.folder / CONFIG)
             stale += [path for path in others if path.exists()]
         with self._told_if_full():

@@ -3,7 +3,8 @@
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ParamSpec
 
 from detecture.errors import (
@@ -30,18 +31,56 @@ def command_line(name: str) -> Callable[[Callable[Arguments, int]], Callable[Arg
     def decorate(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
         @functools.wraps(main)
         def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
-            try:
-                return main(*args, **kwargs)
-            except DetectureError as error:
-                sys.stderr.write(f"{name}: {error}\n")
-                return EXIT_FAILED if isinstance(error, EvaluationError) else EXIT_USAGE
-            except KeyboardInterrupt:
-                sys.stderr.write(f"{name}: interrupted; the same command goes on from here\n")
-                return EXIT_INTERRUPTED
+            with any_text_printed():
+                try:
+                    return main(*args, **kwargs)
+                except DetectureError as error:
+                    sys.stderr.write(f"{name}: {error}\n")
+                    return EXIT_FAILED if isinstance(error, EvaluationError) else EXIT_USAGE
+                except KeyboardInterrupt:
+                    sys.stderr.write(f"{name}: interrupted; the same command goes on from here\n")
+                    return EXIT_INTERRUPTED
 
         return run
 
     return decorate
+
+
+@contextmanager
+def any_text_printed() -> Iterator[None]:
+    r"""Inside, what an output stream has no sign for is printed as `\xe4`, and ends no run.
+
+    Streams are often not UTF-8 where they are redirected, and names of files are not always text.
+    """
+    streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
+    changed = [(stream, stream.errors) for stream in streams if not _prints_any_text(stream)]
+    for stream, _ in changed:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in changed:
+            if not stream.closed:
+                stream.reconfigure(errors=errors)
+
+
+def _prints_any_text(stream: Any) -> bool:
+    if not hasattr(stream, "reconfigure"):
+        return True  # none of Python's own; nothing can be done
+    try:
+        "\u20ac\ud800".encode(stream.encoding, stream.errors)
+    except UnicodeError:
+        return False
+    return True
+
+
+def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite`; without it, `detecture.checkpoint.ownership` says what is replaced."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that this program did not write, or that were changed since",
+    )
 
 
 def add_renamed_option(

@@ -135,9 +135,11 @@ def keep_to(output: Path, asked: dict[str, float]) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
         begun = _read_recipe(file) if file.exists() else asked
-        if "pictures" in begun:  # its name before
+        is_old = "pictures" in begun  # its name before
+        if is_old:
             begun["images"] = begun.pop("pictures")
-        write_text_atomic(file, json.dumps(begun))
+        if begun == asked and (is_old or not file.exists()):
+            write_text_atomic(file, json.dumps(begun))
     except OSError as error:
         raise ConfigError(f"{file}: {error}; say another folder to --output") from error
     if begun != asked:

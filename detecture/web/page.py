@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from detecture.errors import DetectureError
+from detecture.errors import DetectureError, PredictionError
 from detecture.web.service import MAX_COUNT, SegmentationService
 from detecture.web.view import error_html, hint_html, status_html, view_html
 
@@ -148,6 +148,13 @@ def _respond(
         count = None if regions == AUTOMATIC else int(regions)
         answer = service.answer(_user(request), image, count)
         view, status = view_html(answer.result), status_html(answer)
+    except PredictionError:
+        # What a method raises is for the log; it may hold anything.
+        _logger.exception("the method failed on an image")
+        return _failed(
+            "the method failed on this image: something went wrong on the server, and its log "
+            "says what; try another number of regions, or another image"
+        )
     except DetectureError as error:
         return _failed(str(error))
     except Exception:

@@ -9,12 +9,15 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from detecture.checkpoint.atomic import utf8
 from detecture.data.image_io import image_size
 from detecture.engine import TexturePredictor, TextureResult
-from detecture.errors import DetectureError, ImageError
+from detecture.errors import DetectureError, ImageError, PredictionError
 
 MAX_COUNT = 12
 """Greatest number of regions that can be asked for."""
@@ -95,7 +98,8 @@ class SegmentationService:
         Raises:
             ImageError: there is no image, it cannot be read, or it is too large. Messages name
                 the file without its folder.
-            DetectureError: `count` is out of range, or the method refuses.
+            PredictionError: the method failed on it.
+            DetectureError: `count` is out of range.
         """
         if not image:
             raise ImageError("no image yet: drop one into the box, or click an example")
@@ -108,7 +112,7 @@ class SegmentationService:
             owner = self._owner(user)
             encoding = self._encode(owner, str(image))
             start = time.perf_counter()
-            result = replace(owner.predictor.predict(count), name=Path(image).name)
+            result = self._predict(owner, str(image), count)
             predicting = time.perf_counter() - start
             start = time.perf_counter()
             _remove(owner.folder)
@@ -156,8 +160,8 @@ class SegmentationService:
             return None
         owner.image = None  # where this fails, the one before is not taken for this one
         start = time.perf_counter()
-        name = Path(image).name
-        try:
+        name = _name(image)
+        with _without_folders(image):
             height, width = image_size(image)
             if height * width > self.limits.max_pixels:
                 raise ImageError(
@@ -165,10 +169,27 @@ class SegmentationService:
                     f"this page takes {self.limits.max_pixels / 1e6:g} million. Shrink the image"
                 )
             owner.predictor.set_image(image)
-        except ImageError as error:
-            raise ImageError(str(error).replace(image, name)) from error
         owner.image = image
         return time.perf_counter() - start
+
+    def _predict(self, owner: _User, image: str, count: int | None) -> TextureResult:
+        """The regions; nothing of the server's folders is in what a user gets."""
+        with _without_folders(image):
+            return replace(owner.predictor.predict(count), name=_name(image), source="")
+
+
+def _name(image: str) -> str:
+    """An image's name without folders, as text that can be sent."""
+    return utf8(Path(image).name).decode("utf-8")
+
+
+@contextmanager
+def _without_folders(image: str) -> Iterator[None]:
+    """Errors inside name the image without the server's folders."""
+    try:
+        yield
+    except (ImageError, PredictionError) as error:
+        raise type(error)(str(error).replace(image, _name(image))) from error
 
 
 def _remove(folder: Path | None) -> None:

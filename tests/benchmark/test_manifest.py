@@ -123,3 +123,12 @@ def test_a_folder_that_cannot_be_written(made):
     with pytest.raises(EvaluationError, match="cannot be written"):
         write_index(file, request, cells, survey(Path(made), cells))
     assert replace(request, limit=3).limit == 3
+
+
+def test_a_file_of_somebody_else_is_no_index(made):
+    path = index_path(made, "fair")
+    for text in ('{"mine": 1}', "[]", "text"):
+        path.write_text(text)
+        with pytest.raises(EvaluationError, match="no index of a benchmark; choose another --root"):
+            write_index(made, Request("a", "fair"), [], [])
+        assert path.read_text() == text

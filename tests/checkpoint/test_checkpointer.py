@@ -11,6 +11,7 @@ from torch import nn
 import detecture.checkpoint.checkpointer as module
 from detecture.checkpoint.atomic import sha256_file, write_atomic, write_text_atomic
 from detecture.checkpoint.checkpointer import Checkpointer
+from detecture.checkpoint.manifest import record_hashes
 from detecture.checkpoint.weights_file import pack_weights, read_weights
 from detecture.errors import CheckpointError
 
@@ -388,3 +389,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_atomic(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_manifest_of_somebody_else_is_kept(tmp_path):
+    (tmp_path / "checkpoints.json").write_text('{"a": 1}')
+    with pytest.raises(CheckpointError, match=r"holds no table of hashes.*another folder"):
+        record_hashes(tmp_path, {"b.safetensors": ["0"]})
+    assert (tmp_path / "checkpoints.json").read_text() == '{"a": 1}'

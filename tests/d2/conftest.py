@@ -4,8 +4,6 @@ Everything in this folder must hold for detectron2 itself and for `detecture.d2.
 something that only the latter promises carries `@pytest.mark.lite_only`.
 """
 
-import logging
-
 import pytest
 
 from detecture.d2 import BACKEND
@@ -18,17 +16,3 @@ def pytest_configure(config):
 def pytest_runtest_setup(item):
     if BACKEND != "lite" and item.get_closest_marker("lite_only"):
         pytest.skip("about detecture.d2.lite only")
-
-
-@pytest.fixture(autouse=True)
-def restored_loggers():
-    """setup_logger changes global loggers; one test must not silence another one's records."""
-    loggers = [logging.getLogger(name) for name in ("detecture", "detectron2", "fvcore")]
-    before = [(logger, logger.level, logger.propagate, logger.handlers[:]) for logger in loggers]
-    yield
-    for logger, level, propagate, handlers in before:
-        for handler in set(logger.handlers) - set(handlers):
-            handler.close()
-        logger.setLevel(level)
-        logger.propagate = propagate
-        logger.handlers[:] = handlers

@@ -4,6 +4,7 @@ import pytest
 
 from detecture.d2 import DatasetCatalog, MetadataCatalog
 from detecture.data import (
+    known_datasets,
     load_registered,
     register_builtin_datasets,
     register_dataset_json,
@@ -84,6 +85,15 @@ def test_unknown_name():
     assert "ade20k_detecture, bsds_coarse, caid" in text and "--dataset-json" in text
     with pytest.raises(DatasetError, match="A file is given with --dataset-json"):
         require_registered("mine/metadata.json")
+
+
+def test_data_sets_of_others_are_not_among_ours():
+    names = known_datasets()
+    DatasetCatalog.register("others_val", list)
+    MetadataCatalog.get("others_val").set(evaluator_type="coco", image_root="here")
+    DatasetCatalog.register("own_train", list)
+    assert known_datasets() == [*names, "own_train"]
+    require_registered("others_val")  # it is there all the same
 
 
 def test_registering_twice(make_dataset):

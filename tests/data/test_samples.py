@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,17 @@ def test_procedural_samples_are_images_of_the_frozen_test_set():
         assert [t["description"] for t in entry["textures"]] == scene.descriptions
         shipped = read_image(folder / entry["image_path"], LIMIT).astype(int)
         assert np.abs(shipped - scene.image).mean() < 8  # stored as JPEG
+
+
+def test_the_script_replaces_no_other_file(tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("prepare", DATASETS / "prepare_samples.py")
+    prepare = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = prepare  # dataclasses look their module up
+    spec.loader.exec_module(prepare)
+    (tmp_path / "metadata.json").write_text("mine")
+    words = ["--output", str(tmp_path)]
+    assert prepare.main(words) == 2
+    assert "metadata.json is there already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["metadata.json"]
+    assert [prepare.main([*words, *more]) for more in (["--overwrite"], [])] == [0, 0]
+    assert (tmp_path / "images/grass_gravel.jpg").is_file()

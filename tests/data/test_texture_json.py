@@ -311,3 +311,18 @@ def test_missing_root_or_metadata(tmp_path, json_file, root):
     text = str(caught.value)
     assert f"{tmp_path}/{missing} does not exist" in text
     assert "DETECTURE_DATASETS_ROOT" in text and "datasets/README.md" in text
+
+
+def test_halves_of_surrogate_pairs(load, tmp_path):
+    """JSON may hold them; no file of text, no tokenizer and no file name does."""
+    (record,) = load(
+        {"id": "a\udcff", "image_path": "images/b\udcff.png",
+         "textures": [{"description": "half \ud83d", "mask_path": "masks/1.png"}]}
+    )  # fmt: skip
+    assert record["image_id"] == "a\\udcff"
+    assert record["textures"][0]["description"] == "half \\ud83d"
+    assert record["file_name"].endswith("images/b\udcff.png"), "files may have such names"
+    _, problems = parse_texture_json(tmp_path / "RWTD/metadata.json", tmp_path / "RWTD")
+    assert not problems
+    with pytest.raises(DatasetError, match="image_path must name a file"):
+        load(entry("images/\ud800/b.png"))

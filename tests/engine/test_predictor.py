@@ -10,8 +10,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from detecture import TexturePredictor, TextureResult
-from detecture.engine.predictor import label_map_at
-from detecture.errors import ConfigError, DetectureError, ImageError
+from detecture.engine.predictor import FailedImage, FailedImages, label_map_at
+from detecture.errors import ConfigError, DetectureError, ImageError, PredictionError
 from detecture.evaluation import scores_to_label_map
 from detecture.modeling.meta_arch import TextureClusters
 
@@ -256,10 +256,114 @@ def test_the_count_of_a_config_holds_where_a_call_gives_none():
 )
 def test_odd_objects_are_refused_by_name(predictor, odd, message):
     with pytest.raises(ImageError, match=message):
-        predictor(odd)
+        TexturePredictor(predictor.model)(odd)
 
 
 def test_half_precision_tensors(predictor):
     tensor = torch.full((3, 20, 30), 0.5)
     for kind in (tensor.bfloat16(), tensor.half()):
         assert predictor(kind, count=2).image[0, 0].tolist() == [128, 128, 128]
+
+
+class Picky(torch.nn.Module):
+    """Halves, but for images of one row, where it raises, and of two, where it answers nonsense."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def forward(self, batched_inputs):
+        self.asked.append([sample["file_name"] for sample in batched_inputs])
+        outputs = []
+        for sample in batched_inputs:
+            height, width = sample["height"], sample["width"]
+            if height == 1:
+                raise RuntimeError("no factor of " + "x" * 1000)
+            scores = torch.zeros(3, height, width if height != 2 else width + 1)
+            scores[0, :, : width // 2] = scores[1, :, width // 2 :] = 1.0
+            outputs.append({"sem_seg": scores, "descriptions": ["", ""]})
+        return outputs
+
+
+def plain(height):
+    return np.zeros((height, 6, 3), np.uint8)
+
+
+def test_one_of_several_that_fails_loses_no_other():
+    images = [plain(4), "gone.png", plain(1), plain(5), b"no image", plain(2), plain(6)]
+    with pytest.raises(FailedImages, match=r"^4 of 7 images failed: gone\.png: does not exist"):
+        TexturePredictor(Picky())(images)
+    with pytest.raises(ImageError) as caught:
+        TexturePredictor(Picky())(images, batch_size=3)
+    error = caught.value
+    assert [result and len(result.label_map) for result in error.results] == [
+        *(4, None, None, 5, None, None, 6)
+    ]
+    assert [(failure.name, failure.status) for failure in error.failures] == [
+        ("gone.png", "image_unreadable"),
+        ("image_1", "exception"),
+        ("image_3", "image_unreadable"),
+        ("image_4", "invalid_output"),
+    ]
+    assert "and 1 more" in str(error) and len(str(error)) < 1500
+    assert isinstance(error.failures[1].error, PredictionError)
+    assert isinstance(error.failures[1].error.__cause__, RuntimeError)
+
+
+def test_a_stream_says_what_becomes_of_each_image_as_it_goes():
+    model, read = Picky(), []
+
+    def images():
+        for height in (4, 1, 5, 3):
+            read.append(height)
+            yield plain(height)
+
+    stream = TexturePredictor(model).stream(images(), batch_size=2)
+    assert not read and not model.asked
+    assert isinstance(next(stream), TextureResult)
+    assert read == [4, 1]
+    assert isinstance(next(stream), FailedImage)
+    assert [len(one.label_map) for one in stream] == [5, 3]
+    # The batch together, then, as it fails, one by one; the next together.
+    assert [len(names) for names in model.asked] == [2, 1, 1, 2]
+    with pytest.raises(DetectureError, match="count is the number"):
+        TexturePredictor(model).stream([plain(4)], count=0)
+
+
+def test_a_method_that_fails_on_the_one_image():
+    predictor = TexturePredictor(Picky())
+    message = r"^image_0: the method failed on this image \(RuntimeError: no factor of x+\); leave"
+    with pytest.raises(PredictionError, match=message) as caught:
+        predictor(plain(1))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert len(str(caught.value)) < 500
+    with pytest.raises(PredictionError, match="sem_seg is"):
+        predictor(plain(2))
+    predictor.set_image(plain(1))
+    with pytest.raises(PredictionError, match="image_2"):
+        predictor.predict()
+
+
+def test_an_image_that_cannot_be_encoded_does_not_leave_the_one_before(monkeypatch):
+    predictor = TexturePredictor(TextureClusters())
+    predictor.set_image(make_image())
+
+    def fail(_):
+        raise ValueError("such a message")
+
+    monkeypatch.setattr(predictor.model, "features", fail)
+    with pytest.raises(PredictionError, match=r"image_1: .*such a message"):
+        predictor.set_image(make_image())
+    with pytest.raises(DetectureError, match="call set_image"):
+        predictor.predict()
+
+
+def test_paths_of_every_kind(tmp_path):
+    class PathLike:
+        def __fspath__(self):
+            return str(tmp_path / "a.png")
+
+    Image.fromarray(make_image()).save(tmp_path / "a.png")
+    for path in (PathLike(), tmp_path / "a.png", str(tmp_path / "a.png")):
+        result = TexturePredictor(Picky())(path)
+        assert result.name == result.source == str(tmp_path / "a.png")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import os
 import re
 import signal
@@ -11,10 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 from toy import write_toy_dataset
 
 from detecture import engine
+from detecture.config import make_config
+from detecture.d2 import MetadataCatalog
+from detecture.errors import ConfigError
 from detecture.evaluation.records import records_lock
 
 REPO = Path(__file__).parents[2]
@@ -173,10 +178,28 @@ def test_an_error_in_two_processes_has_the_same_status(tmp_path):
 
 def test_one_bad_image_does_not_end_the_run(toy, tmp_path):
     (toy.parent / "images/toy_3.png").write_bytes(b"")
-    args = ["--config-file", HALVES, "--eval-only", "--dataset-json", toy, "OUTPUT_DIR"]
-    output = run(TRAIN_NET, *args, tmp_path / "out")
+    args = ["--config-file", HALVES, "--eval-only", "--dataset-json", toy, "SEED", 2**40]
+    output = run(TRAIN_NET, *args, "OUTPUT_DIR", tmp_path / "out")
     assert summary(tmp_path / "out")["statuses"] == {"image_unreadable": 1, "ok": 7}
     assert "toy_3.png" in output
+    # More than numpy takes as a seed; what was asked for is what is written down.
+    written = (tmp_path / "out/inference/toy/config.yaml").read_text()
+    assert yaml.safe_load(written)["SEED"] == 2**40
+
+
+def test_a_data_set_of_another_kind_is_refused(tmp_path):
+    MetadataCatalog.get("others_val").set(evaluator_type="coco")
+    try:
+        with pytest.raises(ConfigError, match="'others_val', whose evaluator_type is 'coco'; kno"):
+            engine.evaluate_dataset(make_config(None), None, "others_val")
+    finally:
+        MetadataCatalog.remove("others_val")
+
+
+def test_commands_without_a_folder_show_our_log(capsys):
+    engine.log_to_terminal()
+    logging.getLogger("detecture.part").info("heard once")
+    assert capsys.readouterr().out.count("heard once") == 1
 
 
 def losses(folder):
@@ -232,3 +255,15 @@ def test_a_method_without_parameters_is_not_trained(toy, tmp_path):
         status=2,
     )
     assert "HalfSplit has no parameters to train; use --eval-only" in output
+
+
+def test_a_config_that_somebody_wrote_is_not_replaced(toy, tmp_path):
+    """As where OUTPUT_DIR is the folder of the config itself."""
+    text = f"_BASE_: {HALVES}\nTEST:\n  COUNT: '2'\n"
+    (tmp_path / "config.yaml").write_text(text)
+    words = ["--eval-only", "--config-file", tmp_path / "config.yaml", "--dataset-json", toy]
+    output = run(TRAIN_NET, *words, "OUTPUT_DIR", tmp_path, status=2)
+    assert f"{tmp_path / 'config.yaml'}: is there already, and no run wrote it" in output
+    assert (tmp_path / "config.yaml").read_text() == text
+    for _ in range(2):
+        run(TRAIN_NET, *words, "OUTPUT_DIR", tmp_path / "out")

@@ -413,3 +413,12 @@ def test_detectron2s_schedules_reach_the_end(data, tmp_path, schedule, factors):
     if factors is None:
         factors = [(1 + math.cos(math.pi * i / 7)) / 2 for i in range(7)]
     assert rates == pytest.approx(factors)
+
+
+def test_metrics_that_no_run_wrote_get_another_name(tmp_path):
+    path = tmp_path / "metrics.json"
+    for number, text in enumerate(('{"mine": 1}', "not even JSON\n"), 1):
+        path.write_text(text)
+        trim_metrics(path, 3)
+        assert not path.exists()
+        assert (tmp_path / f"metrics.foreign-{number}.json").read_text() == text

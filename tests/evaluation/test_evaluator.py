@@ -6,6 +6,7 @@ It is over 400 lines: what an evaluation may meet shares one toy run.
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from toy import register_toy_dataset, write_toy_dataset
 
 from detecture.config import make_config
 from detecture.data import KHint, load_ground_truth, load_registered
+from detecture.engine import evaluate as run_evaluation
+from detecture.engine import load_model
 from detecture.errors import EvaluationError
 from detecture.evaluation import GuardedModel, TextureSegEvaluator
 from detecture.evaluation.evaluator import label_map_path
-from detecture.evaluation.records import RecordFolder
+from detecture.evaluation.guard import run_each
+from detecture.evaluation.records import RecordFolder, read_records
 from detecture.evaluation.summary import bootstrap_intervals
 
 PAIR = KHint("regime", 2)
@@ -417,3 +421,58 @@ def test_ids_with_line_separators_and_long_ones(tmp_path):
     assert list(folder.read()) == ids
     assert len(label_map_path(tmp_path, ids[2]).name) < 200
     assert label_map_path(tmp_path, "e" * 300) != label_map_path(tmp_path, "e" * 301)
+
+
+def test_a_batch_that_fails_is_tried_one_by_one():
+    """And what its exception held on to is free by then: it may have been the memory."""
+    alive = []
+
+    class Tensor:
+        pass
+
+    def model(samples):
+        if len(samples) > 1:
+            large = Tensor()
+            alive.append(weakref.ref(large))
+            raise MemoryError("no room for all at once")
+        assert alive[0]() is None
+        return [{"seen": samples[0]}]
+
+    assert list(run_each(model, [1, 2])) == [{"seen": 1}, {"seen": 2}]
+    assert list(run_each(model, [])) == []
+
+
+def test_ids_and_names_that_are_no_text(tmp_path):
+    """JSON may hold halves of surrogate pairs, as of names that are no UTF-8."""
+    json_file = write_toy_dataset(tmp_path / "toy", count=3)
+    entries = json.loads(json_file.read_text())
+    entries[0]["id"] = "b\udcff"
+    entries[0]["textures"][0]["description"] = "half \ud83d of a pair"
+    entries[1]["image_path"] = "images/gone\udcfe.png"
+    entries[2]["image_path"] = "images/\ud800.png"
+    json_file.write_text(json.dumps(entries))
+    name = register_toy_dataset(json_file)
+    cfg = config("MODEL.META_ARCHITECTURE", "HalfSplit", "OUTPUT_DIR", str(tmp_path / "out"))
+    cfg.defrost()
+    cfg.DATASETS.TEST = (name,)
+    found = run_evaluation(cfg, load_model(cfg))["texture"]
+    assert (found["n_ok"], found["n_total"]) == (1, 3)
+    folder = tmp_path / "out/inference" / name
+    first, *others = read_records(folder)
+    assert first["image_id"] == "b\\udcff" and label_map_path(folder, "b\\udcff").is_file()
+    assert {record["status"] for record in others} == {"image_unreadable"}
+    assert all("does not exist" in record["error"] for record in others)
+    # Records of ids that came another way are written and read as well.
+    records = RecordFolder(tmp_path / "records", {"a": "b"})
+    records.start([])
+    records.append(0, {"image_id": "c\udcff", "status": "ok"})
+    records.close()
+    assert list(records.read()) == ["c\udcff"]
+    assert label_map_path(tmp_path, "c\udcff") != label_map_path(tmp_path, "c\udcfe")
+
+
+def test_a_summary_that_no_evaluation_wrote_is_kept(tmp_path):
+    (tmp_path / "summary.json").write_text('{"mine": 1}')
+    folder = RecordFolder(tmp_path, {"a": "b"})
+    folder.start([])
+    assert (tmp_path / "summary.stale-1.json").read_text() == '{"mine": 1}'

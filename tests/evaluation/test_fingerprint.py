@@ -5,6 +5,7 @@ import os
 import pytest
 
 from detecture.config import make_config
+from detecture.d2 import CfgNode, get_cfg
 from detecture.evaluation import fingerprint
 from detecture.evaluation.fingerprint import evaluation_fingerprint
 
@@ -29,6 +30,40 @@ def test_a_file_that_the_config_names_counts_with_its_content(tmp_path, key):
     path.write_text("two")
     after = of(f"MODEL.{key}", path)
     assert [name for name in after if after[name] != before[name]] == ["files of the config"]
+
+
+def test_a_key_that_differs_counts_whoevers_it_is():
+    changes = [
+        *(["MODEL.MAX_REGIONS", 5], ["INPUT.MAX_PIXELS", 9], ["TEST.COUNT", 2]),
+        *(["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 7], ["MODEL.ANCHOR_GENERATOR.OFFSET", 0.5]),
+    ]
+    hashes = {of(*change)["config"] for change in [[], *changes]}
+    assert len(hashes) == len(changes) + 1
+    assert of("TEST.EVAL_PERIOD", 3) == of("SOLVER.MAX_ITER", 3) == of()
+
+
+def test_defaults_of_detectron2_do_not_count(monkeypatch):
+    """Another version of it, or lite, has other keys that change nothing."""
+
+    def newer():
+        cfg = get_cfg()
+        cfg.MODEL.NEWER = CfgNode({"KEY": (1, 2)})
+        cfg.MODEL.DEVICE = "of that machine"
+        return cfg
+
+    def with_newer(value):
+        cfg = make_config(None).clone()
+        cfg.defrost()
+        cfg.MODEL.NEWER = CfgNode({"KEY": value})
+        return evaluation_fingerprint(cfg, [])
+
+    before = of()
+    monkeypatch.setattr(fingerprint, "get_cfg", newer)
+    assert of() == with_newer([1, 2]) == before
+    assert with_newer([1, 3]) != before
+    # A device counts, whatever the default of the machine is.
+    monkeypatch.setattr(fingerprint, "get_cfg", lambda: make_config(None))
+    assert of("MODEL.DEVICE", "cpu")["config"] != of("MODEL.DEVICE", "meta")["config"]
 
 
 def test_of_large_files_and_folders_size_and_time_count(tmp_path, monkeypatch):

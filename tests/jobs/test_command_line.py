@@ -1,6 +1,8 @@
 """What the command lines share."""
 
 import argparse
+import io
+import sys
 
 import pytest
 
@@ -43,3 +45,42 @@ def test_the_earlier_name_of_an_option_works_and_says_the_new_one(capsys):
     assert parser.parse_args(["--pictures", "4"]).images == 4
     assert "--pictures is --images now" in capsys.readouterr().err
     assert "--pictures" not in parser.format_help()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_streams_that_have_no_sign_for_a_letter(monkeypatch, encoding):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+
+    @command_line("tool")
+    def main():
+        print("bl\u00e4tter \U0001f33f b\udcff.png")
+        return 0
+
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main() == 0
+    out.flush()
+    printed = out.buffer.getvalue()
+    assert printed.startswith(b"bl") and b"b\\udcff.png" in printed
+    assert (b"\\xe4" in printed) == (encoding == "ascii")
+    assert out.errors == "strict", "as it was"
+
+
+def test_streams_that_are_none_of_pythons(monkeypatch):
+    class Stream:
+        def __init__(self):
+            self.texts = []
+
+        def write(self, text):
+            self.texts.append(text)
+
+    stream = Stream()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", None)  # as in a program without a console
+
+    @command_line("tool")
+    def main():
+        print("text")
+        return 0
+
+    assert main() == 0
+    assert stream.texts[0] == "text"

@@ -65,3 +65,11 @@ def test_a_damaged_recipe_names_a_way_out(tmp_path, content):
     assert (tmp_path / "recipe.json").read_bytes() == content
     (tmp_path / "recipe.json").unlink()
     keep_to(tmp_path, asked)
+
+
+def test_a_record_of_somebody_else_is_left_as_it_is(tmp_path):
+    for text, said in (('{"name":   "soup"}', "begun with"), ("[1,  2]", "holds no table")):
+        (tmp_path / "recipe.json").write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            keep_to(tmp_path, {"seed": 1})
+        assert (tmp_path / "recipe.json").read_text() == text

@@ -208,6 +208,20 @@ def test_only_the_seam_imports_detectron2():
     assert not wrong
 
 
+def test_loggers_are_set_up_by_name():
+    """Without a name, detectron2's setup_logger is about its own logger alone."""
+    bare = [
+        f"{path.relative_to(REPO)}:{node.lineno}"
+        for path in SOURCES
+        if PACKAGE / "d2" not in path.parents
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "setup_logger"
+        and "name" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert [place.partition(":")[0] for place in bare] == ["detecture/engine/command_line.py"]
+
+
 def test_lite_stands_alone():
     allowed = tuple(f"detecture.{n}" for n in ("d2.lite", "device", "errors", "untrusted"))
     wrong = [

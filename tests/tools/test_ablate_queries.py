@@ -78,3 +78,12 @@ def test_the_command_and_wrong_input(tool, dataset, tmp_path, capsys):
     assert "needs two images" in capsys.readouterr().err
     assert tool.main(words) == 2
     assert "only Detecture has" in capsys.readouterr().err
+
+
+def test_a_file_of_somebody_else_is_kept(tool, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    out.write_text("mine")
+    config = str(Path(__file__).parents[2] / "configs/detecture_tiny.yaml")
+    assert tool.main(["--config-file", config, "--json", str(out)]) == 2
+    assert "choose another --json, or give --overwrite" in capsys.readouterr().err
+    assert out.read_text() == "mine"

@@ -112,3 +112,26 @@ def toy_evaluated(tmp_path):
     root = tmp_path / "benchmark"
     write_index(root, [{"method": "m", "dataset": name, "folder": "m/own"}])
     return SimpleNamespace(root=root, json_file=json_file)
+
+
+def test_files_of_others_are_kept(tool, root, tmp_path, capsys):
+    """All are looked at before the first is written; its own are replaced, changed or not."""
+    options = ("csv", "csv-full", "latex", "markdown", "html")
+    paths = {name: tmp_path / f"report.{name}" for name in options}
+    words = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    for name, path in paths.items():
+        path.write_text("mine")
+        assert tool.main(["--root", str(root), *words]) == 2
+        assert f"{path}: is there already" in capsys.readouterr().err
+        assert [p.name for p in tmp_path.iterdir() if p.suffix == f".{name}"] == [path.name]
+        assert path.read_text() == "mine"
+        path.unlink()
+    assert tool.main(["--root", str(root), *words]) == 0
+    for path in root.rglob("summary.json"):  # more has been evaluated meanwhile
+        path.write_text(path.read_text().replace("0.75", "0.25"))
+    assert tool.main(["--root", str(root), *words]) == 0
+    assert "0.2500" in paths["csv"].read_text()
+    paths["csv"].write_text(paths["csv"].read_text() + "published,rwtd,,,,,,,\n")  # by hand
+    assert tool.main(["--root", str(root), *words]) == 2
+    assert tool.main(["--root", str(root), *words, "--overwrite"]) == 0
+    assert "published" not in paths["csv"].read_text()

@@ -2,11 +2,17 @@
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from detecture.engine import result_files
+from detecture.modeling.meta_arch.floors import HalfSplit
 
 REPO = Path(__file__).parents[2]
 HALVES = str(REPO / "configs/baselines/floor_half_split.yaml")
@@ -75,3 +81,108 @@ def test_an_output_that_is_a_file(demo, images, tmp_path, capfd):
     assert "cannot be written" in capfd.readouterr().err
     assert run(demo, [str(images / "a.png")], str(tmp_path / "file")) == 2
     assert "is a file" in capfd.readouterr().err
+
+
+def written(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_again_in_the_folder_of_the_images(demo, images, capfd):
+    """Its own overlays and label maps are no images, whoever lists the folder."""
+    patterns = [str(images / "*.png"), str(images / "*.jpg"), str(images / "*.json")]
+    for inputs in ([str(images)], patterns[:2], patterns):  # as a shell may do with *
+        assert run(demo, inputs, str(images)) == 0
+        assert "3 of 3 images segmented" in capfd.readouterr().out
+    before = {path: path.read_bytes() for path in images.iterdir() if path.is_file()}
+    assert run(demo, [str(images)], str(images)) == 0
+    assert "6 images left out: they are results of this program" in capfd.readouterr().out
+    assert {path: path.read_bytes() for path in images.iterdir() if path.is_file()} == before
+    assert len(before) == 3 + 1 + 9
+    only = [str(images / "a_overlay.jpg"), str(images / "a_labels.png")]
+    assert run(demo, only, str(images)) == 2
+    assert "all 2 images are results of this program" in capfd.readouterr().err
+
+
+def test_files_of_others_are_kept(demo, images, capfd):
+    """labelme's JSON beside its images, and a label map that somebody drew."""
+    (images / "a.json").write_text('{"version": "5.4.1", "shapes": []}')
+    Image.fromarray(np.full((8, 12), 3, np.uint8)).save(images / "b_labels.png")
+    before = {name: (images / name).read_bytes() for name in ("a.json", "b_labels.png")}
+    assert run(demo, [str(images)], str(images)) == 1
+    printed = capfd.readouterr()
+    for name in before:
+        assert f"not segmented: {images / name}: is there already" in printed.err
+        assert (images / name).read_bytes() == before[name]
+    assert "2 of 4 images segmented" in printed.out  # b_labels.png is an image like any other
+    assert not (images / "a_overlay.jpg").exists()
+    assert run(demo, [str(images)], str(images), "--overwrite") == 0
+    assert json.loads((images / "a.json").read_text())["num_regions"] == 2
+
+
+def test_equal_names_are_told_apart_the_next_time_too(demo, images, tmp_path, capfd):
+    out = tmp_path / "out"
+    assert run(demo, [str(images / "sub"), str(images / "a.png")], str(out)) == 0
+    assert f"{images / 'a.png'}: 2 regions, saved as a__2" in capfd.readouterr().out
+    for inputs in ([images / "a.png"], [images / "sub"], [images / "a.png", images / "sub"]):
+        assert run(demo, list(map(str, inputs)), str(out)) == 0
+    assert [name for name in written(out) if name.endswith(".json")] == ["a.json", "a__2.json"]
+    assert json.loads((out / "a.json").read_text())["name"] == str(images / "sub/a.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "cp1252:strict"])
+def test_names_that_cannot_be_printed(images, tmp_path, encoding):
+    for name in (b"b\xff.png", "bl\u00e4tter \U0001f33f.png".encode(), b"l" * 245 + b".png"):
+        Image.fromarray(np.full((8, 12, 3), 90, np.uint8)).save(
+            os.fsdecode(os.fsencode(images) + b"/" + name)
+        )
+    command = [sys.executable, str(REPO / "tools/demo.py"), "--config-file", HALVES]
+    command += ["--input", str(images), "--output", str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, env=environment)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert b"6 of 6 images segmented" in done.stdout and b"b\\udcff.png" in done.stdout
+        assert len(written(tmp_path / "out")) == 18
+
+
+def test_an_image_on_which_the_method_fails(demo, images, tmp_path, capfd, monkeypatch):
+    original = HalfSplit.forward
+
+    def forward(self, samples):
+        if samples[0]["file_name"].endswith("a__2.png"):
+            raise RuntimeError("no factor")
+        return original(self, samples)
+
+    monkeypatch.setattr(HalfSplit, "forward", forward)
+    assert run(demo, [str(images)], str(tmp_path / "out")) == 1
+    printed = capfd.readouterr()
+    assert "a__2.png: the method failed on this image (RuntimeError: no factor)" in printed.err
+    assert "2 of 3 images segmented" in printed.out and "Traceback" not in printed.err
+
+
+def test_what_is_wrong_is_found_before_the_first_image(demo, images, tmp_path, capfd, monkeypatch):
+    def never(*_):
+        raise AssertionError("an image was segmented")
+
+    monkeypatch.setattr(HalfSplit, "forward", never)
+    (tmp_path / "file").write_text("")
+    assert run(demo, [str(images)], str(tmp_path / "file/out")) == 1
+    assert run(demo, [str(images)], str(tmp_path / ("n" * 300))) == 1
+    assert capfd.readouterr().err.count("cannot be written to") == 2
+    assert run(demo, [str(images / ("n" * 300))], str(tmp_path / "out")) == 2
+    assert "cannot be read (File name too long)" in capfd.readouterr().err
+
+
+def test_a_disk_that_is_full_for_one_image(demo, images, tmp_path, capfd, monkeypatch):
+    original = result_files.write_atomic
+
+    def full(path, write, **settings):
+        if path.name.startswith("a__2"):
+            raise OSError(28, "No space left on device")
+        original(path, write, **settings)
+
+    monkeypatch.setattr(result_files, "write_atomic", full)
+    assert run(demo, [str(images)], str(tmp_path / "out")) == 1
+    assert "a__2.json: cannot be written (No space left" in capfd.readouterr().err
+    assert len(written(tmp_path / "out")) == 6

@@ -162,3 +162,15 @@ def test_as_a_command(toy, run):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "position words that agree" in done.stdout
+
+
+def test_a_file_of_somebody_else_is_kept(tool, toy, run, tmp_path, capsys):
+    out = tmp_path / "words.json"
+    out.write_text('{"mine": 1}')
+    arguments = ["--predictions", str(run), "--dataset-json", str(toy), "--json", str(out)]
+    assert tool.main(arguments) == 2
+    assert "words.json: is there already" in capsys.readouterr().err
+    assert out.read_text() == '{"mine": 1}'
+    assert tool.main([*arguments, "--overwrite"]) == 0
+    assert tool.main([*arguments, "--oracle-sentences"]) == 0
+    assert json.loads(out.read_text())["sentences"] == "true"

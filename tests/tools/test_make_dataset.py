@@ -252,3 +252,17 @@ def test_settings_that_are_none_and_a_kill_at_the_very_start(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b/settings.json.tmp-123").write_text("{")
     assert export_dataset(tmp_path / "b", settings).is_file()
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_a_sheet_replaces_no_file_of_others(tool, tmp_path, monkeypatch, capsys, ending):
+    monkeypatch.setattr(tool, "contact_sheet", lambda *_, **__: Image.new("RGB", (40, 30)))
+    path = tmp_path / f"sheet.{ending}"
+    path.write_text("mine")
+    words = ["--contact-sheet", str(path)]
+    assert tool.main(words) == 2
+    assert "give --overwrite" in capsys.readouterr().err and path.read_text() == "mine"
+    for more in (["--overwrite"], [], []):
+        assert tool.main([*words, *more]) == 0
+    with Image.open(path) as sheet:
+        assert sheet.size == (40, 30)

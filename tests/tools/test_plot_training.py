@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 REPO = Path(__file__).resolve().parents[2]
@@ -53,3 +54,15 @@ def test_what_cannot_be_drawn(tmp_path):
         assert done.returncode == 2
         assert told in done.stderr
         assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("ending", ["png", "pdf", "svg", "jpg"])
+def test_files_of_others_are_kept(tmp_path, ending):
+    run, output = run_folder(tmp_path / "one", [3.0, 2.0]), tmp_path / f"plot.{ending}"
+    output.write_text("mine")
+    done = plot(run, "--output", output)
+    assert done.returncode == 2 and "is there already" in done.stderr
+    assert "--overwrite" in done.stderr and output.read_text() == "mine"
+    for words in (["--overwrite"], [], []):
+        assert plot(run, "--output", output, *words).returncode == 0
+    assert len(output.read_bytes()) > 1000

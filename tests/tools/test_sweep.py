@@ -159,3 +159,11 @@ def test_the_ablations_are_all_plannable(tmp_path):
     configs = sorted((REPO / "configs/ablations").glob("*.yaml"))
     runs = plan(tmp_path, configs, {}, [], 1)
     assert len({run.folder for run in runs}) == len(configs) == len(runs)
+
+
+def test_a_table_of_somebody_else_is_kept(config, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/table.json").write_text('{"mine": 1}')
+    done = sweep(config, "--root", tmp_path / "out", "--dry-run")
+    assert done.returncode == 2 and "no table of a sweep; say another --root" in done.stderr
+    assert (tmp_path / "out/table.json").read_text() == '{"mine": 1}'

@@ -286,3 +286,34 @@ def test_as_a_command(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"3 drawings of 6 (--limit 0: all) in {sheet}, 0 failed\n"
     assert Image.open(sheet).width == 516 + 32
+
+
+def test_files_of_others_are_kept(tool, toy, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "toy_1.png").write_text("mine")
+    command = ["--source", "annotation", "--dataset-json", str(toy), "--output", str(out)]
+    assert tool.main(command) == 1
+    printed = capsys.readouterr()
+    assert f"toy_1: not drawn: {out / 'toy_1.png'}: is there already" in printed.err
+    assert "3 drawings" in printed.out and (out / "toy_1.png").read_text() == "mine"
+    assert tool.main([*command, "--overwrite"]) == 0
+    assert tool.main(command) == 0
+    for name in ("sheet.png", "sheet.webp"):
+        sheet = tmp_path / name
+        sheet.write_text("mine")
+        words = ["--source", "annotation", "--dataset-json", str(toy), "--sheet", str(sheet)]
+        assert tool.main([*words, "--output", str(tmp_path / "none")]) == 2
+        assert not (tmp_path / "none").exists(), "it is found before the first image"
+        assert sheet.read_text() == "mine"
+        assert [tool.main([*words, *more]) for more in (["--overwrite"], [])] == [0, 0]
+
+
+def test_a_place_that_takes_no_files_is_found_first(tool, toy, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tool, "annotation_jobs", None)
+    for words in (["--output", "file/out"], ["--sheet", "file/a.png"], ["--output", "n" * 300]):
+        option, place = words
+        command = ["--source", "annotation", "--dataset-json", str(toy), option]
+        assert tool.main([*command, str(tmp_path / place)]) == 2
+        assert "cannot be written" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from detecture import TexturePredictor
-from detecture.errors import DetectureError, ImageError
+from detecture.errors import DetectureError, ImageError, PredictionError
 from detecture.modeling.meta_arch.output import output_from_labels
 from detecture.web.service import Limits, SegmentationService
 
@@ -196,3 +196,31 @@ def test_one_request_at_a_time(make, model, image):
     assert model.most_inside == 1
     assert all(answers[f"user {k}"].result.num_regions == k for k in range(1, 6))
     assert max(answer.waited for answer in answers.values()) > 0.1
+
+
+def test_a_method_that_fails_on_an_image(make, model, image, monkeypatch):
+    service = make()
+
+    def fail(batched_inputs):
+        raise RuntimeError("no factor")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "forward", fail)
+        with pytest.raises(PredictionError, match=r"^a\.png: the method failed.*no factor"):
+            service.answer("one", image())
+    assert service.answer("one", image()).result.num_regions == 2
+    assert len(model.encoded) == 1, "the image is kept"
+
+    def encode(sample):
+        raise RuntimeError("no features")
+
+    monkeypatch.setattr(model, "encode_image", encode)
+    for _ in range(2):
+        with pytest.raises(PredictionError, match=r"^b\.png: the method failed.*no features"):
+            service.answer("one", image("b.png"))
+
+
+def test_the_server_has_no_path_in_what_a_user_gets(make, image):
+    answer = make().answer("one", image())
+    assert (answer.result.name, answer.result.source) == ("a.png", "")
+    assert json.loads(answer.files["json"].read_text())["name"] == "a.png"

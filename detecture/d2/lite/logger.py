@@ -80,7 +80,7 @@ def setup_logger(
         path = _log_file(output, distributed_rank)
         if not _has(logger, logging.FileHandler, baseFilename=str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(path, mode="a", encoding="utf-8")
+            file = logging.FileHandler(path, mode="a", encoding="utf-8", errors="backslashreplace")
             file.setFormatter(plain)
             logger.addHandler(file)
     return logger

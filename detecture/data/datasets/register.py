@@ -123,15 +123,28 @@ def load_test_records(name: str, limit: int) -> Sequence[dict[str, Any]]:
     return records[:limit] if limit else records
 
 
+def known_datasets() -> list[str]:
+    """Names of the registered data sets, in their order; without those that detectron2 brings.
+
+    These have an evaluator of their own, and nothing is said of what may be known of K.
+    """
+    return [
+        name
+        for name in DatasetCatalog.list()
+        if MetadataCatalog.get(name).get("k_regime") is not None
+        or MetadataCatalog.get(name).get("evaluator_type") is None
+    ]
+
+
 def require_registered(name: str) -> None:
     """Check that a data set of this name exists.
 
     Raises:
         DatasetError: it does not; the text says which ones do and which one may be meant.
     """
-    known = sorted(DatasetCatalog.list())
-    if name in known:
+    if name in DatasetCatalog.list():
         return
+    known = sorted(known_datasets())
     close = difflib.get_close_matches(name.lower(), known, n=1)
     meant = f"; did you mean {close[0]}?" if close else "."
     own = (

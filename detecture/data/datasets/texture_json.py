@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detecture.checkpoint.atomic import utf8
 from detecture.data.paths import DATASETS_ROOT, RootedPaths, expand_location
 from detecture.errors import DatasetError, brief
 from detecture.untrusted import read_json, why_not_plain
@@ -122,7 +123,7 @@ def parse_texture_json(
     for index, entry in enumerate(_read_list(path)):
         image_id = ""
         try:
-            image_id = _image_id(entry)
+            image_id = _valid(_image_id(entry))
             record = {
                 "file_name": _path(entry, "image_path", paths),
                 "image_id": image_id,
@@ -177,7 +178,7 @@ def _textures(entry: dict[str, Any], paths: RootedPaths) -> Iterator[dict[str, s
     if "textures" not in entry and "mask_a_path" in entry:
         for side in "ab":
             yield {
-                "description": _text(entry, f"texture_{side}"),
+                "description": _valid(_text(entry, f"texture_{side}")),
                 "mask_file": _path(entry, f"mask_{side}_path", paths),
             }
         return
@@ -192,7 +193,7 @@ def _textures(entry: dict[str, Any], paths: RootedPaths) -> Iterator[dict[str, s
         if not isinstance(texture, dict):
             raise _RecordError(f"{where} must be an object, is {_kind(texture)}")
         yield {
-            "description": _text(texture, "description", where),
+            "description": _valid(_text(texture, "description", where)),
             "mask_file": _path(texture, "mask_path", paths, where),
         }
 
@@ -212,6 +213,11 @@ def _text(entry: dict[str, Any], key: str, where: str = "") -> str:
     return value
 
 
+def _valid(text: str) -> str:
+    """Text that any file and any tokenizer takes: JSON may hold halves of surrogate pairs."""
+    return utf8(text).decode("utf-8")
+
+
 def _path(entry: dict[str, Any], key: str, paths: RootedPaths, where: str = "") -> str:
     text = _text(entry, key, where)
     name = f"{where}.{key}" if where else key
@@ -221,6 +227,8 @@ def _path(entry: dict[str, Any], key: str, paths: RootedPaths, where: str = "") 
         return paths.find(text)
     except DatasetError as error:
         raise _RecordError(f"{name}: {error}", kind="path") from error
+    except ValueError as error:  # no name of a file has such letters
+        raise _RecordError(f"{name} must name a file, is {text!r}", kind="path") from error
 
 
 def _kind(value: Any) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from detecture.checkpoint.atomic import write_text_atomic
-from detecture.checkpoint.json_files import read_json
+from detecture.checkpoint.json_files import read_json, set_aside
 from detecture.data.synthetic.editions import LATEST_EDITION
 from detecture.data.synthetic.moods import draw_natural_mood
 from detecture.data.synthetic.streams import stream
@@ -62,29 +62,46 @@ def open_bank(folder: str | Path, count: int, first: int = 0) -> np.ndarray:
     try:
         with _lock(folder):
             if not _is_drawn(pixels, about, wanted):
-                # A kill from here on leaves no file that tells of other textures.
-                about.unlink(missing_ok=True)
+                # Said before, so that after a kill the textures are known to be of this program.
+                write_text_atomic(about, json.dumps({**wanted, "unfinished": True}))
                 _draw(pixels, range(first, first + count))
                 write_text_atomic(about, json.dumps(wanted))
             return np.load(pixels, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise DatasetError(
-            f"texture bank {folder}: {error}; remove the folder, or set INPUT.TEXTURE_BANK.FOLDER "
-            f"to one with room for {count * BANK_SIDE**2 * 3 / 1e9:.1f} GB"
+            f"texture bank {folder}: {error}; set INPUT.TEXTURE_BANK.FOLDER to another folder, "
+            f"with room for {count * BANK_SIDE**2 * 3 / 1e9:.1f} GB"
         ) from error
 
 
 def _is_drawn(pixels: Path, about: Path, wanted: dict[str, int]) -> bool:
-    """Whether the textures are there that are wanted; what cannot be read is drawn again."""
+    """Whether the textures are there that are wanted; what is damaged is set aside.
+
+    Raises:
+        ValueError: there are files that are not of a bank.
+    """
     try:
         found = read_json(about)
-        shape = np.load(pixels, mmap_mode="r").shape
+        if not isinstance(found, dict):
+            raise ValueError("it holds no table")
     except FileNotFoundError:
+        found = {"edition": None} if not pixels.exists() else {}
+    except ValueError as error:
+        logger.warning("texture bank %s: damaged (%s); it is drawn again", about.parent, error)
+        for path in (about, pixels):
+            if path.exists():
+                set_aside(path)
         return False
+    if "edition" not in found:
+        raise ValueError(f"{about.name} or {pixels.name} is there, and no bank of this program")
+    if found != wanted:
+        return False
+    try:
+        shape = np.load(pixels, mmap_mode="r").shape
     except (OSError, ValueError, EOFError) as error:
         logger.warning("texture bank %s: damaged (%s); it is drawn again", about.parent, error)
         return False
-    return bool(found == wanted) and shape == (wanted["count"], BANK_SIDE, BANK_SIDE, 3)
+    return bool(shape == (wanted["count"], BANK_SIDE, BANK_SIDE, 3))
 
 
 def _lock(folder: Path) -> FolderLock:

@@ -21,7 +21,7 @@ from detecture.data.synthetic import (
 from detecture.errors import DatasetError, EvaluationError, ImageError
 from detecture.evaluation.evaluator import label_map_path
 from detecture.evaluation.record_check import record_problem
-from detecture.evaluation.records import Record, read_records
+from detecture.evaluation.records import FAILED_STATUSES, Record, read_records
 from detecture.evaluation.summary import is_as_written
 
 
@@ -152,12 +152,19 @@ def load_images(
             instead of its own; where `order_of_descriptions` knows which that is, by that.
 
     Raises:
-        DatasetError, ImageError: a file is missing or does not go with the others.
+        DatasetError, ImageError: a file of an image that was scored is missing, or does not go with
+            the others.
     """
     with_maps = run.has_label_maps
     for record in run.records:
         source = run.sources[record["image_id"]]
-        image, sentences, regions = _truth(source, max_pixels)
+        try:
+            image, sentences, regions = _truth(source, max_pixels)
+        except (DatasetError, ImageError):
+            if record["status"] not in FAILED_STATUSES:
+                raise
+            # It could not be read in the evaluation either, and counts as there: without sentences.
+            image, sentences, regions = np.zeros((0, 0, 3), np.uint8), [], []
         matches = _matches(record, len(sentences))
         own = list(record.get("descriptions", ()))
         if true_sentences:

@@ -70,8 +70,15 @@ class ClassicalFeatures:
         self._last_spectra: tuple[tuple[int, ...], list[np.ndarray]] = ((), [])
 
     def __call__(self, image: np.ndarray) -> FeatureFamilies:
-        """Features of an image, uint8 (H,W,3)."""
-        lab_hw3 = rgb2lab(resize_longer(image, self.working_size))
+        """Features of an image, uint8 (H,W,3); all 0, position too, where it `is_flat`."""
+        small = resize_longer(image, self.working_size)
+        if is_flat(small):
+            # Nothing tells its pixels apart, and rounding must not.
+            plane = np.zeros(small.shape[:2])
+            return FeatureFamilies(
+                [plane] * 3, [plane] * 3, [plane] * len(self.kernels), [plane] * 2
+            )
+        lab_hw3 = rgb2lab(small)
         color = [self._smooth(lab_hw3[..., i]) for i in range(3)]
         variance = [self._smooth(lab_hw3[..., i] ** 2) - color[i] ** 2 for i in range(3)]
         families = (
@@ -125,6 +132,11 @@ def resize_longer(image: np.ndarray, side: int) -> np.ndarray:
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def is_flat(image: np.ndarray) -> bool:
+    """Whether an image, uint8 (H,W,3), has one colour and nothing else."""
+    return bool((image == image[0, 0]).all())
 
 
 def _standardise(plane: np.ndarray) -> np.ndarray:

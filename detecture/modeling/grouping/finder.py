@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from detecture.config.sections.grouping import GroupingSettings, TextureClustersSettings
-from detecture.modeling.grouping.classical import ClassicalFeatures, resize_longer
+from detecture.modeling.grouping.classical import ClassicalFeatures, is_flat, resize_longer
 from detecture.modeling.grouping.guided_filter import guided_filter
 from detecture.modeling.grouping.mixtures import consensus, fit_mixtures, principal_components
 from detecture.modeling.grouping.net import STRIDE, GroupingNet
@@ -84,7 +84,11 @@ class RegionFinder:
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> GridFeatures:
-        """Features of an image, uint8 (H,W,3)."""
+        """Features of an image, uint8 (H,W,3).
+
+        Where it `is_flat` they are 0: its cells are one point, so that every division has one
+        region that is not empty. The nets and the position would tell its borders from its middle.
+        """
         small = resize_longer(image, self.classical.working_size)
         height, width = small.shape[:2]
         grid = (-(-height // STRIDE), -(-width // STRIDE))
@@ -94,10 +98,13 @@ class RegionFinder:
             classical_NF = self._classical(small, grid)
         rows, columns = np.indices(grid)
         position_N2 = np.stack([rows.ravel(), columns.ravel()], axis=1) / max(grid)
+        position_N2 = position_N2 - position_N2.mean(axis=0)
+        if is_flat(small):
+            embedding_NC, position_N2 = np.zeros_like(embedding_NC), np.zeros_like(position_N2)
         return GridFeatures(
             embedding_NC,
             classical_NF,
-            position_N2 - position_N2.mean(axis=0),
+            position_N2,
             grid,
             pixels_13hw[0].mean(dim=0, keepdim=True),
         )

@@ -21,6 +21,7 @@ RIDGE = 1e-4
 _STEPS, _FINAL_STEPS, _KMEANS_STEPS = 30, 3, 5
 _LEAST_CHANGE = 1e-3
 _START_POINTS = 1024
+_LIFTS = 60  # doublings: of any number
 _TINY = 1e-12
 
 
@@ -74,20 +75,49 @@ def _maximise(
     Returns:
         Slope, bias, and half the log determinant of the covariance within (B).
     """
-    weight_BK = posterior_BKN.mean(dim=-1)
-    sums_BKF = posterior_BKN @ centred_BNF / centred_BNF.shape[-2]
-    means_BKF = sums_BKF / (weight_BK + _TINY)[..., None]
-    within_BFF = total_BFF - sums_BKF.mT @ means_BKF
-    factor_BFF, failed_B = torch.linalg.cholesky_ex(within_BFF)
-    if bool(failed_B.any()):  # rounding has taken more than the ridge: flat images
-        lift_B = 1e-6 + within_BFF.diagonal(dim1=-2, dim2=-1).abs().amax(dim=-1)
-        eye_FF = torch.eye(within_BFF.shape[-1], dtype=lift_B.dtype, device=lift_B.device)
-        lifted_BFF = within_BFF + (failed_B > 0)[..., None, None] * lift_B[..., None, None] * eye_FF
-        factor_BFF = torch.linalg.cholesky(lifted_BFF)
+    weight_BK, means_BKF, within_BFF = _moments(centred_BNF, total_BFF, posterior_BKN)
+    factor_BFF = _factor(within_BFF)
     slope_BKF = torch.cholesky_solve(means_BKF.mT, factor_BFF).mT
     bias_BK = torch.log(weight_BK + _TINY) - 0.5 * (means_BKF * slope_BKF).sum(dim=-1)
     half_B = factor_BFF.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
     return slope_BKF, bias_BK, half_B
+
+
+def _moments(
+    centred_BNF: Tensor, total_BFF: Tensor, posterior_BKN: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Share (B,K) and mean (B,K,F) of each region, and the covariance within all (B,F,F)."""
+    weight_BK = posterior_BKN.mean(dim=-1)
+    sums_BKF = posterior_BKN @ centred_BNF / centred_BNF.shape[-2]
+    means_BKF = sums_BKF / (weight_BK + _TINY)[..., None]
+    return weight_BK, means_BKF, total_BFF - sums_BKF.mT @ means_BKF
+
+
+def _has_no_factor(centred_BNF: Tensor, total_BFF: Tensor, posterior_BKN: Tensor) -> Tensor:
+    """(B) bool: the covariance within is not positive."""
+    _, _, within_BFF = _moments(centred_BNF, total_BFF, posterior_BKN)
+    return torch.linalg.cholesky_ex(within_BFF).info > 0
+
+
+def _factor(within_BFF: Tensor) -> Tensor:
+    """Cholesky factors (B,F,F); covariances that have none are regularised until they do.
+
+    Those are of images of few colours, whose regions hardly vary within: rounding has taken more
+    than the ridge.
+    """
+    factor_BFF, failed_B = torch.linalg.cholesky_ex(within_BFF)
+    if not bool(failed_B.any()):
+        return factor_BFF
+    eye_FF = torch.eye(within_BFF.shape[-1], dtype=within_BFF.dtype, device=within_BFF.device)
+    lift_B = 1e-6 + within_BFF.diagonal(dim1=-2, dim2=-1).abs().amax(dim=-1)
+    lift_B = (failed_B > 0) * lift_B
+    for _ in range(_LIFTS):
+        lifted_BFF = within_BFF + lift_B[..., None, None] * eye_FF
+        factor_BFF, failed_B = torch.linalg.cholesky_ex(lifted_BFF)
+        if not bool(failed_B.any()):
+            return factor_BFF
+        lift_B = torch.where(failed_B > 0, 2.0 * lift_B, lift_B)
+    return torch.linalg.cholesky(lifted_BFF)  # raises: there are values that are no numbers
 
 
 def principal_components(points_NF: np.ndarray, count: int) -> np.ndarray:
@@ -132,13 +162,18 @@ def fit_mixtures(
     # Every second start sees all directions alike: regions may lie apart in a weak one.
     seen_BnF[1::2] = _whitened(few_BnF).repeat_interleave(starts, dim=0)[1::2]
     posterior_BKn = _refine(many_BnF, _kmeans(seen_BnF, possible, generator))
-    total_BFF = _covariance(many_BnF - many_BnF.mean(dim=1, keepdim=True))
+    centre_B1F = many_BnF.mean(dim=1, keepdim=True)
+    total_BFF = _covariance(many_BnF - centre_B1F)
+    # In regular graphics the few points may have quite another mean than all, about which their
+    # covariance within is none. (About theirs, photographs would change in the third decimal.)
+    centre_B1F = centre_B1F * _has_no_factor(many_BnF, total_BFF, posterior_BKn)[:, None, None]
+    many_BnF = many_BnF - centre_B1F
     slope_BKF, bias_BK, half_B = _maximise(many_BnF, total_BFF, posterior_BKn)
     odds_BKn = slope_BKF @ many_BnF.mT + bias_BK[..., None]
     # Up to what all starts of a mixture share, the mean log likelihood of a point.
     likelihood_MS = (odds_BKn.logsumexp(dim=1).mean(dim=1) - half_B).reshape(-1, starts)
     best_M = likelihood_MS.argmax(dim=1) + starts * torch.arange(len(padded))
-    odds_MKN = slope_BKF[best_M] @ points_BNF.mT + bias_BK[best_M][..., None]
+    odds_MKN = slope_BKF[best_M] @ (points_BNF - centre_B1F[best_M]).mT + bias_BK[best_M][..., None]
     fitted_MKN = _refine(points_BNF, torch.softmax(odds_MKN, dim=1), _FINAL_STEPS)
     posterior_MNK[..., :possible] = fitted_MKN.mT.numpy()
     return posterior_MNK

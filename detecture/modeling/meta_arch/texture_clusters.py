@@ -5,7 +5,7 @@ energy of a bank of Gabor filters (3 wavelengths x 4 orientations) and position,
 standardised over the image, weighted by family, clustered by scikit-learn's K-means.
 
 An unknown K is chosen by the mean silhouette (Rousseeuw 1987) over a range of K, 2 to 6 by default,
-on a coarse grid of pixels; so it never answers 1.
+on a coarse grid of pixels; so it never answers 1, but for an image of one colour.
 
 Legend: H, W image size; h, w working size; F features; N grid pixels.
 """
@@ -121,10 +121,9 @@ class TextureClusters(nn.Module):
         )
 
     def _fit(self, fit_NF: np.ndarray, k: int) -> KMeans:
-        # No more clusters than points: what is asked for beyond that stays empty.
-        return KMeans(
-            min(k, len(fit_NF)), n_init=self.settings.restarts, random_state=self.settings.seed
-        ).fit(fit_NF)
+        # No more clusters than different points: what is asked for beyond that stays empty.
+        k = min(k, len(np.unique(fit_NF, axis=0)))
+        return KMeans(k, n_init=self.settings.restarts, random_state=self.settings.seed).fit(fit_NF)
 
     def _choose_k(self, features_hwF: np.ndarray, fit_NF: np.ndarray) -> tuple[int, KMeans]:
         grid = features_hwF[::_SILHOUETTE_STRIDE, ::_SILHOUETTE_STRIDE]

@@ -128,3 +128,28 @@ def test_a_source_is_what_its_config_says(bank, tmp_path):
     assert (image == compose_mosaic(open_bank(bank, 3), 4, 1, 96, unruly=1.0)[0]).all()
     with pytest.raises(ConfigError, match=r"INPUT\.UNRULY is 1\.5"):
         BankSource(make_config(None, [*words, "INPUT.UNRULY", "1.5"]))
+
+
+@pytest.mark.parametrize("name", ["textures.npy", "about.json"])
+def test_a_folder_with_files_of_others_is_no_bank(tmp_path, name):
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(DatasetError, match=r"no bank of this program; set INPUT\.TEXTURE_BANK"):
+        open_bank(tmp_path, 2)
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+
+
+def test_a_bank_whose_drawing_was_killed_is_drawn_again(tmp_path, monkeypatch):
+    from detecture.data.synthetic import bank
+
+    original = bank.draw_texture
+
+    def killed(number):
+        if number == 1:
+            raise KeyboardInterrupt
+        return original(number)
+
+    monkeypatch.setattr(bank, "draw_texture", killed)
+    with pytest.raises(KeyboardInterrupt):
+        open_bank(tmp_path, 2)
+    monkeypatch.undo()
+    assert (np.asarray(open_bank(tmp_path, 2)[1]) == original(1)).all()

@@ -2,14 +2,15 @@
 
 import pytest
 from record_files import read_lines, write_sealed
+from toy import write_toy_dataset
 
-from detecture.data import load_registered
+from detecture.data import load_registered, register_dataset_json
 from detecture.data.datasets.description_order import order_of_descriptions
 from detecture.data.ground_truth import load_image_and_truth
 from detecture.data.lexicon.color_names import color_names
 from detecture.data.lexicon.lab import rgb_to_lab
 from detecture.data.lexicon.positions import position
-from detecture.errors import DatasetError, EvaluationError
+from detecture.errors import DatasetError, EvaluationError, ImageError
 from detecture.evaluation.words import evaluate_words, format_words
 from detecture.evaluation.words.vocabulary import ATTRIBUTES
 
@@ -179,3 +180,23 @@ def test_half_finished(procedural, tmp_path, scenes):
     next((run / "label_maps").glob("*.png")).unlink()
     with pytest.raises(DatasetError, match=r"label_maps.*no such file, but others have one"):
         evaluate_words(run, partial=True, **OPTIONS)
+
+
+def test_images_that_could_not_be_read(tmp_path):
+    """They were in no evaluation, count without sentences, and end nothing."""
+    json_file = write_toy_dataset(tmp_path / tmp_path.name, count=3)
+    name = register_dataset_json(str(json_file))
+    run = write_run(tmp_path / "run" / name, name, lambda _, truth: truth.descriptions)
+    lines = read_lines(run / "records.jsonl")
+    keys = ("image_id", "mIoU", "pIoU", "mDice", "pDice", "ARI", "coverage", "k_gt", "k_hint")
+    failed = {key: lines[1][key] for key in keys} | {"oracle": False}
+    lines[1] = failed | {"status": "image_unreadable", "k_pred": 0, "error": "gone"}
+    write_sealed(run / "records.jsonl", lines)
+    (json_file.parent / "images/toy_0.png").unlink()
+    found = evaluate_words(run, name, **OPTIONS)
+    assert (found["n_images"], found["n_with_sentences"]) == (3, 2)
+    assert found["matching"]["n_images"] == 2
+    assert found["statuses"] == {"image_unreadable": 1, "ok": 2}
+    (json_file.parent / "images/toy_1.png").unlink()
+    with pytest.raises(ImageError, match=r"toy_1\.png: does not exist"):
+        evaluate_words(run, name, **OPTIONS)

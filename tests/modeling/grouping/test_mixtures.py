@@ -6,6 +6,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
+from detecture.modeling.grouping import mixtures
 from detecture.modeling.grouping.mixtures import (
     consensus,
     fit_mixtures,
@@ -92,3 +93,29 @@ def test_flat_images_do_not_break_the_factorisation():
         (found,) = fit_mixtures([values], count, starts=6)
         assert np.isfinite(found).all()
         assert found.sum(axis=1) == pytest.approx(1.0)
+
+
+def test_points_that_are_compared_may_lie_elsewhere_than_all():
+    """Stripes as wide as the stride: the few points have another mean, and no covariance then."""
+    column = np.arange(4096) % 64
+    dark = (column % 4 == 0).astype(float)
+    rng = np.random.default_rng(0)
+    values = np.stack([dark * 3.0, column / 64.0, dark * rng.normal(size=4096) * 1e-3], axis=1)
+    for count in range(1, 7):
+        (found,) = fit_mixtures([values], count, starts=6)
+        assert np.isfinite(found).all()
+        assert found.sum(axis=1) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("least", [-1e-12, -1e-3, -40.0])
+def test_covariances_without_a_factor_are_regularised(least):
+    """Others of the batch keep their factor to the last bit."""
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
+    broken = torch.from_numpy(turn @ np.diag([least, 0.0, 1e-9, 1e-6, 1e-3]) @ turn.T)
+    sound = torch.eye(5, dtype=torch.float64) * 0.3
+    factors = mixtures._factor(torch.stack([sound, broken, broken * 1e6]))
+    assert torch.isfinite(factors).all()
+    assert (factors.diagonal(dim1=1, dim2=2) > 0).all()
+    assert (factors[0] == torch.linalg.cholesky(sound)).all()
+    with pytest.raises(torch.linalg.LinAlgError):
+        mixtures._factor(torch.stack([sound, sound * torch.nan]))

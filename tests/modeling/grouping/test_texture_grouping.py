@@ -256,3 +256,23 @@ def test_a_shipped_file_that_is_not_there():
 
     with pytest.raises(CheckpointError, match="ships with this version"):
         locate("detecture://nothing.safetensors")
+
+
+def test_a_packaged_file_replaces_packaged_files_alone(tmp_path, capsys):
+    """Not a checkpoint of hours of training, though this program wrote it too."""
+    from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
+
+    state = build().checkpoint_state()
+    (tmp_path / "part.safetensors").write_bytes(pack_weights(state, make_header("", {})))
+    (tmp_path / "model.yaml").write_text("{}\n")
+    output = tmp_path / "joined.safetensors"
+    words = ["--config-file", str(tmp_path / "model.yaml"), "--output", str(output)]
+    words += ["--parts", str(tmp_path / "part.safetensors")]
+    for content in (b"mine", (tmp_path / "part.safetensors").read_bytes()):
+        output.write_bytes(content)
+        assert _tool("package_model").main([*words, "--opts", *MUTE]) == 2
+        assert "give --overwrite" in capsys.readouterr().err
+        assert output.read_bytes() == content
+    for more in (["--overwrite"], []):
+        assert _tool("package_model").main([*words, *more, "--opts", *MUTE]) == 0
+    assert "parts" in read_weights(output)[1]
