@@ -49,8 +49,8 @@ from detecture.errors import (
     ImageError,
     OutputError,
 )
-from detecture.evaluation.evaluator import label_map_path
 from detecture.evaluation.record_check import record_problem
+from detecture.evaluation.recorded import label_map_path
 from detecture.evaluation.records import read_records
 from detecture.jobs.command_line import add_overwrite_option, command_line
 from detecture.visualize import (

@@ -18,7 +18,7 @@ from detecture.data import load_registered
 from detecture.data.ground_truth import GroundTruth, load_image_and_truth
 from detecture.data.image_io import read_label_map
 from detecture.errors import DatasetError, EvaluationError, ImageError
-from detecture.evaluation.evaluator import label_map_path
+from detecture.evaluation.recorded import label_map_path
 from detecture.evaluation.records import Record
 from detecture.visualize import draw_overlay, in_colors_of_truth, region_colors
 

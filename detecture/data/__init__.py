@@ -15,18 +15,25 @@ from detecture.data.datasets.register import (
     register_texture_dataset,
     require_registered,
 )
+from detecture.data.datasets.semantic import (
+    register_semantic_dataset,
+    register_semantic_folder,
+    register_semantic_sets,
+)
 from detecture.data.datasets.stand_ins import register_stand_ins
 from detecture.data.datasets.synthetic import register_synthetic_datasets
 from detecture.data.ground_truth import GroundTruth, load_ground_truth
 from detecture.data.image_io import image_size, read_image, read_mask
 from detecture.data.k_hint import KHint, resolve_k_hint
 from detecture.data.mapper import DATASET_MAPPER_REGISTRY, SyntheticMapper, TextureMapper
+from detecture.data.semantic_mapper import SemanticMapper
 
 __all__ = [
     "DATASET_MAPPER_REGISTRY",
     "GroundTruth",
     "KHint",
     "MosaicMapper",
+    "SemanticMapper",
     "SyntheticMapper",
     "TextureMapper",
     "build_test_loader",
@@ -40,6 +47,8 @@ __all__ = [
     "read_mask",
     "register_dataset_json",
     "register_from_bank",
+    "register_semantic_dataset",
+    "register_semantic_folder",
     "register_stand_ins",
     "register_synthetic_datasets",
     "register_texture_dataset",
@@ -51,3 +60,4 @@ register_builtin_datasets()
 register_synthetic_datasets()
 register_from_bank()
 register_stand_ins()
+register_semantic_sets()

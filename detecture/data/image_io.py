@@ -192,23 +192,36 @@ def read_mask(
     return read_mask_levels(path, max_pixels, expected_size) >= FOREGROUND_LEVEL
 
 
-def read_label_map(path: str | os.PathLike[str], max_pixels: int) -> np.ndarray:
-    """Read a label map as the evaluator writes it: the pixel values are the labels.
+def read_label_map(
+    path: str | os.PathLike[str],
+    max_pixels: int,
+    expected_size: tuple[int, int] | None = None,
+    remedy: str = "evaluate anew",
+) -> np.ndarray:
+    """Read a label map: the pixel values are the labels.
 
     Args:
-        path: a palette image, or grey with 8 or 16 bits.
+        path: a palette image, or grey with 1, 8 or 16 bits.
         max_pixels: an image with more pixels is refused before it is decoded.
+        expected_size: height and width that it must have; checked before decoding.
+        remedy: what to do where the image has colours, for the error.
 
     Returns:
         int32 (H,W).
 
     Raises:
-        ImageError: as for `read_image`, or the image has colours.
+        ImageError: as for `read_image`, or the image has colours or another size.
     """
     with _opened(path) as (image, _):
         _check_pixels(path, image, max_pixels)
-        if image.mode not in ("P", "L", *_SIXTEEN_BIT):
-            raise ImageError(f"{path}: is no label map, its pixels are {image.mode}; evaluate anew")
+        if image.mode not in ("1", "P", "L", *_SIXTEEN_BIT):
+            raise ImageError(f"{path}: is no label map, its pixels are {image.mode}; {remedy}")
+        size = (image.height, image.width)
+        if expected_size is not None and size != tuple(expected_size):
+            raise ImageError(
+                f"{path}: is {size[0]} x {size[1]} pixels (height x width), and its image "
+                f"{expected_size[0]} x {expected_size[1]}; draw the labels at the size of the image"
+            )
         return np.array(image).astype(np.int32)
 
 

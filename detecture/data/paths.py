@@ -9,18 +9,24 @@ from detecture.errors import DatasetError
 DATASETS_ROOT = "DETECTURE_DATASETS_ROOT"
 """Environment variable: the folder that holds the data sets; `~/datasets` where unset."""
 
+SEMANTIC_ROOT = "DETECTRON2_DATASETS"
+"""The same for the sets of semantic segmentation, as Detectron2 has it; `datasets` where unset."""
+
+_DEFAULTS = {DATASETS_ROOT: "~/datasets", SEMANTIC_ROOT: "datasets"}
+
 # Two names of the folder with one binary mask per texture; releases and their READMEs mix them.
 _MASK_FOLDERS = {"masks": "textures_mask", "textures_mask": "masks"}
 
 
 def expand_location(text: str | os.PathLike[str]) -> Path:
-    """Expand `~` and environment variables; `$DETECTURE_DATASETS_ROOT` has a default.
+    """Expand `~` and environment variables; those of the data sets' folders have defaults.
 
     Called when a data set is loaded, so that the variable may be set after the import.
     """
     value = os.fspath(text)
-    default = os.environ.get(DATASETS_ROOT) or "~/datasets"
-    value = value.replace(f"${{{DATASETS_ROOT}}}", default).replace(f"${DATASETS_ROOT}", default)
+    for name, default in _DEFAULTS.items():
+        folder = os.environ.get(name) or default
+        value = value.replace(f"${{{name}}}", folder).replace(f"${name}", folder)
     return Path(os.path.expandvars(value)).expanduser()
 
 

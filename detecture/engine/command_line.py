@@ -15,7 +15,11 @@ import torch.multiprocessing as mp
 from detecture.checkpoint.search import newest_sound
 from detecture.config import make_config
 from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, launch, setup_logger
-from detecture.data import register_dataset_json, require_registered
+from detecture.data import (
+    register_dataset_json,
+    register_semantic_folder,
+    require_registered,
+)
 from detecture.device import bind_process, collective_backend
 from detecture.engine.run_folder import refuse_beside_training, reserved
 from detecture.errors import (
@@ -43,6 +47,14 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
         help="metadata of your own data set; it is evaluated, or trained on without --eval-only, "
         "in the place of DATASETS.TEST or DATASETS.TRAIN (layout: datasets/README.md)",
     )
+    parser.add_argument(
+        "--semantic-root",
+        metavar="FOLDER",
+        default=None,
+        help="your own set of semantic segmentation: images/, labels/ and classes.json, or "
+        "classes.json and train/ and val/ with the first two each; likewise (layout: "
+        "datasets/README.md)",
+    )
     # Without a port of their own two runs on one machine would disturb each other.
     parser.set_defaults(dist_url="auto")
     return parser
@@ -52,14 +64,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Config of a run from its command line; output folder, loggers and seeds are set up.
 
     Raises:
-        ConfigError, DatasetError: the command line, the config file or `--dataset-json` is wrong,
-            or another training runs in the folder that this one is for.
+        ConfigError, DatasetError: the command line, the config file, `--dataset-json` or
+            `--semantic-root` is wrong, or another training runs in the folder that this one is for.
     """
     overrides = list(args.opts or ())
-    if args.dataset_json:
-        name = register_dataset_json(args.dataset_json)
-        key = "DATASETS.TEST" if args.eval_only else "DATASETS.TRAIN"
-        overrides = [key, repr((name,)), *overrides]
+    overrides = [*_own_dataset(args), *overrides]
     cfg = make_config(args.config_file or None, overrides)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         require_registered(name)  # before anything large is built
@@ -88,6 +97,30 @@ def setup(args: argparse.Namespace) -> CfgNode:
     default_setup(elsewhere, args)
     logger.info("Running with full config:\n%s", cfg.dump())
     return cfg
+
+
+def _own_dataset(args: argparse.Namespace) -> list[str]:
+    """Register a user's own data set; returns the config keys that name it, with their values."""
+    if args.dataset_json and args.semantic_root:
+        raise ConfigError("--dataset-json and --semantic-root: give one of them")
+    if args.dataset_json:
+        name = register_dataset_json(args.dataset_json)
+        return ["DATASETS.TEST" if args.eval_only else "DATASETS.TRAIN", repr((name,))]
+    if not args.semantic_root:
+        return []
+    names = register_semantic_folder(args.semantic_root)
+    whole = names.get("")
+    if args.eval_only:
+        return ["DATASETS.TEST", repr((whole or names.get("val") or names["train"],))]
+    if whole is None and "train" not in names:
+        raise ConfigError(
+            f"--semantic-root {args.semantic_root}: has no folder train; add --eval-only, or the "
+            "images to train on"
+        )
+    # Of a set without a part for it nothing is evaluated on the way, the config's own sets neither.
+    test = (names["val"],) if "val" in names else ()
+    train = (whole or names["train"],)
+    return ["DATASETS.TRAIN", repr(train), "DATASETS.TEST", repr(test)]
 
 
 def _reserved(cfg: CfgNode, args: argparse.Namespace) -> AbstractContextManager[None]:

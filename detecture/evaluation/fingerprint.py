@@ -122,9 +122,10 @@ def hash_dataset(dataset: Iterable[dict[str, Any]]) -> str:
     """Hash of dataset dicts and of the contents of the files that they name."""
     digest = hashlib.sha256()
     for record in dataset:
-        textures = record.get("textures", [])
+        masks = [texture["mask_file"] for texture in record.get("textures", [])]
+        masks += [record[key] for key in ("sem_seg_file_name",) if key in record]
         digest.update(json.dumps(record, sort_keys=True, default=str).encode())
-        for name in (record.get("file_name"), *(t["mask_file"] for t in textures)):
+        for name in (record.get("file_name"), *masks):
             path = Path(name) if name else None
             digest.update(_content(path).encode())
     return digest.hexdigest()

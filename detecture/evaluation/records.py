@@ -9,7 +9,7 @@ Lines that were damaged since they were written go to `records.damaged-N.jsonl`.
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -58,7 +58,11 @@ class RecordFolder:
     """The records of one evaluation, in one folder that only one run at a time may write to."""
 
     def __init__(
-        self, folder: Path, fingerprint: dict[str, str], problem_of: ProblemOf | None = None
+        self,
+        folder: Path,
+        fingerprint: dict[str, str],
+        problem_of: ProblemOf | None = None,
+        results: Sequence[str] = (),
     ) -> None:
         """Nothing is read or written yet.
 
@@ -66,8 +70,10 @@ class RecordFolder:
             folder: of the evaluation.
             fingerprint: name -> hash of what it depends on.
             problem_of: what keeps a record from being summarised; such a line counts as damaged.
+            results: names of files beside the summary that are made of all records, as it is.
         """
         self.folder = folder
+        self._results = [self.summary_path, *(folder / name for name in results)]
         self.fingerprint = fingerprint
         self._problem_of = problem_of
         self._lock = records_lock(folder)
@@ -140,12 +146,13 @@ class RecordFolder:
         stale = [file.path for file in self._read_all() if not self._is_ours(file)]
         # Neither a summary nor a label map of other records may look as if it were of this run.
         if stale or not self._files():
-            others = (self.summary_path, self.folder / "label_maps", self.folder / CONFIG)
+            others = (*self._results, self.folder / "label_maps", self.folder / CONFIG)
             stale += [path for path in others if path.exists()]
         with self._told_if_full():
             for path in stale:
                 set_aside(path, "stale")
-            self.summary_path.unlink(missing_ok=True)
+            for path in self._results:
+                path.unlink(missing_ok=True)
         self.rewrite(records)
 
     def rewrite(self, records: Iterable[Record]) -> None:
@@ -162,6 +169,11 @@ class RecordFolder:
         """Write `summary.json` (main process only)."""
         with self._told_if_full():
             write_text_atomic(self.summary_path, json.dumps(seal(summary), indent=1) + "\n")
+
+    def write_result(self, name: str, text: str) -> None:
+        """Write one of the further `results` (main process only)."""
+        with self._told_if_full():
+            write_text_atomic(self.folder / name, text)
 
     def write_config(self, config: str) -> None:
         """Write the config of the records beside them, as yaml text (main process only)."""

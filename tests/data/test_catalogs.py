@@ -82,7 +82,8 @@ def test_unknown_name():
         load_registered("RWDT")
     text = str(caught.value)
     assert "data set 'RWDT' is unknown; did you mean rwtd?" in text
-    assert "ade20k_detecture, bsds_coarse, caid" in text and "--dataset-json" in text
+    assert "ade20k_detecture, " in text and "bsds_coarse, caid, " in text
+    assert "--dataset-json" in text and "--semantic-root" in text
     with pytest.raises(DatasetError, match="A file is given with --dataset-json"):
         require_registered("mine/metadata.json")
 

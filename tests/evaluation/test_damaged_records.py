@@ -17,7 +17,7 @@ from toy import register_toy_dataset, write_toy_dataset
 from detecture.config import make_config
 from detecture.data import KHint, load_ground_truth, load_registered
 from detecture.evaluation import TextureSegEvaluator
-from detecture.evaluation import evaluator as module
+from detecture.evaluation import recorded as module
 from detecture.evaluation.records import RecordFolder, read_records
 
 LONG = os.environ.get("DETECTURE_LONG_TESTS") == "1"

@@ -21,8 +21,8 @@ from detecture.engine import evaluate as run_evaluation
 from detecture.engine import load_model
 from detecture.errors import EvaluationError
 from detecture.evaluation import GuardedModel, TextureSegEvaluator
-from detecture.evaluation.evaluator import label_map_path
 from detecture.evaluation.guard import run_each
+from detecture.evaluation.recorded import label_map_path
 from detecture.evaluation.records import RecordFolder, read_records
 from detecture.evaluation.summary import bootstrap_intervals
 
@@ -278,7 +278,7 @@ def test_a_full_disk_under_the_label_maps(dataset, tmp_path, monkeypatch):
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("detecture.evaluation.evaluator.write_atomic", full)
+    monkeypatch.setattr("detecture.evaluation.recorded.write_atomic", full)
     evaluator = TextureSegEvaluator(config(), dataset, tmp_path / "out")
     record = load_registered(dataset)[0]
     with pytest.raises(EvaluationError, match=r"toy_0\.png.*No space left"):

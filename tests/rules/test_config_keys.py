@@ -108,18 +108,10 @@ def test_every_key_of_ours_has_a_reader():
     assert sorted(ours - read) == []
 
 
-# These wait for the mapper of the semantic data sets.
-TO_BE_READ = {
-    *("INPUT.MIN_SIZE_TRAIN", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "INPUT.MAX_SIZE_TRAIN"),
-    *("INPUT.RANDOM_FLIP", "TEST.AUG.ENABLED", "TEST.AUG.MIN_SIZES"),
-    *("TEST.AUG.MAX_SIZE", "TEST.AUG.FLIP"),
-}
-
-
 def test_detectron2s_keys_without_a_reader_are_those_that_are_warned_of():
     read = {key for path in READERS for key in keys_read(path)} | {"VERSION"}  # self.VERSION
     without = {key for key, _ in unread_keys.leaves(lite_get_cfg())} - read
-    assert sorted(without) == sorted({*unread_keys.UNREAD_KEYS, *TO_BE_READ})
+    assert sorted(without) == sorted(unread_keys.UNREAD_KEYS)
 
 
 def test_every_key_that_is_read_has_a_default():

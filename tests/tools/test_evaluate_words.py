@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from toy import write_toy_dataset
 
-from detecture.evaluation.evaluator import label_map_path
+from detecture.evaluation.recorded import label_map_path
 from detecture.visualize import label_map_image
 
 REPO = Path(__file__).resolve().parents[2]

@@ -18,8 +18,29 @@ DETECTRON2_KEYS = {
     "VERSION": Declaration("Of the config's format."),
     "CUDNN_BENCHMARK": Declaration("Let cuDNN search for the fastest convolution."),
     "DATALOADER.NUM_WORKERS": Declaration("Processes that load images, for each GPU.", least=0),
+    "INPUT.CROP.ENABLED": Declaration("Train on random crops (sets of semantic segmentation)."),
+    "INPUT.CROP.TYPE": Declaration(
+        "What SIZE is in; `absolute`, pixels, is the one that is known here.",
+        choices=("absolute", "absolute_range", "relative", "relative_range"),
+    ),
+    "INPUT.CROP.SIZE": Declaration("Height and width of a crop."),
+    "INPUT.MAX_SIZE_TRAIN": Declaration("Greatest longer side of a training image.", least=1),
+    "INPUT.MIN_SIZE_TRAIN": Declaration(
+        "Lengths that the shorter side of a training image is resized to (likewise).", least=1
+    ),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": Declaration(
+        "`choice`, one of them; `range`, any between the least and the greatest.",
+        choices=("choice", "range"),
+    ),
+    "INPUT.RANDOM_FLIP": Declaration(
+        "How training images are flipped, every second one.",
+        choices=("horizontal", "none", "vertical"),
+    ),
     "DATASETS.TRAIN": Declaration("Registered data sets to train on."),
     "DATASETS.TEST": Declaration("Registered data sets to evaluate on."),
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": Declaration(
+        "Label of pixels without a class, in training (semantic segmentation)."
+    ),
     "MODEL.WEIGHTS": Declaration(
         "Checkpoint to start from: a path, or `detecture://NAME` for one that ships; empty: none."
     ),

@@ -55,6 +55,11 @@ class InputSettings(Settings):
     train_size: int = key(
         1008, "Side in pixels of the square that training images are stretched to.", least=1
     )
+    color_aug_ssd: bool = key(
+        False,
+        "Change the colours of training images at random, as SSD does (sets of semantic "
+        "segmentation).",
+    )
     unruly: float = key(
         0.0,
         "Share of the regions of mosaics that vary coarsely, as most in photographs do.",

@@ -126,6 +126,8 @@ def _defaults() -> CfgNode:
     cfg.MODEL.SEM_SEG_HEAD = CfgNode()
     # Name of the head in SEM_SEG_HEADS_REGISTRY.
     cfg.MODEL.SEM_SEG_HEAD.NAME = "SemSegFPNHead"
+    # Label of pixels without a class, in training.
+    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 255
 
     cfg.INPUT = CfgNode()
     # Shorter side of a training image in pixels: a choice of sizes, or a range (next key).
@@ -140,6 +142,11 @@ def _defaults() -> CfgNode:
     cfg.INPUT.MAX_SIZE_TEST = 1333
     # Training images are flipped at random: "horizontal", "vertical" or "none".
     cfg.INPUT.RANDOM_FLIP = "horizontal"
+    cfg.INPUT.CROP = CfgNode()
+    # Train on random crops; of TYPE "absolute" SIZE is in pixels, of the others a share.
+    cfg.INPUT.CROP.ENABLED = False
+    cfg.INPUT.CROP.TYPE = "relative_range"
+    cfg.INPUT.CROP.SIZE = [0.9, 0.9]
     # Channel order that the model is given: "RGB", "BGR" or another mode of Pillow.
     cfg.INPUT.FORMAT = "BGR"
 

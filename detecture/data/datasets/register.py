@@ -3,7 +3,7 @@
 import difflib
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from detecture.d2 import DatasetCatalog, MetadataCatalog
 from detecture.data.datasets.texture_json import load_texture_json
 from detecture.data.k_hint import K_OF_REGIME
 from detecture.data.paths import expand_location
-from detecture.errors import DatasetError
+from detecture.errors import DatasetError, brief
 
 
 def register_texture_dataset(
@@ -55,18 +55,35 @@ def register_texture_dataset(
         "evaluator_type": evaluator_type,
         "mapper": mapper,
     }
+    register_with_metadata(
+        name, values, functools.partial(load_texture_json, values["json_file"], values["root"])
+    )
+
+
+def register_with_metadata(
+    name: str, values: dict[str, Any], load: Callable[[], list[dict[str, Any]]]
+) -> None:
+    """Give a data set its name and what is known of it; the same again does no harm.
+
+    Args:
+        name: name in `DatasetCatalog` and `MetadataCatalog`.
+        values: of the metadata.
+        load: returns the records.
+
+    Raises:
+        DatasetError: the name is taken by another data set.
+    """
     metadata = MetadataCatalog.get(name)
     for key, value in values.items():
         # Metadata refuses another value too, but not in words that a user understands.
         if metadata.get(key, value) != value:
             raise DatasetError(
-                f"data set {name!r} is already registered with {key} = {metadata.get(key)!r}, now "
-                f"comes {value!r}; choose another name (of a --dataset-json: rename its folder)"
+                f"data set {name!r} is already registered with {key} = {brief(metadata.get(key))}, "
+                f"now comes {brief(value)}; choose another name (of a --dataset-json or "
+                "--semantic-root: rename its folder)"
             )
     if name not in DatasetCatalog.list():
-        DatasetCatalog.register(
-            name, functools.partial(load_texture_json, values["json_file"], values["root"])
-        )
+        DatasetCatalog.register(name, load)
     metadata.set(**values)
 
 
@@ -126,12 +143,13 @@ def load_test_records(name: str, limit: int) -> Sequence[dict[str, Any]]:
 def known_datasets() -> list[str]:
     """Names of the registered data sets, in their order; without those that detectron2 brings.
 
-    These have an evaluator of their own, and nothing is said of what may be known of K.
+    These have an evaluator of their own, no mapper of ours, and nothing is said of K.
     """
     return [
         name
         for name in DatasetCatalog.list()
         if MetadataCatalog.get(name).get("k_regime") is not None
+        or MetadataCatalog.get(name).get("mapper") is not None
         or MetadataCatalog.get(name).get("evaluator_type") is None
     ]
 
@@ -148,7 +166,7 @@ def require_registered(name: str) -> None:
     close = difflib.get_close_matches(name.lower(), known, n=1)
     meant = f"; did you mean {close[0]}?" if close else "."
     own = (
-        " For your own images use --dataset-json."
+        " For your own images use --dataset-json, or --semantic-root."
         if not Path(name).suffix
         else (" A file is given with --dataset-json.")
     )

@@ -19,8 +19,8 @@ from detecture.data.synthetic import (
     render_scene,
 )
 from detecture.errors import DatasetError, EvaluationError, ImageError
-from detecture.evaluation.evaluator import label_map_path
 from detecture.evaluation.record_check import record_problem
+from detecture.evaluation.recorded import label_map_path
 from detecture.evaluation.records import FAILED_STATUSES, Record, read_records
 from detecture.evaluation.summary import is_as_written
 

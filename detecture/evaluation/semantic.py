@@ -1,0 +1,283 @@
+"""The evaluator of semantic segmentation, registered as `sem_seg`.
+
+Every figure stands beside what it depends on: the rule of mIoU's denominator (see `confusion.py`),
+the vocabulary (all classes, or, as an oracle, those of each image), synonyms, templates, and what a
+pixel counts as that the model calls background.
+
+Legend: H, W size of an image, T classes.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from detecture.checkpoint.json_files import finite_number
+from detecture.config.sections.semantic import ClipSettings, SemanticTestSettings
+from detecture.d2 import CfgNode
+from detecture.data.datasets.semantic import semantic_set
+from detecture.data.image_io import image_size
+from detecture.data.semantic_truth import NO_CLASS, load_labels
+from detecture.errors import DetectureError
+from detecture.evaluation.confusion import boundary_counts, pair_counts
+from detecture.evaluation.evaluator import EVALUATOR_REGISTRY, METRICS_OF
+from detecture.evaluation.label_map import InvalidOutput
+from detecture.evaluation.recorded import RecordedEvaluator
+from detecture.evaluation.records import Record
+from detecture.evaluation.semantic_summary import (
+    NOTHING,
+    SEMANTIC_METRICS,
+    class_rows,
+    confusion_rows,
+    image_score,
+    summarize_semantic,
+)
+
+logger = logging.getLogger(__name__)
+
+PER_CLASS, CONFUSION = "per_class.csv", "confusion.csv"
+"""Files beside the summary."""
+
+METRICS_OF["sem_seg"] = SEMANTIC_METRICS
+
+_BACKGROUND = "background"
+
+
+class SemanticEvaluator(RecordedEvaluator):
+    """Counts pixels by true and predicted class, image by image.
+
+    An output has `label_map`, integers (H,W), and `classes`; or, as Detectron2's models, `sem_seg`
+    (T,H,W), whose argmax it is. A sample on which the method failed counts as one all of whose
+    pixels are of no class; one whose label map cannot be read counts for nothing, and is told.
+    """
+
+    TASK = "sem_seg"
+
+    def __init__(
+        self, cfg: CfgNode, dataset_name: str, folder: str | Path, *, resume: bool = True
+    ) -> None:
+        """As `RecordedEvaluator`."""
+        self.source = semantic_set(dataset_name)
+        self.settings = SemanticTestSettings.from_config(cfg)
+        self.templates = ClipSettings.from_config(cfg).templates
+        self.named_vocabulary: str = cfg.MODEL.VOCABULARY.TEST
+        classes = [[item.shown, item.parts] for item in self.source.vocabulary.items]
+        text = json.dumps([classes, self.source.ignore_label])
+        super().__init__(
+            cfg,
+            dataset_name,
+            folder,
+            resume=resume,
+            problem_of=unsummarizable,
+            depends_on={"class list": hashlib.sha256(text.encode()).hexdigest()},
+            results=(PER_CLASS, CONFUSION),
+        )
+
+    @staticmethod
+    def label_maps(
+        cfg: CfgNode, record: dict[str, Any], sample: dict[str, Any], output: dict[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is predicted and what is true, (H,W) integers, 0 no class; see `validation_images`.
+
+        Args:
+            cfg: INPUT.MAX_PIXELS and DATASETS.TEST, whose first set is drawn.
+            record: of that set.
+            sample: mapped dict.
+            output: of the model.
+
+        Raises:
+            DetectureError: the output is none, or the truth cannot be read.
+        """
+        source = semantic_set(cfg.DATASETS.TEST[0])
+        size, count = (sample["height"], sample["width"]), len(source.vocabulary)
+        truth = load_labels(record, count, source.ignore_label, cfg.INPUT.MAX_PIXELS, size)
+        classes = sample.get("class_ids") or range(count)
+        predicted = _predicted(output, size, list(classes), count, None)
+        return (predicted + 1) % (count + 1), truth + 1
+
+    def score(self, sample: dict[str, Any], output: dict[str, Any]) -> Record:
+        """The record of a sample: its pixels by true and predicted class."""
+        image_id, count = sample["image_id"], len(self.source.vocabulary)
+        record: Record = {
+            "image_id": image_id,
+            "status": output.get("status", "ok"),
+            "mIoU": None,
+            "pixels": 0,
+            "confusion": [],
+            "boundary": [],
+            "oracle": sample.get("oracle", False),
+        }
+        try:
+            truth_HW = self._truth(image_id, output.get("status") == "image_unreadable")
+        except DetectureError as error:
+            if "error" in output:  # that of the image says more
+                return record | {"error": output["error"]}
+            return record | {"status": "ground_truth_unreadable", "error": str(error)}
+        predicted_HW = np.full(truth_HW.shape, count)
+        if "error" in output:
+            record["error"] = output["error"]
+        else:
+            classes = list(sample.get("class_ids") or range(count))
+            try:
+                predicted_HW = _predicted(
+                    output, truth_HW.shape, classes, count, self._class_of_background()
+                )
+            except InvalidOutput as error:
+                record |= {"status": "invalid_output", "error": str(error)}
+            if self.save_label_maps and record["status"] == "ok":
+                # 0 is no class there.
+                self.save_label_map(image_id, (predicted_HW + 1) % (count + 1))
+        record["confusion"] = pair_counts(predicted_HW, truth_HW, count).tolist()
+        record["boundary"] = boundary_counts(predicted_HW, truth_HW, count).tolist()
+        record["pixels"] = int((truth_HW != NO_CLASS).sum())
+        record["mIoU"] = image_score(record["confusion"], count)
+        return record
+
+    def _truth(self, image_id: str, by_itself: bool) -> np.ndarray:
+        """True classes, integers (H,W); `by_itself`: the size is not compared with the image's."""
+        source = self._dataset[image_id]
+        size = image_size(source["sem_seg_file_name"]) if by_itself else None
+        count, ignored = len(self.source.vocabulary), self.source.ignore_label
+        return load_labels(source, count, ignored, self.max_pixels, size)
+
+    def summarize(self, records: list[Record]) -> dict[str, Any]:
+        """What the figures depend on, and the figures; writes the two tables."""
+        names = list(self.source.vocabulary.classes)
+        rule = self.settings.miou_rule
+        found = summarize_semantic(records, len(names), rule, self.bootstrap_samples)
+        conditions = self._conditions()
+        told = [f"{key}: {value}" for key, value in conditions.items()]
+        of_class = class_rows(records, names)
+        columns = {"dataset": self.dataset_name, "conditions": "; ".join(map(str, told))}
+        rows = [{**row, **columns} for row in of_class]
+        self._records.write_result(PER_CLASS, _as_csv(rows))
+        self._records.write_result(CONFUSION, _as_csv(confusion_rows(records, names)))
+        return {**conditions, **found, "unit": "fraction, 0 to 1", "headline": "mIoU"}
+
+    def report(self, summary: dict[str, Any]) -> None:
+        """Log the headline with all that it depends on."""
+        low, high = summary["ci95"]["mIoU"] or (float("nan"), float("nan"))
+        logger.info(
+            "%s on %s: mIoU %.4f [%.4f, %.4f] over the %d classes that are %s; bIoU %.4f, fwIoU "
+            "%.4f, mACC %.4f, pACC %.4f; %s; %d of %d ok; %s",
+            *(self.method, self.dataset_name, _number(summary["mIoU"]), low, high),
+            *(summary["classes_averaged"], summary["miou_rule"].replace("_", " ")),
+            *(_number(summary[name]) for name in ("bIoU", "fwIoU", "mACC", "pACC")),
+            ", ".join(f"{key} {summary[key]}" for key in self._conditions()),
+            *(summary["n_ok"], summary["n_total"], self._records.summary_path),
+        )
+
+    def _conditions(self) -> dict[str, Any]:
+        """What every figure depends on, beside the model."""
+        threshold = self.settings.background_threshold
+        background = "none"
+        if threshold:
+            known = self._class_of_background() is not None
+            counts = "the class background" if known else "no class, and wrong"
+            background = f"best score below {threshold:g} counts as {counts}"
+        per_image = self.settings.vocabulary == "per_image"
+        return {
+            "miou_rule": self.settings.miou_rule,
+            "vocabulary": "oracle, the classes of each image" if per_image else "full",
+            "vocabulary_list": self.named_vocabulary or "the data set's own",
+            "synonyms": self.settings.synonyms,
+            "templates": self.templates,
+            "background": background,
+        }
+
+    def _class_of_background(self) -> int | None:
+        names = self.source.vocabulary.classes
+        return names.index(_BACKGROUND) if _BACKGROUND in names else None
+
+
+def _predicted(
+    output: Mapping[str, Any],
+    size: Sequence[int],
+    classes: Sequence[int],
+    count: int,
+    background: int | None,
+) -> np.ndarray:
+    """The class of each pixel, integers (H,W): 0 to `count` - 1, or `count`, no class.
+
+    Args:
+        output: of a model.
+        size: (H,W) that is due.
+        classes: number of each class that the model was asked for.
+        count: of all classes.
+        background: class that pixels below the threshold of background are; None: no class.
+
+    Raises:
+        InvalidOutput: it is no answer to what was asked.
+    """
+    found = output.get("label_map")
+    if found is None:
+        scores = output.get("sem_seg")
+        if not isinstance(scores, torch.Tensor) or scores.ndim != 3:
+            raise InvalidOutput("the output has neither label_map (H,W) nor sem_seg (T,H,W)")
+        if bool((scores != scores).any()):
+            raise InvalidOutput("sem_seg holds NaN scores")
+        found = scores.argmax(dim=0)
+    labels_HW = torch.as_tensor(found).cpu().numpy().astype(np.int64)
+    if labels_HW.shape != tuple(size):
+        raise InvalidOutput(f"the label map is {labels_HW.shape} (H,W), {tuple(size)} is due")
+    names = output.get("classes")
+    answered = len(names) if names is not None else len(classes)
+    if answered not in (len(classes), len(classes) + 1):
+        raise InvalidOutput(f"the output has {answered} classes, {len(classes)} were asked for")
+    if labels_HW.size and not 0 <= labels_HW.min() <= labels_HW.max() < answered:
+        raise InvalidOutput(
+            f"the label map reaches from {labels_HW.min()} to {labels_HW.max()}, and {answered} "
+            "classes are 0 to one less"
+        )
+    table = [*classes, count if background is None else background]
+    return np.asarray(table, dtype=np.int64)[labels_HW]
+
+
+def unsummarizable(record: Mapping[str, Any]) -> str:
+    """What keeps a record from being a part of a summary; empty where nothing does."""
+    for name, width in (("confusion", 3), ("boundary", 4)):
+        rows = record.get(name)
+        if not isinstance(rows, list) or not all(map(_is_row(width), rows)):
+            return f"{name} is no table of {width} columns of counts"
+    if record.get("mIoU") is not None and finite_number(record["mIoU"]) is None:
+        return "mIoU is no number"
+    return ""
+
+
+def _is_row(width: int) -> Any:
+    def check(row: Any) -> bool:
+        return (
+            isinstance(row, list)
+            and len(row) == width
+            and all(type(value) is int and value >= 0 for value in row)
+        )
+
+    return check
+
+
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows of a table, with a first line of names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [NOTHING], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+@EVALUATOR_REGISTRY.register()
+def sem_seg(
+    cfg: CfgNode, dataset_name: str, folder: str | Path, *, resume: bool = True
+) -> SemanticEvaluator:
+    """The evaluator of data sets whose `evaluator_type` is `sem_seg`."""
+    return SemanticEvaluator(cfg, dataset_name, folder, resume=resume)
