@@ -1,6 +1,7 @@
-"""Check texture data sets: every file is read, every bad record is named.
+"""Check data sets: every file is read, every bad record is named.
 
     python tools/check_dataset.py rwtd stld
+    python tools/check_dataset.py --semantic-root mine
     python tools/check_dataset.py --dataset-json mine/metadata.json --json > report.json
 
 Exit status: 0 fine (warnings allowed), 1 at least one error in the data, 2 unusable arguments, such
@@ -20,8 +21,10 @@ from tqdm import tqdm
 
 from detecture.config import add_detecture_config
 from detecture.d2 import MetadataCatalog, get_cfg
-from detecture.data import require_registered
-from detecture.data.validate import DatasetReport, check_dataset, format_report
+from detecture.data import register_semantic_folder, require_registered
+from detecture.data.datasets.semantic import is_semantic
+from detecture.data.validate import DatasetReport, Progress, check_dataset, format_report
+from detecture.data.validate_semantic import SemanticReport, check_semantic
 from detecture.errors import EXIT_FAILED, DatasetError
 from detecture.jobs.command_line import command_line
 
@@ -33,6 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="registered data sets")
     parser.add_argument("--dataset-json", metavar="PATH", help="metadata file of your own data set")
+    parser.add_argument(
+        "--semantic-root",
+        metavar="FOLDER",
+        help="your own set of semantic segmentation (images/, labels/, classes.json)",
+    )
     parser.add_argument(
         "--root", metavar="DIR", help="its folder (default: the one that holds the metadata)"
     )
@@ -53,15 +61,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks; returns the exit status."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if not args.names and not args.dataset_json:
-        parser.error("name a data set, or give --dataset-json")
+    if not args.names and not args.dataset_json and not args.semantic_root:
+        parser.error("name a data set, or give --dataset-json or --semantic-root")
     if args.root and not args.dataset_json:
         parser.error("--root goes with --dataset-json")
-    reports = list(map(partial(_check, args), _sources(args)))
+    reports: list[DatasetReport | SemanticReport] = []
+    for name in args.names:
+        require_registered(name)
+    semantic = [name for name in args.names if is_semantic(name)]
+    reports += map(partial(_check, args), _sources(args))
+    if args.semantic_root:
+        semantic += register_semantic_folder(args.semantic_root).values()
+    reports += map(partial(_check_semantic, args), semantic)
     if args.json:
         print(json.dumps({"datasets": [report.to_dict() for report in reports]}, indent=2))
     else:
-        print("\n\n".join(map(format_report, reports)))
+        print("\n\n".join(map(_as_text, reports)))
     return 0 if all(report.ok for report in reports) else EXIT_FAILED
 
 
@@ -69,7 +84,8 @@ def _sources(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Arguments of `check_dataset` that say what to check."""
     sources = []
     for name in args.names:
-        require_registered(name)
+        if is_semantic(name):
+            continue
         metadata = MetadataCatalog.get(name)
         if metadata.get("json_file") is None:
             raise DatasetError(f"data set {name!r} is made on the fly: it has no files to check")
@@ -91,15 +107,37 @@ def _sources(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _check(args: argparse.Namespace, source: dict[str, Any]) -> DatasetReport:
-    def bar(records: Iterable[Any], total: int) -> Iterable[Any]:
-        return tqdm(records, total=total, desc=source["name"], unit="image", file=sys.stderr)
+    return check_dataset(
+        **source,
+        max_pixels=_max_pixels(args),
+        workers=args.workers,
+        progress=_bar(source["name"]),
+    )
 
-    max_pixels = args.max_pixels
-    if max_pixels is None:
-        cfg = get_cfg()
-        add_detecture_config(cfg)
-        max_pixels = cfg.INPUT.MAX_PIXELS
-    return check_dataset(**source, max_pixels=max_pixels, workers=args.workers, progress=bar)
+
+def _check_semantic(args: argparse.Namespace, name: str) -> SemanticReport:
+    return check_semantic(
+        name, max_pixels=_max_pixels(args), workers=args.workers, progress=_bar(name)
+    )
+
+
+def _bar(name: str) -> Progress:
+    def bar(records: Iterable[Any], total: int) -> Iterable[Any]:
+        return tqdm(records, total=total, desc=name, unit="image", file=sys.stderr)
+
+    return bar
+
+
+def _max_pixels(args: argparse.Namespace) -> int:
+    if args.max_pixels is not None:
+        return int(args.max_pixels)
+    cfg = get_cfg()
+    add_detecture_config(cfg)
+    return int(cfg.INPUT.MAX_PIXELS)
+
+
+def _as_text(report: DatasetReport | SemanticReport) -> str:
+    return report.format() if isinstance(report, SemanticReport) else format_report(report)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,11 @@ def check_datasets() -> Iterator[Finding]:
 
     for name in known_datasets():
         metadata = MetadataCatalog.get(name)
-        if metadata.get("json_file") is None:
+        if metadata.get("sem_seg_root") is not None:
+            # The label maps: of those that a script makes, the images alone are no use.
+            folder, published = metadata.sem_seg_root, metadata.get("published_images")
+            yield _dataset(name, folder, folder, published)
+        elif metadata.get("json_file") is None:
             yield Finding(f"data {name}", "ok", "made on the fly, needs no files")
         else:
             yield _dataset(
