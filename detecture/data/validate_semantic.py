@@ -61,9 +61,7 @@ class SemanticReport:
         """The report as text: all errors, the first warnings of a kind, the rest counted."""
         lines = [f"{self.name}: {self.image_root}, {self.label_root}"]
         seen = sum(count > 0 for count in self.pixels_of_class.values())
-        lines.append(
-            f"  {self.images} images, {self.classes} classes, of which {seen} are labelled"
-        )
+        lines.append(f"  {self.images} images, {self.classes} classes, {seen} of them labelled")
         common = Counter(self.pixels_of_class).most_common(5)
         total = sum(self.pixels_of_class.values())
         if total:

@@ -134,7 +134,8 @@ def mine(tmp_path):
 
 
 def config(*words):
-    return make_config(None, ["TEST.BOOTSTRAP_SAMPLES", "50", *words])
+    start = ["TEST.BOOTSTRAP_SAMPLES", "50", "DATALOADER.NUM_WORKERS", "0"]
+    return make_config(None, [*start, *words])
 
 
 def perfect(number):

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from semantic_toy import write_semantic_folder
+
+from detecture.d2 import DatasetCatalog, MetadataCatalog
 
 REPO = Path(__file__).resolve().parents[2]
 TOOL = REPO / "tools" / "check_dataset.py"
@@ -110,3 +113,62 @@ def test_as_a_command():
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["datasets"][0]["images"] == 6
     assert "samples" in done.stderr  # the progress bar
+
+
+# ---- sets of semantic segmentation -----------------------------------------------------------
+
+
+@pytest.fixture
+def semantic(tmp_path):
+    before = set(DatasetCatalog.list())
+    yield write_semantic_folder(tmp_path / "mine")
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def test_sound_semantic_folder(tool, semantic, capsys):
+    assert tool.main(["--semantic-root", str(semantic)]) == 0
+    out = capsys.readouterr().out
+    assert "4 images, 3 classes, 3 of them labelled" in out
+    assert "pixels of no class: 8.33%" in out and "ok, 0 warnings" in out
+
+
+def test_every_defect_of_a_semantic_folder_is_named(tool, semantic, capsys):
+    (semantic / "labels/toy_0.png").unlink()
+    Image.new("L", (5, 5)).save(semantic / "labels/toy_1.png")
+    Image.new("L", (32, 24), 7).save(semantic / "labels/toy_2.png")
+    (semantic / "images/toy_3.png").write_bytes(b"no image")
+    Image.new("L", (32, 24)).save(semantic / "labels/extra.png")
+    assert tool.main(["--semantic-root", str(semantic), "--json"]) == 1
+    (report,) = json.loads(capsys.readouterr().out)["datasets"]
+    found = {finding["kind"]: finding["text"] for finding in report["findings"]}
+    assert set(found) == {
+        *("missing_mask", "mask_size", "label_range", "unreadable_image", "missing_image")
+    }
+    assert f"{semantic}/labels/toy_0.png: does not exist; add it" in found["missing_mask"]
+    assert "toy_1.png: is 5 x 5 pixels" in found["mask_size"]
+    assert (
+        "768 pixels have labels that are no class (7); the class list has 3 names"
+        in (found["label_range"])
+    )
+    assert found["missing_image"].endswith("extra.png: no image has its name; it is not used")
+    assert tool.main(["--semantic-root", str(semantic)]) == 1
+    assert "4 errors, 1 warnings" in capsys.readouterr().out
+
+
+def test_classes_and_images_without_a_label_are_warnings(tool, semantic, capsys):
+    (semantic / "classes.json").write_text(json.dumps(["red", "green", "blue", "never"]))
+    Image.new("L", (32, 24), 255).save(semantic / "labels/toy_0.png")
+    assert tool.main(["--semantic-root", str(semantic)]) == 0
+    out = capsys.readouterr().out
+    assert "warning unused_class: 1 classes of the list have no pixel anywhere: never" in out
+    assert "warning no_label: record 0 (id toy_0)" in out and "ok, 2 warnings" in out
+
+
+def test_what_a_semantic_folder_lacks(tool, semantic, capsys):
+    assert tool.main(["ade20k_150_test_sem_seg"]) == 2
+    assert "set DETECTRON2_DATASETS" in capsys.readouterr().err
+    (semantic / "classes.json").unlink()
+    assert tool.main(["--semantic-root", str(semantic)]) == 2
+    assert "classes.json does not exist; write the names" in capsys.readouterr().err

@@ -1,0 +1,137 @@
+"""A user's own folder of semantic segmentation, from the command lines alone."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from record_files import read_lines
+from semantic_toy import write_semantic_folder
+
+REPO = Path(__file__).resolve().parents[2]
+CONFIG = REPO / "configs/ahs_seg/cat_seg_tiny.yaml"
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def train_net():
+    spec = importlib.util.spec_from_file_location("train_net_tool", REPO / "tools/train_net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run_here(train_net):
+    """Runs the tool in this process; returns the config that it ran with."""
+
+    def run(*words):
+        parser = train_net.argument_parser()
+        args = parser.parse_args(["--config-file", str(CONFIG), *map(str, words)])
+        train_net.main(args)
+
+    return run
+
+
+def in_a_process(*words):
+    command = [sys.executable, "tools/train_net.py", "--config-file", str(CONFIG)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, *map(str, words)], cwd=REPO, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def summary_of(folder, name):
+    return json.loads((folder / f"inference/{name}/summary.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_few_steps_and_an_evaluation(run_here, tmp_path):
+    root = write_semantic_folder(tmp_path / "steps", train=3, val=2, size=SIZE)
+    out = tmp_path / "out"
+    run_here("--semantic-root", root, "OUTPUT_DIR", out, "SOLVER.MAX_ITER", 2)
+    lines = [json.loads(line) for line in (out / "metrics.json").read_text().splitlines()]
+    assert 0 < lines[0]["loss_sem_seg"] < 5
+    assert 0 <= lines[-1]["sem_seg/mIoU"] <= 1
+    assert summary_of(out, "steps_val")["n_ok"] == 2
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_told_before_anything_is_built(tmp_path):
+    root = write_semantic_folder(tmp_path / "mine")
+    (root / "classes.json").unlink()
+    done = in_a_process("--semantic-root", root, "OUTPUT_DIR", tmp_path / "out")
+    assert done.returncode == 2
+    text = done.stdout + done.stderr
+    assert f"{root}/classes.json does not exist; write the names" in text
+    assert "Traceback" not in text and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_learnt_kept_tuned_and_evaluated(tmp_path):
+    """The colours of plain regions are learnt by their names; fine-tuning begins there."""
+    root = write_semantic_folder(tmp_path / "mine", train=6, val=4, size=SIZE)
+    out = tmp_path / "out"
+    done = in_a_process(
+        *("--semantic-root", root, "SEED", 1, "OUTPUT_DIR", out, "SOLVER.MAX_ITER", 80)
+    )
+    assert done.returncode == 0, done.stderr
+    trained = summary_of(out, "mine_val")
+    assert trained["mIoU"] > 0.7
+
+    weights = ("MODEL.WEIGHTS", out / "model_final.safetensors")
+    again = tmp_path / "again"
+    done = in_a_process("--semantic-root", root, "--eval-only", "OUTPUT_DIR", again, *weights)
+    assert done.returncode == 0, done.stderr
+    evaluated = summary_of(again, "mine_val")
+    assert evaluated["mIoU"] == trained["mIoU"]
+
+    # Other words for one class, and a folder without parts.
+    other = write_semantic_folder(
+        tmp_path / "other", val=4, names=["red", "green", ["blue", "azure"]], size=SIZE
+    )
+    tuned = tmp_path / "tuned"
+    short = ("SOLVER.MAX_ITER", 3, "OUTPUT_DIR", tuned, *weights)
+    done = in_a_process("--semantic-root", other, "SEED", 1, *short)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tuned / "metrics.json").read_text().splitlines()]
+    first = json.loads((out / "metrics.json").read_text().splitlines()[0])
+    assert lines[0]["loss_sem_seg"] < 0.8 * first["loss_sem_seg"]
+    assert not (tuned / "inference").exists()  # it has no part to evaluate on
+
+
+@pytest.mark.slow
+def test_two_processes_and_a_broken_off_run_give_the_same(tmp_path):
+    root = write_semantic_folder(tmp_path / "mine", val=6, size=SIZE)
+    Image.fromarray(np.full(SIZE, 9, np.uint8)).save(root / "labels/toy_1.png")
+    (root / "images/toy_2.png").write_bytes(b"no image")
+    words = ("--semantic-root", root, "--eval-only")
+    seeds = ("MODEL.RANDOM_WEIGHTS_SEED", 3, "SEED", 3)
+    found = []
+    for name, options in (("one", ()), ("two", ("--num-gpus", 2))):
+        done = in_a_process(*words, *options, *seeds, "OUTPUT_DIR", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        found.append(summary_of(tmp_path / name, "mine"))
+    assert found[0] == found[1]
+    assert found[0]["statuses"] == {
+        "ground_truth_unreadable": 1,
+        "image_unreadable": 1,
+        "ok": 4,
+    }
+    folders = [tmp_path / name / "inference/mine" for name in ("one", "two")]
+    for name in ("records.jsonl", "per_class.csv", "confusion.csv"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+    # Cut off after two images, by hand: the rest is done, and nothing twice.
+    records = folders[0] / "records.jsonl"
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:3]))
+    done = in_a_process(*words, *seeds, "OUTPUT_DIR", tmp_path / "one")
+    assert done.returncode == 0, done.stderr
+    assert "1 finished samples are kept" in done.stdout + done.stderr
+    assert summary_of(tmp_path / "one", "mine") == found[1]
+    assert len(read_lines(records)) == 7
