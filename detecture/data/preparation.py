@@ -2,6 +2,8 @@
 
 One file is made after the other, each whole or not at all. Started again, a script goes on: what it
 made, and what has not changed since, is kept, unless its source is newer.
+
+Legend: N labels, H, W size of an image.
 """
 
 import argparse

@@ -132,6 +132,6 @@ class ClassCounts:
 
 
 def _divided(above: np.ndarray, below: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Quotients of numbers of the same shape; nan where nothing is below, or not `where`."""
+    """Quotients, any shape; nan where nothing is below, or not `where`."""
     valid = (below > 0) if where is None else where & (below > 0)
     return np.where(valid, above / np.where(valid, below, 1), np.nan)
