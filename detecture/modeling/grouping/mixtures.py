@@ -3,9 +3,10 @@
 The shared covariance discounts directions, such as shading, in which all regions vary alike; a
 covariance for each region is worse than K-means (measured).
 
-Legend: N points, n points that starts are compared on, F features, K regions, M mixtures, S starts,
-B batch of M or M*S. Shares of points are kept as (B,K,N): torch's softmax over the last of (B,N,K)
-is ten times slower where K is small.
+Legend: N points, n points that starts are compared on, F features, p principal components, K
+regions, M mixtures, S starts. B is a batch of M or M*S, and in `refine`, with what it calls, any
+number of leading dimensions, none too. Shares of points are kept as (B,K,N): torch's softmax over
+the last of (B,N,K) is ten times slower where K is small.
 """
 
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ def _maximise(
     """Best mixture for given posteriors: log odds are slope (B,K,F) @ points + bias (B,K).
 
     Returns:
-        Slope, bias, and half the log determinant of the covariance within (B).
+        Slope, bias, and half the log determinant of the covariance within (B,).
     """
     weight_BK, means_BKF, within_BFF = _moments(centred_BNF, total_BFF, posterior_BKN)
     factor_BFF = _factor(within_BFF)
@@ -94,7 +95,7 @@ def _moments(
 
 
 def _has_no_factor(centred_BNF: Tensor, total_BFF: Tensor, posterior_BKN: Tensor) -> Tensor:
-    """(B) bool: the covariance within is not positive."""
+    """Bool (B,): the covariance within is not positive."""
     _, _, within_BFF = _moments(centred_BNF, total_BFF, posterior_BKN)
     return torch.linalg.cholesky_ex(within_BFF).info > 0
 
@@ -121,11 +122,11 @@ def _factor(within_BFF: Tensor) -> Tensor:
 
 
 def principal_components(points_NF: np.ndarray, count: int) -> np.ndarray:
-    """Points in their first principal components: (N, min(count, F, N)), not whitened."""
+    """Points in their first principal components, not whitened: (N,p), p = min(count, F, N)."""
     centred_NF = points_NF - points_NF.mean(axis=0)
     _, vectors_FF = np.linalg.eigh(centred_NF.T @ centred_NF / len(points_NF))
-    components_NF: np.ndarray = centred_NF @ vectors_FF[:, ::-1][:, : min(count, len(points_NF))]
-    return components_NF
+    components_Np: np.ndarray = centred_NF @ vectors_FF[:, ::-1][:, : min(count, len(points_NF))]
+    return components_Np
 
 
 def fit_mixtures(
@@ -180,7 +181,7 @@ def fit_mixtures(
 
 
 def _whitened(points_BnF: Tensor) -> Tensor:
-    """Points of variance 1 in every direction."""
+    """The points, (B,n,F) as before, with a variance of 1 in every direction."""
     centred_BnF = points_BnF - points_BnF.mean(dim=1, keepdim=True)
     values_BF, vectors_BFF = torch.linalg.eigh(_covariance(centred_BnF))
     return centred_BnF @ (vectors_BFF * values_BF.rsqrt()[:, None])
