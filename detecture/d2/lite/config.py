@@ -227,7 +227,7 @@ def _defaults() -> CfgNode:
     cfg.SEED = -1
     # Whether cuDNN searches for the fastest convolution; worth it where shapes repeat.
     cfg.CUDNN_BENCHMARK = False
-    # Precision of float32 on CUDA devices: "", "highest", "high" or "medium" (see
+    # Precision of float32 on GPUs: "", "highest", "high" or "medium" (see
     # torch.set_float32_matmul_precision).
     cfg.FLOAT32_PRECISION = ""
     _add(cfg, unread_defaults())
