@@ -57,7 +57,7 @@ def pack_weights(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any])
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and header of a weights file; one that others made has an empty header.
+    """Tensors, by name and of any shapes, and header; empty in a file that others made.
 
     Raises:
         CheckpointError: it cannot be read, its content is not what was written, or a newer
@@ -139,6 +139,7 @@ def require_remade(path: Path, made_with: str, remedy: str) -> None:
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], header: str) -> str:
+    """SHA-256 of a header and of tensors on the CPU, of any shapes, with names and types."""
     digest = hashlib.sha256(header.encode("utf-8"))
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -242,6 +242,11 @@ class TextureSegEvaluator(DatasetEvaluator):
         return record
 
     def _save_label_map(self, image_id: str, label_map: np.ndarray) -> None:
+        """Write a label map (H,W) as a PNG.
+
+        Raises:
+            EvaluationError: it cannot be written.
+        """
         path = label_map_path(self.folder, image_id)
         image: Image.Image = label_map_image(label_map)
         try:

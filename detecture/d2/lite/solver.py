@@ -193,7 +193,10 @@ class LRMultiplier(torch.optim.lr_scheduler.LRScheduler):
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Learning rate of each group for the iteration `last_epoch`."""
+        """Learning rate of each group for the iteration `last_epoch`.
+
+        A number; a scalar tensor where the optimiser was given one.
+        """
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base_lr * factor for base_lr in self.base_lrs]
 
