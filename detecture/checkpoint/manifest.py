@@ -40,7 +40,9 @@ def read_manifest(folder: Path) -> dict[str, list[str]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); delete it") from error
+        raise CheckpointError(
+            f"{path}: damaged ({error}); delete it, or use another folder"
+        ) from error
     return content
 
 

@@ -1,6 +1,5 @@
 """Grouped pixel embeddings: their loss, masks refined on them, queries that point at them."""
 
-
 import pytest
 import torch
 from micro import evaluation_batch, micro_model, training_batch

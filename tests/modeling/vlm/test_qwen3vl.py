@@ -354,7 +354,7 @@ def test_bad_input(structure, tmp_path):
     with pytest.raises(ConfigError, match=r"tiny.*nor a json file"):
         random_backbone("huge")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(ConfigError, match="bad.json: cannot be read as JSON"):
+    with pytest.raises(ConfigError, match=r"bad\.json: cannot be read as JSON"):
         random_backbone(str(tmp_path / "bad.json"))
     with pytest.raises(ConfigError, match=r"MODEL.VLM.TRAIN is 'all'; use one of lora"):
         make(structure, train="all")
