@@ -33,6 +33,7 @@ _TOO_DEEP = f"nested too deeply, more than {MOST_DEPTH} levels deep"
 _MOST_ALIASES = 100
 _MOST_EXPANDED = 200_000  # nodes of a yaml document, each alias counted as what it stands for
 _MOST_DIGITS = 400
+_MOST_SHOWN = 120  # characters of where something stands
 
 
 class _Malformed(ValueError):
@@ -292,7 +293,9 @@ def why_not_plain(content: Any, *, finite: bool = True, halves: bool = False) ->
                     return f"{_at(place)}the key {brief(key)} is of type {kind}; write it in quotes"
                 if not halves and not _is_whole_text(key):
                     return f"{_at(place)}{brief(key)} holds half a character"
-                stack.append((item, f"{place}.{key}" if place else key, depth + 1))
+                # Cut before it is built: a key may be as long as the file, and have many values.
+                inner = f"{place}.{key[:_MOST_SHOWN]}" if place else key[:_MOST_SHOWN]
+                stack.append((item, inner[:_MOST_SHOWN], depth + 1))
         elif isinstance(value, list):
             stack += [(item, f"{place}[{i}]", depth + 1) for i, item in enumerate(value)]
         elif isinstance(value, str):
@@ -317,4 +320,4 @@ def _is_whole_text(text: str) -> bool:
 
 
 def _at(place: str) -> str:
-    return f"{place[:120]}: " if place else ""
+    return f"{place[:_MOST_SHOWN]}: " if place else ""

@@ -1,6 +1,7 @@
 """The one place that parses yaml and JSON: what is refused, in time, and with which words."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -100,6 +101,15 @@ def test_json_that_is_plain():
     assert parse_json(json.dumps(content), "", DatasetError) == content
     deep = json.loads("[" * MOST_DEPTH + "]" * MOST_DEPTH)
     assert parse_json(json.dumps(deep), "", DatasetError) == deep
+
+
+def test_a_long_key_with_many_values_costs_no_memory():
+    text = json.dumps({"k" * 20_000: [{"k": 1}] * 2_000})
+    tracemalloc.start()
+    parse_json(text, "", DatasetError)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4e6
 
 
 FILES = [

@@ -162,7 +162,7 @@ def _image_id(entry: Any) -> str:
     """The record's id: `id`, else `source_image_id`, else `crop_name`, else the image's stem."""
     if not isinstance(entry, dict):
         raise _RecordError(f"must be an object, is {_kind(entry)}; remove or rewrite it")
-    if problem := why_not_plain(entry):
+    if problem := why_not_plain(entry, halves=True):  # names of files are not always text
         raise _RecordError(problem)
     for key in ("id", "source_image_id", "crop_name"):
         value = entry.get(key)
