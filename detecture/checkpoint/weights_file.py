@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from detecture import __version__
-from detecture.checkpoint.json_files import parse_json
 from detecture.errors import CheckpointError, OutputError
+from detecture.untrusted import parse_own_json
 
 FORMAT_VERSION = 1
 """Of the header; a file with a higher one is refused."""
@@ -106,7 +106,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
-        header = parse_json(text)
+        header = parse_own_json(text)
         if not isinstance(header, dict) or type(header.get("format")) is not int:
             raise ValueError("no table with a format")
         # Of what is missing nothing else can be said; a newer format may lack anything.
