@@ -78,7 +78,7 @@ def test_number_of_groups_is_small():
 
 @pytest.mark.parametrize("norm", [0.0, 0.01])
 def test_state_is_laid_out_as_in_detectron2(norm):
-    """A state of the optimiser that was saved with either backend is, byte for byte, the other's."""
+    """A state of the optimiser that was saved with either backend fits the other, byte for byte."""
     cfg = base_cfg()
     cfg.SOLVER.WEIGHT_DECAY_NORM = norm
     groups = build_optimizer(cfg, Net()).state_dict()["param_groups"]
