@@ -4,6 +4,10 @@ The one place that parses either. What comes out is plain: mappings with text as
 finite numbers, booleans and None; never deeper than `MOST_DEPTH`, never larger than its file says.
 It stands below everything else, because checkpoints, journals and Detectron2's yaml are such files
 too.
+
+Files of a user are read with `read_yaml` and `read_json`, whose errors say what to do. What this
+program wrote is read with `read_own_json` and `parse_own_json`: it may be damaged since, and only
+the caller knows what to do then.
 """
 
 import json
@@ -20,19 +24,23 @@ MOST_DEPTH = 64
 """Levels of nesting; beyond it is refused."""
 
 MOST_BYTES = 64 << 20
-"""Size of a file, unless a reader says otherwise."""
+"""Size of a JSON file, unless a reader says otherwise."""
 
-_TOO_DEEP = f"nested more than {MOST_DEPTH} levels deep"
+MOST_YAML_BYTES = 1 << 20
+"""Size of a yaml file, unless a reader says otherwise."""
+
+_TOO_DEEP = f"nested too deeply, more than {MOST_DEPTH} levels deep"
 _MOST_ALIASES = 100
 _MOST_EXPANDED = 200_000  # nodes of a yaml document, each alias counted as what it stands for
 _MOST_DIGITS = 400
+_MOST_SHOWN = 120  # characters of where something stands
 
 
 class _Malformed(ValueError):
     """Why a text is refused."""
 
 
-def read_yaml(path: Path, error: type[DetectureError], most_bytes: int = 1 << 20) -> Any:
+def read_yaml(path: Path, error: type[DetectureError], most_bytes: int = MOST_YAML_BYTES) -> Any:
     """The content of a yaml file, with one document.
 
     Args:
@@ -46,15 +54,19 @@ def read_yaml(path: Path, error: type[DetectureError], most_bytes: int = 1 << 20
     return parse_yaml(_read_text(path, error, most_bytes), str(path), error)
 
 
-def parse_yaml(text: str, source: str, error: type[DetectureError]) -> Any:
-    """As `read_yaml`, of a text; `source` begins the error."""
+def parse_yaml(text: str, source: str, error: type[DetectureError], *, finite: bool = True) -> Any:
+    """As `read_yaml`, of a text; `source` begins the error.
+
+    Args:
+        finite: refuse NaN and Infinity, see `why_not_plain`.
+    """
     try:
         loader = _Loader(text)
         try:
             content = loader.get_single_data()
         finally:
             loader.dispose()
-        if problem := why_not_plain(content):
+        if problem := why_not_plain(content, finite=finite):
             raise _Malformed(problem)
     except _Malformed as refused:
         raise error(f"{source}: cannot be read as yaml ({refused})") from refused
@@ -101,18 +113,54 @@ def parse_json(text: str, source: str, error: type[DetectureError], *, whole: bo
             reader, who asks `why_not_plain` of each part.
     """
     try:
-        content = json.loads(text, parse_int=_number)
-    except RecursionError as refused:
-        raise error(_json_problem(source, _TOO_DEEP)) from refused
+        content = _loaded(text)
+        if whole and (problem := why_not_plain(content)):
+            raise _Malformed(problem)
     except ValueError as refused:
-        raise error(_json_problem(source, f"{refused!s:.200}")) from refused
-    if whole and (problem := why_not_plain(content)):
-        raise error(_json_problem(source, problem))
+        raise error(
+            f"{source}: cannot be read as JSON ({refused!s:.300}); correct the file or download it "
+            "again"
+        ) from refused
     return content
 
 
-def _json_problem(source: str, reason: str) -> str:
-    return f"{source}: cannot be read as JSON ({reason}); correct the file or download it again"
+def read_own_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
+    """The content of a JSON file that this program wrote, and that may be damaged since.
+
+    Args:
+        path: of the file.
+        most_bytes: larger files are refused.
+
+    Raises:
+        OSError: as from the disk; `FileNotFoundError` where there is none.
+        ValueError: as `parse_own_json`.
+    """
+    with path.open("rb") as file:
+        return parse_own_json(file.read(most_bytes + 1), most_bytes)
+
+
+def parse_own_json(content: bytes | str, most_bytes: int = MOST_BYTES) -> Any:
+    """As `read_own_json`, of what stood in the file.
+
+    NaN, Infinity and halves of characters pass: a loss becomes NaN, the names of files are not
+    always text, and `json.dumps` writes both. Who takes a number asks whether it is finite.
+
+    Raises:
+        ValueError: it is too large, no UTF-8, no JSON, or nested too deeply; the reason alone.
+    """
+    if len(content) > most_bytes:
+        raise _Malformed(f"larger than {most_bytes:,} bytes")
+    found = _loaded(content if isinstance(content, str) else _decoded(content))
+    if problem := why_not_plain(found, finite=False, halves=True):
+        raise _Malformed(problem)
+    return found
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=_number)
+    except RecursionError as refused:
+        raise _Malformed(_TOO_DEEP) from refused
 
 
 def _read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
@@ -127,19 +175,22 @@ def _read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
     if len(content) > most_bytes:
         raise error(f"{path}: larger than {most_bytes:,} bytes; is it the right file?")
     try:
+        return _decoded(content)
+    except _Malformed as refused:
+        raise error(f"{path}: cannot be read ({refused}); save it as UTF-8") from refused
+
+
+def _decoded(content: bytes) -> str:
+    """The text; a byte order mark is passed over. Where it is no UTF-8, what it is most likely."""
+    try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as refused:
-        what = _encoding(content, refused)
-        raise error(f"{path}: cannot be read (it {what}); save it as UTF-8") from refused
-
-
-def _encoding(content: bytes, refused: UnicodeDecodeError) -> str:
-    """What a text that is no UTF-8 most likely is."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "is UTF-16"
-    if b"\0" in content[:4096]:
-        return "is no text"
-    return f"is no UTF-8 (byte {refused.start} is {content[refused.start]:#x}), perhaps Latin-1"
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise _Malformed("it is UTF-16") from refused
+        if b"\0" in content[:4096]:
+            raise _Malformed("it is no text") from refused
+        found = f"byte {refused.start} is {content[refused.start]:#x}"
+        raise _Malformed(f"it is no UTF-8 ({found}), perhaps Latin-1") from refused
 
 
 # ---- yaml ------------------------------------------------------------------------------------
@@ -220,10 +271,15 @@ def _number(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
-def why_not_plain(content: Any) -> str:
+def why_not_plain(content: Any, *, finite: bool = True, halves: bool = False) -> str:
     """Why parsed content is not what this module promises; empty where it is.
 
     Without recursion, as nesting may be deep.
+
+    Args:
+        content: what was parsed.
+        finite: refuse NaN and Infinity.
+        halves: let halves of characters (lone surrogates) pass, which no file can hold as text.
     """
     stack: list[tuple[Any, str, int]] = [(content, "", 1)]
     while stack:
@@ -235,16 +291,18 @@ def why_not_plain(content: Any) -> str:
                 if not isinstance(key, str):
                     kind = type(key).__name__
                     return f"{_at(place)}the key {brief(key)} is of type {kind}; write it in quotes"
-                if not _is_whole_text(key):
+                if not halves and not _is_whole_text(key):
                     return f"{_at(place)}{brief(key)} holds half a character"
-                stack.append((item, f"{place}.{key}" if place else key, depth + 1))
+                # Cut before it is built: a key may be as long as the file, and have many values.
+                inner = f"{place}.{key[:_MOST_SHOWN]}" if place else key[:_MOST_SHOWN]
+                stack.append((item, inner[:_MOST_SHOWN], depth + 1))
         elif isinstance(value, list):
             stack += [(item, f"{place}[{i}]", depth + 1) for i, item in enumerate(value)]
         elif isinstance(value, str):
-            if not _is_whole_text(value):
+            if not halves and not _is_whole_text(value):
                 return f"{_at(place)}{brief(value)} holds half a character"
         elif isinstance(value, float):
-            if not math.isfinite(value):
+            if finite and not math.isfinite(value):
                 return f"{_at(place)}holds NaN or Infinity, which is no number that can be used"
         elif value is not None and not isinstance(value, int):
             kind = type(value).__name__
@@ -262,4 +320,4 @@ def _is_whole_text(text: str) -> bool:
 
 
 def _at(place: str) -> str:
-    return f"{place[:120]}: " if place else ""
+    return f"{place[:_MOST_SHOWN]}: " if place else ""

@@ -32,7 +32,7 @@ _LEAST_SIDE, _GREATEST_SIDE = 256, 1024
 
 
 def region_colors(count: int) -> np.ndarray:
-    """Colours of the label values: (count+1,3) uint8 RGB; row 0 is the dustbin, black."""
+    """Colours of the labels 0 to n = `count`: (n+1,3) uint8 RGB; row 0, the dustbin, is black."""
     rows = [_BLACK, *_FIRST_COLORS]
     rows.extend(_spread_color(index) for index in range(len(rows), count + 1))
     return np.array(rows[: count + 1], dtype=np.uint8)
@@ -77,7 +77,7 @@ def draw_overlay(
         opacity: of the colours, 0..1.
 
     Returns:
-        (H+legend,W,3) uint8 RGB.
+        (H+L,W,3) uint8 RGB, the legend in the L rows below.
     """
     colors = region_colors(max(int(label_map.max(initial=0)), len(captions)))
     drawn = np.array(image)
@@ -95,7 +95,7 @@ def draw_overlay(
 
 
 def _outline(label_map: np.ndarray) -> np.ndarray:
-    """(H,W) bool: pixels whose right or lower neighbour has another label."""
+    """Pixels of labels (H,W) whose right or lower neighbour has another one: bool (H,W)."""
     edge = np.zeros(label_map.shape, dtype=bool)
     edge[:, :-1] |= label_map[:, 1:] != label_map[:, :-1]
     edge[:-1] |= label_map[1:] != label_map[:-1]
@@ -108,13 +108,13 @@ def in_colors_of_truth(
     """Renumber predicted textures as the true ones that they were matched with.
 
     Args:
-        label_map: (H,W) integer, 0 dustbin, i+1 predicted texture i; none above `k_pred`.
+        label_map: integer of any shape, 0 dustbin, i+1 predicted texture i; none above `k_pred`.
         assignment: pairs (predicted, true), both from 0, as in a record of an evaluation.
         k_pred: number of predicted textures.
         k_gt: number of true ones; predicted ones without a partner are numbered from `k_gt` + 1 on.
 
     Returns:
-        (H,W) int32.
+        The same shape, int32.
     """
     table = np.zeros(k_pred + 1, dtype=np.int32)
     for predicted, true in assignment:
@@ -271,6 +271,7 @@ def prediction_drawing(
 
 
 def _size(image: np.ndarray) -> str:
+    """The size of an image (H,W,3) in words."""
     return f"{image.shape[0]} x {image.shape[1]} (H x W)"
 
 

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # they share the cores; before anything imports torch
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from web.chromium import VARIABLE, browser, chromium_path
 

@@ -19,11 +19,10 @@ from toy import write_toy_dataset
 
 REPO = Path(__file__).resolve().parents[1]
 LONG = os.environ.get("DETECTURE_LONG_TESTS") == "1"
-SLOW = LONG or os.environ.get("DETECTURE_SLOW_TESTS") == "1"
 KILLS = 5 if LONG else 1
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-pytestmark = pytest.mark.skipif(not SLOW, reason="DETECTURE_SLOW_TESTS or DETECTURE_LONG_TESTS")
+pytestmark = pytest.mark.slow
 
 
 def seed_of_commit():

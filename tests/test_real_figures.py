@@ -20,6 +20,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "folder", "name", "count", "bars"),
     ROWS,

@@ -1,11 +1,20 @@
 """The one place that parses yaml and JSON: what is refused, in time, and with which words."""
 
 import json
+import tracemalloc
 
 import pytest
 
 from detecture.errors import ConfigError, DatasetError
-from detecture.untrusted import MOST_DEPTH, parse_json, parse_yaml, read_json, read_yaml
+from detecture.untrusted import (
+    MOST_DEPTH,
+    parse_json,
+    parse_own_json,
+    parse_yaml,
+    read_json,
+    read_own_json,
+    read_yaml,
+)
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n"
@@ -94,6 +103,15 @@ def test_json_that_is_plain():
     assert parse_json(json.dumps(deep), "", DatasetError) == deep
 
 
+def test_a_long_key_with_many_values_costs_no_memory():
+    text = json.dumps({"k" * 20_000: [{"k": 1}] * 2_000})
+    tracemalloc.start()
+    parse_json(text, "", DatasetError)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4e6
+
+
 FILES = [
     ("é".encode("latin-1"), r"no UTF-8 \(byte 0 is 0xe9\), perhaps Latin-1\); save it as UTF-8"),
     ("a: 1".encode("utf-16"), r"is UTF-16\); save it as UTF-8"),
@@ -127,3 +145,44 @@ def test_what_is_no_file(tmp_path, read):
 def test_a_byte_order_mark_is_passed_over(tmp_path):
     (tmp_path / "a").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(tmp_path / "a", ConfigError) == read_yaml(tmp_path / "a", ConfigError)
+    assert read_own_json(tmp_path / "a") == {"a": 1}
+
+
+OWN = [
+    (b"", "Expecting value"),
+    (b'{"a": 1', "delimiter"),
+    (b"[1] 2", "Extra data"),
+    (b"\xff", "it is no UTF-8"),
+    ("[1]".encode("utf-16"), "it is UTF-16"),
+    (b"[" * 100_000, "nested too deeply"),
+    (b"[" * (MOST_DEPTH + 1) + b"]" * (MOST_DEPTH + 1), "nested too deeply"),
+    (b" " * 100_001, "larger than 100,000 bytes"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), OWN, ids=range(len(OWN)))
+def test_own_json_that_is_refused(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_own_json(content, 100_000)
+    assert len(str(caught.value)) < 200
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_own_json(tmp_path / "a", 100_000)
+
+
+def test_own_json_holds_what_json_dumps_writes(tmp_path):
+    content = {"loss": float("inf"), "name": "a\udcff", "\udcff": [1, None, True]}
+    (tmp_path / "a").write_text(json.dumps(content))
+    assert read_own_json(tmp_path / "a") == content == parse_own_json(json.dumps(content))
+    (number,) = parse_own_json("[NaN]")
+    assert number != number
+    assert parse_own_json(f"[{'9' * 401}]") == [float("inf")]
+    with pytest.raises(FileNotFoundError):
+        read_own_json(tmp_path / "none")
+
+
+def test_infinity_in_yaml_where_it_is_asked_for():
+    text = "a: [.inf, .nan]"
+    assert parse_yaml(text, "", ConfigError, finite=False)["a"][0] == float("inf")
+    with pytest.raises(ConfigError, match=r"half a character|cannot be read"):
+        parse_yaml('a: "\\ud800"', "", ConfigError, finite=False)

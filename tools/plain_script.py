@@ -57,7 +57,7 @@ def evaluator(cfg: CfgNode, name: str, folder: str = "inference") -> TextureSegE
     return TextureSegEvaluator(cfg, name, Path(cfg.OUTPUT_DIR) / folder / name, resume=False)
 
 
-class Trainer(DefaultTrainer):
+class TextureTrainer(DefaultTrainer):
     """Detectron2's trainer on data of this project."""
 
     @classmethod
@@ -88,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detecture")
 
     if not args.eval_only:
-        trainer = Trainer(cfg)
+        trainer = TextureTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         trainer.train()
         cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")

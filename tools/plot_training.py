@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 from detecture.checkpoint.atomic import utf8
-from detecture.checkpoint.json_files import finite_number, parse_json
+from detecture.checkpoint.json_files import finite_number
 from detecture.checkpoint.ownership import HTML_COMMENT, LATEX_COMMENT, require_own, write_own
 from detecture.errors import ConfigError, DatasetError
 from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.untrusted import parse_own_json
 
 COMMENTS = {".svg": HTML_COMMENT} | dict.fromkeys((".pdf", ".ps", ".eps"), LATEX_COMMENT)
 REMEDY = "choose another --output, or give --overwrite"
@@ -43,7 +44,7 @@ def read_losses(folder: Path, key: str) -> dict[int, float]:
         if not line:
             continue
         try:
-            content = parse_json(line)
+            content = parse_own_json(line)
             iteration = content["iteration"]
         except (ValueError, LookupError, TypeError):
             damaged += number < len(lines)  # the last one may be of a run that was killed

@@ -36,6 +36,7 @@ from detecture.errors import (
 )
 from detecture.jobs.command_line import command_line
 from detecture.jobs.crew import Job, run_jobs
+from detecture.untrusted import read_own_json
 
 TABLE = "table.json"
 TRAIN_NET = Path(__file__).resolve().with_name("train_net.py")
@@ -79,7 +80,7 @@ def _require_table(path: Path) -> None:
     if not path.exists():
         return
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = read_own_json(path)
     except (OSError, ValueError):
         rows = None
     if not isinstance(rows, list) or not all(isinstance(r, dict) and "runs" in r for r in rows):

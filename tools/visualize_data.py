@@ -31,7 +31,6 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from detecture.checkpoint.json_files import read_json
 from detecture.checkpoint.ownership import require_folder, require_own, write_own
 from detecture.config import make_config
 from detecture.d2 import CfgNode, TrainingSampler
@@ -53,6 +52,7 @@ from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.recorded import label_map_path
 from detecture.evaluation.records import read_records
 from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.untrusted import read_own_json
 from detecture.visualize import (
     Drawing,
     annotation_drawing,
@@ -268,7 +268,7 @@ def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[Dr
 
 def _dataset_of(folder: Path) -> str:
     try:
-        summary = read_json(folder / "summary.json")
+        summary = read_own_json(folder / "summary.json")
         name = summary["dataset"]
     except (OSError, ValueError, KeyError, TypeError):
         # The summary comes last: the evaluation is not done; or it is damaged.

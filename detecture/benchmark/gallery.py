@@ -220,7 +220,10 @@ def _image_row(
 def _prediction(
     row: Row, column: Column, record: Record, small: np.ndarray, truth: GroundTruth, max_pixels: int
 ) -> Panel:
-    """A method's answer in the colours of the true regions that it was matched with."""
+    """A method's answer, over a thumbnail (h,w,3), in the colours of the true regions.
+
+    A region has the colour of the true one that it was matched with.
+    """
     title = f"{row.label} (random weights)" if row.random_weights else row.label
     others = [name for name in ("mIoU", "pIoU", "ARI") if name != column.headline]
     lines = [
@@ -271,13 +274,14 @@ def _sentences(texts: Sequence[str], numbers: Sequence[int]) -> list[Caption]:
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
-    """The image (H,W,3), no side longer than that of a thumbnail."""
+    """An image, uint8 (H,W,3), as a thumbnail (h,w,3) without a longer side than `_SIDE`."""
     small = Image.fromarray(image)
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     return np.asarray(small)
 
 
 def _overlay(small: np.ndarray, labels: np.ndarray) -> str:
+    """Data URI of a thumbnail (h,w,3) under the regions of a label map (H,W)."""
     # Resized first and drawn then, so that outlines are one pixel wide.
     size = (small.shape[1], small.shape[0])
     resized = Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
@@ -285,6 +289,7 @@ def _overlay(small: np.ndarray, labels: np.ndarray) -> str:
 
 
 def _data_uri(image: np.ndarray) -> str:
+    """An image, uint8 (h,w,3) RGB, as the data URI of a JPEG."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, format="JPEG", quality=_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"

@@ -12,6 +12,7 @@ from detecture.benchmark.protocol import Cell, ProtocolFile, read_protocols
 from detecture.benchmark.results import CellResult
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.errors import ConfigError, DetectureError, EvaluationError
+from detecture.untrusted import read_own_json
 
 _KINDS = {"protocol_file": str, "protocol": str, "random_weights": bool, "limit": int}
 
@@ -94,7 +95,7 @@ def _require_index(path: Path) -> None:
     if not path.exists():
         return
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_own_json(path)
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("cells"), list):

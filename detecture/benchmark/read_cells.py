@@ -11,11 +11,11 @@ from detecture.benchmark.results import (
     CellResult,
     read_summary,
 )
-from detecture.checkpoint.json_files import read_json
 from detecture.errors import ConfigError, EvaluationError, require_choice
 from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.record_lines import Record, read_lines
 from detecture.evaluation.summary import is_as_written
+from detecture.untrusted import read_own_json
 
 # An index lists the cells: {"protocol": str, "request": .., "cells": [{"method", "label",
 # "dataset", "variant", "k_access", "random_weights", "folder", "state", "note"}]}, folders relative
@@ -122,7 +122,7 @@ def _problem_of(record: Mapping[str, Any]) -> str:
 
 def _read_index(path: Path) -> dict[str, Any]:
     try:
-        index = read_json(path)
+        index = read_own_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); run the benchmark again") from error
     if not isinstance(index, dict) or not isinstance(index.get("cells"), list):

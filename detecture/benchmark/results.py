@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detecture.checkpoint.json_files import read_json
+from detecture.untrusted import read_own_json
 
 STATES = ("done", "unchecked", "partial", "stale", "failed", "missing")
 """Of a cell. done: all images have a record, and nothing it depends on has changed since.
@@ -31,7 +31,7 @@ def read_summary(path: Path, dataset: str) -> tuple[dict[str, Any] | None, str]:
         dataset: that it must be of.
     """
     try:
-        summary = read_json(path)
+        summary = read_own_json(path)
     except FileNotFoundError:
         return None, f"{path.name} is missing"
     except (OSError, ValueError) as error:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from detecture.checkpoint.json_files import finite_number, read_json
+from detecture.checkpoint.json_files import finite_number
 from detecture.config import make_config
 from detecture.errors import ConfigError
 from detecture.evaluation.summary import is_as_written
 from detecture.jobs.crew import read_failure
+from detecture.untrusted import read_own_json
 
 _FINAL = "model_final.safetensors"
 # What decides what a run gives; the rest is how and where it is run.
@@ -61,7 +62,7 @@ class SweepRun:
         for name in self.datasets:
             path = self.folder / "inference" / name / "summary.json"
             try:
-                summary = read_json(path)
+                summary = read_own_json(path)
             except (OSError, ValueError):
                 continue
             if isinstance(summary, dict) and is_as_written(summary) and _has_figures(summary):

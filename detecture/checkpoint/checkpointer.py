@@ -186,6 +186,7 @@ class Checkpointer(DetectionCheckpointer):
                 (folder / name.replace(WEIGHTS, TRAINING)).unlink(missing_ok=True)
 
     def _state(self) -> dict[str, torch.Tensor]:
+        """What is saved of the model, by name: tensors of any shapes."""
         model: nn.Module = self.model
         return model.checkpoint_state() if isinstance(model, KeepsState) else model.state_dict()
 

@@ -1,7 +1,8 @@
 """JSON that a run wrote and another one reads: what may have become of it in between.
 
 A file may have been cut off by a kill, changed by hand, or damaged by a disk. Content that is
-sealed carries a digest of itself, so that no change of it passes unseen.
+sealed carries a digest of itself, so that no change of it passes unseen. It is read with
+`detecture.untrusted.read_own_json`.
 """
 
 import hashlib
@@ -15,28 +16,6 @@ DIGEST = "digest"
 """Key of the digest in sealed content."""
 
 _DIGITS = 16  # 64 bits: enough against accidents; nobody is kept from forging it
-
-
-def parse_json(text: bytes | str) -> Any:
-    """`json.loads` with one kind of error for all that is none.
-
-    Raises:
-        ValueError: it is no UTF-8 or no JSON, or brackets are nested too deeply to be read.
-    """
-    try:
-        return json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        OSError: as from the disk; `FileNotFoundError` where there is none.
-        ValueError: as `parse_json`.
-    """
-    return parse_json(path.read_bytes())
 
 
 def json_line(content: Mapping[str, Any]) -> str:

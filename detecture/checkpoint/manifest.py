@@ -8,8 +8,9 @@ import logging
 from pathlib import Path
 
 from detecture.checkpoint.atomic import sha256_file, write_text_atomic
-from detecture.checkpoint.json_files import DIGEST, read_json, seal, unseal
+from detecture.checkpoint.json_files import DIGEST, seal, unseal
 from detecture.errors import CheckpointError
+from detecture.untrusted import read_own_json
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def read_manifest(folder: Path) -> dict[str, list[str]]:
     """
     path = folder / MANIFEST
     try:
-        content = read_json(path)
+        content = read_own_json(path)
         if not isinstance(content, dict):
             raise ValueError("it holds no table of hashes")
         if DIGEST in content:
@@ -40,7 +41,9 @@ def read_manifest(folder: Path) -> dict[str, list[str]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); delete it") from error
+        raise CheckpointError(
+            f"{path}: damaged ({error}); delete it, or use another folder"
+        ) from error
     return content
 
 

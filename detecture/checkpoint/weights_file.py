@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from detecture import __version__
-from detecture.checkpoint.json_files import parse_json
 from detecture.errors import CheckpointError, OutputError
+from detecture.untrusted import parse_own_json
 
 FORMAT_VERSION = 1
 """Of the header; a file with a higher one is refused."""
@@ -57,7 +57,7 @@ def pack_weights(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any])
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and header of a weights file; one that others made has an empty header.
+    """Tensors, by name and of any shapes, and header; empty in a file that others made.
 
     Raises:
         CheckpointError: it cannot be read, its content is not what was written, or a newer
@@ -106,7 +106,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
-        header = parse_json(text)
+        header = parse_own_json(text)
         if not isinstance(header, dict) or type(header.get("format")) is not int:
             raise ValueError("no table with a format")
         # Of what is missing nothing else can be said; a newer format may lack anything.
@@ -139,6 +139,7 @@ def require_remade(path: Path, made_with: str, remedy: str) -> None:
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], header: str) -> str:
+    """SHA-256 of a header and of tensors on the CPU, of any shapes, with names and types."""
     digest = hashlib.sha256(header.encode("utf-8"))
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -118,6 +118,7 @@ class AccumulatingTrainer(SimpleTrainer):
     def _forward_backward(
         self, micro: int, batch: Any, normalizers: dict[str, float] | None
     ) -> dict[str, torch.Tensor]:
+        """Add the gradients of a micro-batch; returns its losses by name, detached scalars."""
         rank, world_size = comm.get_rank(), comm.get_world_size()
         torch.manual_seed(mix_seeds(self.seed, _STEP_STREAM, self.iter, rank, micro))
         with self._autocast():
@@ -150,7 +151,17 @@ class AccumulatingTrainer(SimpleTrainer):
         data_time: float,
         summed: bool,
     ) -> tuple[Losses, float]:
-        """The losses of the whole batch, and the longest wait for data, of all processes."""
+        """The losses of the whole batch, and the longest wait for data, of all processes.
+
+        Args:
+            outputs: of each micro-batch of this process the losses by name, scalars.
+            batches: the micro-batches.
+            data_time: seconds that this process waited.
+            summed: the losses add up to that of the whole batch; else it is their mean.
+
+        Raises:
+            FloatingPointError: a loss is not finite in any process; raised in all.
+        """
         own = [_to_numbers(losses) for losses in outputs]
         everyone = comm.all_gather((own, data_time))
         every = [losses for process, _ in everyone for losses in process]
@@ -214,11 +225,13 @@ class AccumulatingTrainer(SimpleTrainer):
 
 
 def _to_numbers(losses: dict[str, torch.Tensor]) -> Losses:
+    """Scalars by name as numbers, brought from the device together."""
     values = torch.stack([loss.float() if _is_short(loss) else loss for loss in losses.values()])
     return dict(zip(losses, values.tolist(), strict=True))
 
 
 def _is_short(loss: torch.Tensor) -> bool:
+    """Whether a scalar has 16 bits."""
     return loss.dtype in (torch.float16, torch.bfloat16)
 
 

@@ -206,6 +206,9 @@ class TexturePredictor:
     def set_image(self, image: ImageSource) -> None:
         """Read and encode an image; `predict` then answers any number of questions about it.
 
+        Args:
+            image: one, as in `__call__`.
+
         Raises:
             ImageError: the image cannot be read.
             PredictionError: the method failed on it.
@@ -329,11 +332,11 @@ def label_map_at(scores: torch.Tensor, height: int, width: int) -> np.ndarray:
 
     Args:
         scores: (K+1,h,w) float, the dustbin last.
-        height: of the result, in pixels.
-        width: of the result, in pixels.
+        height: H, of the result, in pixels.
+        width: W, of the result, in pixels.
 
     Returns:
-        (height,width) int32 labels, as if the whole of `scores` had been upsampled at once
+        Labels (H,W), int32, as if the whole of `scores` had been upsampled at once
         (half-pixel centres, edges repeated).
     """
     if tuple(scores.shape[1:]) == (height, width):

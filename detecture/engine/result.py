@@ -63,7 +63,7 @@ class TextureResult:
         return counts[1:]
 
     def overlay(self, opacity: float = 0.45, legend: bool = True) -> np.ndarray:
-        """uint8 (H or more,W,3): image under coloured regions, a legend line for each below."""
+        """uint8 (H+L,W,3): image under coloured regions, L rows below with a line for each."""
         return draw_overlay(self.image, self.label_map, self.captions() if legend else (), opacity)
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:

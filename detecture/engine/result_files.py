@@ -1,7 +1,6 @@
 """Where the files of a result go: beside each other's, and never over anybody else's."""
 
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from detecture.checkpoint.atomic import short_name, write_atomic
 from detecture.checkpoint.ownership import marked, require_own
 from detecture.errors import OutputError
+from detecture.untrusted import parse_own_json
 
 ENDINGS = {"json": ".json", "overlay": "_overlay.jpg", "labels": "_labels.png"}
 """What the names of a result's files end in, in the order in which they are written."""
@@ -162,6 +162,6 @@ def _earlier(path: Path) -> tuple[str, str] | None:
             found = _HEADER.match(file.read(_HEADER_BYTES))
         if found is None:
             return None
-        return str(json.loads(found.group(1))), found.group(2).decode("ascii")
+        return str(parse_own_json(found.group(1))), found.group(2).decode("ascii")
     except (OSError, ValueError):
         return None

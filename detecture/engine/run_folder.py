@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from detecture.checkpoint.atomic import write_atomic, write_text_atomic
-from detecture.checkpoint.json_files import free_name, parse_json, set_aside
+from detecture.checkpoint.json_files import free_name, set_aside
 from detecture.checkpoint.search import read_pointer
 from detecture.d2 import CommonMetricPrinter, comm, get_event_storage
 from detecture.errors import ConfigError
 from detecture.jobs.locks import FolderLock
 from detecture.jobs.together import in_all_processes
+from detecture.untrusted import parse_own_json
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ def _joined(lines: Sequence[bytes]) -> bytes:
 def _iteration(line: bytes) -> int | None:
     """Of a whole line; None where it cannot be read."""
     try:
-        iteration = parse_json(line)["iteration"]
+        iteration = parse_own_json(line)["iteration"]
     except (ValueError, LookupError, TypeError):
         return None
     return iteration if type(iteration) is int else None

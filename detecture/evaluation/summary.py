@@ -1,4 +1,7 @@
-"""From per-sample records to the summary of a data set, with bootstrap intervals."""
+"""From per-sample records to the summary of a data set, with bootstrap intervals.
+
+Legend: N images, C columns of numbers, S resamples.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -85,7 +88,7 @@ def bootstrap_intervals(
 
     Args:
         columns: name -> (N,) per-image values.
-        samples: number of resamples.
+        samples: S.
         level: share of resamples inside the interval.
     """
     values_NC = np.stack(list(columns.values()), axis=1)
@@ -100,7 +103,7 @@ def bootstrap_intervals(
 
 
 def bootstrap_draws(count: int, samples: int) -> np.ndarray:
-    """How often each of `count` images is drawn in each resample: int64 (samples, count)."""
+    """How often each of N = `count` images is drawn in each of S = `samples`: int64 (S,N)."""
     # That is all that a mean, or a ratio of sums, depends on.
     generator = np.random.default_rng(_BOOTSTRAP_SEED)
     return generator.multinomial(count, np.full(count, 1.0 / count), size=samples)

@@ -45,7 +45,7 @@ def validation_images(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.ndar
         model: set to evaluation mode here.
 
     Returns:
-        Names for tensorboard and images, uint8 RGB (3,h,2w). A sample that fails is left out.
+        Names for tensorboard and images, uint8 RGB (3,h,2*w). A sample that fails is left out.
     """
     if not cfg.DATASETS.TEST:
         return []
@@ -75,7 +75,7 @@ def validation_images(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.ndar
 
 
 def _side_by_side(image_3HW: torch.Tensor, maps: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """uint8 (3,h,2w) of an image, uint8 (3,H,W), and two label maps (H,W)."""
+    """uint8 (3,h,2*w) of an image, uint8 (3,H,W), and two label maps (H,W)."""
     step = -(-max(maps[1].shape) // _GREATEST_SIDE)
     image = image_3HW.permute(1, 2, 0).numpy()[::step, ::step]
     sides = [draw_overlay(image, labels[::step, ::step]) for labels in maps]

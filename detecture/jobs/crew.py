@@ -15,8 +15,8 @@ from queue import Empty, SimpleQueue
 from typing import IO
 
 from detecture.checkpoint.atomic import write_text_atomic
-from detecture.checkpoint.json_files import read_json
 from detecture.errors import EvaluationError
+from detecture.untrusted import read_own_json
 
 try:
     import fcntl
@@ -48,7 +48,7 @@ class Job:
 def read_failure(folder: Path) -> str:
     """Why the last run of a job in this folder failed; empty where it did not."""
     try:
-        return str(read_json(folder / _FAILURE)["note"])
+        return str(read_own_json(folder / _FAILURE)["note"])
     except OSError:
         return ""
     except (ValueError, KeyError, TypeError):

@@ -11,7 +11,7 @@ masks, H, W size of an image.
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -70,6 +70,8 @@ class Outcome:
 
 class _Pass:
     """One run of a batch, stage by stage; subclasses say how states and masks are had."""
+
+    name: ClassVar[str]
 
     def __init__(self, model: Detecture, batch: DetectureBatch, memory: bool = False) -> None:
         self.model = model
@@ -153,6 +155,8 @@ class _Pass:
 class Ours(_Pass):
     """As `Detecture.predict` does it."""
 
+    name = "ours"
+
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
     ) -> Tensor:
@@ -174,6 +178,8 @@ class Ours(_Pass):
 
 class PublishedPass(_Pass):
     """As the published code does it."""
+
+    name = "published"
 
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
@@ -237,13 +243,13 @@ def benchmark_inference(
     batch = samples(model, batch_size, regions, tokens_per_region, size)
     sides: list[type[_Pass]] = [Ours, PublishedPass] if published else [Ours]
     # The first run warms up, shows that both sides agree, and measures memory.
-    first = {side.__name__.lower(): side(model, batch, memory=True).run() for side in sides}
+    first = {side.name: side(model, batch, memory=True).run() for side in sides}
     agreement = _compare(model, first["ours"], first["published"]) if published else {}
     clocks: dict[str, list[StageClock]] = {name: [] for name in first}
     for repeat in range(repeats):
         # In turns, and neither side always on what the other has left in the caches.
         for side in sides if repeat % 2 else sides[::-1]:
-            clocks[side.__name__.lower()].append(side(model, batch).run().clock)
+            clocks[side.name].append(side(model, batch).run().clock)
     steps = first["ours"].decode_steps
     result: dict[str, Any] = {
         "batch_size": batch_size,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detecture.checkpoint.atomic import write_text_atomic
-from detecture.checkpoint.json_files import read_json
 from detecture.config import make_config
 from detecture.errors import ConfigError
+from detecture.untrusted import read_own_json
 
 BANK = "INPUT.TEXTURE_BANK.FOLDER"
 """Config key of the folder that the stages share."""
@@ -151,7 +151,7 @@ def keep_to(output: Path, asked: dict[str, float]) -> None:
 
 def _read_recipe(file: Path) -> dict[str, float]:
     try:
-        begun = read_json(file)
+        begun = read_own_json(file)
         if not isinstance(begun, dict):
             raise ValueError("it holds no table")
     except ValueError as error:

@@ -89,6 +89,7 @@ def error_html(text: str) -> str:
 
 
 def _legend(result: TextureResult, colors: np.ndarray) -> str:
+    """A line for each region, in the colours (n+1,3) of the labels 0 to n."""
     shares = 100.0 * result.areas / max(result.label_map.size, 1)
     lines = []
     for label, (text, share) in enumerate(zip(result.descriptions, shares, strict=True), 1):
@@ -100,6 +101,7 @@ def _legend(result: TextureResult, colors: np.ndarray) -> str:
 
 
 def _line(label: int, color: np.ndarray | None, text: str, share: float) -> str:
+    """A line of the legend: colour (3,) uint8 RGB or none, text, and share in percent."""
     fill = "transparent" if color is None else f"rgb({color[0]},{color[1]},{color[2]})"
     return (
         f'<li tabindex="0" data-region="{label}"><span class="dt-chip" style="background:{fill}">'
@@ -109,7 +111,7 @@ def _line(label: int, color: np.ndarray | None, text: str, share: float) -> str:
 
 
 def _smaller(label_map: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Nearest neighbours: (height,width) of any (H,W)."""
+    """Nearest neighbours: labels (H,W) to (h,w), h being `height` and w `width`."""
     rows = ((np.arange(height) + 0.5) * label_map.shape[0] / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * label_map.shape[1] / width).astype(np.int64)
     return label_map[rows[:, None], columns]

@@ -166,7 +166,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(ConfigError, match="the key 'methods' stands twice"):
         read_protocols(path)
     path.write_text("[" * 5000)
-    with pytest.raises(ConfigError, match="plain values only"):
+    with pytest.raises(ConfigError, match="nested too deeply"):
         read_protocols(path)
 
 

@@ -19,6 +19,7 @@ from detecture.checkpoint.manifest import read_manifest
 from detecture.checkpoint.search import newest_sound
 from detecture.checkpoint.weights_file import pack_weights, read_header, read_weights
 from detecture.errors import CheckpointError
+from detecture.untrusted import MOST_DEPTH
 
 LONG = os.environ.get("DETECTURE_LONG_TESTS") == "1"
 DAMAGES = 480 if LONG else 2 * len(KINDS)
@@ -232,7 +233,10 @@ def test_a_folder_with_a_damaged_pointer_is_still_one_to_load_from(folder, caplo
     assert "CHECKPOINT REFUSED" in caplog.text
 
 
-@pytest.mark.parametrize("header", ["5", "[1]", "[" * 100_000, "{}", '{"format": "1"}'])
+DEEP = '{"format": 1, "more": ' + "[" * MOST_DEPTH + "]" * MOST_DEPTH + "}"
+
+
+@pytest.mark.parametrize("header", ["5", "[1]", "[" * 100_000, "{}", '{"format": "1"}', DEEP])
 def test_headers_that_are_none(tmp_path, header, monkeypatch):
     path = tmp_path / "x.safetensors"
     monkeypatch.setattr(json, "dumps", lambda *_, **__: header)

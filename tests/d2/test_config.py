@@ -13,6 +13,7 @@ import yaml
 import detecture.d2
 from detecture.d2 import CfgNode, Registry, configurable, get_cfg
 from detecture.d2.names import NAMES
+from detecture.errors import ConfigError
 
 
 def write(path, text):
@@ -184,7 +185,7 @@ def test_yaml_that_runs_code_is_refused_and_named(tmp_path, allow_unsafe, depth)
         tmp_path / "bad.yaml", f'OUTPUT_DIR: !!python/object/apply:os.mkdir ["{touched}"]\n'
     )
     path = bad if depth == "file" else write(tmp_path / "child.yaml", "_BASE_: bad.yaml\n")
-    with pytest.raises(Exception, match=r"bad\.yaml has a yaml tag that is refused"):
+    with pytest.raises(Exception, match=r"bad\.yaml: .* \(refused, it asks for a Python object"):
         get_cfg().merge_from_file(path, allow_unsafe=allow_unsafe)
     assert not touched.exists()
 
@@ -193,7 +194,14 @@ def test_yaml_that_runs_code_is_refused_and_named(tmp_path, allow_unsafe, depth)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("SOLVER: [1", "bad.yaml is no valid yaml"),
+        ("SOLVER: [1", "bad.yaml: cannot be read as yaml"),
+        ("[" * 3000, "bad.yaml: cannot be read as yaml .*levels deep"),
+        ("A: &a [*a]", "bad.yaml: cannot be read as yaml .*inside what it refers to"),
+        ("SEED: " + "9" * 5000, "bad.yaml: cannot be read as yaml .*5000 digits"),
+        ("SEED: 1\nSEED: 2\n", "bad.yaml: cannot be read as yaml .*'SEED' stands twice"),
+        ("1: 2\n", "bad.yaml: cannot be read as yaml .*write it in quotes"),
+        ("#" * (1 << 20) + "\n", "bad.yaml is larger than 1,048,576 bytes"),
+        ("_BASE_: 5\n", "bad.yaml: _BASE_ is 5, no file"),
         ("- 1\n- 2\n", "bad.yaml must hold KEY: value pairs"),
         ("_BASE_: bad.yaml\n", "_BASE_ files include each other"),
         ("VERSION: 1\n", "has VERSION 1, but only 2"),
@@ -202,6 +210,39 @@ def test_yaml_that_runs_code_is_refused_and_named(tmp_path, allow_unsafe, depth)
 def test_malformed_files_are_named(tmp_path, text, message):
     with pytest.raises(Exception, match=message):
         get_cfg().merge_from_file(write(tmp_path / "bad.yaml", text))
+
+
+@pytest.mark.lite_only
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "bad.yaml").write_bytes(b"SEED: \xff\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml cannot be read .*utf-8"):
+        get_cfg().merge_from_file(str(tmp_path / "bad.yaml"))
+
+
+@pytest.mark.lite_only
+def test_a_section_where_the_base_has_a_value_is_named(tmp_path):
+    write(tmp_path / "base.yaml", "SOLVER: 1\n")
+    child = write(tmp_path / "child.yaml", "_BASE_: base.yaml\nSOLVER:\n  MAX_ITER: 20\n")
+    with pytest.raises(ConfigError, match=r"child\.yaml: 'SOLVER' is a section"):
+        get_cfg().merge_from_file(child)
+
+
+def test_several_bases_and_absolute_ones(tmp_path):
+    write(tmp_path / "one.yaml", "SEED: 1\nSOLVER:\n  MAX_ITER: 1\n")
+    two = write(tmp_path / "two.yaml", "SOLVER:\n  MAX_ITER: 2\n  BASE_LR: 0.5\n")
+    child = write(
+        tmp_path / "child.yaml", f"_BASE_: [one.yaml, '{two}']\nSOLVER:\n  BASE_LR: .25\n"
+    )
+    cfg = get_cfg()
+    cfg.merge_from_file(child)
+    assert (cfg.SEED, cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR) == (1, 2, 0.25)
+
+
+def test_infinity_is_a_value_of_detectron2s_keys(tmp_path):
+    cfg = get_cfg()
+    text = "SOLVER:\n  CLIP_GRADIENTS:\n    NORM_TYPE: .inf\n"
+    cfg.merge_from_file(write(tmp_path / "a.yaml", text))
+    assert float("inf") == cfg.SOLVER.CLIP_GRADIENTS.NORM_TYPE
 
 
 @pytest.mark.lite_only

@@ -76,6 +76,20 @@ def test_number_of_groups_is_small():
     assert len(build_optimizer(base_cfg(), Net()).param_groups) == 2
 
 
+@pytest.mark.parametrize("norm", [0.0, 0.01])
+def test_state_is_laid_out_as_in_detectron2(norm):
+    """A state of the optimiser that was saved with either backend fits the other, byte for byte."""
+    cfg = base_cfg()
+    cfg.SOLVER.WEIGHT_DECAY_NORM = norm
+    groups = build_optimizer(cfg, Net()).state_dict()["param_groups"]
+    assert [group["params"] for group in groups] == [[0, 1, 2, 3, 4], [5, 6, 7, 8]]
+    assert [group["weight_decay"] for group in groups] == [0.01, norm]
+    rest = ["momentum", "dampening", "nesterov", "maximize", "foreach"]
+    assert list(groups[0])[:6] == ["lr", *rest[:2], "weight_decay", *rest[2:4]]
+    assert list(groups[1])[:6] == ["lr", "weight_decay", *rest[:4]]
+    assert all(group["foreach"] for group in groups)
+
+
 def one_step(clip_type, clip_value):
     """Change of two parameters with gradients (3, 4) and (0, 0.1) in one step of lr 1."""
     cfg = get_cfg()

@@ -128,6 +128,7 @@ def exact(folder, output, *overrides):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_and_accumulation_equal_one_process(tmp_path):
     if torch.accelerator.is_available():
         pytest.skip("two CPU processes: hide the accelerators to run this")

@@ -224,6 +224,7 @@ def test_counts_that_are_no_whole_numbers(predictor, count):
         predictor(make_image(), count=count)
 
 
+@pytest.mark.slow
 def test_more_regions_than_there_can_be_are_empty(predictor):
     result = predictor(make_image(), count=5000)
     assert result.num_regions == 5000

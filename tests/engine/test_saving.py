@@ -117,6 +117,7 @@ def test_results_made_by_hand_go_by_their_names(tmp_path):
     assert [n for n in names(tmp_path) if n.endswith(".json")] == ["leaf.json", "leaf__2.json"]
 
 
+@pytest.mark.slow
 def test_equal_names_in_two_processes(tmp_path):
     """One after the other and at once."""
     images = [str(write_image(tmp_path / folder / "leaf.png")) for folder in "abcd"]

@@ -70,6 +70,7 @@ def test_own_data_and_expected_results(toy, tmp_path):
     run(TRAIN_NET, *args, expect.format(miou + 0.1), status=1)
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_summary(toy, tmp_path):
     common = ["--config-file", CLUSTERS, "--eval-only", "--dataset-json", toy, "OUTPUT_DIR"]
     run(TRAIN_NET, *common, tmp_path / "one")
@@ -79,6 +80,7 @@ def test_several_processes_give_the_same_summary(toy, tmp_path):
     assert [n for n in names if n.endswith(".jsonl")] == ["records.jsonl"]
 
 
+@pytest.mark.slow
 def test_records_that_another_run_holds(toy, tmp_path):
     """Refused in all processes, none of which waits for the others; nothing is replaced."""
     common = ["--config-file", HALVES, "--eval-only", "--dataset-json", toy, "OUTPUT_DIR"]
@@ -94,6 +96,7 @@ def test_records_that_another_run_holds(toy, tmp_path):
     assert not (tmp_path / "config.yaml").exists()
 
 
+@pytest.mark.slow
 def test_torchrun(toy, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     args = ["--config-file", HALVES, "--eval-only", "--dataset-json", toy, "OUTPUT_DIR"]
@@ -102,6 +105,7 @@ def test_torchrun(toy, tmp_path):
     assert summary(tmp_path / "two") == summary(tmp_path / "one")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_and_started_again(tmp_path, processes):
     toy = write_toy_dataset(tmp_path / "toy", count=40, size=256)
@@ -170,6 +174,7 @@ def train_net():
     return module
 
 
+@pytest.mark.slow
 def test_an_error_in_two_processes_has_the_same_status(tmp_path):
     args = ["--config-file", HALVES, "--eval-only", "--num-gpus", 2]
     output = run(TRAIN_NET, *args, "DATASETS.TEST", '("rwdt",)', "OUTPUT_DIR", tmp_path, status=2)
@@ -207,6 +212,7 @@ def losses(folder):
     return [line["total_loss"] for line in lines if "total_loss" in line]
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_evaluates_and_resumes(toy, tmp_path):
     args = ["--dataset-json", toy, *TOY_TRAINING, "OUTPUT_DIR", tmp_path / "out"]
     output = run(TRAIN_TOY, *args, "SOLVER.MAX_ITER", 10, "DATASETS.TEST", '("toy",)')
@@ -236,6 +242,7 @@ def test_training_lowers_the_loss_evaluates_and_resumes(toy, tmp_path):
     assert summary(tmp_path / "out")["mIoU"] == pytest.approx(last)
 
 
+@pytest.mark.slow
 def test_training_in_two_processes_equals_one(toy, tmp_path):
     args = ["--dataset-json", toy, *TOY_TRAINING, "OUTPUT_DIR"]
     run(TRAIN_TOY, *args, tmp_path / "one", "SOLVER.MAX_ITER", 5)

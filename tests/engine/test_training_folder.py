@@ -171,6 +171,7 @@ def test_metrics_that_are_no_file(data, tmp_path):
 # ---- a real one ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_evaluation_into_the_folder_of_a_running_training(tmp_path):
     toy = write_toy_dataset(tmp_path / "toy", count=6)
     common = ["--dataset-json", str(toy), *config_words()]

@@ -13,6 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow  # whole commands, killed or in several processes
+
 KILLS = 20
 ITERATIONS = 30
 

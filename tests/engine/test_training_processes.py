@@ -16,6 +16,8 @@ from detecture.engine import Trainer
 from detecture.errors import EvaluationError
 from detecture.evaluation.records import records_lock
 
+pytestmark = pytest.mark.slow  # whole commands, killed or in several processes
+
 EXACT = [
     *("MODEL.META_ARCHITECTURE", "StagedToy", "MODEL.DEVICE", "cpu", "SEED", "3"),
     *("MODEL.DTYPE", "float64", "MODEL.BRIDGE.DROPOUT", "0.0", "INPUT.TRAIN_SIZE", "24"),

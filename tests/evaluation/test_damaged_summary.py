@@ -11,7 +11,7 @@ from benchmark.toy_cells import evaluate, write_index
 from toy import register_toy_dataset, write_toy_dataset
 
 from detecture.benchmark.read_cells import read_cells
-from detecture.benchmark.sweep import Run, table
+from detecture.benchmark.sweep import SweepRun, table
 from detecture.d2 import DatasetCatalog
 from detecture.errors import EvaluationError
 from detecture.evaluation.summary import is_as_written
@@ -60,7 +60,7 @@ def damage(folder, how):
 
 
 def swept(folder, dataset):
-    (row,) = table([Run("a", (dataset,), None, folder.parents[1], "")])
+    (row,) = table([SweepRun("a", (dataset,), None, folder.parents[1], "")])
     return row
 
 

@@ -116,7 +116,7 @@ def test_output_has_the_requested_size():
         ({"working_size": 0}, "WORKING_SIZE"),
         ({"restarts": 0}, "RESTARTS"),
         ({"smoothing": -1.0}, "SMOOTHING"),
-        ({"wavelengths": (4.0, 0.0)}, "GABOR_WAVELENGTHS"),
+        ({"gabor_wavelengths": (4.0, 0.0)}, "GABOR_WAVELENGTHS"),
     ],
 )
 def test_settings_without_sense_are_refused_by_key(settings, key):

@@ -86,12 +86,12 @@ def test_what_trains_gets_a_gradient_and_nothing_else_does(tmp_path, stage, over
 def test_stage_one_leaves_the_vlm_out_of_the_graph(tmp_path):
     model = micro_model(tmp_path).train()
     model.set_stage(1)
-    batch = training_batch()
-    forced = model._teacher_forced(batch, [s["image"] for s in batch])
+    batch = model.prepare(training_batch())
+    forced = model._teacher_forced(batch)
     assert not forced.states_BKD.requires_grad
     assert forced.predictions_BAD is None
     model.set_stage(2)
-    assert model._teacher_forced(batch, [s["image"] for s in batch]).states_BKD.requires_grad
+    assert model._teacher_forced(batch).states_BKD.requires_grad
 
 
 def test_micro_batches_with_common_normalizers_equal_one_batch(tmp_path):

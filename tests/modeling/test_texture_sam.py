@@ -149,7 +149,8 @@ def test_config_reaches_the_settings():
     words += ["MODEL.TEXTURE_SAM.SMALLEST_ON_TOP", "False"]
     built = build_model(make_config(TINY, [*words, "MODEL.DEVICE", "cpu"]))
     assert {k: getattr(built.settings, k.lower()) for k in keys} == keys
-    assert (built.duplicate_iou, built.max_regions, built.smallest_on_top) == (0.7, 3, False)
+    assert (built.settings.duplicate_iou, built.max_regions) == (0.7, 3)
+    assert built.settings.smallest_on_top is False
     published = make_config(REPO / "configs/baselines/texture_sam.yaml").MODEL.TEXTURE_SAM
     assert (published.CONFIG, published.POINTS_PER_SIDE) == ("sam2.1_hiera_small", 64)
 
@@ -157,13 +158,13 @@ def test_config_reaches_the_settings():
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        ({"duplicate_iou": 2.0}, "TEXTURE_SAM.DUPLICATE_IOU"),
-        ({"max_regions": 0}, "MAX_REGIONS"),
+        (lambda: {"settings": TextureSamSettings(duplicate_iou=2.0)}, "TEXTURE_SAM.DUPLICATE_IOU"),
+        (lambda: {"max_regions": 0}, "MAX_REGIONS"),
     ],
 )
 def test_settings_without_sense_are_refused_by_key(model, change, key):
     with pytest.raises(ConfigError, match=re.escape(f"MODEL.{key}")):
-        TextureSam(model=model.sam2, **change)
+        TextureSam(model=model.sam2, **change())
 
 
 def test_predictor(model):

@@ -98,9 +98,17 @@ def fields_read():
                         yield f"{path}.{name}"
 
 
+def factors_read():
+    """Keys of SOLVER.LR_FACTOR, which the optimiser reads by the names of a model's parts."""
+    for file in (REPO / "detecture/modeling").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield f"SOLVER.LR_FACTOR.{node.value.upper()}"
+
+
 def test_every_key_of_ours_has_a_reader():
     read = {key for path in READERS if path not in CONFIG for key in keys_read(path)}
-    read |= set(fields_read())
+    read |= set(fields_read()) | set(factors_read())
     # The one key that the config package itself is there to resolve.
     read |= {key for path in CONFIG for key in keys_read(path)} & {"MODEL.DEVICE"}
     ours = all_keys() - set(leaves(get_cfg()))

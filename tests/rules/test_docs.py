@@ -75,6 +75,7 @@ def test_documents_hold_commands():
     assert len(commands()) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("doc", "line"), commands(), ids=lambda value: str(value)[:70])
 def test_commands(doc, line, tmp_path):
     words = shlex.split(line.split(" # ")[0])

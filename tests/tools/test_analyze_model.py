@@ -52,6 +52,7 @@ def test_full_size(tool, capsys):
     assert published["of_these_moments_of_tables"] == pytest.approx(4.98e9, rel=0.005)
 
 
+@pytest.mark.slow
 def test_operations_at_full_size(tool, capsys):
     result = run(tool, capsys, "--config-file", FULL, "--meta", "--tasks", "flop")
     flops = {stage: row["flops"] / 1e12 for stage, row in result["stages"].items()}

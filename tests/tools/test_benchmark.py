@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 REPO = Path(__file__).resolve().parents[2]
 TOOL = [sys.executable, str(REPO / "tools/benchmark.py")]
 
@@ -48,6 +50,7 @@ def kill_after(root, count):
     process.wait()
 
 
+@pytest.mark.slow
 def test_killed_twice_and_finished_by_the_third_call(tmp_path):
     kill_after(tmp_path, 2)
     first = {r["image_id"]: r for r in read_records(records_of(tmp_path))}
@@ -88,6 +91,7 @@ def label_map_times(root):
     return {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if p.stem in done}
 
 
+@pytest.mark.slow
 def test_a_changed_config_a_broken_cell_and_missing_data(tmp_path):
     for name in ("half", "broken"):
         (tmp_path / f"{name}.yaml").write_text("MODEL:\n  META_ARCHITECTURE: HalfSplit\n")

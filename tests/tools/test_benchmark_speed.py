@@ -124,9 +124,9 @@ def test_another_method_is_refused(tool, capsys):
 
 
 def test_sides_that_differ_are_no_comparison(model, monkeypatch):
-    extract = inference.Published._extract
+    extract = inference.PublishedPass._extract
     monkeypatch.setattr(
-        inference.Published, "_extract", lambda *a: extract(*a) + torch.tensor(0.01)
+        inference.PublishedPass, "_extract", lambda *a: extract(*a) + torch.tensor(0.01)
     )
     with pytest.raises(inference.VoidComparison, match=r"region states differ by 0\.01"):
         inference.benchmark_inference(

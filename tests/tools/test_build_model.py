@@ -36,6 +36,7 @@ def small(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_from_nothing_to_a_file_that_answers(tmp_path, small):
     output = tmp_path / "recipes"
     done = build(output, *small)

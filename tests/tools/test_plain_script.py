@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+
+pytestmark = pytest.mark.slow  # whole commands, killed or in several processes
 
 REPO = Path(__file__).parents[2]
 CLUSTERS = ["--config-file", "configs/baselines/texture_clusters.yaml", "DATASETS.TEST"]

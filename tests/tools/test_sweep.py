@@ -59,6 +59,7 @@ def sweep(*words):
     )
 
 
+@pytest.mark.slow
 def test_a_grid_of_two_and_two_seeds(tmp_path, config):
     words = [config, "--grid", "SOLVER.BASE_LR", "0.001", "0.002", "--seeds", "2"]
     words += ["--root", tmp_path / "out"]
@@ -77,6 +78,7 @@ def test_a_grid_of_two_and_two_seeds(tmp_path, config):
     assert [row["runs"] for row in table] == [2, 2]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on(tmp_path, config):
     root = tmp_path / "out"
     words = [str(config), "--root", str(root), "--opts", "SOLVER.MAX_ITER", "12"]

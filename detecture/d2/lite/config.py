@@ -2,18 +2,22 @@
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
-import yaml
+from fvcore.common.config import BASE_KEY
 from fvcore.common.config import CfgNode as FvcoreCfgNode
 
 from detecture.device import available_device_type
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
+from detecture.untrusted import MOST_YAML_BYTES, parse_yaml
 
 from .unread_keys import leaves, unread_defaults, warn_of_unread_keys
 
 R = TypeVar("R")
+
+_MOST_FILES = 100  # that one config may lead to
 
 
 class CfgNode(FvcoreCfgNode):
@@ -34,27 +38,51 @@ class CfgNode(FvcoreCfgNode):
                 travel between people, and nothing in this project needs such a tag.
 
         Raises:
-            ConfigError: the file is missing, is no yaml mapping, or holds a tag that would run
-                code.
+            ConfigError: the file is missing, is no yaml mapping of plain values, holds a tag that
+                would run code, or has a section where its base has a value.
         """
+        return cls._load(filename, [])
+
+    @classmethod
+    def _load(cls, filename: str, opened: list[str]) -> dict[str, Any]:
+        opened.append(filename)
+        if len(opened) > _MOST_FILES:
+            raise ConfigError(
+                f"config file {opened[0]} needs more than {_MOST_FILES} files, or its {BASE_KEY} "
+                "files include each other"
+            )
+        content = cls._read(filename)
+        bases = content.pop(BASE_KEY, [])
+        merged: dict[str, Any] = {}
+        for base in bases if isinstance(bases, list) else [bases]:
+            if not isinstance(base, str):
+                raise ConfigError(f"config file {filename}: {BASE_KEY} is {brief(base)}, no file")
+            base = os.path.expanduser(base)  # noqa: PTH111 (URLs are no paths, here and below)
+            if "://" not in base:  # a path that is absolute stays what it is
+                base = os.path.join(os.path.dirname(filename), base)  # noqa: PTH118, PTH120
+            _merge(cls._load(base, opened), merged, filename)
+        _merge(content, merged, filename)
+        return merged
+
+    @classmethod
+    def _read(cls, filename: str) -> dict[str, Any]:
+        source = f"config file {filename}"
         try:
             with cls._open_cfg(filename) as file:
-                content = yaml.safe_load(file)
+                text = file.read(MOST_YAML_BYTES + 1)
         except FileNotFoundError as error:
-            raise ConfigError(f"config file {filename} does not exist") from error
-        except yaml.constructor.ConstructorError as error:
-            raise ConfigError(
-                f"config file {filename} has a yaml tag that is refused, because such tags can "
-                f"run code; write the value out plainly. {error}"
-            ) from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"config file {filename} is no valid yaml. {error}") from error
+            raise ConfigError(f"{source} does not exist") from error
+        except (OSError, ValueError) as error:  # ValueError: no UTF-8, or NUL in a path
+            raise ConfigError(f"{source} cannot be read ({error!s:.200})") from error
+        if len(text) > MOST_YAML_BYTES:
+            raise ConfigError(f"{source} is larger than {MOST_YAML_BYTES:,} bytes")
+        # Detectron2's own keys take infinity, such as the order of a norm.
+        content = parse_yaml(text, source, ConfigError, finite=False)
         if content is None:  # an empty file, or nothing but comments
             return {}
         if not isinstance(content, dict):
-            raise ConfigError(f"config file {filename} must hold KEY: value pairs")
-        merged: dict[str, Any] = super().load_yaml_with_base(filename, allow_unsafe=False)
-        return merged
+            raise ConfigError(f"{source} must hold KEY: value pairs")
+        return content
 
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = False) -> None:
         """Merge a yaml file into this config, in place.
@@ -68,13 +96,7 @@ class CfgNode(FvcoreCfgNode):
             KeyError: the file has a key that this config lacks.
             ValueError: a value has another type than the one it replaces.
         """
-        try:
-            loaded = type(self)(self.load_yaml_with_base(cfg_filename))
-        except RecursionError as error:
-            raise ConfigError(
-                f"config file {cfg_filename} is nested without end, or its _BASE_ files include "
-                "each other"
-            ) from error
+        loaded = type(self)(self.load_yaml_with_base(cfg_filename))
         if "VERSION" in self and loaded.get("VERSION", self.VERSION) != self.VERSION:
             raise ConfigError(
                 f"config file {cfg_filename} has VERSION {loaded.VERSION}, but only "
@@ -96,6 +118,18 @@ class CfgNode(FvcoreCfgNode):
     def _warn_of_unread(self, keys: Sequence[str], source: str) -> None:
         values = {key: functools.reduce(dict.__getitem__, key.split("."), self) for key in keys}
         warn_of_unread_keys(values, source)
+
+
+def _merge(values: dict[str, Any], into: dict[str, Any], filename: str) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and key in into:
+            if not isinstance(into[key], dict):
+                raise ConfigError(
+                    f"config file {filename}: {brief(key)} is a section, and none in its {BASE_KEY}"
+                )
+            _merge(value, into[key], filename)
+        else:
+            into[key] = value
 
 
 def get_cfg() -> CfgNode:

@@ -1,4 +1,7 @@
-"""The default trainer and predictor."""
+"""The default trainer and predictor.
+
+Legend: H, W size of an image; h, w the size that the model sees.
+"""
 
 import logging
 import weakref
@@ -95,22 +98,22 @@ class DefaultPredictor:
         """Predict.
 
         Args:
-            original_image: (H, W, 3), channels in the order BGR, as OpenCV reads them.
+            original_image: (H,W,3), channels in the order BGR, as OpenCV reads them.
 
         Returns:
             The model's output for this image. The model is given one dict with `image`, a
-            float32 tensor (3, h, w) in the order INPUT.FORMAT, and `height` and `width`, H and W.
+            float32 tensor (3,h,w) in the order INPUT.FORMAT, and `height` and `width`, H and W.
         """
         height, width = original_image.shape[:2]
         image = original_image[:, :, ::-1] if self.input_format == "RGB" else original_image
         image = _resize(image, self.cfg.INPUT.MIN_SIZE_TEST, self.cfg.INPUT.MAX_SIZE_TEST)
-        image_CHW = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))
+        image_3hw = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))
         with torch.no_grad():
-            return self.model([{"image": image_CHW, "height": height, "width": width}])[0]
+            return self.model([{"image": image_3hw, "height": height, "width": width}])[0]
 
 
 def _resize(image: np.ndarray, shorter: int, most: int) -> np.ndarray:
-    """An image (H, W, 3) with a shorter side of `shorter` pixels; 0 leaves it as it is.
+    """An image (H,W,3) to one (h,w,3) whose shorter side has `shorter` pixels; 0: as it is.
 
     It is smaller where the longer side would be above `most` otherwise.
     """
@@ -122,9 +125,9 @@ def _resize(image: np.ndarray, shorter: int, most: int) -> np.ndarray:
     if image.dtype == np.uint8:
         resized = Image.fromarray(np.ascontiguousarray(image))
         return np.asarray(resized.resize((width, height), Image.Resampling.BILINEAR))
-    image_1CHW = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
-    image_1CHW = functional.interpolate(image_1CHW, (height, width), mode="bilinear")
-    return image_1CHW[0].permute(1, 2, 0).numpy()
+    image_13HW = torch.from_numpy(image.transpose(2, 0, 1).copy())[None]
+    image_13hw = functional.interpolate(image_13HW, (height, width), mode="bilinear")
+    return image_13hw[0].permute(1, 2, 0).numpy()
 
 
 class DefaultTrainer(TrainerBase):

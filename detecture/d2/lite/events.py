@@ -59,7 +59,7 @@ class EventStorage:
 
         Args:
             img_name: tag of the image.
-            img_tensor: (3, H, W) RGB, float in [0, 1] or uint8.
+            img_tensor: (3,H,W) RGB, float in [0, 1] or uint8.
         """
         self._vis_data.append((img_name, img_tensor, self._iter))
 

@@ -45,7 +45,7 @@ def load_image_into_numpy_array(
         dtype: of the result.
 
     Returns:
-        (H, W) array.
+        The labels (H,W).
 
     Raises:
         PIL.UnidentifiedImageError: another format.
@@ -67,7 +67,7 @@ class SemSegEvaluator(DatasetEvaluator):
         dataset_name: registered name.
         distributed: add up the counts of all processes; otherwise each evaluates its own.
         output_dir: folder for `sem_seg_evaluation.pth`, the dict of results.
-        sem_seg_loading_fn: called as `f(file name, dtype=int)`, returns the (H, W) label map.
+        sem_seg_loading_fn: called as `f(file name, dtype=int)`, returns the label map (H,W).
         num_classes: must be the length of `stuff_classes`.
         ignore_label: label of pixels that count for nothing; the metadata's if None.
 
@@ -114,7 +114,7 @@ class SemSegEvaluator(DatasetEvaluator):
 
         Args:
             inputs: with `file_name`.
-            outputs: with `sem_seg`, a tensor (C, H, W) of scores at the size of the label map.
+            outputs: with `sem_seg`, a tensor (C,H,W) of scores at the size of the label map.
 
         Raises:
             KeyError: a `file_name` that the data set does not have.
@@ -133,6 +133,7 @@ class SemSegEvaluator(DatasetEvaluator):
             self._conf_matrix += counts.reshape(size, size)
 
     def _check(self, prediction: np.ndarray, truth: np.ndarray, gt_file: str) -> None:
+        """Refuse labels (H,W), predicted or true, that cannot be counted; see `process`."""
         if prediction.shape != truth.shape:
             raise ValueError(
                 f"{gt_file}: the label map is {truth.shape}, the prediction {prediction.shape}"

@@ -34,7 +34,6 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     groups = get_default_optimizer_params(
         model,
         base_lr=solver.BASE_LR,
-        weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
@@ -43,42 +42,56 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         cfg, torch.optim.SGD
     )
     return optimizer_type(
-        groups, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV
+        groups,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        nesterov=solver.NESTEROV,
+        weight_decay=solver.WEIGHT_DECAY,
+        foreach=True,  # as in Detectron2: a checkpoint holds it
     )
 
 
 def get_default_optimizer_params(
     model: nn.Module,
-    base_lr: float,
-    weight_decay: float,
+    base_lr: float | None = None,
+    weight_decay: float | None = None,
     weight_decay_norm: float | None = None,
     bias_lr_factor: float | None = 1.0,
     weight_decay_bias: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Parameter groups, one per distinct pair of learning rate and weight decay.
+    """Parameter groups, one for each set of values that differ from the optimiser's own.
+
+    The groups are those of Detectron2, so that the state of the optimiser fits either.
 
     Args:
         model: its parameters with `requires_grad`, each once however often it is shared.
-        base_lr: learning rate of everything but biases.
-        weight_decay: of everything that no other argument speaks of.
+        base_lr: learning rate of everything but biases; None: the optimiser's.
+        weight_decay: of everything that no other argument speaks of; None: the optimiser's.
         weight_decay_norm: of the parameters of normalisation layers; None: as the others.
         bias_lr_factor: factor on `base_lr` for the biases; None: 1.
         weight_decay_bias: of the biases, those of normalisation layers too; None: as the others.
+
+    Raises:
+        ValueError: a `bias_lr_factor` without `base_lr`.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    common = {"lr": base_lr, "weight_decay": weight_decay}
+    common = {name: value for name, value in common.items() if value is not None}
+    of_biases: dict[str, float | None] = {}
+    if bias_lr_factor not in (None, 1.0):
+        if base_lr is None:
+            raise ValueError("bias_lr_factor requires base_lr")
+        of_biases["lr"] = base_lr * bias_lr_factor
+    if weight_decay_bias is not None:
+        of_biases["weight_decay"] = weight_decay_bias
+    groups: dict[tuple[tuple[str, float | None], ...], list[nn.Parameter]] = {}
     for parameter, is_norm, is_bias in _trainable_parameters(model):
-        lr, decay = base_lr, weight_decay
+        values = dict(common)
         if is_norm and weight_decay_norm is not None:
-            decay = weight_decay_norm
-        if is_bias and bias_lr_factor is not None:
-            lr = base_lr * bias_lr_factor
-        if is_bias and weight_decay_bias is not None:
-            decay = weight_decay_bias
-        groups.setdefault((lr, decay), []).append(parameter)
-    return [
-        {"params": parameters, "lr": lr, "weight_decay": decay}
-        for (lr, decay), parameters in groups.items()
-    ]
+            values["weight_decay"] = weight_decay_norm
+        if is_bias:
+            values.update(of_biases)
+        groups.setdefault(tuple(values.items()), []).append(parameter)
+    return [{**dict(values), "params": parameters} for values, parameters in groups.items()]
 
 
 def _trainable_parameters(model: nn.Module) -> Iterator[tuple[nn.Parameter, bool, bool]]:
@@ -193,7 +206,10 @@ class LRMultiplier(torch.optim.lr_scheduler.LRScheduler):
         return {"base_lrs": self.base_lrs, "last_epoch": self.last_epoch}
 
     def get_lr(self) -> list[float | torch.Tensor]:
-        """Learning rate of each group for the iteration `last_epoch`."""
+        """Learning rate of each group for the iteration `last_epoch`.
+
+        A number; a scalar tensor where the optimiser was given one.
+        """
         factor = self._multiplier(self.last_epoch / self._max_iter)
         return [base_lr * factor for base_lr in self.base_lrs]
 

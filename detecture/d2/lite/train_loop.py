@@ -219,10 +219,12 @@ class SimpleTrainer(TrainerBase):
         self._update()
 
     def _forward(self, data: Any) -> Mapping[str, torch.Tensor]:
+        """The losses of a batch by name, scalars."""
         losses = self.model(data)
         return {"total_loss": losses} if isinstance(losses, torch.Tensor) else losses
 
     def _backward(self, total: torch.Tensor) -> None:
+        """Gradients of the total loss, a scalar."""
         total.backward()
 
     def _update(self) -> None:
@@ -248,6 +250,7 @@ class SimpleTrainer(TrainerBase):
         prefix: str = "",
         iter: int | None = None,
     ) -> None:
+        """Write scalar losses where it is their turn; see `write_metrics`."""
         iteration = self.iter if iter is None else iter
         if (iteration + 1) % self.gather_metric_period == 0:
             SimpleTrainer.write_metrics(loss_dict, data_time, iteration, prefix)
@@ -331,10 +334,12 @@ class AMPTrainer(SimpleTrainer):
         )
 
     def _forward(self, data: Any) -> Mapping[str, torch.Tensor]:
+        """The losses of a batch by name, scalars, under autocast."""
         with torch.autocast(self._device_type, dtype=self.precision):
             return super()._forward(data)
 
     def _backward(self, total: torch.Tensor) -> None:
+        """Scaled gradients of the total loss, a scalar."""
         self.grad_scaler.scale(total).backward()
 
     def _update(self) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from detecture.errors import ConfigError
+from detecture.untrusted import read_yaml
 
 from . import comm
 
@@ -17,7 +18,7 @@ _FILE = Path(__file__).with_suffix(".yaml")
 
 def unread_defaults() -> dict[str, Any]:
     """The keys and their defaults: sections are dicts."""
-    content = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    content = read_yaml(_FILE, ConfigError)
     defaults: dict[str, Any] = _decoded(content)
     return defaults
 

@@ -1,11 +1,12 @@
 """The published data sets and the shipped samples, registered when `detecture.data` is imported."""
 
-import json
 from pathlib import Path
 
 from detecture.d2 import MetadataCatalog
 from detecture.data.datasets.register import register_texture_dataset
 from detecture.data.paths import DATASETS_ROOT
+from detecture.errors import DatasetError
+from detecture.untrusted import read_json
 
 _TABLE = Path(__file__).with_suffix(".json")
 # Of a source checkout; an installed package has no samples.
@@ -18,7 +19,7 @@ def register_builtin_datasets() -> None:
     Metadata of a published set also holds `published_images` and `published_textures`, the sizes
     of the release, for `tools/check_dataset.py`.
     """
-    for name, entry in json.loads(_TABLE.read_text(encoding="utf-8")).items():
+    for name, entry in read_json(_TABLE, DatasetError).items():
         root = f"${DATASETS_ROOT}/{entry['folder']}"
         register_texture_dataset(
             name,

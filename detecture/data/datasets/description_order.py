@@ -8,10 +8,12 @@ the images that were.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+
+from detecture.errors import DatasetError
+from detecture.untrusted import read_json
 
 _FILE = Path(__file__).with_suffix(".json")
 _ORDERS = {"straight": (0, 1), "swapped": (1, 0), "neither": None}
@@ -44,5 +46,5 @@ def fingerprint(descriptions: Sequence[str]) -> str:
 
 @cache
 def _read() -> dict[str, dict[str, dict[str, str]]]:
-    found: dict[str, dict[str, dict[str, str]]] = json.loads(_FILE.read_text(encoding="utf-8"))
+    found: dict[str, dict[str, dict[str, str]]] = read_json(_FILE, DatasetError)
     return found

@@ -18,7 +18,9 @@ from detecture.data.paths import DATASETS_ROOT, RootedPaths, expand_location
 from detecture.errors import DatasetError, brief
 from detecture.untrusted import read_json, why_not_plain
 
-_MOST_BYTES = 1 << 30
+MOST_METADATA_BYTES = 1 << 30
+"""Size of a metadata file."""
+
 _HELP = "datasets/README.md shows the layout and where to get the published sets"
 _SHOWN_PROBLEMS = 5
 
@@ -148,7 +150,7 @@ class _RecordError(Exception):
 
 
 def _read_list(path: Path) -> list[Any]:
-    entries = read_json(path, DatasetError, _MOST_BYTES, whole=False)
+    entries = read_json(path, DatasetError, MOST_METADATA_BYTES, whole=False)
     if not isinstance(entries, list):
         raise DatasetError(f"{path}: must hold a list of records, holds {_kind(entries)}; {_HELP}")
     if not entries:
@@ -160,7 +162,7 @@ def _image_id(entry: Any) -> str:
     """The record's id: `id`, else `source_image_id`, else `crop_name`, else the image's stem."""
     if not isinstance(entry, dict):
         raise _RecordError(f"must be an object, is {_kind(entry)}; remove or rewrite it")
-    if problem := why_not_plain(entry):
+    if problem := why_not_plain(entry, halves=True):  # names of files are not always text
         raise _RecordError(problem)
     for key in ("id", "source_image_id", "crop_name"):
         value = entry.get(key)

@@ -20,9 +20,11 @@ import numpy as np
 from PIL import Image
 
 from detecture.checkpoint.atomic import write_atomic, write_text_atomic
-from detecture.checkpoint.json_files import digest_of, read_json, seal, set_aside, unseal
+from detecture.checkpoint.json_files import digest_of, seal, set_aside, unseal
+from detecture.data.datasets.texture_json import MOST_METADATA_BYTES
 from detecture.errors import DatasetError
 from detecture.jobs.locks import FolderLock
+from detecture.untrusted import read_own_json
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ class LayoutWriter:
         try:
             gone = [
                 path
-                for record in read_json(metadata)
+                for record in read_own_json(metadata, MOST_METADATA_BYTES)
                 for path in (record["image_path"], *(t["mask_path"] for t in record["textures"]))
                 if not (self.folder / path).is_file() or not (self.folder / path).stat().st_size
             ]
@@ -205,7 +207,7 @@ class LayoutWriter:
     def _record(self, image_id: str) -> dict[str, Any] | None:
         """Of an image that is finished and of these settings; None: it is to be made."""
         try:
-            content = read_json(self.folder / _RECORDS / f"{image_id}.json")
+            content = read_own_json(self.folder / _RECORDS / f"{image_id}.json")
             if not isinstance(content, dict):
                 raise ValueError("it holds no record")
             return unseal(content, self._context)
@@ -246,7 +248,7 @@ def _other_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any])
 def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
     """Settings and an empty text, or nothing and why there are none."""
     try:
-        found = read_json(path)
+        found = read_own_json(path)
     except ValueError as error:
         return {}, f"cannot be read as JSON ({error})"
     return (found, "") if isinstance(found, dict) else ({}, "holds no settings")

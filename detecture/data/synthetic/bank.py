@@ -11,13 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from detecture.checkpoint.atomic import write_text_atomic
-from detecture.checkpoint.json_files import read_json, set_aside
+from detecture.checkpoint.json_files import set_aside
 from detecture.data.synthetic.editions import LATEST_EDITION
 from detecture.data.synthetic.moods import draw_natural_mood
 from detecture.data.synthetic.streams import stream
 from detecture.data.synthetic.texture import TexturePlan, draw_plan, render
 from detecture.errors import DatasetError
 from detecture.jobs.locks import FolderLock
+from detecture.untrusted import read_own_json
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def _is_drawn(pixels: Path, about: Path, wanted: dict[str, int]) -> bool:
         ValueError: there are files that are not of a bank.
     """
     try:
-        found = read_json(about)
+        found = read_own_json(about)
         if not isinstance(found, dict):
             raise ValueError("it holds no table")
     except FileNotFoundError:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from detecture.checkpoint.json_files import read_json
 from detecture.data import load_registered
 from detecture.data.datasets.description_order import order_of_descriptions
 from detecture.data.ground_truth import load_image_and_truth
@@ -23,6 +22,7 @@ from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.recorded import label_map_path
 from detecture.evaluation.records import FAILED_STATUSES, Record, read_records
 from detecture.evaluation.summary import is_as_written
+from detecture.untrusted import read_own_json
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def open_run(folder: Path, dataset: str | None = None, *, partial: bool = False)
 
 def _read_summary(path: Path, partial: bool) -> dict[str, Any]:
     try:
-        summary = read_json(path)
+        summary = read_own_json(path)
     except FileNotFoundError as error:
         if partial:
             return {}

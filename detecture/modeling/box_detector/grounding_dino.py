@@ -57,6 +57,10 @@ class GroundingDino(nn.Module):
             "settings": settings,
         }
 
+    def train(self, mode: bool = True) -> "GroundingDino":
+        """As torch's, but it stays in evaluation mode: it has dropout, and is never trained."""
+        return super().train(False)
+
     @torch.no_grad()
     def detect(self, image: Tensor, phrase: str) -> Detections:
         """Boxes of what a phrase names, the best first; none at all is a normal answer.

@@ -1,7 +1,8 @@
 """Finds the regions of an image: features of every grid cell, mixtures over them, their consensus.
 
-Legend: H, W image size; h, w working size; g, v grid of cells (h/4, w/4); N = g*v cells; C
-embedding channels, F classical features, K regions.
+Legend: H, W image size; h, w working size; g, v grid of cells (h/4, w/4, rounded up); N = g*v
+cells; C embedding channels of all nets, c of one; F classical features, p principal components,
+K regions.
 """
 
 from collections.abc import Sequence
@@ -110,12 +111,13 @@ class RegionFinder:
         )
 
     def _embed(self, pixels_13hw: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Embeddings (N,C) of the cells, on the CPU, of pixels in 0..1; 0 without the nets."""
         device = self.nets[0].out.weight.device
         totals = [torch.zeros(1, net.channels, *grid) for net in self.nets]
         if not self.settings.use_net:
             return torch.cat(totals, dim=1)[0].flatten(1).T
         for number, scale in enumerate(self.settings.scales):
-            net, total_1Cgv = self.nets[number % len(totals)], totals[number % len(totals)]
+            net, total_1cgv = self.nets[number % len(totals)], totals[number % len(totals)]
             size = [max(16, round(side * scale)) for side in pixels_13hw.shape[2:]]
             view = pixels_13hw
             if size != list(pixels_13hw.shape[2:]):
@@ -125,11 +127,12 @@ class RegionFinder:
             if self.settings.flip:
                 embedded.append(net(view.flip(3)).flip(3))
             for one in embedded:
-                total_1Cgv += functional.interpolate(one, grid, mode="bilinear").cpu()
+                total_1cgv += functional.interpolate(one, grid, mode="bilinear").cpu()
         unit = [functional.normalize(total, dim=1) for total in totals]
         return (torch.cat(unit, dim=1) / len(unit) ** 0.5)[0].flatten(1).T
 
     def _classical(self, image: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        """Features (N,F) of an image at working size, uint8 (h,w,3); of a total variance of 1."""
         if not any(self.settings.classical_weights):
             return np.zeros((grid[0] * grid[1], 0))
         features_hwF = self.classical(image).stack(*_FAMILY_WEIGHTS)
@@ -140,7 +143,7 @@ class RegionFinder:
         return features_NF / np.sqrt(max(features_NF.var(axis=0).sum(), 1e-12))
 
     def points(self, features: GridFeatures) -> list[np.ndarray]:
-        """What each mixture divides: arrays (N, components)."""
+        """What each mixture divides: arrays (N,p), each with a p of its own."""
         found = []
         for weight in self.settings.classical_weights:
             joined = np.concatenate(
@@ -158,7 +161,7 @@ class RegionFinder:
         """Divide an image's cells into `count` regions.
 
         Args:
-            points: see `points`.
+            points: arrays (N,p), see `points`.
             count: K.
         """
         with _thread_pools().limit(limits=1):

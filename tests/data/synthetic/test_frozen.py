@@ -26,6 +26,7 @@ def test_sample():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_all():
     digests = (render_scene(FROZEN["seed"], i).digest() for i in range(FROZEN["count"]))
     assert hashlib.sha256("".join(digests).encode()).hexdigest() == FROZEN["all"]

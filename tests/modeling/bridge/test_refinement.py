@@ -1,7 +1,5 @@
 """Grouped pixel embeddings: their loss, masks refined on them, queries that point at them."""
 
-import dataclasses
-
 import pytest
 import torch
 from micro import evaluation_batch, micro_model, training_batch
@@ -156,7 +154,7 @@ def test_batch_equals_single_with_everything_on(tmp_path, decoding):
     together = model(batch)
     for sample, due in zip(batch, together, strict=True):
         assert torch.allclose(model([sample])[0]["sem_seg"], due["sem_seg"], atol=1e-4)
-    model.refinement = dataclasses.replace(model.refinement, steps=0)
+    model.refinement = refinement_of(steps=0)
     assert not torch.allclose(model(batch)[0]["sem_seg"], together[0]["sem_seg"], atol=1e-3)
 
 

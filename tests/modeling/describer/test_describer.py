@@ -262,9 +262,9 @@ def test_checkpoints_come_back_and_others_are_refused(tmp_path):
 
 
 def test_bad_settings_and_missing_regions_are_told(tmp_path):
-    with pytest.raises(ConfigError, match="REGIONS_PER_IMAGE 0"):
+    with pytest.raises(ConfigError, match="REGIONS_PER_IMAGE is 0"):
         describer_model(tmp_path, "MODEL.DESCRIBER.REGIONS_PER_IMAGE", "0")
-    with pytest.raises(ConfigError, match=r"MASK_NOISE 1\.5"):
+    with pytest.raises(ConfigError, match=r"MASK_NOISE is 1\.5"):
         describer_model(tmp_path, "MODEL.DESCRIBER.MASK_NOISE", "1.5")
     with pytest.raises(ConfigError, match="LM_WEIGHT"):
         describer_model(tmp_path, "LOSS.LM_WEIGHT", "0.0")

@@ -138,7 +138,7 @@ def test_labels_hold_words_alone(detector, image):
     given.answer = answer([0.9], [[0.5] * 4], slice(0, 10))  # all tokens, marks included
     assert found.detect(image, "oak. ash").labels == ["oak. ash"]
     given.answer = answer([0.5], [[0.5] * 4])
-    found.text_threshold = 0.6
+    found.settings = GroundedSam3Settings(text_threshold=0.6)
     assert found.detect(image, "oak").labels == [""]
 
 
@@ -146,7 +146,7 @@ def test_near_duplicates_of_the_library(detector, image):
     found, given = detector
     given.answer = answer([0.5, 0.6], [[0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.48]])
     assert len(found.detect(image, "oak")) == 2
-    found.nms_iou = 0.8
+    found.settings = GroundedSam3Settings(box_nms=0.8)
     assert found.detect(image, "oak").scores_R.tolist() == pytest.approx([0.6])
 
 

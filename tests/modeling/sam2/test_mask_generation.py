@@ -173,4 +173,13 @@ def test_settings_without_sense_are_refused_by_key(change, message):
 
 
 def test_defaults_are_the_published_ones():
-    assert TextureSamSettings() == TextureSamSettings(64, 64, 0.8, 0.2, 1.0, 0.7, 0, False)
+    assert TextureSamSettings() == TextureSamSettings(
+        points_per_side=64,
+        points_per_batch=64,
+        pred_iou_thresh=0.8,
+        stability_score_thresh=0.2,
+        stability_score_offset=1.0,
+        box_nms_thresh=0.7,
+        crop_n_layers=0,
+        multimask_output=False,
+    )

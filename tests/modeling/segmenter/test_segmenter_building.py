@@ -75,7 +75,7 @@ def test_unknown_names():
 def test_bad_structures(tmp_path):
     file = tmp_path / "own.json"
     for text, message in (
-        ("{", "no json"),
+        ("{", "cannot be read as JSON"),
         ("[]", "mapping"),
         ('{"vision_config": 3}', "no struc"),
     ):

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, DynamicCache, Qwen3VLForConditionalGener
 from transformers.models.qwen3_vl import modeling_qwen3_vl
 from transformers.monkey_patching import get_patch_mapping, unregister_patch_mapping
 
-from detecture.config.sections.detecture import VlmSettings
+from detecture.config.sections.detecture import LoraSettings, VlmSettings
 from detecture.data.prompts import DEFAULT_PROMPTS, TINY_PROMPTS
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.vlm import Qwen3VL
@@ -190,7 +190,7 @@ def test_the_wrappers_equal_tables_that_hold_the_rows(structure):
 
 @pytest.mark.parametrize("kind", ["im_end", "mean", "random"])
 def test_warm_start(structure, kind):
-    vlm = make(structure, warm_start_kind=kind)
+    vlm = make(structure, warm_start=kind)
     for wrapper in (vlm.model.get_input_embeddings(), vlm.model.lm_head):
         table = wrapper.base.weight
         if kind == "im_end":
@@ -199,7 +199,7 @@ def test_warm_start(structure, kind):
             assert torch.allclose(wrapper.row, table.mean(0), atol=1e-6)
         else:
             assert 0 < wrapper.row.std() < 0.05
-    again = make(structure, warm_start_kind=kind)
+    again = make(structure, warm_start=kind)
     assert torch.equal(again.model.lm_head.row, vlm.model.lm_head.row)
 
 
@@ -354,7 +354,7 @@ def test_bad_input(structure, tmp_path):
     with pytest.raises(ConfigError, match=r"tiny.*nor a json file"):
         random_backbone("huge")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(ConfigError, match="is no json file"):
+    with pytest.raises(ConfigError, match=r"bad\.json: cannot be read as JSON"):
         random_backbone(str(tmp_path / "bad.json"))
     with pytest.raises(ConfigError, match=r"MODEL.VLM.TRAIN is 'all'; use one of lora"):
         make(structure, train="all")
@@ -383,7 +383,7 @@ def test_bad_input(structure, tmp_path):
     with pytest.raises(CheckpointError, match="vocabulary"):
         make(structure).take_header({**header, "vocabulary": "another"})
     with pytest.raises(CheckpointError, match="low-rank adapters"):
-        make(structure, lora_rank=4).take_header(header)
+        make(structure, lora=LoraSettings(rank=4)).take_header(header)
 
 
 def test_a_header_brings_its_prompts(structure):
