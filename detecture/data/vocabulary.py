@@ -72,18 +72,28 @@ class Vocabulary:
     def asked(cls, classes: "str | Sequence[Any] | Vocabulary") -> "Vocabulary":
         """What a user asks for: a text (see `parse`), a list (see `of`), or a vocabulary.
 
+        All names of a text or a list are looked for, whatever TEST.SEMANTIC.SYNONYMS says of the
+        class lists of data sets.
+
         Raises:
             ConfigError: as `parse`, for a list too.
         """
         if isinstance(classes, Vocabulary):
             return classes
         if isinstance(classes, str):
-            return cls.parse(classes)
-        if not isinstance(classes, Sequence):
+            vocabulary = cls.parse(classes)
+        elif isinstance(classes, Sequence):
+            vocabulary = cls.of(classes)
+            _refuse_twice(vocabulary.names)
+        else:
             raise ConfigError(f'classes is {brief(classes)}; give names, as in ["sky", "wet sand"]')
-        vocabulary = cls.of(classes)
-        _refuse_twice(vocabulary.names)
-        return vocabulary
+        # Each name a part of its own.
+        return cls(
+            tuple(
+                TextClass(item.shown, tuple((name,) for name in item.names))
+                for item in vocabulary.items
+            )
+        )
 
     @classmethod
     def of(cls, items: Sequence[Any]) -> "Vocabulary":

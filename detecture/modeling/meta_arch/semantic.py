@@ -22,7 +22,7 @@ BACKGROUND = "background"
 _LARGE = 10**9  # bytes
 
 
-def say_size(classes: int, size: Sequence[int], most_bytes: int | None = None) -> None:
+def _say_size(classes: int, size: Sequence[int], most_bytes: int | None = None) -> None:
     """Say in the log what `sem_seg` takes, before it is made.
 
     Args:
@@ -84,7 +84,7 @@ class SemanticOutput(dict[str, Any]):
     def __missing__(self, key: str) -> Tensor:
         if key != "sem_seg":
             raise KeyError(key)
-        say_size(len(self["classes"]), self._seen.size, self._most_bytes)
+        _say_size(len(self["classes"]), self._seen.size, self._most_bytes)
         scores_THW = self._seen.dense()
         if self._threshold:
             # A score of exactly the threshold is no background.
