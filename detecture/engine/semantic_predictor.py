@@ -165,6 +165,15 @@ class SemanticPredictor(Predictor[SemanticResult]):
         """
         return self._predict_set(self._question(classes, background, scores))
 
+    def check(self, classes: Classes | None = None, background: float | None = None) -> Vocabulary:
+        """What images would be asked for, before there is one.
+
+        Raises:
+            ConfigError: see `__call__`.
+        """
+        asked: Vocabulary = self._question(classes, background, scores=False)["vocabulary"]
+        return asked
+
     def _question(
         self, classes: Classes | None, background: float | None, scores: bool
     ) -> dict[str, Any]:

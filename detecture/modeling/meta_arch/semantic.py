@@ -34,9 +34,8 @@ def _say_size(classes: int, size: Sequence[int], most_bytes: int | None = None) 
         PredictionError: it takes more.
     """
     takes = 4 * classes * size[0] * size[1]
-    text = (
-        f"sem_seg of {classes} classes at {size[0]} x {size[1]} pixels takes {takes / 1e9:.2f} GB"
-    )
+    shape = f"{classes} classes at {size[0]} x {size[1]} (H x W)"
+    text = f"sem_seg of {shape} takes {takes / 1e6:,.2f} MB"
     if most_bytes is not None and takes > most_bytes:
         raise PredictionError(
             f"{text}, and TEST.SEMANTIC.MAX_SCORE_GB is {most_bytes / 1e9:g}; label_map and score "
