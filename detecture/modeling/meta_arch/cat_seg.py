@@ -27,7 +27,7 @@ from detecture.config.sections.semantic import (
 )
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, MetadataCatalog, configurable
 from detecture.data.vocabulary import Vocabulary
-from detecture.errors import ConfigError
+from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.clip.build import build_clip
 from detecture.modeling.clip.class_texts import ClassTexts, template_sets
 from detecture.modeling.clip.encoder import ClipEncoder, DenseFeatures
@@ -44,6 +44,7 @@ from detecture.modeling.meta_arch.semantic import SemanticOutput
 from detecture.modeling.weights.header_check import check_header
 
 _EMBED = "head.aggregator.embed.weight"
+_OF_WIDTH = "clip.model.vision_model.embeddings.class_embedding"
 _IN_CHECKPOINT = "in the checkpoint itself"
 _CHUNK = 32  # names at a time in evaluation, where they do not meet
 
@@ -251,12 +252,24 @@ class CATSeg(nn.Module):
             CheckpointError: tensors are missing, left over or of another shape; all are named.
         """
         if is_published(state):
-            state = self._fitted(from_published(state))
+            state = from_published(state)
+            self._check_width(state)
+            state = self._fitted(state)
             self._keep_all()
             own = self.state_dict()
             take_over({name: own[name] for name in own if _is_plain(name)}, state)
         else:
             take_over(self.checkpoint_state(), state)
+
+    def _check_width(self, state: dict[str, Tensor]) -> None:
+        """Tell CAT-Seg's tensors, of any shapes, on another CLIP from others that do not fit."""
+        found = state.get(_OF_WIDTH)
+        if found is not None and len(found) != self.clip.width:
+            raise CheckpointError(
+                f"these are weights of CAT-Seg on a CLIP of width {len(found)} (ViT-B has 768, "
+                f"ViT-L 1024), and this config's is {self.clip.width} wide: use the config "
+                "of the same (configs/ahs_seg/cat_seg_vitb.yaml or cat_seg_vitl.yaml)"
+            )
 
     def _fitted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A plain CAT-Seg's tensors, of any shapes, as this model holds them."""
@@ -400,14 +413,14 @@ class CATSeg(nn.Module):
     def _answer(self, sample: dict[str, Any]) -> SemanticOutput:
         vocabulary = self._vocabulary(sample)
         size = (int(sample["height"]), int(sample["width"]))
+        image_3HW = sample["image"].to(self.clip.device)
         if "encoding" in sample:
             encoded: list[Encoded] = sample["encoding"]
         else:
-            image_3HW = sample["image"].to(self.clip.device)
             canvases = self.viewing.canvases(*image_3HW.shape[-2:])
             encoded = [Encoded(canvas, self._features(canvas, image_3HW)) for canvas in canvases]
         with torch.no_grad(), self._turned():
-            logits = [self._logits(one.features, vocabulary.names) for one in encoded]
+            logits = [self._logits(one, image_3HW, vocabulary.names) for one in encoded]
         seen = Seen([one.canvas for one in encoded], logits, vocabulary.class_of_name, size)
         threshold = sample.get("background_threshold", self.test.background_threshold)
         most_bytes = int(self.test.max_score_gb * 1e9)
@@ -420,11 +433,12 @@ class CATSeg(nn.Module):
             pixels_B3SS = self.clip.preprocess(views[first : first + batch])
             yield self.clip.encode_image(pixels_B3SS, self._all_taps())
 
-    def _logits(self, features: Iterable[DenseFeatures], names: Sequence[str]) -> Tensor:
+    def _logits(self, encoded: Encoded, image_3HW: Tensor, names: Sequence[str]) -> Tensor:
         """Of the views of an image, (V,T,g,g)."""
+        del image_3HW
         parts = [
             self.compare_features(one, names, self.test.pooling, _CHUNK).logits_BTgg.float()
-            for one in features
+            for one in encoded.features
         ]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
