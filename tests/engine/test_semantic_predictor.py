@@ -6,9 +6,9 @@ import logging
 import numpy as np
 import pytest
 import torch
+from classes_toy import predictor
 from PIL import Image
 from pycocotools import mask as coco_mask
-from semantic_toy import predictor
 
 from detecture import SemanticPredictor, SemanticResult, TexturePredictor
 from detecture.data.vocabulary import Vocabulary

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from classes_toy import CONFIG, OVERRIDES
 from PIL import Image
-from semantic_toy import CONFIG, OVERRIDES
 
 from detecture.modeling.meta_arch import CATSeg
 
@@ -114,7 +114,7 @@ def test_weights_of_another_size(demo, image, tmp_path, capfd):
     larger["vision_config"] |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8}
     larger["text_config"] |= {"num_attention_heads": 2, "eos_token_id": 49407}
     (tmp_path / "larger.json").write_text(json.dumps(larger))
-    from semantic_toy import predictor
+    from classes_toy import predictor
 
     from detecture.modeling.clip.name_map import transformers_to_openai
     from detecture.modeling.cost.published_names import to_published

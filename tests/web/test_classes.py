@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from classes_toy import predictor
 from PIL import Image
-from semantic_toy import predictor
 from web.chromium import give, open_page, wait_for_message, wait_for_regions
 from web.conftest import PHOTOS, free_port
 
