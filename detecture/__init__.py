@@ -4,7 +4,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["TexturePredictor", "TextureResult"]
+__all__ = ["SemanticPredictor", "SemanticResult", "TexturePredictor", "TextureResult"]
 
 
 def __getattr__(name: str) -> Any:

@@ -45,11 +45,12 @@ def _spread_color(index: int) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-def label_map_image(label_map: np.ndarray) -> Image.Image:
+def label_map_image(label_map: np.ndarray, colors: np.ndarray | None = None) -> Image.Image:
     """Label map as an image whose pixel values are the labels.
 
     Args:
         label_map: (H,W) integer, 0 dustbin, i+1 texture i.
+        colors: of the labels, (N,3) uint8 RGB; by default those of `region_colors`.
 
     Returns:
         A palette image up to 255 textures (it looks coloured in any viewer), 16-bit grey beyond.
@@ -58,7 +59,7 @@ def label_map_image(label_map: np.ndarray) -> Image.Image:
     if highest > 255:
         return Image.fromarray(label_map.astype(np.uint16))
     image = Image.fromarray(label_map.astype(np.uint8)).convert("P")
-    image.putpalette(region_colors(255).tobytes())
+    image.putpalette((region_colors(255) if colors is None else colors[:256]).tobytes())
     return image
 
 
@@ -67,6 +68,7 @@ def draw_overlay(
     label_map: np.ndarray,
     captions: Sequence[str] = (),
     opacity: float = 0.45,
+    legend_labels: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Image under coloured regions, with their outlines and a legend below.
 
@@ -75,11 +77,12 @@ def draw_overlay(
         label_map: (H,W) integer, 0 dustbin (stays as it is), i+1 texture i.
         captions: the legend's text for each texture; none draws no legend.
         opacity: of the colours, 0..1.
+        legend_labels: of each caption, its label; by default 1, 2, ..
 
     Returns:
         (H+L,W,3) uint8 RGB, the legend in the L rows below.
     """
-    colors = region_colors(max(int(label_map.max(initial=0)), len(captions)))
+    colors = region_colors(int(label_map.max(initial=0)))
     drawn = np.array(image)
     for top in range(0, len(drawn), _ROWS_IN_STRIP):  # floats of a whole image take gigabytes
         rows = slice(top, top + _ROWS_IN_STRIP)
@@ -91,7 +94,8 @@ def draw_overlay(
     drawn[_outline(label_map)] = 255
     if not captions:
         return drawn
-    return np.concatenate([drawn, np.asarray(_legend(captions, image.shape[1]))])
+    legend = _legend(captions, image.shape[1], legend_labels)
+    return np.concatenate([drawn, np.asarray(legend)])
 
 
 def _outline(label_map: np.ndarray) -> np.ndarray:
@@ -312,9 +316,12 @@ def _text_panel(image: np.ndarray, text: str) -> Image.Image:
     return panel
 
 
-def _legend(captions: Sequence[str], width: int) -> Image.Image:
-    """Texts below each other, text i with the colour of label i+1."""
-    colors = region_colors(len(captions))
+def _legend(
+    captions: Sequence[str], width: int, labels: Sequence[int] | None = None
+) -> Image.Image:
+    """Texts below each other, text i with the colour of labels[i], or else of label i+1."""
+    labels = range(1, len(captions) + 1) if labels is None else labels
+    colors = region_colors(max(labels, default=0))
     shown = min(len(captions), _LEGEND_ENTRIES)
     texts = [text or f"region {i + 1}" for i, text in enumerate(captions[:shown])]
     entries = [_wrap(text, width - 28) for text in texts]
@@ -326,7 +333,8 @@ def _legend(captions: Sequence[str], width: int) -> Image.Image:
     for index, lines in enumerate(entries):
         if index < shown:
             box = (4, top + 2, 4 + _FONT_SIZE, top + 2 + _FONT_SIZE)
-            draw.rectangle(box, fill=tuple(colors[index + 1].tolist()), outline=_GREY)
+            fill = tuple(colors[labels[index]].tolist()) if labels[index] else _WHITE
+            draw.rectangle(box, fill=fill, outline=_GREY)
         for line in lines:
             _write(canvas, line, 24, top)
             top += _LINE_HEIGHT

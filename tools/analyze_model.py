@@ -1,18 +1,23 @@
 #!/usr/bin/env python
-"""Count what a Detecture model consists of and what it costs, without running it.
+"""Count what a model consists of and what it costs, without running it.
 
   python tools/analyze_model.py --meta --config-file configs/detecture_qwen3vl8b_sam3.yaml
   python tools/analyze_model.py --config-file configs/detecture_tiny.yaml --tasks parameter
+  python tools/analyze_model.py --config-file configs/ahs_seg/cat_seg_vitb.yaml --names 171
+
+Of Detecture, and of the open-vocabulary models (CATSeg, AHSSeg).
 
 parameter: trained and frozen parameters of each part, the bytes of the adapter file.
-memory: gradients and optimiser state, ours and the published way (whole vocabulary tables).
-flop: operations and weights read of each stage for one image; times that follow for an H200.
+memory: gradients and optimiser state; of Detecture also the published way (whole tables of words).
+flop: operations and weights read of each stage for one image (of open-vocabulary models: for one
+  view of it, and for one name); of Detecture, times that follow for an H200.
 activation: numbers that matrix products and convolutions put out, by stage.
 structure: the module tree.
 
 --meta leaves the weights of MODEL.VLM.BASE and MODEL.SEGMENTER.BASE out: the structure comes from
 MODEL.VLM.CONFIG and MODEL.SEGMENTER.CONFIG, on torch's meta device; full size takes seconds and no
-memory. Without it they are loaded, where the config names any, and then counted.
+memory. Without it they are loaded, where the config names any, and then counted. Of open-vocabulary
+models no weights are ever loaded: the structure comes from MODEL.CLIP.CONFIG.
 """
 
 import argparse
@@ -27,17 +32,28 @@ from detecture.config import make_config
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode
 from detecture.errors import ConfigError
 from detecture.jobs.command_line import command_line
+from detecture.modeling.meta_arch.cat_seg import CATSeg
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.profiling.counting import (
     adapter_bytes,
     count_parameters,
+    kept_in_training,
+    part_of,
     structure,
     training_memory,
 )
 from detecture.profiling.flops import Workload, count_stages, visual_tokens
+from detecture.profiling.semantic import (
+    PARTS,
+    count_semantic_stages,
+    semantic_part_of,
+    semantic_work,
+)
 from detecture.profiling.suite import predict_all, prediction_lines
 
+COUNTED = ("Detecture", "CATSeg", "AHSSeg")
 TASKS = ("parameter", "memory", "flop", "activation", "structure")
+_NO_CLIP = ("MODEL.CLIP.BASE", "")
 _NO_WEIGHTS = ("MODEL.VLM.BASE", "", "MODEL.SEGMENTER.BASE", "")
 # Otherwise the operations of a backward pass would hold those of a second forward pass.
 _COUNTABLE = (
@@ -46,31 +62,47 @@ _COUNTABLE = (
 )
 
 
-def build(cfg: CfgNode) -> Detecture:
+def build(cfg: CfgNode) -> Detecture | CATSeg:
     """The model of a config on the meta device, where operations can be counted.
 
     Raises:
-        ConfigError: it is no Detecture.
+        ConfigError: it is of another kind.
     """
-    if cfg.MODEL.META_ARCHITECTURE != "Detecture":
+    name = cfg.MODEL.META_ARCHITECTURE
+    if name not in COUNTED:
         raise ConfigError(
-            f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; only Detecture is counted"
+            f"MODEL.META_ARCHITECTURE is {name!r}; only {', '.join(COUNTED)} are counted"
         )
-    loads = bool(cfg.MODEL.VLM.BASE or cfg.MODEL.SEGMENTER.BASE)
+    loads = name == "Detecture" and bool(cfg.MODEL.VLM.BASE or cfg.MODEL.SEGMENTER.BASE)
     with torch.device("cpu" if loads else "meta"):
-        model = META_ARCH_REGISTRY.get("Detecture")(cfg).eval().to("meta")
-    if not isinstance(model, Detecture):
-        raise TypeError(f"Detecture is registered as {type(model).__name__}")
+        model = META_ARCH_REGISTRY.get(name)(cfg).eval().to("meta")
+    if not isinstance(model, Detecture | CATSeg):
+        raise TypeError(f"{name} is registered as {type(model).__name__}")
     return model
 
 
-def analyze(cfg: CfgNode, tasks: list[str]) -> dict[str, Any]:
+def analyze(cfg: CfgNode, tasks: list[str], names: int) -> dict[str, Any]:
     """Results of the tasks by name."""
     model = build(cfg)
     result: dict[str, Any] = {}
     if "parameter" in tasks:
-        result["parameter"] = count_parameters(model)
+        result["parameter"] = (
+            count_parameters(model, semantic_part_of, PARTS.values())
+            if isinstance(model, CATSeg)
+            else count_parameters(model, part_of)
+        )
         result["adapter_bytes"] = adapter_bytes(model, cfg)
+    if isinstance(model, CATSeg):
+        result |= _costs_of_semantic(model, tasks, names, cfg.MODEL.COST_AGGREGATION.MOST_CLASSES)
+    else:
+        result |= _costs(model, tasks)
+    if "structure" in tasks:
+        result["structure"] = list(structure(model))
+    return result
+
+
+def _costs(model: Detecture, tasks: list[str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
     memory = training_memory(model)
     if "memory" in tasks:
         result["memory"] = memory
@@ -82,8 +114,22 @@ def analyze(cfg: CfgNode, tasks: list[str]) -> dict[str, Any]:
         if "flop" in tasks:
             tables = memory["published"]["of_these_tables"]
             result["predicted"] = predict_all(costs, work, tables)
-    if "structure" in tasks:
-        result["structure"] = list(structure(model))
+    return result
+
+
+def _costs_of_semantic(model: CATSeg, tasks: list[str], names: int, most: int) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    if "memory" in tasks:
+        result["memory"] = {"ours": kept_in_training(model)}
+    if "flop" in tasks or "activation" in tasks:
+        if not 0 < names <= most:
+            raise ConfigError(
+                f"--names is 1 to {most} (MODEL.COST_AGGREGATION.MOST_CLASSES; of more, so many "
+                f"are aggregated), got {names}"
+            )
+        costs = count_semantic_stages(model, names)
+        result["stages"] = {name: dataclasses.asdict(cost) for name, cost in costs.items()}
+        result["work"] = semantic_work(model, names)
     return result
 
 
@@ -98,14 +144,18 @@ def show(result: dict[str, Any], tasks: list[str]) -> None:
             )
         print(f"adapter file: {result['adapter_bytes'] / 1e6:.2f} MB\n")
     if "memory" in result:
-        print(f"{'training keeps, MB':<28}{'ours':>14}{'published':>14}")
-        published = result["memory"]["published"]
+        published = result["memory"].get("published")
+        print(f"{'training keeps, MB':<28}{'ours':>14}{'published' if published else '':>14}")
         for name, own in result["memory"]["ours"].items():
-            print(f"{name:<28}{own / 1e6:>14,.1f}{published[name] / 1e6:>14,.1f}")
-        print(
-            f"of the published, the vocabulary tables: {published['of_these_tables'] / 1e9:.2f} GB,"
-            f" their moments {published['of_these_moments_of_tables'] / 1e9:.2f} GB\n"
-        )
+            other = f"{published[name] / 1e6:>14,.1f}" if published else ""
+            print(f"{name:<28}{own / 1e6:>14,.1f}{other}")
+        if published:
+            print(
+                "of the published, the vocabulary tables: "
+                f"{published['of_these_tables'] / 1e9:.2f} GB, their moments "
+                f"{published['of_these_moments_of_tables'] / 1e9:.2f} GB"
+            )
+        print()
     if "stages" in result:
         work = result["work"]
         print("one image: " + ", ".join(f"{n} {key}" for key, n in work.items()))
@@ -131,12 +181,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config-file", required=True, metavar="FILE")
     parser.add_argument("--meta", action="store_true", help="count without weights")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS[:4]))
+    parser.add_argument(
+        "--names", type=int, default=171, help="that an open-vocabulary model is asked for"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ..")
     args = parser.parse_args(argv)
-    overrides = [*args.opts, *(_NO_WEIGHTS if args.meta else ()), *_COUNTABLE]
+    overrides = [*args.opts, *(_NO_WEIGHTS if args.meta else ()), *_NO_CLIP, *_COUNTABLE]
     cfg = make_config(args.config_file, overrides)
-    result = analyze(cfg, args.tasks)
+    result = analyze(cfg, args.tasks, args.names)
     if args.json:
         print(json.dumps(result, indent=1))
     else:

@@ -4,9 +4,15 @@
   python tools/demo.py --input datasets/samples/photos --output output/demo
   python tools/demo.py --input a.jpg 'holiday/*.png' --count 2 --output output/demo
   python tools/demo.py --config-file my.yaml --input a.jpg --output output/demo
+  python tools/demo.py --config-file configs/ahs_seg/cat_seg_vitb.yaml --input a.jpg \\
+      --classes "sky|clouds, wet sand" --background 0.3 --output output/demo
+
+Models of configs/ahs_seg are asked for classes: commas stand between them, bars between names of
+one class. Others find the regions by themselves.
 
 For `a.jpg`: `a_overlay.jpg`, `a_labels.png` (palette PNG, the values are the labels) and `a.json`
-(a description, area, box and COCO RLE mask for each region). Another `a` gets a number, `a__2`.
+(a description or class name, area, box and COCO RLE mask for each region). Another `a` gets a
+number, `a__2`.
 (Beyond 255 regions the label map is a 16-bit grey PNG.)
 The output may be the folder of the images: results among them are left out. What this tool wrote
 is replaced when it runs again, and nothing else, unless --overwrite is given.
@@ -18,11 +24,14 @@ import glob
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from detecture import TexturePredictor
+from detecture import SemanticPredictor, SemanticResult, TexturePredictor, TextureResult
 from detecture.checkpoint.ownership import carries_mark, require_folder
+from detecture.data.vocabulary import Vocabulary
+from detecture.engine import predictor_of
 from detecture.engine.result_files import ImageIdentity, find_place
 from detecture.errors import EXIT_FAILED, ConfigError, DetectureError, OutputError
 from detecture.jobs.command_line import add_overwrite_option, command_line
@@ -82,6 +91,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input", nargs="+", required=True, help="files, folders, glob patterns")
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument("--count", type=int, help="number of regions, if you know it")
+    parser.add_argument(
+        "--classes",
+        help='what to look for, as in "sky|clouds, wet sand, reed", or a .json class list; by '
+        "default the classes of the config",
+    )
+    parser.add_argument(
+        "--background",
+        type=float,
+        metavar="SCORE",
+        help="pixels whose best class has a lower score are background (0..1; 0: none)",
+    )
     add_overwrite_option(parser)
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="at the end: config overrides, KEY VALUE ..."
@@ -94,22 +114,65 @@ def main(argv: list[str] | None = None) -> int:
     if args.count is not None and args.count < 1:
         raise ConfigError(f"--count is the number of regions, 1 or more, got {args.count}")
     images = without_results(find_images(args.input))
-    predictor = TexturePredictor.from_config(args.config_file, overrides)
+    asked = read_classes(args.classes)
+    predictor = predictor_of(args.config_file, overrides)
+    question = question_of(predictor, args.count, asked, args.background)
     try:
         require_folder(args.output, "choose another --output")
     except OutputError as error:
         print(f"demo: {error}", file=sys.stderr)
         return EXIT_FAILED
-    failed = segment(predictor, images, args.output, args.count, args.overwrite)
+    failed = segment(predictor, images, args.output, question, args.overwrite)
     print(f"{len(images) - failed} of {len(images)} images segmented, in {args.output}")
     return EXIT_FAILED if failed else 0
 
 
+def read_classes(text: str | None) -> Vocabulary | None:
+    """The classes of --classes, before the model is built.
+
+    Raises:
+        ConfigError: there is none, a name is given twice or is none, or there is no such file.
+    """
+    if text is None:
+        return None
+    return Vocabulary.load(text) if text.endswith(".json") else Vocabulary.asked(text)
+
+
+def question_of(
+    predictor: TexturePredictor | SemanticPredictor,
+    count: int | None,
+    asked: Vocabulary | None,
+    background: float | None,
+) -> dict[str, Any]:
+    """What each image is asked, as arguments of the predictor.
+
+    Raises:
+        ConfigError: it is no question for this kind of model.
+    """
+    name = type(predictor.model).__name__
+    if isinstance(predictor, SemanticPredictor):
+        if count is not None:
+            raise ConfigError(
+                f"--count is for models that find regions, and {name} is asked for classes: leave "
+                "it out, and name them with --classes"
+            )
+        question = {"classes": asked, "background": background}
+        predictor.check(**question)
+        return question
+    for option, value in (("--classes", asked), ("--background", background)):
+        if value is not None:
+            raise ConfigError(
+                f"{option} is for models that are asked for classes, as those of configs/ahs_seg "
+                f"(--config-file), and {name} finds regions by itself: leave it out"
+            )
+    return {"count": count}
+
+
 def segment(
-    predictor: TexturePredictor,
+    predictor: TexturePredictor | SemanticPredictor,
     images: list[Path],
     output: Path,
-    count: int | None,
+    question: dict[str, Any],
     overwrite: bool = False,
 ) -> int:
     """Segment and save each image; returns how many could not be."""
@@ -119,17 +182,26 @@ def segment(
             # Before it is segmented: to be refused afterwards would be so much work for nothing.
             image = ImageIdentity.of_file(path)
             find_place(output, path.stem, image, numbered=True, overwrite=overwrite)
-            result = predictor(path, count=count)
+            result = predictor(path, **question)
             saved = result.save(output, overwrite=overwrite)["json"].stem
         except DetectureError as error:
             failed += 1
             tqdm.write(f"not segmented: {error}", file=sys.stderr)
             continue
         renamed = "" if saved == path.stem else f", saved as {saved}"
-        lines = [f"{path}: {result.num_regions} regions{renamed}"]
-        lines += [f"  {number}. {text}" for number, text in enumerate(result.captions(), 1)]
-        tqdm.write("\n".join(lines))
+        tqdm.write(f"{path}: {report(result, renamed)}")
     return failed
+
+
+def report(result: TextureResult | SemanticResult, renamed: str) -> str:
+    """What was found, in lines."""
+    if isinstance(result, SemanticResult):
+        present = [label for label in result.found() if label != result.background]
+        lines = [f"{len(present)} of {len(result.vocabulary)} classes{renamed}"]
+        return "\n".join([*lines, *(f"  {text}" for text in result.captions())])
+    lines = [f"{result.num_regions} regions{renamed}"]
+    lines += [f"  {number}. {text}" for number, text in enumerate(result.captions(), 1)]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

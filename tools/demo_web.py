@@ -5,6 +5,7 @@
   python tools/demo_web.py --port 8000 --max-megapixels 20
   python tools/demo_web.py --config-file my.yaml MODEL.WEIGHTS my.safetensors
 
+With a config of configs/ahs_seg the page has a field for the classes to look for.
 Listens on this machine alone unless --host says otherwise (0.0.0.0: every machine that reaches
 this one may then use it; there is no password). Needs gradio: pip install "detecture[web]".
 Ends with Ctrl-C. Exit status: 0 ended, 2 wrong input.
@@ -16,7 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
-from detecture import TexturePredictor
+from detecture.engine import predictor_of
 from detecture.errors import ConfigError
 from detecture.jobs.command_line import command_line
 from detecture.web.server import WebDemo, require_gradio
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None, stop: threading.Event | None = None) -> 
             raise ConfigError(f"{option} is a positive number, got {getattr(args, name)}")
     examples = example_images(args.examples)
     overrides = [word for word in args.opts if word != "--"]
-    predictor = TexturePredictor.from_config(args.config_file, overrides)
+    predictor = predictor_of(args.config_file, overrides)
     demo = WebDemo(
         predictor,
         host=args.host,

@@ -22,9 +22,6 @@ from detecture.untrusted import read_json
 CLASS_LISTS = Path(__file__).with_name("class_lists")
 """Folder of the lists that ship, such as `ade_150`."""
 
-MOST_NAMES = 4096
-"""Names of a vocabulary; with more, the text encoder alone takes minutes on a CPU."""
-
 _LONGEST_NAME = 400  # letters; CLIP reads 75 tokens
 _BETWEEN_CLASSES, _BETWEEN_SYNONYMS = re.compile(r"[,\n]"), re.compile(r"[|,]")
 
@@ -58,11 +55,6 @@ class Vocabulary:
             raise ConfigError('no class is given; name one or more, as in "sky, wet sand, reed"')
         for name in self.names:
             _check_name(name)
-        if len(self.names) > MOST_NAMES:
-            raise ConfigError(
-                f"{len(self.names):,} names are given, and {MOST_NAMES:,} is the most; ask for "
-                "them in several parts"
-            )
         _refuse_twice(item.shown for item in self.items)
 
     @classmethod
@@ -75,6 +67,33 @@ class Vocabulary:
         vocabulary = cls.of([item for item in _BETWEEN_CLASSES.split(text) if item.strip()])
         _refuse_twice(vocabulary.names)
         return vocabulary
+
+    @classmethod
+    def asked(cls, classes: "str | Sequence[Any] | Vocabulary") -> "Vocabulary":
+        """What a user asks for: a text (see `parse`), a list (see `of`), or a vocabulary.
+
+        All names of a text or a list are looked for, whatever TEST.SEMANTIC.SYNONYMS says of the
+        class lists of data sets.
+
+        Raises:
+            ConfigError: as `parse`, for a list too.
+        """
+        if isinstance(classes, Vocabulary):
+            return classes
+        if isinstance(classes, str):
+            vocabulary = cls.parse(classes)
+        elif isinstance(classes, Sequence):
+            vocabulary = cls.of(classes)
+            _refuse_twice(vocabulary.names)
+        else:
+            raise ConfigError(f'classes is {brief(classes)}; give names, as in ["sky", "wet sand"]')
+        # Each name a part of its own.
+        return cls(
+            tuple(
+                TextClass(item.shown, tuple((name,) for name in item.names))
+                for item in vocabulary.items
+            )
+        )
 
     @classmethod
     def of(cls, items: Sequence[Any]) -> "Vocabulary":

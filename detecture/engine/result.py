@@ -1,17 +1,12 @@
 """What a prediction is: a label map with one description per region, and its exports."""
 
-import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from pycocotools import mask as coco_mask
 
-from detecture.checkpoint.ownership import json_bytes
-from detecture.engine.result_files import ImageIdentity, put_files
+from detecture.engine.exports import annotation, areas_of, header_of, save_files
 from detecture.errors import DetectureError
 from detecture.visualize import draw_overlay, label_map_image
 
@@ -56,11 +51,7 @@ class TextureResult:
     @property
     def areas(self) -> np.ndarray:
         """int64 (K,) pixels of each region."""
-        # Row by row: counting widens the labels to eight bytes each.
-        counts = np.zeros(self.num_regions + 1, dtype=np.int64)
-        for row in self.label_map:
-            counts += np.bincount(row, minlength=self.num_regions + 1)
-        return counts[1:]
+        return areas_of(self.label_map, self.num_regions + 1)[1:]
 
     def overlay(self, opacity: float = 0.45, legend: bool = True) -> np.ndarray:
         """uint8 (H+L,W,3): image under coloured regions, L rows below with a line for each."""
@@ -77,23 +68,12 @@ class TextureResult:
             `counts` text), `area` in pixels, `bbox` [x,y,width,height], `iscrowd` 0 and, beyond
             COCO, `description`.
         """
-        annotations = []
-        for region, description in enumerate(self.descriptions):
-            # One mask at a time: two hundred of them would not fit.
-            rle = coco_mask.encode(np.asfortranarray(self.mask(region), dtype=np.uint8))
-            annotations.append(
-                {
-                    "id": region + 1,
-                    "image_id": image_id,
-                    "category_id": region + 1,
-                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-                    "area": int(coco_mask.area(rle)),
-                    "bbox": [float(v) for v in coco_mask.toBbox(rle)],
-                    "iscrowd": 0,
-                    "description": description,
-                }
-            )
-        return annotations
+        # One mask at a time: two hundred of them would not fit.
+        return [
+            annotation(self.mask(region), region + 1, image_id, region + 1)
+            | {"description": description}
+            for region, description in enumerate(self.descriptions)
+        ]
 
     def to_supervision(self) -> Any:
         """`supervision.Detections` of the regions that are not empty.
@@ -124,15 +104,7 @@ class TextureResult:
         `name` is the absolute path of the image where it came from a file; `image_sha256` is of its
         size and pixels.
         """
-        height, width = self.label_map.shape
-        pixels = hashlib.sha256(f"{self.image.shape}".encode("ascii"))
-        pixels.update(np.ascontiguousarray(self.image).data)
-        return {
-            "name": self.source or self.name,
-            "image_sha256": pixels.hexdigest(),
-            "height": height,
-            "width": width,
-            "status": self.status,
+        return header_of(self.image, self.source or self.name, self.status) | {
             "num_regions": self.num_regions,
             "regions": self.to_coco(),
         }
@@ -158,21 +130,14 @@ class TextureResult:
         Raises:
             OutputError: one of the files is there and somebody else's, or cannot be written.
         """
-        overlay, labels = io.BytesIO(), io.BytesIO()
-        Image.fromarray(self.overlay()).save(overlay, format="JPEG", quality=92)
-        label_map_image(self.label_map).save(labels, format="PNG")
-        values = self.to_dict()
-        contents = {
-            "json": json_bytes(values),
-            "overlay": overlay.getvalue(),
-            "labels": labels.getvalue(),
-        }
-        return put_files(
-            Path(folder),
-            stem or Path(self.name).stem or "image",
-            contents,
-            ImageIdentity(values["name"], bool(self.source), values["image_sha256"]),
-            numbered=not stem,
+        return save_files(
+            folder,
+            stem or "",
+            overlay=self.overlay(),
+            labels=label_map_image(self.label_map),
+            values=self.to_dict(),
+            name=self.name,
+            is_file=bool(self.source),
             overwrite=overwrite,
         )
 

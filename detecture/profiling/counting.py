@@ -1,10 +1,10 @@
-"""What a Detecture model consists of: parameters by part, the adapter's bytes, what training keeps.
+"""What a model consists of: parameters by part, the adapter's bytes, what training keeps.
 
 Needs no values, so models on torch's `meta` device are counted like any others.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,11 +12,19 @@ from torch import nn
 
 from detecture.checkpoint.weights_file import make_header
 from detecture.d2 import CfgNode
+from detecture.modeling.meta_arch.cat_seg import CATSeg
 from detecture.modeling.meta_arch.detecture import Detecture
 
 PUBLISHED_ROWS = 151_670
 """Rows of a vocabulary table in the published checkpoint: Qwen's tokenizer and `<|seg|>`."""
 
+_DTYPES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.bool: "BOOL",
+}
 _SEGMENTER_PARTS = {
     "vision_encoder.backbone.": "segmenter encoder",
     "vision_encoder.neck.": "segmenter encoder",
@@ -58,8 +66,15 @@ def part_of(name: str) -> str:
     return "segmenter other"
 
 
-def count_parameters(model: Detecture) -> dict[str, dict[str, int]]:
+def count_parameters(
+    model: Detecture | CATSeg, part_of: Callable[[str], str], parts: Iterable[str] = _PARTS
+) -> dict[str, dict[str, int]]:
     """Parameters by part.
+
+    Args:
+        model: of any device.
+        part_of: the part of a parameter, by its name.
+        parts: all there can be, in the order of the table.
 
     Returns:
         For each part, and `total`: `trained`, `frozen` (numbers of parameters), `trained_tensors`
@@ -68,7 +83,7 @@ def count_parameters(model: Detecture) -> dict[str, dict[str, int]]:
     trained = set(model.checkpoint_state())
     rows = {
         part: {"trained": 0, "frozen": 0, "trained_tensors": 0, "bytes": 0}
-        for part in (*_PARTS, "total")
+        for part in (*dict.fromkeys(parts), "total")
     }
     for name, parameter in model.named_parameters():
         kind = "trained" if name in trained else "frozen"
@@ -79,7 +94,7 @@ def count_parameters(model: Detecture) -> dict[str, dict[str, int]]:
     return {part: row for part, row in rows.items() if row["trained"] or row["frozen"]}
 
 
-def adapter_bytes(model: Detecture, cfg: CfgNode) -> int:
+def adapter_bytes(model: Detecture | CATSeg, cfg: CfgNode) -> int:
     """Size of the safetensors file of what trains, header included.
 
     Computed: 8 bytes, the JSON header with our own in it, the tensors.
@@ -88,7 +103,7 @@ def adapter_bytes(model: Detecture, cfg: CfgNode) -> int:
     offset = 0
     for name, tensor in model.checkpoint_state().items():
         size = tensor.numel() * tensor.element_size()
-        dtype = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64"}[tensor.dtype]
+        dtype = _DTYPES[tensor.dtype]
         entries[name] = {
             "dtype": dtype,
             "shape": list(tensor.shape),
@@ -103,6 +118,12 @@ def adapter_bytes(model: Detecture, cfg: CfgNode) -> int:
     }
     length = len(json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode())
     return 8 + -(-length // 8) * 8 + offset
+
+
+def kept_in_training(model: Detecture | CATSeg) -> dict[str, int]:
+    """Bytes of gradients and moments of what trains, in its own number format, and of its file."""
+    own = sum(t.numel() * t.element_size() for t in model.checkpoint_state().values())
+    return {"gradients": own, "moments": 2 * own, "checkpoint": own}
 
 
 def training_memory(model: Detecture) -> dict[str, dict[str, int]]:
@@ -122,7 +143,7 @@ def training_memory(model: Detecture) -> dict[str, dict[str, int]]:
     if model.vlm.train_kind == "full":  # then the tables train in ours as well
         tables = 0
     return {
-        "ours": {"gradients": own, "moments": 2 * own, "checkpoint": own},
+        "ours": kept_in_training(model),
         "published": {
             "gradients": own - rows + tables,
             "moments": 2 * (own - rows + tables),

@@ -98,8 +98,8 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
     prompt = work.visual_tokens + work.prompt_tokens
     width, dtype = vlm.hidden_size, vlm.model.dtype
     cache_bytes = _cache_bytes(model, prompt)
-    text_bytes = _bytes(text) - _bytes(vlm.model.get_input_embeddings())
-    head_bytes = _bytes(vlm.model.lm_head)
+    text_bytes = parameter_bytes(text) - parameter_bytes(vlm.model.get_input_embeddings())
+    head_bytes = parameter_bytes(vlm.model.lm_head)
 
     def run_text(length: int, cached: int = 0) -> Callable[[Tensor], Tensor]:
         """The text model on L = `length` tokens behind `cached` ones: (1,L,D) to (1,L,D)."""
@@ -144,25 +144,27 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
     patch_dim = vision.config.patch_size**2 * 3 * vision.config.temporal_patch_size
     patches = work.visual_tokens * vision.config.spatial_merge_size**2
     return {
-        "vlm_vision": _cost(
-            run_vision, torch.empty(patches, patch_dim, device=META, dtype=dtype), _bytes(vision)
+        "vlm_vision": cost_of(
+            run_vision,
+            torch.empty(patches, patch_dim, device=META, dtype=dtype),
+            parameter_bytes(vision),
         ),
-        "prefill": _cost(run_text(prompt), states(prompt), text_bytes, backward=True),
-        "decode_per_token": _cost(
+        "prefill": cost_of(run_text(prompt), states(prompt), text_bytes, backward=True),
+        "decode_per_token": cost_of(
             lambda x: vlm.logits(run_text(1, prompt)(x)),
             states(1),
             text_bytes + head_bytes + cache_bytes,
         ),
-        "extraction_per_region": _cost(
+        "extraction_per_region": cost_of(
             run_text(region, prompt), states(region), text_bytes + cache_bytes, backward=True
         ),
-        "logits_per_token": _cost(vlm.logits, states(1), head_bytes, backward=True),
-        "segmenter_encoder": _cost(segmenter.encode_image, pixels, encoder_bytes),
-        "slot": _cost(run_slot, slot, _bytes(segmenter) - encoder_bytes, backward=True),
+        "logits_per_token": cost_of(vlm.logits, states(1), head_bytes, backward=True),
+        "segmenter_encoder": cost_of(segmenter.encode_image, pixels, encoder_bytes),
+        "slot": cost_of(run_slot, slot, parameter_bytes(segmenter) - encoder_bytes, backward=True),
     }
 
 
-def _cost(
+def cost_of(
     run: Callable[[Tensor], Any], inputs: Tensor, weight_bytes: int, *, backward: bool = False
 ) -> Cost:
     """Cost of `run` on inputs of any shape; `backward` counts the way back to these, too."""
@@ -233,7 +235,8 @@ def _cache_bytes(model: Detecture, length: int) -> int:
     return int(numbers * length * size)
 
 
-def _bytes(module: torch.nn.Module) -> int:
+def parameter_bytes(module: torch.nn.Module) -> int:
+    """Of the parameters of a module."""
     return sum(p.numel() * p.element_size() for p in module.parameters())
 
 

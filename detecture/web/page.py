@@ -12,6 +12,11 @@ from detecture.web.service import MAX_COUNT, SegmentationService
 from detecture.web.view import error_html, hint_html, status_html, view_html
 
 AUTOMATIC = "automatic"
+CLASS_EXAMPLES = (
+    "sky|clouds, water, grass, trees|leaves, stone",
+    "red bricks, wooden boards, sand",
+    "flower, cup|saucer, table",
+)
 START_OPACITY = 0.45
 ENDINGS = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
 _QUEUE_LENGTH = 20
@@ -32,13 +37,17 @@ def build_page(
         examples: images to click on.
         max_megabytes: of an upload; named in the page, enforced by the server.
     """
-    known = service.predictor.count
     with gr.Blocks(
         title="detecture",
         analytics_enabled=False,
         delete_cache=(_UPLOAD_CHECK_SECONDS, _UPLOAD_AGE_SECONDS),
     ) as page:
-        gr.Markdown("# detecture\nEvery visually distinct texture region of an image.")
+        what = (
+            "The classes that you name, in an image."
+            if service.takes_classes
+            else "Every visually distinct texture region of an image."
+        )
+        gr.Markdown(f"# detecture\n{what}")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 image = gr.File(
@@ -49,12 +58,7 @@ def build_page(
                     elem_id="dt-image",
                 )
                 _take_uploads_alone(image)
-                regions = gr.Dropdown(
-                    [AUTOMATIC, *map(str, range(1, MAX_COUNT + 1))],
-                    value=str(known) if known and known <= MAX_COUNT else AUTOMATIC,
-                    label="Number of regions",
-                    elem_id="dt-regions",
-                )
+                asked = _question_fields(service)
                 again = gr.Button("Segment", variant="primary", elem_id="dt-segment")
                 opacity = gr.Slider(
                     0, 1, START_OPACITY, step=0.01, label="Opacity", elem_id="dt-opacity"
@@ -74,23 +78,36 @@ def build_page(
         shown = [view, message, *downloads]
 
         def segment(image: str | None, regions: str, request: gr.Request) -> list[Any]:
-            return _respond(service, image, regions, request)
+            count = None if regions == AUTOMATIC else int(regions)
+            return _respond(service, image, {"count": count}, request)
+
+        def find(
+            image: str | None, classes: str, background: float, request: gr.Request
+        ) -> list[Any]:
+            question = {"classes": classes, "background": background}
+            return _respond(service, image, question, request)
+
+        respond = find if service.takes_classes else segment
 
         # One at a time: the page then shows the others their place in the queue.
         common: dict[str, Any] = {
-            "inputs": [image, regions],
+            "inputs": [image, *asked],
             "outputs": shown,
             "concurrency_limit": 1,
             "concurrency_id": "model",
             "show_progress_on": [message],
         }
         # First, or another event takes the name.
-        again.click(segment, **common, api_name="segment")
-        image.upload(segment, **common, api_visibility="private")
+        again.click(respond, **common, api_name="segment")
+        image.upload(respond, **common, api_visibility="private")
         image.clear(_blank, outputs=shown, queue=False, api_visibility="private")
         opacity.change(None, opacity, None, js="(value) => window.detecture.setOpacity(value)")
+        if service.takes_classes:
+            chosen = _add_class_examples(asked[0])
+            chosen.then(respond, **common, api_visibility="private")
+            asked[0].submit(respond, **common, api_visibility="private")
         if examples:
-            _add_examples(examples, image).then(segment, **common, api_visibility="private")
+            _add_examples(examples, image).then(respond, **common, api_visibility="private")
 
         def leave(request: gr.Request) -> None:
             service.forget(_user(request))
@@ -98,6 +115,53 @@ def build_page(
         page.unload(leave)
     page.queue(max_size=_QUEUE_LENGTH, default_concurrency_limit=1)
     return page
+
+
+def _question_fields(service: SegmentationService) -> list[Any]:
+    """What is asked of an image: a number of regions, or classes and a background."""
+    if service.takes_classes:
+        return [
+            gr.Textbox(
+                CLASS_EXAMPLES[0],
+                label="Classes",
+                info="Commas between classes, bars between names of one class",
+                lines=2,
+                max_lines=8,
+                submit_btn=False,
+                elem_id="dt-classes",
+            ),
+            gr.Slider(
+                0,
+                1,
+                service.predictor.background,  # type: ignore[union-attr]
+                step=0.01,
+                label="Background: where the best score is below this (0: none)",
+                elem_id="dt-background",
+            ),
+        ]
+    known = service.predictor.count  # type: ignore[union-attr]
+    return [
+        gr.Dropdown(
+            [AUTOMATIC, *map(str, range(1, MAX_COUNT + 1))],
+            value=str(known) if known and known <= MAX_COUNT else AUTOMATIC,
+            label="Number of regions",
+            elem_id="dt-regions",
+        )
+    ]
+
+
+def _add_class_examples(field: gr.Textbox) -> Any:
+    """Texts for the field; the event of a click on one puts it there."""
+    texts = gr.Dataset(
+        components=[gr.Textbox(visible=False)],
+        samples=[[text] for text in CLASS_EXAMPLES],
+        type="index",
+        label="Classes to try",
+        elem_id="dt-class-examples",
+    )
+    return texts.click(
+        lambda index: CLASS_EXAMPLES[index], texts, field, queue=False, api_visibility="private"
+    )
 
 
 def _take_uploads_alone(box: gr.File) -> None:
@@ -141,19 +205,21 @@ def _add_examples(examples: Sequence[Path], image: gr.File) -> Any:
 
 
 def _respond(
-    service: SegmentationService, image: str | None, regions: str, request: gr.Request
+    service: SegmentationService,
+    image: str | None,
+    question: dict[str, Any],
+    request: gr.Request,
 ) -> list[Any]:
     """Values of the outputs; whatever goes wrong becomes a message in the page."""
     try:
-        count = None if regions == AUTOMATIC else int(regions)
-        answer = service.answer(_user(request), image, count)
+        answer = service.answer(_user(request), image, **question)
         view, status = view_html(answer.result), status_html(answer)
     except PredictionError:
         # What a method raises is for the log; it may hold anything.
         _logger.exception("the method failed on an image")
         return _failed(
             "the method failed on this image: something went wrong on the server, and its log "
-            "says what; try another number of regions, or another image"
+            "says what; try another number of regions, other classes, or another image"
         )
     except DetectureError as error:
         return _failed(str(error))

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from detecture.engine import TexturePredictor
+from detecture.engine import SemanticPredictor, TexturePredictor
 from detecture.errors import DetectureError
 from detecture.web.service import Limits, SegmentationService
 from detecture.web.view import asset
@@ -37,7 +37,7 @@ class WebDemo:
 
     def __init__(
         self,
-        predictor: TexturePredictor,
+        predictor: TexturePredictor | SemanticPredictor,
         *,
         host: str = "127.0.0.1",
         port: int = 7860,
@@ -81,7 +81,7 @@ class WebDemo:
 
     def _start(
         self,
-        predictor: TexturePredictor,
+        predictor: TexturePredictor | SemanticPredictor,
         host: str,
         port: int,
         examples: Sequence[Path],

@@ -1,7 +1,8 @@
 """Requests of several users, answered one at a time by one model.
 
-Each user keeps the encoding of the last image, so that another number of regions costs no new
-encoding. What is kept is bounded: in users, in time without a request, in pixels of an image.
+Each user keeps the encoding of the last image, so that another number of regions, or other
+classes, cost no new encoding. What is kept is bounded: in users, in time without a request, in
+pixels of an image.
 """
 
 import shutil
@@ -13,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from detecture.checkpoint.atomic import utf8
 from detecture.data.image_io import image_size
-from detecture.engine import TexturePredictor, TextureResult
+from detecture.data.vocabulary import Vocabulary
+from detecture.engine import SemanticPredictor, SemanticResult, TexturePredictor, TextureResult
 from detecture.errors import DetectureError, ImageError, PredictionError
 
 MAX_COUNT = 12
@@ -43,15 +46,15 @@ class Answer:
     """One prediction.
 
     Attributes:
-        result: the regions; its `name` is the image's file name, without folders.
-        files: what `TextureResult.save` wrote: `overlay`, `labels`, `json`.
+        result: regions or classes; its `name` is the image's file name, without folders.
+        files: what its `save` wrote: `overlay`, `labels`, `json`.
         waited: seconds until the model was free.
         encoding: seconds to read and encode the image; None where it was kept from before.
         predicting: seconds from the encoding to the label map.
         saving: seconds to write the files.
     """
 
-    result: TextureResult
+    result: TextureResult | SemanticResult
     files: dict[str, Path]
     waited: float
     encoding: float | None
@@ -61,7 +64,7 @@ class Answer:
 
 @dataclass
 class _User:
-    predictor: TexturePredictor
+    predictor: TexturePredictor | SemanticPredictor
     image: str | None = None
     folder: Path | None = None
     last_seen: float = 0.0
@@ -71,7 +74,10 @@ class SegmentationService:
     """One model, one request at a time, one image kept for each user."""
 
     def __init__(
-        self, predictor: TexturePredictor, folder: Path, limits: Limits | None = None
+        self,
+        predictor: TexturePredictor | SemanticPredictor,
+        folder: Path,
+        limits: Limits | None = None,
     ) -> None:
         """Keep the model; nothing is computed yet.
 
@@ -87,24 +93,42 @@ class SegmentationService:
         self._turn = threading.Lock()
         self._users: OrderedDict[str, _User] = OrderedDict()
 
-    def answer(self, user: str, image: str | Path | None, count: int | None = None) -> Answer:
-        """Segment an image, or segment it again into another number of regions.
+    @property
+    def takes_classes(self) -> bool:
+        """Whether the model is asked for classes, not for a number of regions."""
+        return isinstance(self.predictor, SemanticPredictor)
+
+    def answer(
+        self,
+        user: str,
+        image: str | Path | None,
+        count: int | None = None,
+        *,
+        classes: str = "",
+        background: float = 0.0,
+    ) -> Answer:
+        """Segment an image, or ask the image of the request before something else.
 
         Args:
             user: whoever asks; the same image as in the request before is not encoded again.
             image: path of the file; may be gone where it is the image of the request before.
             count: number of regions, 1 to `MAX_COUNT`; None: the method decides.
+            classes: of a model that takes classes: what to look for, as in `--classes` of the demo.
+            background: of the same: see `SemanticPredictor`.
 
         Raises:
             ImageError: there is no image, it cannot be read, or it is too large. Messages name
                 the file without its folder.
             PredictionError: the method failed on it.
-            DetectureError: `count` is out of range.
+            DetectureError: `count` is out of range, or the classes are none.
         """
         if not image:
             raise ImageError("no image yet: drop one into the box, or click an example")
         if count is not None and not 1 <= count <= MAX_COUNT:
             raise DetectureError(f"the number of regions is 1 to {MAX_COUNT}, got {count}")
+        question: dict[str, Any] = {"count": count}
+        if self.takes_classes:
+            question = {"classes": Vocabulary.asked(classes), "background": background}
         start = time.perf_counter()
         # Reading and writing are inside as well: one image in full size at a time in memory.
         with self._turn:
@@ -112,7 +136,7 @@ class SegmentationService:
             owner = self._owner(user)
             encoding = self._encode(owner, str(image))
             start = time.perf_counter()
-            result = self._predict(owner, str(image), count)
+            result = self._predict(owner, str(image), question)
             predicting = time.perf_counter() - start
             start = time.perf_counter()
             _remove(owner.folder)
@@ -133,13 +157,7 @@ class SegmentationService:
 
     def _owner(self, name: str) -> _User:
         now = time.monotonic()
-        owner = self._users.get(name) or _User(
-            TexturePredictor(
-                self.predictor.model,
-                max_pixels=self.limits.max_pixels,
-                max_score_pixels=self.predictor.max_score_pixels,
-            )
-        )
+        owner = self._users.get(name) or _User(self.predictor.sibling(self.limits.max_pixels))
         owner.last_seen = now
         self._users[name] = owner
         self._users.move_to_end(name)
@@ -172,10 +190,13 @@ class SegmentationService:
         owner.image = image
         return time.perf_counter() - start
 
-    def _predict(self, owner: _User, image: str, count: int | None) -> TextureResult:
-        """The regions; nothing of the server's folders is in what a user gets."""
+    def _predict(
+        self, owner: _User, image: str, question: dict[str, Any]
+    ) -> TextureResult | SemanticResult:
+        """The result; nothing of the server's folders is in what a user gets."""
         with _without_folders(image):
-            return replace(owner.predictor.predict(count), name=_name(image), source="")
+            result: TextureResult | SemanticResult = owner.predictor.predict(**question)
+        return replace(result, name=_name(image), source="")
 
 
 def _name(image: str) -> str:

@@ -10,13 +10,14 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
-from detecture.engine import TextureResult
+from detecture.engine import SemanticResult, TextureResult
 from detecture.visualize import region_colors
 from detecture.web.service import Answer
 
 VIEW_SIZE = 1024
 """Longer side, in pixels, of what the browser gets; the downloads are in full size."""
 
+_MOST_MISSED = 10  # classes that were not found, named in the message
 _LEAST_SHOWN = 640  # smaller images are enlarged to this width
 
 
@@ -25,7 +26,7 @@ def asset(name: str) -> str:
     return files("detecture.web").joinpath(name).read_text(encoding="utf-8")
 
 
-def view_html(result: TextureResult, size: int = VIEW_SIZE) -> str:
+def view_html(result: TextureResult | SemanticResult, size: int = VIEW_SIZE) -> str:
     """Image and legend of a result.
 
     The label map goes along as base64 of deflated little-endian uint16 (h,w), exact, and view.js
@@ -35,7 +36,8 @@ def view_html(result: TextureResult, size: int = VIEW_SIZE) -> str:
         result: of any size.
         size: longer side of the image in the page; smaller images keep their size.
     """
-    height, width = result.label_map.shape
+    labels_HW, lines = _regions(result)
+    height, width = labels_HW.shape
     scale = min(1.0, size / max(height, width))
     shown = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = Image.fromarray(result.image)
@@ -43,9 +45,9 @@ def view_html(result: TextureResult, size: int = VIEW_SIZE) -> str:
         image = image.resize(shown, Image.Resampling.BILINEAR, reducing_gap=2.0)
     jpeg = io.BytesIO()
     image.save(jpeg, format="JPEG", quality=88)
-    labels = zlib.compress(_smaller(result.label_map, *shown).astype("<u2").tobytes())
-    highest = int(result.label_map.max(initial=0))
-    colors = region_colors(max(result.num_regions, highest))
+    labels = zlib.compress(_smaller(labels_HW, *shown).astype("<u2").tobytes())
+    highest = max([int(labels_HW.max(initial=0)), *(label for label, _, _ in lines)])
+    colors = region_colors(highest)
     return (
         f'<div class="dt-view" data-width="{shown[0]}" data-height="{shown[1]}" '
         f'data-colors="{json.dumps(colors.tolist())}" data-labels="{_base64(labels)}">'
@@ -53,7 +55,7 @@ def view_html(result: TextureResult, size: int = VIEW_SIZE) -> str:
         f'--width:{max(shown[0], _LEAST_SHOWN)}px"><img alt="{escape(result.name)}" '
         f'src="data:image/jpeg;base64,{_base64(jpeg.getvalue())}">'
         '<canvas></canvas><div class="dt-tip" hidden></div></div>'
-        f"{_legend(result, colors)}</div>"
+        f"{_legend(lines, colors)}</div>"
     )
 
 
@@ -61,7 +63,16 @@ def status_html(answer: Answer) -> str:
     """One line: how many regions, which size, how long it took."""
     result = answer.result
     height, width = result.label_map.shape
-    regions = "1 region" if result.num_regions == 1 else f"{result.num_regions} regions"
+    missed = ""
+    if isinstance(result, SemanticResult):
+        asked = range(len(result.vocabulary))
+        lacking = [result.classes[n] for n in sorted(set(asked) - set(result.found()))]
+        regions = f"{len(asked) - len(lacking)} of {len(asked)} classes"
+        if lacking:
+            more = ", .." if len(lacking) > _MOST_MISSED else ""
+            missed = f" Not found: {escape(', '.join(lacking[:_MOST_MISSED]))}{more}."
+    else:
+        regions = "1 region" if result.num_regions == 1 else f"{result.num_regions} regions"
     kept = answer.encoding is None
     parts = [
         "image kept from before" if kept else f"read and encoded in {answer.encoding:.2f} s",
@@ -73,7 +84,7 @@ def status_html(answer: Answer) -> str:
     said = "" if result.status == "ok" else f" The method says: {escape(result.status)}."
     return (
         f'<div class="dt-message" role="status"><b>{regions}</b> in {escape(result.name)}, '
-        f"{width} x {height} pixels: {', '.join(parts)}.{said}</div>"
+        f"{width} x {height} pixels: {', '.join(parts)}.{missed}{said}</div>"
     )
 
 
@@ -88,16 +99,31 @@ def error_html(text: str) -> str:
     return f'<div class="dt-message dt-error" role="alert">{text}</div>'
 
 
-def _legend(result: TextureResult, colors: np.ndarray) -> str:
-    """A line for each region, in the colours (n+1,3) of the labels 0 to n."""
+def _regions(
+    result: TextureResult | SemanticResult,
+) -> tuple[np.ndarray, list[tuple[int, str, float]]]:
+    """Labels (H,W), 0 for what has no colour, and of each its text and share in per cent."""
+    lines: list[tuple[int, str, float]]
+    if isinstance(result, SemanticResult):
+        shares = 100.0 * result.areas / max(result.label_map.size, 1)
+        lines = [
+            (0 if n == result.background else n + 1, result.shown(n), float(shares[n]))
+            for n in result.found()
+        ]
+        return result.region_map, lines
     shares = 100.0 * result.areas / max(result.label_map.size, 1)
-    lines = []
-    for label, (text, share) in enumerate(zip(result.descriptions, shares, strict=True), 1):
-        lines.append(_line(label, colors[label], text or f"region {label}", share))
+    texts = zip(result.descriptions, shares.tolist(), strict=True)
+    lines = [(n, text or f"region {n}", share) for n, (text, share) in enumerate(texts, 1)]
     rest = 100.0 - float(shares.sum())
     if rest > 0.05:
-        lines.append(_line(0, None, "no region", rest))
-    return f'<ol class="dt-legend">{"".join(lines)}</ol>'
+        lines.append((0, "no region", rest))
+    return result.label_map, lines
+
+
+def _legend(lines: list[tuple[int, str, float]], colors: np.ndarray) -> str:
+    """Of labels with their texts and shares; `colors` uint8 (N,3)."""
+    items = [_line(n, colors[n] if n else None, text, share) for n, text, share in lines]
+    return f'<ol class="dt-legend">{"".join(items)}</ol>'
 
 
 def _line(label: int, color: np.ndarray | None, text: str, share: float) -> str:

@@ -10,7 +10,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from detecture import TexturePredictor, TextureResult
-from detecture.engine.predictor import FailedImage, FailedImages, label_map_at
+from detecture.engine.prediction import FailedImage, FailedImages
+from detecture.engine.predictor import label_map_at
 from detecture.errors import ConfigError, DetectureError, ImageError, PredictionError
 from detecture.evaluation import scores_to_label_map
 from detecture.modeling.meta_arch import TextureClusters

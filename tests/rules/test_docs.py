@@ -25,6 +25,7 @@ DOCS = [
         "docs/data.md",
         "docs/detectron2.md",
         "docs/model_zoo.md",
+        "docs/open_vocabulary.md",
         "docs/web.md",
         "docs/words.md",
     )

@@ -96,4 +96,44 @@ def test_every_parameter_has_a_part():
 def test_another_method_is_refused(tool, capsys):
     floor = str(REPO / "configs/baselines/floor_half_split.yaml")
     assert tool.main(["--config-file", floor]) == 2
-    assert "only Detecture is counted" in capsys.readouterr().err
+    assert "only Detecture, CATSeg, AHSSeg are counted" in capsys.readouterr().err
+
+
+def open_vocabulary(tool, capsys, name, *more):
+    config = str(REPO / f"configs/ahs_seg/{name}.yaml")
+    return run(tool, capsys, "--config-file", config, *more)
+
+
+def test_cat_seg_at_full_size_without_a_download(tool, capsys):
+    result = open_vocabulary(tool, capsys, "cat_seg_vitb", "--tasks", "parameter", "flop")
+    parts = result["parameter"]
+    assert parts["total"]["trained"] == 25_115_873
+    queries_and_values = [parts[f"clip {kind} encoder"]["trained"] for kind in ("image", "text")]
+    assert sum(queries_and_values) == 20_447_232
+    assert "other" not in parts
+    assert result["work"] == {"views": 5, "names": 171, "tokens_per_name": 16}
+    gigaflops = {stage: row["flops"] / 1e9 for stage, row in result["stages"].items()}
+    # 24 x 24 patches and the class token through 12 blocks of ViT-B, the last one's values alone.
+    assert gigaflops["image_encoder"] == pytest.approx(109.0, abs=0.1)
+    assert gigaflops["text_encoder"] == pytest.approx(1.2, abs=0.1)
+    assert gigaflops["head"] > gigaflops["image_encoder"]
+
+
+@pytest.mark.parametrize("name", ["cat_seg_vitl", "h_clip_vitb", "vitb_384_enhanced"])
+def test_the_other_open_vocabulary_models(tool, capsys, name):
+    result = open_vocabulary(tool, capsys, name, "--tasks", "parameter", "memory", "structure")
+    parts = result["parameter"]
+    assert parts["total"]["trained"] * 4 == pytest.approx(result["memory"]["ours"]["gradients"])
+    assert ("orthogonal adapter" in parts) == (name != "cat_seg_vitl")
+    assert "other" not in parts
+
+
+def test_more_names_than_are_aggregated(tool, capsys):
+    config = str(REPO / "configs/ahs_seg/cat_seg_vitb.yaml")
+    given = ["MODEL.CLIP.CONFIG", "tiny"]
+    tasks = ["--tasks", "flop"]
+    assert tool.main(["--config-file", config, "--names", "847", *tasks, *given]) == 2
+    assert "--names is 1 to 256" in capsys.readouterr().err
+    assert tool.main(["--config-file", config, "--names", "20", *given]) == 0
+    out = capsys.readouterr().out
+    assert "5 views, 20 names" in out and "published" not in out

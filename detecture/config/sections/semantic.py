@@ -184,6 +184,13 @@ class VocabularySettings(Settings):
         "", "Class list for training: one that ships, or a json file; empty: the data set's own."
     )
     test: str = key("", "Class list for evaluation, likewise.")
+    most_names: int = key(
+        4096,
+        "Names that an image may be asked for; the text encoder reads some dozens a second on a "
+        "CPU.",
+        least=1,
+        greatest=32000,
+    )
 
 
 @section("TEST.SLIDING", "Windows that slide over an image (CAT-Seg).")
@@ -232,6 +239,12 @@ class SemanticTestSettings(Settings):
         "A pixel whose best score is below it is background, a class of its own; 0: there is none.",
         least=0,
         greatest=1,
+    )
+    max_score_gb: float = key(
+        8.0,
+        "Where the scores of all classes at full size (sem_seg) would take more, they are refused; "
+        "the label map takes none of it.",
+        least=0,
     )
     miou_rule: str = key(
         "present",

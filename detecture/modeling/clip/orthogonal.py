@@ -18,6 +18,7 @@ Legend: M layers, J = 4 projections (query, key, value, out), K blocks, d side o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -376,4 +377,4 @@ def _excess_energy(rows_MJRC: Tensor, blocks_MJKdd: Tensor) -> Tensor:
 
 
 def _logit(share: float) -> float:
-    return float(torch.logit(torch.tensor(share)))
+    return math.log(share / (1.0 - share))

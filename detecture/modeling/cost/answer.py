@@ -75,10 +75,6 @@ class Seen:
                     torch.maximum(of_class, score_hW, out=of_class)
         return dense_KHW
 
-    def bytes_of_dense(self) -> int:
-        """Of `dense`."""
-        return 4 * self.classes * self.size[0] * self.size[1]
-
     @cached_property
     def _chunk(self) -> int:
         largest = max(

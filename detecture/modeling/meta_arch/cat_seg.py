@@ -27,7 +27,7 @@ from detecture.config.sections.semantic import (
 )
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, MetadataCatalog, configurable
 from detecture.data.vocabulary import Vocabulary
-from detecture.errors import ConfigError
+from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.clip.build import build_clip
 from detecture.modeling.clip.class_texts import ClassTexts, template_sets
 from detecture.modeling.clip.encoder import ClipEncoder, DenseFeatures
@@ -44,6 +44,7 @@ from detecture.modeling.meta_arch.semantic import SemanticOutput
 from detecture.modeling.weights.header_check import check_header
 
 _EMBED = "head.aggregator.embed.weight"
+_OF_WIDTH = "clip.model.vision_model.embeddings.class_embedding"
 _IN_CHECKPOINT = "in the checkpoint itself"
 _CHUNK = 32  # names at a time in evaluation, where they do not meet
 
@@ -61,6 +62,19 @@ class Compared:
     features: DenseFeatures
     text_TPE: Tensor
     logits_BTgg: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One way of seeing an image, encoded.
+
+    Attributes:
+        canvas: the way.
+        features: of its views, some at a time.
+    """
+
+    canvas: Canvas
+    features: Iterable[DenseFeatures]
 
 
 @META_ARCH_REGISTRY.register()
@@ -85,6 +99,7 @@ class CATSeg(nn.Module):
         test: SemanticTestSettings | None = None,
         viewing: Viewing | None = None,
         ignore_value: int = 255,
+        most_names: int = VocabularySettings.most_names,
     ) -> None:
         """Join the parts.
 
@@ -101,6 +116,7 @@ class CATSeg(nn.Module):
             test: of evaluation.
             viewing: how images are seen in evaluation.
             ignore_value: label of pixels without one.
+            most_names: of a vocabulary in evaluation.
         """
         super().__init__()
         self.clip, self.head, self.adapter = clip, head, adapter
@@ -112,6 +128,7 @@ class CATSeg(nn.Module):
         self.test = test or SemanticTestSettings()
         self.viewing = viewing or Viewing()
         self.ignore_value = ignore_value
+        self.most_names = most_names
         self.taps = clip.default_taps()
         self._keeps_all = False
         templates = template_sets()[self.settings.templates]
@@ -149,6 +166,7 @@ class CATSeg(nn.Module):
             "test": SemanticTestSettings.from_config(cfg),
             "viewing": Viewing.from_config(cfg),
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            "most_names": names.most_names,
         }
 
     @classmethod
@@ -234,12 +252,24 @@ class CATSeg(nn.Module):
             CheckpointError: tensors are missing, left over or of another shape; all are named.
         """
         if is_published(state):
-            state = self._fitted(from_published(state))
+            state = from_published(state)
+            self._check_width(state)
+            state = self._fitted(state)
             self._keep_all()
             own = self.state_dict()
             take_over({name: own[name] for name in own if _is_plain(name)}, state)
         else:
             take_over(self.checkpoint_state(), state)
+
+    def _check_width(self, state: dict[str, Tensor]) -> None:
+        """Tell CAT-Seg's tensors, of any shapes, on another CLIP from others that do not fit."""
+        found = state.get(_OF_WIDTH)
+        if found is not None and len(found) != self.clip.width:
+            raise CheckpointError(
+                f"these are weights of CAT-Seg on a CLIP of width {len(found)} (ViT-B has 768, "
+                f"ViT-L 1024), and this config's is {self.clip.width} wide: use the config "
+                "of the same (configs/ahs_seg/cat_seg_vitb.yaml or cat_seg_vitl.yaml)"
+            )
 
     def _fitted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A plain CAT-Seg's tensors, of any shapes, as this model holds them."""
@@ -316,6 +346,16 @@ class CATSeg(nn.Module):
     ) -> Compared:
         """Logits of the masks of names on normalised pixels; everything acts as in training."""
         features = self.clip.encode_image(pixels_B3SS, self._all_taps())
+        return self.compare_features(features, names, pooling, chunk)
+
+    def compare_features(
+        self,
+        features: DenseFeatures,
+        names: Sequence[str],
+        pooling: Sequence[int],
+        chunk: int = 10**6,
+    ) -> Compared:
+        """See `compare`; of images that are encoded already."""
         text_TPE = self.texts.features(names)
         tokens_BEGG, appearance_BEGG, extra_BXTGG = self.head_inputs(features, text_TPE)
         logits_BTgg = self.head(
@@ -356,27 +396,51 @@ class CATSeg(nn.Module):
 
     # ---- answers ----------------------------------------------------------------------------
 
-    def _answer(self, sample: dict[str, Any]) -> SemanticOutput:
-        vocabulary = self._vocabulary(sample)
-        if self.test.synonyms == "first":
-            vocabulary = vocabulary.first_names()
-        size = (int(sample["height"]), int(sample["width"]))
+    def read_classes(self, vocabulary: Vocabulary | None = None) -> Vocabulary:
+        """See `SemanticModel.read_classes`."""
+        vocabulary = self._vocabulary({} if vocabulary is None else {"vocabulary": vocabulary})
+        with torch.no_grad(), self._turned():
+            self.texts.features(vocabulary.names)
+        return vocabulary
+
+    def encode_image(self, sample: dict[str, Any]) -> list[Encoded]:
+        """See `EncodesImages`: an image (`image` uint8 (3,H,W)) as CLIP sees it, for any names."""
         image_3HW = sample["image"].to(self.clip.device)
         canvases = self.viewing.canvases(*image_3HW.shape[-2:])
         with torch.no_grad(), self._turned():
-            logits = [self._logits(canvas, image_3HW, vocabulary.names) for canvas in canvases]
-        seen = Seen(canvases, logits, vocabulary.class_of_name, size)
-        return SemanticOutput(seen, vocabulary.classes, self.test.background_threshold)
+            return [Encoded(canvas, list(self._features(canvas, image_3HW))) for canvas in canvases]
 
-    def _logits(self, canvas: Canvas, image_3HW: Tensor, names: Sequence[str]) -> Tensor:
-        """Of the views of an image, (V,T,g,g)."""
-        views, found = canvas.views(image_3HW), []
-        batch = self.viewing.sliding.batch
+    def _answer(self, sample: dict[str, Any]) -> SemanticOutput:
+        vocabulary = self._vocabulary(sample)
+        size = (int(sample["height"]), int(sample["width"]))
+        image_3HW = sample["image"].to(self.clip.device)
+        if "encoding" in sample:
+            encoded: list[Encoded] = sample["encoding"]
+        else:
+            canvases = self.viewing.canvases(*image_3HW.shape[-2:])
+            encoded = [Encoded(canvas, self._features(canvas, image_3HW)) for canvas in canvases]
+        with torch.no_grad(), self._turned():
+            logits = [self._logits(one, image_3HW, vocabulary.names) for one in encoded]
+        seen = Seen([one.canvas for one in encoded], logits, vocabulary.class_of_name, size)
+        threshold = sample.get("background_threshold", self.test.background_threshold)
+        most_bytes = int(self.test.max_score_gb * 1e9)
+        return SemanticOutput(seen, vocabulary.classes, threshold, most_bytes)
+
+    def _features(self, canvas: Canvas, image_3HW: Tensor) -> Iterator[DenseFeatures]:
+        """Of the views of an image, some at a time."""
+        views, batch = canvas.views(image_3HW), self.viewing.sliding.batch
         for first in range(0, len(views), batch):
             pixels_B3SS = self.clip.preprocess(views[first : first + batch])
-            compared = self.compare(pixels_B3SS, names, self.test.pooling, _CHUNK)
-            found.append(compared.logits_BTgg.float())
-        return torch.cat(found)
+            yield self.clip.encode_image(pixels_B3SS, self._all_taps())
+
+    def _logits(self, encoded: Encoded, image_3HW: Tensor, names: Sequence[str]) -> Tensor:
+        """Of the views of an image, (V,T,g,g)."""
+        del image_3HW
+        parts = [
+            self.compare_features(one, names, self.test.pooling, _CHUNK).logits_BTgg.float()
+            for one in encoded.features
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _vocabulary(self, sample: dict[str, Any]) -> Vocabulary:
         own = self.vocabularies[0 if self.training else 1]
@@ -386,6 +450,16 @@ class CATSeg(nn.Module):
             raise ConfigError(
                 f"no classes are given: name them (--classes), or set MODEL.VOCABULARY.{part} or "
                 f"a data set in DATASETS.{part} that has some"
+            )
+        if self.training:
+            return vocabulary
+        if self.test.synonyms == "first":
+            vocabulary = vocabulary.first_names()
+        if len(vocabulary.names) > self.most_names:
+            raise ConfigError(
+                f"{len(vocabulary.names):,} names are given, and MODEL.VOCABULARY.MOST_NAMES is "
+                f"{self.most_names:,}; ask for them in several parts, or set it higher (the text "
+                "encoder alone then takes minutes on a CPU)"
             )
         return vocabulary
 

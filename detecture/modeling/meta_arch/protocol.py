@@ -1,15 +1,18 @@
 """What a registered meta-arch is, and what it may offer besides.
 
-Every model maps mapped dicts to standard outputs (`TextureModel`). Each further protocol is
-optional: a model offers it by having its methods, and whoever wants them asks with `isinstance`.
-What checkpoints keep of a model is in `detecture.checkpoint.protocol`.
+There are two kinds. A texture model finds the regions of an image (`TextureModel`); a semantic
+model is asked for classes by their names (`SemanticModel`). Each further protocol is optional: a
+model offers it by having its methods, and whoever wants them asks with `isinstance`. What
+checkpoints keep of a model is in `detecture.checkpoint.protocol`.
 
-Legend: K regions, H, W size that is asked for.
+Legend: K regions, T classes, H, W size that is asked for.
 """
 
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from torch import Tensor
+
+from detecture.data.vocabulary import Vocabulary
 
 
 class StandardOutput(TypedDict):
@@ -35,12 +38,67 @@ class TextureModel(Protocol):
         """Mapped dicts (`image` uint8 (3,H,W), `height`, `width`, `k_hint`) to standard outputs."""
 
 
+class SemanticEntries(TypedDict):
+    """The answer of a semantic model for one image.
+
+    The first three take memory for (H,W), not for T of them. There is no dustbin: every pixel has
+    one of the T classes, unless a background is asked for.
+
+    Keys:
+        label_map: int16 (H,W) at the mapped dict's `height` and `width`, the index of each pixel's
+            class in `classes`; ties to the lowest.
+        score: float (H,W), 0..1, of that class. Scores are of each class by itself: they do not add
+            up to 1.
+        classes: T names, in the order of the vocabulary; behind them `background`, where a
+            threshold is set.
+        background_threshold: pixels whose `score` is below it are background; 0: there is none.
+        status: `ok`, or what the method has to say of itself.
+        sem_seg: float (T,H,W), one score a class, whose argmax is `label_map`; with a background
+            one plane more. It is made when it is read, `output["sem_seg"]`, not before; its size is
+            said in the log, and refused beyond TEST.SEMANTIC.MAX_SCORE_GB.
+    """
+
+    label_map: Tensor
+    score: Tensor
+    classes: list[str]
+    background_threshold: float
+    status: str
+    sem_seg: Tensor
+
+
+@runtime_checkable
+class SemanticModel(Protocol):
+    """A semantic model in evaluation; in training mode it returns losses by name."""
+
+    def __call__(self, batched_inputs: list[dict[str, Any]]) -> list[SemanticEntries]:
+        """Mapped dicts to one answer each.
+
+        A mapped dict has `image` uint8 (3,H,W), `height`, `width`, and may have `vocabulary` (else
+        the model's own) and `background_threshold` (else TEST.SEMANTIC.BACKGROUND_THRESHOLD).
+        """
+
+    def read_classes(self, vocabulary: Vocabulary | None = None) -> Vocabulary:
+        """Read the names, so that what is wrong with them is said before the first image.
+
+        What was read is kept for the images that follow, as long as the weights stay the same.
+
+        Args:
+            vocabulary: None: the model's own, of its config.
+
+        Returns:
+            The vocabulary that images will be asked for.
+
+        Raises:
+            ConfigError: there is none, it has too many names, or one is too long for the model.
+        """
+
+
 @runtime_checkable
 class EncodesImages(Protocol):
     """Encodes an image once for all questions about it."""
 
     def encode_image(self, sample: dict[str, Any]) -> Any:
-        """What does not depend on K, of a mapped dict's `image` (uint8 (3,H,W)).
+        """What does not depend on K or classes, of a mapped dict's `image` (uint8 (3,H,W)).
 
         It is given back in the mapped dict, under `encoding`.
         """
