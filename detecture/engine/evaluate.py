@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from detecture.evaluation.evaluator import METRICS_OF
 from detecture.evaluation.records import records_lock
 from detecture.jobs.together import in_all_processes
 from detecture.modeling import build_model
+from detecture.modeling.weights.random_weights import seeded
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,9 @@ def load_model(cfg: CfgNode) -> nn.Module:
         ConfigError: MODEL.META_ARCHITECTURE is not registered.
         CheckpointError: the weights are missing, damaged or do not fit.
     """
-    model = build_model(cfg)
+    # In every process and every run the same, whatever was drawn before.
+    with nullcontext() if cfg.MODEL.WEIGHTS else seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
+        model = build_model(cfg)
     if not cfg.MODEL.WEIGHTS and isinstance(model, KeepsState):
         logger.warning(
             "MODEL.WEIGHTS is empty: %s runs with random weights of its trained parts; its answers "

@@ -132,7 +132,7 @@ def test_more_names_than_are_aggregated(tool, capsys):
     config = str(REPO / "configs/ahs_seg/cat_seg_vitb.yaml")
     given = ["MODEL.CLIP.CONFIG", "tiny"]
     tasks = ["--tasks", "flop"]
-    assert tool.main(["--config-file", config, "--names", "847", *tasks, *given]) == 2
+    assert tool.main(["--config-file", config, *tasks, "--names", "847", *given]) == 2
     assert "--names is 1 to 256" in capsys.readouterr().err
     assert tool.main(["--config-file", config, "--names", "20", *given]) == 0
     out = capsys.readouterr().out

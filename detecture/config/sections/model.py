@@ -25,8 +25,8 @@ class ModelSettings(Settings):
     )
     random_weights_seed: int = key(
         0,
-        "Seed of the random weights of a backbone that is built without weights. Where frozen they "
-        "are never saved, so the seed must give them again.",
+        "Seed of the random weights of a backbone that is built without weights, and of all parts "
+        "where nothing trains. What is frozen is never saved, so the seed must give it again.",
     )
     max_regions: int = key(
         6,
