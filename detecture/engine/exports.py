@@ -1,6 +1,6 @@
 """What the results of all kinds of models have in common when they are written.
 
-Legend: H, W size of an image.
+Legend: H, W size of an image, L labels, A height of an overlay: H, and its legend's below it.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from detecture.engine.result_files import ImageIdentity, put_files
 
 
 def areas_of(label_map: np.ndarray, labels: int) -> np.ndarray:
-    """int64 (labels,): pixels of each label from 0 on, of a label map (H,W)."""
+    """Pixels of each of L labels, from 0 on, int64 (L,), of a label map (H,W)."""
     # Row by row: counting widens the labels to eight bytes each.
     counts = np.zeros(labels, dtype=np.int64)
     for row in label_map:
@@ -81,7 +81,7 @@ def save_files(
     Args:
         folder: is made where it does not exist.
         stem: beginning of the file names; empty: from `name`, with a number where that is taken.
-        overlay: uint8 (H or more,W,3).
+        overlay: uint8 (A,W,3).
         labels: the label map.
         values: begin with those of `header_of`.
         name: of the image.

@@ -1,6 +1,7 @@
 """What a semantic model's answer is: the class of each pixel, and its exports.
 
-Legend: H, W size of the image, T classes, the background included where there is one.
+Legend: H, W size of the image, T classes, the background included where there is one, A height of
+an overlay: H, and its legend's below it.
 """
 
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class SemanticResult:
         return regions
 
     def overlay(self, opacity: float = 0.45, legend: bool = True) -> np.ndarray:
-        """uint8 (H or more,W,3): image under coloured classes, the names of those found below."""
+        """uint8 (A,W,3): image under coloured classes, the names of those found below."""
         found = self.found()
         return draw_overlay(
             self.image,

@@ -1,7 +1,7 @@
 """Parts and operations of CAT-Seg and AHS-Seg; needs no values, so models are on torch's `meta`.
 
-Legend: S side of a view in pixels, E width of the common space, W visual width of CLIP, G grid, T
-names, A tokens of a name.
+Legend: B views, S side of a view in pixels, E width of the common space, W visual width of CLIP, G
+grid, T names, A tokens of a name.
 """
 
 import torch
@@ -68,7 +68,7 @@ def count_semantic_stages(model: CATSeg, names: int) -> dict[str, Cost]:
     layers = [torch.empty(1, clip.width, grid, grid, device=META) for _ in model.taps]
 
     def run_head(tokens_BEGG: Tensor) -> Tensor:
-        """Logits (1,T,4G,4G) of a view."""
+        """Logits (B,T,4*G,4*G) of views."""
         extra = None if projection is None else projection(tokens_BEGG, text_TPE)
         logits: Tensor = model.head(
             tokens_BEGG,

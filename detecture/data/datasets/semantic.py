@@ -7,7 +7,6 @@ list, `ignore_label` no class. Images and label maps go together by name. The pu
 """
 
 import functools
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,7 +102,7 @@ def register_semantic_dataset(
 
 def register_semantic_sets() -> None:
     """Register the published sets of `semantic.json`, under the names that CAT-Seg gives them."""
-    for name, entry in json.loads(_TABLE.read_text(encoding="utf-8")).items():
+    for name, entry in read_json(_TABLE, ConfigError).items():
         images, labels = (f"${SEMANTIC_ROOT}/{entry.pop(key)}" for key in (IMAGES, LABELS))
         classes = read_json(CLASS_LISTS / f"{entry.pop('classes')}.json", ConfigError)
         register_semantic_dataset(name, images, labels, classes, **entry)

@@ -7,7 +7,7 @@ prototypes start at random; each process has prototypes of its own.
 Here: they start at the names, labels are those of the patches, and means are taken over all
 processes.
 
-Legend: B images, T classes of the training, E width of the features, G grid.
+Legend: B images, T classes of the training, P templates, E width of the features, G grid.
 """
 
 import torch

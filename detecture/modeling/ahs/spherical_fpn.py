@@ -74,7 +74,7 @@ class SphericalFpn(nn.Module):
         return tokens_BEGG + self.gate * self.refine(self._fused(found))
 
     def _fused(self, found: Sequence[Tensor]) -> Tensor:
-        """V times (B,E,G,G) to one."""
+        """V levels (B,E,G,G) to one (B,E,G,G)."""
         stacked_VBEGG = torch.stack(tuple(found))
         if self.fusion == "weighted":
             weights = self.level_logits.softmax(0).reshape(-1, 1, 1, 1, 1)

@@ -1,11 +1,11 @@
 """Classes as CLIP reads them: each name in each template, encoded once while it stays the same.
 
-Legend: T names, P templates, A tokens of a text, E width of the common space.
+Legend: T names, P templates, A tokens of a text, M = T*P texts, E width of
+the common space.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detecture.errors import ConfigError, brief
+from detecture.untrusted import read_json
 
 _FILE = Path(__file__).resolve().parents[2] / "assets" / "clip" / "templates.json"
 _CHUNK = 256  # texts at a time where no gradient is kept
@@ -25,7 +26,7 @@ _NAME = "{}"  # what a name stands for in a template
 @cache
 def template_sets() -> dict[str, tuple[str, ...]]:
     """The sets of templates by name: `single` is CAT-Seg's, `imagenet` CLIP's 80."""
-    content = json.loads(_FILE.read_text(encoding="utf-8"))
+    content = read_json(_FILE, ConfigError)
     return {name: tuple(texts) for name, texts in content.items()}
 
 
@@ -46,8 +47,8 @@ class ClassTexts:
         """Join the parts.
 
         Args:
-            tokenize: texts to token ids (T,A).
-            encode: ids (T,A) to features (T,E).
+            tokenize: texts to token ids (M,A).
+            encode: ids (M,A) to features (M,E).
             weights: all that `encode` depends on.
             templates: P texts with one `{}` for the name.
 
@@ -81,6 +82,7 @@ class ClassTexts:
         return self._kept[key]
 
     def _compute(self, names: tuple[str, ...]) -> Tensor:
+        """See `features`: of length 1, (T,P,E)."""
         if names not in self._ids:
             if len(self._ids) >= _MOST_KEPT:
                 self._ids.pop(next(iter(self._ids)))

@@ -5,7 +5,7 @@ queries and values alone can train. Its forward is not used: the last visual blo
 form of CAT-Seg (Cho et al. 2024, after MaskCLIP), and blocks in between are returned.
 
 Legend: B images, S side of the square input in pixels, N = G*G patches, G grid, L = 1 + N tokens,
-W visual width, E width of the common space, T texts, A tokens of a text.
+W visual width, E width of the common space, C either of the two, T texts, A tokens of a text.
 """
 
 from __future__ import annotations
@@ -186,5 +186,5 @@ class ClipEncoder(nn.Module):
 
 
 def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """What a block returns, in this release of transformers and the ones before."""
+    """The output (B,L,W) in what a block returns: (B,L,W), or, in older transformers, several."""
     return output[0] if isinstance(output, tuple) else output

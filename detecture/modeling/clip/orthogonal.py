@@ -13,7 +13,8 @@ and where the encoders differ in depth each text layer goes with the visual laye
 
 HA-HEM (AHS-Seg) on top, see `Modulation`: how far each layer of each encoder is turned is learnt.
 
-Legend: M layers, J = 4 projections (query, key, value, out), K blocks, d side of a block.
+Legend: M layers, J = 4 projections (query, key, value, out), K blocks, d side of a block,
+C = K*d channels of a layer, I, O its inputs and outputs (either is C), R some rows of its weight.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ _ENERGY_ROWS = 64
 
 
 def cayley(skew: Tensor) -> Tensor:
-    """Orthogonal matrices (I + S)^-1 (I - S) of skew-symmetric ones (..,d,d), in float32 at least.
+    """Orthogonal matrices (1 + S)^-1 (1 - S) of skew-symmetric ones, (..,d,d) to (..,d,d).
 
-    A rotation by twice the arc tangent of the entries; the identity for S = 0.
+    In float32 at least. A rotation by twice the arc tangent of the entries; the identity for S = 0.
     """
     wide = skew.to(torch.promote_types(skew.dtype, torch.float32))
     one = torch.eye(wide.shape[-1], device=wide.device, dtype=wide.dtype)
@@ -46,7 +47,7 @@ def cayley(skew: Tensor) -> Tensor:
 
 
 def turn_blocks(x: Tensor, blocks_Kdd: Tensor) -> Tensor:
-    """Multiply the channels of x (..,K*d) by a block-diagonal matrix."""
+    """Multiply the channels of x by a block-diagonal matrix: (..,C) to (..,C)."""
     count, side = blocks_Kdd.shape[0], blocks_Kdd.shape[1]
     parts = x.unflatten(-1, (count, side))
     return torch.einsum("...kc,kdc->...kd", parts, blocks_Kdd.to(x.dtype)).flatten(-2)
@@ -70,11 +71,11 @@ class TurnedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """Of the layer (out,in), not turned."""
+        """Of the layer (O,I), not turned."""
         return self.base.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..,in) to (..,out)."""
+        """x (..,I) to (..,O)."""
         blocks = self._slot.blocks
         if blocks is None:
             plain: Tensor = self.base(x)
@@ -94,7 +95,7 @@ class Rotations:
     image: Tensor
 
     def of(self, encoder: str) -> Tensor:
-        """Those of `text` or `image`."""
+        """Those of `text` or `image`, (M,J,K,d,d)."""
         return self.text if encoder == "text" else self.image
 
 

@@ -1,7 +1,7 @@
 """From cosines between patches and texts to logits: CAT-Seg's aggregator.
 
 Legend: B images, T classes, P templates of each, E width of the common space, G grid, N = G*G
-patches, C channels, D channels of a guidance, X further cost channels.
+patches, C channels, D channels of a guidance, X further cost channels, L classes that are kept.
 """
 
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ class AggregatorLayer(nn.Module):
         pooling: Sequence[int],
         chunk: int,
     ) -> Tensor:
-        """Cost (B,C,T,G,G) to the same; `chunk` classes at a time between patches."""
+        """Cost (B,C,T,G,G) to (B,C,T,G,G); `chunk` classes at a time between patches."""
         size = x_BCTGG.shape[-2:]
         parts = []
         for part_BCTGG in x_BCTGG.split(chunk, dim=2):
@@ -134,14 +134,14 @@ class CostAggregator(nn.Module):
         Args:
             tokens_BEGG: patches in the common space, that the cost is taken of.
             appearance_BEGG: patches that guide the aggregation; CAT-Seg's are the same.
-            guidance: of the decoder, (B,D,2G,2G) and (B,D,4G,4G).
+            guidance: of the decoder, (B,D,2*G,2*G) and (B,D,4*G,4*G).
             text_TPE: texts in the common space.
             pooling: see `ClassAggregation`.
             extra_BXTGG: further cost channels.
             chunk: classes at a time where they do not meet; bounds the memory.
 
         Returns:
-            (B,T,4G,4G); `NOT_CONSIDERED` for classes beyond the `most_classes` that fit best.
+            (B,T,4*G,4*G); `NOT_CONSIDERED` for classes beyond the `most_classes` that fit best.
         """
         cost_BPTGG = cost_volume(tokens_BEGG, text_TPE)
         if extra_BXTGG is not None:
@@ -178,7 +178,10 @@ class CostAggregator(nn.Module):
         pooling: Sequence[int],
         chunk: int,
     ) -> Tensor:
-        """Logits (B,T,4G,4G) of classes that all fit."""
+        """Logits (B,T,4*G,4*G) of classes that all fit; `projected` as `Decoder.project` gives.
+
+        Those have the shapes (B,D,2*G,2*G) and (B,D,4*G,4*G).
+        """
         x_BCTGG = torch.cat([self._embed(part) for part in cost_BPTGG.split(chunk, dim=2)], dim=2)
         for layer in self.layers:
             x_BCTGG = layer(x_BCTGG, image_BND, text_BTD, pooling, chunk)
@@ -202,6 +205,6 @@ def cost_volume(tokens_BEGG: Tensor, text_TPE: Tensor) -> Tensor:
 
 
 def best_classes(cost_PTGG: Tensor, count: int) -> Tensor:
-    """Indices (count,), ascending, of the classes with the greatest cosine anywhere."""
+    """Indices of the L = `count` classes with the greatest cosine anywhere, ascending, (L,)."""
     best_T = cost_PTGG.amax(dim=(0, 2, 3))
     return best_T.topk(count).indices.sort().values

@@ -70,6 +70,7 @@ class ClassAggregation(nn.Module):
         return x_BCTGG + back.reshape(x_BCTGG.shape)
 
     def _attention(self, normed_BNTC: Tensor, guidance_BTD: Tensor) -> Tensor:
+        """Patches (B,N,T,C) to what the classes tell each other there, (B,N,T,C)."""
         query = self.query(normed_BNTC, self.query.of_guidance(guidance_BTD)[:, None])
         key = self.key(normed_BNTC, self.key.of_guidance(guidance_BTD)[:, None])
         value = self.value(normed_BNTC)

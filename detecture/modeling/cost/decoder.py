@@ -1,6 +1,7 @@
 """Decoder: aggregated cost to four times the grid, each class by itself, guided by the image.
 
-Legend: B images, T classes, G grid, C channels.
+Legend: B images, T classes, G grid, C channels, O channels that go out, D channels of a guidance,
+H = 2*G side of the guidance of a stage.
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ class DecoderStage(nn.Module):
         self.convolutions = nn.Sequential(*_convolution(width, out), *_convolution(out, out))
 
     def forward(self, x_BTCGG: Tensor, guidance_BDHH: Tensor) -> Tensor:
-        """(B,T,C,G,G) and the image's guidance (B,D,2G,2G) to (B,T,out,2G,2G)."""
+        """(B,T,C,G,G) and the image's guidance (B,D,H,H) to (B,T,O,H,H)."""
         batch, classes = x_BTCGG.shape[:2]
         larger = self.up(x_BTCGG.flatten(0, 1))
         shown = guidance_BDHH[:, None].expand(-1, classes, -1, -1, -1).flatten(0, 1)
@@ -63,11 +64,18 @@ class Decoder(nn.Module):
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
     def project(self, guidance: Sequence[Tensor]) -> list[Tensor]:
-        """Guidance of each stage, (B,D,2G,2G) and (B,D,4G,4G), once for all classes."""
+        """Guidance of each stage, once for all classes.
+
+        Args:
+            guidance: (B,D,2*G,2*G) and (B,D,4*G,4*G).
+
+        Returns:
+            The same shapes, with the channels that they are projected to.
+        """
         return [one(given) for one, given in zip(self.projections, guidance, strict=True)]
 
     def forward(self, x_BTCGG: Tensor, projected: Sequence[Tensor]) -> Tensor:
-        """Cost (B,T,C,G,G) and what `project` gave to logits (B,T,4G,4G)."""
+        """Cost (B,T,C,G,G) and what `project` gave to logits (B,T,4*G,4*G)."""
         for stage, guidance in zip(self.stages, projected, strict=True):
             x_BTCGG = stage(x_BTCGG, guidance)
         logits: Tensor = self.head(x_BTCGG.flatten(0, 1))

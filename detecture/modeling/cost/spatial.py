@@ -4,7 +4,7 @@ The classes are folded into the batch. Queries and keys see the image's appearan
 what of them comes from there is the same for all classes and is computed once.
 
 Legend: B images, T classes, N = G*G patches, G grid, C channels, D channels of the guidance,
-w window, H heads.
+w window, H heads, O channels that go out.
 """
 
 import torch
@@ -20,11 +20,11 @@ class GuidedLinear(nn.Linear):
         self.width = width
 
     def of_guidance(self, guidance: Tensor) -> Tensor:
-        """Guidance (..,D) to what it adds, the bias included, (..,out)."""
+        """Guidance (..,D) to what it adds, the bias included, (..,O)."""
         return functional.linear(guidance, self.weight[:, self.width :], self.bias)
 
     def forward(self, x: Tensor, added: Tensor) -> Tensor:  # type: ignore[override]
-        """x (..,C) and what the guidance adds (..,out), which is broadcast, to (..,out)."""
+        """x (..,C) and what the guidance adds (..,O), which is broadcast, to (..,O)."""
         return functional.linear(x, self.weight[:, : self.width]) + added
 
 

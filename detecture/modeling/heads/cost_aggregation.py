@@ -94,7 +94,7 @@ class CostAggregationHead(nn.Module):
         extra_BXTGG: Tensor | None = None,
         chunk: int = 10**6,
     ) -> Tensor:
-        """Logits (B,T,4G,4G); see `CostAggregator`.
+        """Logits (B,T,4*G,4*G); see `CostAggregator`.
 
         Args:
             tokens_BEGG: patches that the cost is taken of.

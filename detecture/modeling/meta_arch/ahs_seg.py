@@ -147,7 +147,7 @@ class AHSSeg(CATSeg):
     def head_inputs(
         self, features: DenseFeatures, text_TPE: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See `CATSeg.head_inputs`."""
+        """See `CATSeg.head_inputs`: (B,E,G,G) twice, and (B,1,T,G,G) or None."""
         tokens_BEGG = features.tokens_BEGG
         if self.rectification is not None:
             tokens_BEGG = self.rectification(tokens_BEGG)
@@ -162,7 +162,7 @@ class AHSSeg(CATSeg):
     def further_losses(
         self, compared: Compared, pixels_B3SS: Tensor, labels_BHW: Tensor
     ) -> dict[str, Tensor]:
-        """Those of the parts that are on, weighted; the same names in every step."""
+        """Those of the parts that are on, weighted scalars; the same names in every step."""
         parts, ignore = self.parts, self.ignore_value
         tokens_BEGG, text_TPE = compared.features.tokens_BEGG, compared.text_TPE
         losses: dict[str, Tensor] = {}
