@@ -1,4 +1,7 @@
-"""CLIP from a config: a hub id or folder of transformers, a file of OpenAI's, or random weights."""
+"""CLIP from a config: a hub id or folder of transformers, a file of OpenAI's, or random weights.
+
+And what turns it, where that is what trains.
+"""
 
 import warnings
 from pathlib import Path
@@ -11,6 +14,7 @@ from detecture.config.sections.semantic import ClipSettings
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.clip.encoder import ClipEncoder
 from detecture.modeling.clip.name_map import openai_to_transformers
+from detecture.modeling.clip.orthogonal import Modulation, OrthogonalAdapter
 from detecture.modeling.weights.meta_file import read_meta_file
 from detecture.modeling.weights.pretrained import LOAD_ERRORS, cannot_load, check_loaded
 from detecture.modeling.weights.random_weights import random_source, seeded
@@ -74,6 +78,34 @@ def build_clip(settings: ClipSettings, seed: int) -> tuple[ClipEncoder, str]:
             f"{', '.join(unexpected[:10]) or 'nothing'}"
         )
     return ClipEncoder(model.eval(), settings.grid), base
+
+
+def orthogonal_adapter(
+    clip: ClipEncoder,
+    settings: ClipSettings,
+    modulation: Modulation | None = None,
+    interpolation: str = "linear",
+) -> OrthogonalAdapter | None:
+    """H-CLIP's fine-tuning of `clip` (in place); None where something else trains.
+
+    Args:
+        clip: the encoder.
+        settings: what trains, and the blocks.
+        modulation: HA-HEM.
+        interpolation: of that.
+    """
+    if settings.finetune != "orthogonal":
+        return None
+    own = settings.orthogonal
+    return OrthogonalAdapter(
+        clip,
+        block=own.block,
+        text_cayley=own.text_cayley,
+        image_cayley=own.image_cayley,
+        relation=own.relation,
+        modulation=modulation,
+        interpolation=interpolation,
+    )
 
 
 def _make(structure: dict[str, Any], name: str) -> Any:

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from detecture.modeling.cost.canvases import Canvas, resized_rows
+from detecture.modeling.cost.canvases import ViewCanvas, resized_rows
 
 _ELEMENTS = 1 << 23  # of a map in the making: 32 MB
 
@@ -30,7 +30,7 @@ class Seen:
         size: (H,W).
     """
 
-    canvases: Sequence[Canvas]
+    canvases: Sequence[ViewCanvas]
     logits: Sequence[Tensor]
     class_of_name: Sequence[int]
     size: tuple[int, int]

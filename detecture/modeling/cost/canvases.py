@@ -9,8 +9,8 @@ Legend: H, W size of a canvas, S side of a view, V views, T names, C names at a 
 logits.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def window_starts(length: int, window: int, step: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Canvas:
+class ViewCanvas:
     """One way of seeing an image.
 
     Attributes:
@@ -133,35 +133,38 @@ def resized_rows(maps_CHW: Tensor, size: Sequence[int], rows: range) -> Tensor:
     return functional.interpolate(part[None], (len(rows), size[1]), mode="bilinear")[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Viewing:
     """How images are seen in evaluation.
 
     Attributes:
         sliding: windows.
-        short_sides: of the canvases, for several scales; empty: that of `sliding`.
-        longest_side: of such a canvas.
         flip: each canvas is seen a second time, flipped.
+        short_sides: of the canvases, for several scales; empty: that of `sliding`.
+        longest_side: that a canvas may have, at one scale too; None: any.
     """
 
-    sliding: SlidingSettings = field(default_factory=SlidingSettings)
+    sliding: SlidingSettings
+    flip: bool
     short_sides: tuple[int, ...] = ()
-    longest_side: int = 4000
-    flip: bool = False
+    longest_side: int | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Viewing":
         """As TEST.SLIDING and TEST.AUG say."""
         sliding, augmentation = SlidingSettings.from_config(cfg), cfg.TEST.AUG
-        if not augmentation.ENABLED:
-            return cls(sliding)
-        sides = tuple(augmentation.MIN_SIZES) if sliding.enabled else ()
-        return cls(sliding, sides, augmentation.MAX_SIZE, augmentation.FLIP)
+        several = augmentation.ENABLED and sliding.enabled
+        return cls(
+            sliding=sliding,
+            flip=augmentation.ENABLED and augmentation.FLIP,
+            short_sides=tuple(augmentation.MIN_SIZES) if several else (),
+            longest_side=augmentation.MAX_SIZE,
+        )
 
-    def canvases(self, height: int, width: int) -> list[Canvas]:
+    def canvases(self, height: int, width: int) -> list[ViewCanvas]:
         """For an image of that size."""
         if not self.sliding.enabled:
-            found = [Canvas()]
+            found = [ViewCanvas()]
         else:
             base = self.sliding.canvas or (height, width)
             sides = self.short_sides or (min(base),)
@@ -169,12 +172,20 @@ class Viewing:
         flipped = [replace(canvas, flipped=True) for canvas in found] if self.flip else []
         return found + flipped
 
-    def _canvas(self, base: Sequence[int], short_side: int) -> Canvas:
+    def batches(self, canvas: ViewCanvas, image_3HW: Tensor) -> Iterator[list[Tensor]]:
+        """The views (3,S,S) of an image on a canvas, TEST.SLIDING.BATCH at a time."""
+        views, count = canvas.views(image_3HW), self.sliding.batch
+        for first in range(0, len(views), count):
+            yield views[first : first + count]
+
+    def _canvas(self, base: Sequence[int], short_side: int) -> ViewCanvas:
         """Of the shape of `base`, the short side as given, but never less than a window."""
         window = self.sliding.kernel
-        factor = min(short_side / min(base), self.longest_side / max(base))
+        factor = short_side / min(base)
+        if self.longest_side is not None:
+            factor = min(factor, self.longest_side / max(base))
         size = tuple(max(round(side * factor), window) for side in base)
-        return Canvas(
+        return ViewCanvas(
             size=(size[0], size[1]),
             window=window,
             step=max(int(window * (1 - self.sliding.overlap)), 1),

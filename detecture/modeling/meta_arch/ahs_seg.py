@@ -32,10 +32,11 @@ from detecture.modeling.ahs.patch_labels import patch_labels
 from detecture.modeling.ahs.prototypes import Prototypes
 from detecture.modeling.ahs.rectification import Rectification
 from detecture.modeling.ahs.spherical_fpn import SphericalFpn
+from detecture.modeling.clip.build import orthogonal_adapter
 from detecture.modeling.clip.encoder import ClipEncoder, DenseFeatures
 from detecture.modeling.clip.orthogonal import Modulation, OrthogonalAdapter
 from detecture.modeling.clip.teacher import Teacher
-from detecture.modeling.meta_arch.cat_seg import CATSeg, Compared, orthogonal_adapter
+from detecture.modeling.meta_arch.cat_seg import CATSeg, Compared
 
 
 @dataclass(frozen=True)

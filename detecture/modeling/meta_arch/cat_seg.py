@@ -3,10 +3,11 @@
 CLIP's patches and names are compared, and the cosines aggregated over patches and classes. How this
 differs from the published code: images need no padding; every image of a batch is answered; text
 features are right after each step of a training; inference takes bounded memory; the vocabulary is
-that of a sample.
+that of a sample. What trains and what checkpoints keep is in `cat_seg_parts.py`.
 
 Legend: B images, T names, P templates, E width of the common space, G grid, g side of the logits,
-H, W size of an image, V views.
+H, W size of an image, S side of
+what CLIP sees, V views, X further cost channels.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,35 +18,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detecture.checkpoint.misfits import take_over
 from detecture.config.sections.semantic import (
     ClipSettings,
     CostAggregationSettings,
     SemanticLossSettings,
     SemanticTestSettings,
+    SlidingSettings,
     VocabularySettings,
 )
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, MetadataCatalog, configurable
 from detecture.data.vocabulary import Vocabulary
-from detecture.errors import CheckpointError, ConfigError
-from detecture.modeling.clip.build import build_clip
+from detecture.errors import ConfigError
+from detecture.modeling.clip.build import build_clip, orthogonal_adapter
 from detecture.modeling.clip.class_texts import ClassTexts, template_sets
 from detecture.modeling.clip.encoder import ClipEncoder, DenseFeatures
-from detecture.modeling.clip.orthogonal import Modulation, OrthogonalAdapter
+from detecture.modeling.clip.orthogonal import OrthogonalAdapter
 from detecture.modeling.clip.tokenizer import Tokenize, build_tokenizer
 from detecture.modeling.cost.answer import Seen
-from detecture.modeling.cost.canvases import Canvas, Viewing
+from detecture.modeling.cost.canvases import ViewCanvas, Viewing
 from detecture.modeling.cost.loss import loss_count, semantic_loss_sum
-from detecture.modeling.cost.published_names import from_published, is_published
 from detecture.modeling.heads.bridge_head import build_head
 from detecture.modeling.heads.cost_aggregation import CostHeadShape
+from detecture.modeling.meta_arch.cat_seg_parts import CATSegParts
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.semantic import SemanticOutput
-from detecture.modeling.weights.header_check import check_header
 
-_EMBED = "head.aggregator.embed.weight"
-_OF_WIDTH = "clip.model.vision_model.embeddings.class_embedding"
-_IN_CHECKPOINT = "in the checkpoint itself"
 _CHUNK = 32  # names at a time in evaluation, where they do not meet
 
 
@@ -73,12 +70,12 @@ class Encoded:
         features: of its views, some at a time.
     """
 
-    canvas: Canvas
+    canvas: ViewCanvas
     features: Iterable[DenseFeatures]
 
 
 @META_ARCH_REGISTRY.register()
-class CATSeg(nn.Module):
+class CATSeg(CATSegParts):
     """CLIP and the aggregation of its cost; classes are said by name, at any time."""
 
     extra_costs = 0
@@ -90,6 +87,7 @@ class CATSeg(nn.Module):
         clip: ClipEncoder,
         head: nn.Module,
         tokenize: Tokenize,
+        ignore_value: int,
         clip_source: str = "",
         settings: ClipSettings | None = None,
         adapter: OrthogonalAdapter | None = None,
@@ -98,7 +96,6 @@ class CATSeg(nn.Module):
         loss: SemanticLossSettings | None = None,
         test: SemanticTestSettings | None = None,
         viewing: Viewing | None = None,
-        ignore_value: int = 255,
         most_names: int = VocabularySettings.most_names,
     ) -> None:
         """Join the parts.
@@ -107,6 +104,7 @@ class CATSeg(nn.Module):
             clip: image and text encoder; what of it trains is set here.
             head: made for its sizes.
             tokenize: of the text encoder.
+            ignore_value: label of pixels without one.
             clip_source: what CLIP's weights are, for checkpoints.
             settings: what trains of CLIP, and the templates.
             adapter: turns CLIP, where that is what trains; it has wrapped `clip`.
@@ -115,27 +113,19 @@ class CATSeg(nn.Module):
             loss: what pixels without a label are.
             test: of evaluation.
             viewing: how images are seen in evaluation.
-            ignore_value: label of pixels without one.
             most_names: of a vocabulary in evaluation.
         """
-        super().__init__()
-        self.clip, self.head, self.adapter = clip, head, adapter
-        self.clip_source = clip_source
-        self.settings = settings or ClipSettings()
+        super().__init__(clip, head, clip_source, settings or ClipSettings(), adapter)
         self.vocabularies = vocabularies
         self.training_pooling = tuple(pooling)
         self.loss = loss or SemanticLossSettings()
         self.test = test or SemanticTestSettings()
-        self.viewing = viewing or Viewing()
+        self.viewing = viewing or Viewing(sliding=SlidingSettings(), flip=False)
         self.ignore_value = ignore_value
         self.most_names = most_names
         self.taps = clip.default_taps()
-        self._keeps_all = False
         templates = template_sets()[self.settings.templates]
         self.texts = ClassTexts(tokenize, clip.encode_text, self._text_weights, templates)
-        clip.requires_grad_(False)
-        for parameter in self._trained_of_clip().values():
-            parameter.requires_grad_(True)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -182,124 +172,6 @@ class CATSeg(nn.Module):
         """What turns CLIP; None where that is not what trains."""
         del cfg
         return orthogonal_adapter(clip, settings)
-
-    # ---- what trains ------------------------------------------------------------------------
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups of parameters with a learning rate of their own; norms apart, without decay."""
-        groups, norms = [], self._without_decay()
-        for name, named in self._trained_by_group().items():
-            for decays in (True, False):
-                chosen = {key: p for key, p in named.items() if (id(p) in norms) != decays}
-                if chosen:
-                    group = {"params": list(chosen.values()), "names": list(chosen)}
-                    groups.append({"name": name, "decays": decays, **group})
-        return groups
-
-    def _trained_by_group(self) -> dict[str, dict[str, nn.Parameter]]:
-        groups = {
-            "head": dict(self.head.named_parameters(prefix="head")),
-            "clip": {f"clip.{name}": p for name, p in self._trained_of_clip().items()},
-        }
-        if self.adapter is not None:
-            groups["adapter"] = dict(self.adapter.named_parameters(prefix="adapter"))
-        return groups
-
-    def _trained_of_clip(self) -> dict[str, nn.Parameter]:
-        """By their names in `clip`; CAT-Seg trains weights of queries and values, no biases."""
-        kind = self.settings.finetune
-        if kind == "full":
-            unused = ("position_ids", "logit_scale")
-            return {n: p for n, p in self.clip.named_parameters() if not n.endswith(unused)}
-        ends = ("q_proj.weight", "v_proj.weight") if kind == "attention" else ()
-        return {n: p for n, p in self.clip.named_parameters() if ends and n.endswith(ends)}
-
-    def _without_decay(self) -> set[int]:
-        """Of norms, and of what says how far CLIP is turned: neither is to be drawn to zero."""
-        kinds = (nn.LayerNorm, nn.GroupNorm, Modulation)
-        chosen = [module for module in self.modules() if isinstance(module, kinds)]
-        return {id(parameter) for module in chosen for parameter in module.parameters()}
-
-    def _text_weights(self) -> Iterable[nn.Parameter]:
-        yield from self.clip.model.text_model.parameters()
-        yield from self.clip.model.text_projection.parameters()
-        if self.adapter is not None:
-            yield from self.adapter.parameters()
-
-    def train(self, mode: bool = True) -> "CATSeg":
-        """As torch's; CLIP has no dropout to be kept from."""
-        super().train(mode)
-        return self
-
-    # ---- checkpoints ------------------------------------------------------------------------
-
-    def checkpoint_state(self) -> dict[str, Tensor]:
-        """All that trains, and what a running mean made; of a published file all."""
-        if self._keeps_all:
-            return {name: value.detach() for name, value in self.state_dict().items()}
-        named = {k: v for group in self._trained_by_group().values() for k, v in group.items()}
-        buffers = {
-            name: value
-            for name, value in self.state_dict().items()
-            if name not in named and not name.startswith("clip.")
-        }
-        return {name: value.detach() for name, value in {**named, **buffers}.items()}
-
-    def load_checkpoint_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `checkpoint_state` gave, or a checkpoint that CAT-Seg released.
-
-        Raises:
-            CheckpointError: tensors are missing, left over or of another shape; all are named.
-        """
-        if is_published(state):
-            state = from_published(state)
-            self._check_width(state)
-            state = self._fitted(state)
-            self._keep_all()
-            own = self.state_dict()
-            take_over({name: own[name] for name in own if _is_plain(name)}, state)
-        else:
-            take_over(self.checkpoint_state(), state)
-
-    def _check_width(self, state: dict[str, Tensor]) -> None:
-        """Tell CAT-Seg's tensors, of any shapes, on another CLIP from others that do not fit."""
-        found = state.get(_OF_WIDTH)
-        if found is not None and len(found) != self.clip.width:
-            raise CheckpointError(
-                f"these are weights of CAT-Seg on a CLIP of width {len(found)} (ViT-B has 768, "
-                f"ViT-L 1024), and this config's is {self.clip.width} wide: use the config "
-                "of the same (configs/ahs_seg/cat_seg_vitb.yaml or cat_seg_vitl.yaml)"
-            )
-
-    def _fitted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A plain CAT-Seg's tensors, of any shapes, as this model holds them."""
-        own, fitted = self.state_dict(), {}
-        for name, tensor in state.items():
-            if name not in own and (wrapped := _wrapped(name)) in own:
-                name = wrapped
-            missing = own[name].shape[1] - tensor.shape[1] if name == _EMBED else 0
-            if missing > 0:  # further cost channels, which do nothing as yet
-                tensor = torch.cat([tensor, tensor.new_zeros(len(tensor), missing, 7, 7)], dim=1)
-            fitted[name] = tensor
-        return fitted
-
-    def _keep_all(self) -> None:
-        """CLIP's own weights go into checkpoints, too: nothing else says where they are from."""
-        self._keeps_all, self.clip_source = True, _IN_CHECKPOINT
-
-    def checkpoint_header(self) -> dict[str, Any]:
-        """What a checkpoint must say of the parts that it does not hold."""
-        return {"clip": self.clip_source, "finetune": self.settings.finetune}
-
-    def load_checkpoint_header(self, header: dict[str, Any]) -> None:
-        """Compare with what a checkpoint was trained with.
-
-        Raises:
-            CheckpointError: it was another CLIP, or another part of it was trained.
-        """
-        if header.get("clip") == _IN_CHECKPOINT:
-            self._keep_all()
-        check_header(self.checkpoint_header(), header, ["clip", "finetune"])
 
     # ---- images and names -------------------------------------------------------------------
 
@@ -372,7 +244,7 @@ class CATSeg(nn.Module):
     def head_inputs(
         self, features: DenseFeatures, text_TPE: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Patches (B,E,G,G) for the cost and for its guidance, and further cost channels."""
+        """Patches (B,E,G,G) for the cost and for its guidance, and further costs (B,X,T,G,G)."""
         del text_TPE
         return features.tokens_BEGG, features.tokens_BEGG, None
 
@@ -426,12 +298,10 @@ class CATSeg(nn.Module):
         most_bytes = int(self.test.max_score_gb * 1e9)
         return SemanticOutput(seen, vocabulary.classes, threshold, most_bytes)
 
-    def _features(self, canvas: Canvas, image_3HW: Tensor) -> Iterator[DenseFeatures]:
+    def _features(self, canvas: ViewCanvas, image_3HW: Tensor) -> Iterator[DenseFeatures]:
         """Of the views of an image, some at a time."""
-        views, batch = canvas.views(image_3HW), self.viewing.sliding.batch
-        for first in range(0, len(views), batch):
-            pixels_B3SS = self.clip.preprocess(views[first : first + batch])
-            yield self.clip.encode_image(pixels_B3SS, self._all_taps())
+        for views in self.viewing.batches(canvas, image_3HW):
+            yield self.clip.encode_image(self.clip.preprocess(views), self._all_taps())
 
     def _logits(self, encoded: Encoded, image_3HW: Tensor, names: Sequence[str]) -> Tensor:
         """Of the views of an image, (V,T,g,g)."""
@@ -471,45 +341,6 @@ class CATSeg(nn.Module):
                 f"{len(names)} names, and {self.ignore_value} (MODEL.SEM_SEG_HEAD.IGNORE_VALUE) is "
                 "no label"
             )
-
-
-def _is_plain(name: str) -> bool:
-    """Whether CAT-Seg has a tensor of that name."""
-    return name.startswith(("head.", "clip.model.")) and not name.endswith("position_ids")
-
-
-def _wrapped(name: str) -> str:
-    """The name of a tensor of CLIP's attention where that is turned."""
-    layer, _, end = name.rpartition(".")
-    return f"{layer}.base.{end}"
-
-
-def orthogonal_adapter(
-    clip: ClipEncoder,
-    settings: ClipSettings,
-    modulation: Modulation | None = None,
-    interpolation: str = "linear",
-) -> OrthogonalAdapter | None:
-    """H-CLIP's fine-tuning of `clip` (in place); None where something else trains.
-
-    Args:
-        clip: the encoder.
-        settings: what trains, and the blocks.
-        modulation: HA-HEM.
-        interpolation: of that.
-    """
-    if settings.finetune != "orthogonal":
-        return None
-    own = settings.orthogonal
-    return OrthogonalAdapter(
-        clip,
-        block=own.block,
-        text_cayley=own.text_cayley,
-        image_cayley=own.image_cayley,
-        relation=own.relation,
-        modulation=modulation,
-        interpolation=interpolation,
-    )
 
 
 def _vocabulary(named: str, datasets: Sequence[str]) -> Vocabulary | None:
