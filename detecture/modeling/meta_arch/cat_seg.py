@@ -6,8 +6,7 @@ features are right after each step of a training; inference takes bounded memory
 that of a sample. What trains and what checkpoints keep is in `cat_seg_parts.py`.
 
 Legend: B images, T names, P templates, E width of the common space, G grid, g side of the logits,
-H, W size of an image, S side of
-what CLIP sees, V views, X further cost channels.
+H, W size of an image, S side of what CLIP sees, V views, X further cost channels.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -77,8 +76,6 @@ class Encoded:
 @META_ARCH_REGISTRY.register()
 class CATSeg(CATSegParts):
     """CLIP and the aggregation of its cost; classes are said by name, at any time."""
-
-    extra_costs = 0
 
     @configurable
     def __init__(
