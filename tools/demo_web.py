@@ -6,7 +6,7 @@
   python tools/demo_web.py --config-file my.yaml MODEL.WEIGHTS my.safetensors
 
 Listens on this machine alone unless --host says otherwise (0.0.0.0: every machine that reaches
-this one may then use it; there is no password). Needs gradio: pip install "detecture[web]".
+this one may then use it; there is no password). Needs gradio: pip install -e ".[web]".
 Ends with Ctrl-C. Exit status: 0 ended, 2 wrong input.
 """
 

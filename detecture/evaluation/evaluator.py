@@ -9,7 +9,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from detecture.checkpoint.atomic import short_name, write_atomic
+from detecture.checkpoint.atomic import sha256_file, short_name, utf8, write_atomic
 from detecture.d2 import CfgNode, DatasetEvaluator, MetadataCatalog, Registry, comm
 from detecture.data import load_ground_truth, load_test_records
 from detecture.errors import DatasetError, EvaluationError, ImageError
@@ -23,6 +23,9 @@ from detecture.jobs.together import in_all_processes
 from detecture.visualize import label_map_image
 
 logger = logging.getLogger(__name__)
+
+_LABEL_MAP = "label_map_sha256"
+_SHOWN = 5
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 EVALUATOR_REGISTRY.__doc__ = """Evaluators by the `evaluator_type` of a data set's metadata.
@@ -185,7 +188,27 @@ class TextureSegEvaluator(DatasetEvaluator):
     def _final_records(self) -> dict[str, Record]:
         records = self._records.read()
         old = {k: records[k] for k in self._dataset if k in records}
-        return {k: r for k, r in old.items() if r["status"] not in FAILED_STATUSES}
+        final = {k: r for k, r in old.items() if r["status"] not in FAILED_STATUSES}
+        if not self.save_label_maps:
+            return final
+        lost = [image_id for image_id, record in final.items() if not self._has_label_map(record)]
+        if lost:
+            logger.warning(
+                "%s: %d label maps are missing or not those of their records (%s%s); their images "
+                "are evaluated again",
+                *(self.folder / "label_maps", len(lost), utf8(", ".join(lost[:_SHOWN])).decode()),
+                ", .." if len(lost) > _SHOWN else "",
+            )
+        return {image_id: record for image_id, record in final.items() if image_id not in lost}
+
+    def _has_label_map(self, record: Record) -> bool:
+        if _LABEL_MAP not in record:  # none was written, or by an earlier version
+            return True
+        try:
+            found = sha256_file(label_map_path(self.folder, record["image_id"]))
+        except OSError:
+            return False
+        return bool(record[_LABEL_MAP] == found)
 
     def _begin(self, old: dict[str, Record], resume: bool) -> None:
         """Make the folder hold the records that are kept, and their config."""
@@ -232,7 +255,7 @@ class TextureSegEvaluator(DatasetEvaluator):
             return record | {"status": "invalid_output", "error": str(error)}
         score = score_label_map(label_map, len(descriptions), truth.masks)
         if self.save_label_maps:
-            self._save_label_map(image_id, label_map)
+            record[_LABEL_MAP] = self._save_label_map(image_id, label_map)
         extra = {k: output[k] for k in ("generated_text",) if k in output}
         record |= _score_fields(score) | {"descriptions": descriptions} | extra | touching
         if hint.k is not None and score.k_pred != hint.k:
@@ -241,8 +264,8 @@ class TextureSegEvaluator(DatasetEvaluator):
                 record["status"] = "count_violated"
         return record
 
-    def _save_label_map(self, image_id: str, label_map: np.ndarray) -> None:
-        """Write a label map (H,W) as a PNG.
+    def _save_label_map(self, image_id: str, label_map: np.ndarray) -> str:
+        """Write a label map (H,W) as a PNG; returns the SHA-256 of the file.
 
         Raises:
             EvaluationError: it cannot be written.
@@ -256,6 +279,7 @@ class TextureSegEvaluator(DatasetEvaluator):
                 f"{path}: cannot be written ({error.strerror or error}). Make room, or set "
                 "TEST.SAVE_LABEL_MAPS False, and run the same command again: it goes on from there"
             ) from error
+        return sha256_file(path)
 
     def _count_columns(self, records: list[Record]) -> dict[str, Any]:
         """What the method knew of K, and which number is the headline then."""
@@ -272,16 +296,13 @@ class TextureSegEvaluator(DatasetEvaluator):
 
     def _report(self, records: list[Record], summary: dict[str, Any]) -> None:
         failed = [r for r in records if r["status"] != "ok"]
-        for record in failed[:5]:
-            logger.warning(
-                "%s %s: %s %s",
-                self.dataset_name,
-                record["image_id"],
-                record["status"],
-                record.get("error", "")[:500],
-            )
-        if len(failed) > 5:
-            logger.warning(".. and %d more in %s", len(failed) - 5, self.folder / "records.jsonl")
+        for record in failed[:_SHOWN]:
+            error = record.get("error", "")[:500]
+            text = f"{self.dataset_name} {record['image_id']}: {record['status']} {error}"
+            logger.warning("%s", utf8(text).decode())  # not every name is text
+        if len(failed) > _SHOWN:
+            more = len(failed) - _SHOWN
+            logger.warning(".. and %d more in %s", more, self.folder / "records.jsonl")
         if len(records) < len(self._dataset):
             logger.warning("%d samples have no record", len(self._dataset) - len(records))
         if records:
