@@ -13,7 +13,7 @@ import pytest
 
 REPO = Path(__file__).parents[2]
 HALVES = str(REPO / "configs/baselines/floor_half_split.yaml")
-NEEDED = 'the page needs gradio: pip install "detecture[web]"'
+NEEDED = 'the page needs gradio: pip install -e ".[web]"'
 
 
 @pytest.fixture
