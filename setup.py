@@ -18,6 +18,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
+    # A plain path instead of setuptools' finder: with that, `import detecture` beside a clone of
+    # this name would find the clone's folder, in which there is no package.
+    options={"editable_wheel": {"mode": "compat"}},
     packages=find_packages(include=["detecture", "detecture.*"]),
     package_data={
         "detecture": [

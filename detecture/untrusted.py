@@ -10,11 +10,13 @@ program wrote is read with `read_own_json` and `parse_own_json`: it may be damag
 the caller knows what to do then.
 """
 
+import errno
 import json
 import math
+import stat
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -135,7 +137,7 @@ def read_own_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
         OSError: as from the disk; `FileNotFoundError` where there is none.
         ValueError: as `parse_own_json`.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return parse_own_json(file.read(most_bytes + 1), most_bytes)
 
 
@@ -156,6 +158,18 @@ def parse_own_json(content: bytes | str, most_bytes: int = MOST_BYTES) -> Any:
     return found
 
 
+def open_file(path: Path) -> BinaryIO:
+    """A file opened for reading; a pipe or device is refused, for to open one could block for ever.
+
+    Raises:
+        OSError: as from the disk, or it is no file.
+    """
+    kind = path.stat().st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a folder: open says so
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path.open("rb")
+
+
 def _loaded(text: str) -> Any:
     try:
         return json.loads(text, parse_int=_number)
@@ -165,7 +179,7 @@ def _loaded(text: str) -> Any:
 
 def _read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(most_bytes + 1)
     except FileNotFoundError as refused:
         raise error(f"{str(path)[:300]}: cannot be read (no such file)") from refused

@@ -7,7 +7,7 @@
 
 With a config of configs/ahs_seg the page has a field for the classes to look for.
 Listens on this machine alone unless --host says otherwise (0.0.0.0: every machine that reaches
-this one may then use it; there is no password). Needs gradio: pip install "detecture[web]".
+this one may then use it; there is no password). Needs gradio: pip install -e ".[web]".
 Ends with Ctrl-C. Exit status: 0 ended, 2 wrong input.
 """
 

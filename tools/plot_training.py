@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ConfigError("needs matplotlib: pip install 'detecture[plot]'") from error
+        raise ConfigError("needs matplotlib: pip install -e '.[plot]'") from error
     require_own([args.output], args.overwrite, REMEDY)
     figure = Figure(figsize=(4.2 * len(args.runs), 3.2), layout="constrained")
     panels = figure.subplots(1, len(args.runs), squeeze=False)[0]

@@ -298,7 +298,7 @@ def draw_prediction(
     if "assignment" not in record:  # the method failed; the map is one of an earlier run
         prediction = f"{record['status']}: {record.get('error', '')}"
     elif not path.is_file():
-        prediction = "no label map was kept (TEST.SAVE_LABEL_MAPS)"
+        prediction = "no label map is there (TEST.SAVE_LABEL_MAPS)"
     else:
         prediction = read_label_map(path, max_pixels)
         if prediction.shape != image.shape[:2] or prediction.max(initial=0) > record["k_pred"]:

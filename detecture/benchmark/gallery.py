@@ -240,7 +240,7 @@ def _prediction(
         pairs = list(_pairs(record, k_gt))
         path = label_map_path(folder, record["image_id"]) if folder else None
         if path is None or not path.is_file():
-            return Panel(title, "", [*lines, "no label map was kept (TEST.SAVE_LABEL_MAPS)"])
+            return Panel(title, "", [*lines, "no label map is there (TEST.SAVE_LABEL_MAPS)"])
         label_map = read_label_map(path, max_pixels)
         if label_map.shape != truth.index_map.shape or label_map.max(initial=0) > k_pred:
             raise EvaluationError("the label map does not go with its record; evaluate anew")

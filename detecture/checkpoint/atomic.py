@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from detecture.untrusted import open_file
+
 _CHUNK = 1 << 20
 _LONGEST_NAME = 200  # bytes; disks take 255, and something is added
 _KEPT_OF_NAME = 100
@@ -84,9 +86,9 @@ def short_name(name: str, longest: int = _LONGEST_NAME, source: str | None = Non
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
+    """SHA-256 of a file's content, hexadecimal; OSError where it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

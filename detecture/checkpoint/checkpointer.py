@@ -214,7 +214,7 @@ class Checkpointer(DetectionCheckpointer):
                 (all names that are missing, left over or of another shape are listed).
         """
         if not path:
-            logger.info("No checkpoint is loaded: the model starts from the weights it was built")
+            logger.info("No checkpoint is loaded: the model has the weights that it was built with")
             return {}
         wanted = list(self.checkpointables) if checkpointables is None else checkpointables
         return self._load(find_checkpoint(locate(path)), wanted, resumes=False)

@@ -8,6 +8,7 @@ a note is kept: beside it, in `.NAME.detecture`, or in a folder of this program.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import struct
@@ -19,10 +20,13 @@ from typing import Any
 
 from detecture import __version__
 from detecture.checkpoint.atomic import sha256_file, short_name, utf8, write_atomic
+from detecture.checkpoint.json_files import set_aside
 from detecture.errors import OutputError
 
-HTML_COMMENT, LATEX_COMMENT = "<!-- {} -->", "% {}"
-"""Comments of Markdown, HTML and SVG, and of LaTeX and PDF."""
+logger = logging.getLogger(__name__)
+
+HTML_COMMENT, LATEX_COMMENT, YAML_COMMENT = "<!-- {} -->", "% {}", "# {}"
+"""Comments of Markdown, HTML and SVG, of LaTeX and PDF, and of yaml."""
 
 _MARK = re.compile(rb"detecture [\w.+-]{1,40} ([0-9a-f]{64})")
 _PNG, _PNG_CHUNK = b"\x89PNG\r\n\x1a\n", b"tEXtSoftware\0"
@@ -31,7 +35,7 @@ _JPEG, _JPEG_COMMENT = b"\xff\xd8", b"\xff\xfe"
 _JSON = b"{\n"
 _WRITTEN_BY = b"written by "
 _NAME = re.compile(rb' "name": "(?:[^"\\]|\\.)*",\n')
-_LAST_LINE = re.compile(rb"(?:% |<!-- )written by (?=detecture )")
+_LAST_LINE = re.compile(rb"(?:% |# |<!-- )written by (?=detecture )")
 _END_BYTES = 4096
 
 
@@ -166,6 +170,23 @@ def write_own(
     except (OSError, ValueError) as error:  # ValueError: no name for a file at all
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{path}: cannot be written ({reason}); {remedy}") from error
+
+
+def write_config(path: Path, text: str) -> None:
+    """Write the config of a run; what somebody wrote or changed there gets another name.
+
+    Raises:
+        OSError: as from the disk.
+    """
+    content = utf8(text)
+    final = marked(content, YAML_COMMENT) or content
+    if os.path.lexists(path) and not is_own(path) and path.read_bytes() != content:
+        aside = set_aside(path, "stale")
+        logger.warning(
+            "%s: somebody, or an earlier version of this program, wrote it; it is now %s",
+            *(path, aside.name),
+        )
+    write_atomic(path, lambda file: file.write(final))
 
 
 def require_folder(folder: Path, remedy: str) -> None:

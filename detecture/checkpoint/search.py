@@ -15,6 +15,7 @@ from detecture.checkpoint.manifest import (
 from detecture.checkpoint.torch_file import read_torch_file, verify_checksums
 from detecture.checkpoint.weights_file import read_header, read_weights
 from detecture.errors import CheckpointError
+from detecture.untrusted import open_file
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +38,14 @@ def read_pointer(folder: Path) -> tuple[Path | None, str]:
         (file, "") where it is sound; (None, reason) where it is not; (None, "") without any.
     """
     try:
-        content = (folder / POINTER).read_bytes()
+        with open_file(folder / POINTER) as file:
+            content = file.read(2 * _LONGEST_NAME)
     except FileNotFoundError:
         return None, ""
     except OSError as error:
         return None, f"it cannot be read ({error.strerror or error})"
     try:
-        name = content[: 2 * _LONGEST_NAME].decode("utf-8").strip()
+        name = content.decode("utf-8").strip()
     except UnicodeDecodeError:
         return None, "it is no text"
     if not name:

@@ -118,7 +118,7 @@ def _read_yaml_chain(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path
     if path.resolve() in above:
         chain = " -> ".join(str(p) for p in (*above, path.resolve()))
         raise ConfigError(f"{path}: {_BASE_KEY} goes in a circle: {chain}")
-    values = _read_yaml(path)
+    values = _read_yaml(path, f", named as {_BASE_KEY} of {above[-1]}" if above else "")
     bases = values.pop(_BASE_KEY, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -141,11 +141,11 @@ def _path(text: str | Path, source: str) -> Path:
     return path
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, named: str) -> dict[str, Any]:
     if not path.exists():
         siblings = sorted(str(p) for p in path.parent.glob("*.yaml"))
         hint = did_you_mean(str(path), siblings) or "; the shipped ones are under configs/"
-        raise ConfigError(f"{str(path)[:300]}: no such config file{hint}")
+        raise ConfigError(f"{str(path)[:300]}: no such config file{named}{hint}")
     values = read_yaml(path, ConfigError)
     if values is None:
         return {}

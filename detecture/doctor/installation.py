@@ -110,25 +110,23 @@ def _dataset(name: str, json_file: str, root: str, published: int | None) -> Fin
 
 
 def check_weights() -> Iterator[Finding]:
-    """Whether the weights of the default config are there."""
-    from detecture.config import add_detecture_config
-    from detecture.d2 import get_cfg
+    """Whether the weights that ship, those of the default method among them, are there."""
+    from detecture.checkpoint.shipped import DEFAULT_CONFIG, MODELS, locate
+    from detecture.config import make_config
+    from detecture.errors import DetectureError
 
-    cfg = get_cfg()
-    add_detecture_config(cfg)
-    weights = cfg.MODEL.WEIGHTS
-    if not weights:
-        text = "the default config names none, and none ship yet; TextureClusters needs none"
-        yield Finding("weights", "note", text)
-    elif Path(weights).is_file():
-        yield Finding("weights", "ok", f"{weights}, {Path(weights).stat().st_size / 1e6:.1f} MB")
+    try:
+        weights = locate(make_config(DEFAULT_CONFIG).MODEL.WEIGHTS)
+    except DetectureError as error:
+        weights, reason = None, str(error)
     else:
-        yield Finding(
-            "weights",
-            "problem",
-            f"MODEL.WEIGHTS is {weights} by default, which is not there",
-            "install again from a complete checkout, or give MODEL.WEIGHTS the path of a file",
-        )
+        reason = f"{weights} is not there"
+    if weights is None or not weights.is_file():
+        yield Finding("weights", "problem", reason, "install again from a complete checkout")
+        return
+    ship = sorted(MODELS.glob("*.safetensors"))
+    text = ", ".join(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)" for file in ship)
+    yield Finding("weights", "ok", f"{text} in {MODELS}")
 
 
 def check_hub_cache() -> Iterator[Finding]:

@@ -1,12 +1,14 @@
 """The folder of a training run: one run at a time, and metrics without a line twice."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.checkpoint import ownership
+from detecture.checkpoint.atomic import write_atomic
 from detecture.checkpoint.json_files import free_name, set_aside
 from detecture.checkpoint.search import read_pointer
 from detecture.d2 import CommonMetricPrinter, comm, get_event_storage
@@ -93,9 +95,12 @@ def trim_metrics(path: Path, start: int) -> None:
     Raises:
         ConfigError: it cannot be read or written.
     """
-    if path.is_file():
-        with _told_if_unwritable(path):
+    with _told_if_unwritable(path):
+        if path.is_file():
             _trim(path, start)
+        elif os.path.lexists(path):  # a folder, a pipe: every line of the run would fail
+            aside = set_aside(path, "foreign")
+            logger.warning("%s: is no file; it is now %s", path, aside.name)
 
 
 def _trim(path: Path, start: int) -> None:
@@ -125,7 +130,7 @@ def write_config(folder: Path, config: str) -> None:
         ConfigError: it cannot be written.
     """
     with _told_if_unwritable(folder):
-        write_text_atomic(folder / CONFIG, config)
+        ownership.write_config(folder / CONFIG, config)
     logger.info("Full config saved to %s", folder / CONFIG)
 
 

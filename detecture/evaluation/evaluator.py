@@ -101,7 +101,7 @@ class TextureSegEvaluator(RecordedEvaluator):
             return record | {"status": "invalid_output", "error": str(error)}
         score = score_label_map(label_map, len(descriptions), truth.masks)
         if self.save_label_maps:
-            self.save_label_map(image_id, label_map)
+            self.save_label_map(record, label_map)
         extra = {k: output[k] for k in ("generated_text",) if k in output}
         record |= _score_fields(score) | {"descriptions": descriptions} | extra | touching
         if hint.k is not None and score.k_pred != hint.k:

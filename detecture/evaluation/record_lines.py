@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.checkpoint.json_files import DIGEST, digest_of, json_line, seal, unseal
-from detecture.untrusted import parse_own_json
+from detecture.untrusted import open_file, parse_own_json
 
 Record = dict[str, Any]
 
@@ -92,7 +92,8 @@ def read_lines(
     Raises:
         OSError: as from the disk.
     """
-    *lines, rest = path.read_bytes().split(b"\n")
+    with open_file(path) as file:
+        *lines, rest = file.read().split(b"\n")
     numbered = [(number, line) for number, line in enumerate([*lines, rest], 1) if line.strip()]
     last = len(lines) + 1
     found = RecordsFile(path)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
-from detecture.checkpoint.atomic import short_name, write_atomic
+from detecture.checkpoint.atomic import sha256_file, short_name, utf8, write_atomic
 from detecture.d2 import CfgNode, DatasetEvaluator, comm
 from detecture.data import load_test_records
 from detecture.errors import EvaluationError
@@ -22,6 +22,7 @@ from detecture.visualize import label_map_image
 
 logger = logging.getLogger(__name__)
 
+_LABEL_MAP = "label_map_sha256"
 _SHOWN = 5
 
 
@@ -180,7 +181,27 @@ class RecordedEvaluator(DatasetEvaluator):
     def _final_records(self) -> dict[str, Record]:
         records = self._records.read()
         old = {k: records[k] for k in self._dataset if k in records}
-        return {k: r for k, r in old.items() if r["status"] not in FAILED_STATUSES}
+        final = {k: r for k, r in old.items() if r["status"] not in FAILED_STATUSES}
+        if not self.save_label_maps:
+            return final
+        lost = [image_id for image_id, record in final.items() if not self._has_label_map(record)]
+        if lost:
+            logger.warning(
+                "%s: %d label maps are missing or not those of their records (%s%s); their images "
+                "are evaluated again",
+                *(self.folder / "label_maps", len(lost), utf8(", ".join(lost[:_SHOWN])).decode()),
+                ", .." if len(lost) > _SHOWN else "",
+            )
+        return {image_id: record for image_id, record in final.items() if image_id not in lost}
+
+    def _has_label_map(self, record: Record) -> bool:
+        if _LABEL_MAP not in record:  # none was written, or by an earlier version
+            return True
+        try:
+            found = sha256_file(label_map_path(self.folder, record["image_id"]))
+        except OSError:
+            return False
+        return bool(record[_LABEL_MAP] == found)
 
     def _begin(self, old: dict[str, Record], resume: bool) -> None:
         """Make the folder hold the records that are kept, and their config."""
@@ -198,13 +219,15 @@ class RecordedEvaluator(DatasetEvaluator):
         if old:
             logger.info("%s: %d finished samples are kept", self.folder, len(old))
 
-    def save_label_map(self, image_id: str, label_map: np.ndarray) -> None:
+    def save_label_map(self, record: Record, label_map: np.ndarray) -> None:
         """Write a label map, integers (H,W), 0 nothing, i + 1 region or class i.
+
+        Its hash goes into the record.
 
         Raises:
             EvaluationError: it cannot be written.
         """
-        path = label_map_path(self.folder, image_id)
+        path = label_map_path(self.folder, record["image_id"])
         image: Image.Image = label_map_image(label_map)
         try:
             write_atomic(path, lambda file: image.save(file, format="PNG"))
@@ -213,17 +236,14 @@ class RecordedEvaluator(DatasetEvaluator):
                 f"{path}: cannot be written ({error.strerror or error}). Make room, or set "
                 "TEST.SAVE_LABEL_MAPS False, and run the same command again: it goes on from there"
             ) from error
+        record[_LABEL_MAP] = sha256_file(path)
 
     def _report_failures(self, records: list[Record]) -> None:
         failed = [r for r in records if r["status"] != "ok"]
         for record in failed[:_SHOWN]:
-            logger.warning(
-                "%s %s: %s %s",
-                self.dataset_name,
-                record["image_id"],
-                record["status"],
-                record.get("error", "")[:500],
-            )
+            error = record.get("error", "")[:500]
+            text = f"{self.dataset_name} {record['image_id']}: {record['status']} {error}"
+            logger.warning("%s", utf8(text).decode())  # not every name is text
         if len(failed) > _SHOWN:
             more = len(failed) - _SHOWN
             logger.warning(".. and %d more in %s", more, self.folder / "records.jsonl")

@@ -8,6 +8,7 @@ Lines that were damaged since they were written go to `records.damaged-N.jsonl`.
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from detecture.checkpoint.atomic import write_atomic, write_text_atomic
-from detecture.checkpoint.json_files import free_name, seal, set_aside
+from detecture.checkpoint.json_files import DIGEST, free_name, seal, set_aside, unseal
+from detecture.checkpoint.ownership import write_config
 from detecture.errors import EvaluationError
 from detecture.evaluation.record_lines import (
     Damage,
@@ -28,6 +30,7 @@ from detecture.evaluation.record_lines import (
     record_line,
 )
 from detecture.jobs.locks import FolderLock
+from detecture.untrusted import read_own_json
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +154,11 @@ class RecordFolder:
         with self._told_if_full():
             for path in stale:
                 set_aside(path, "stale")
+            if not _is_summary(self.summary_path):
+                aside = set_aside(self.summary_path, "foreign")
+                logger.warning(
+                    "%s: somebody wrote or changed it; it is now %s", self.summary_path, aside.name
+                )
             for path in self._results:
                 path.unlink(missing_ok=True)
         self.rewrite(records)
@@ -178,7 +186,7 @@ class RecordFolder:
     def write_config(self, config: str) -> None:
         """Write the config of the records beside them, as yaml text (main process only)."""
         with self._told_if_full():
-            write_text_atomic(self.folder / CONFIG, config)
+            write_config(self.folder / CONFIG, config)
 
     def append(self, rank: int, record: Record) -> None:
         """Add one record to the file of process `rank`.
@@ -284,3 +292,16 @@ def _warn_of_old_form(file: RecordsFile) -> None:
             'the evaluation writes them in the new form ({.., "digest": ..})',
             file.path,
         )
+
+
+def _is_summary(path: Path) -> bool:
+    """Whether an evaluation wrote it, and nobody has changed it since; or there is none."""
+    if not os.path.lexists(path):
+        return True
+    try:
+        found = read_own_json(path)
+        if not isinstance(found, dict) or "fingerprint" not in found:
+            return False
+        return DIGEST not in found or bool(unseal(found))  # without one: of an earlier version
+    except (OSError, ValueError):
+        return False

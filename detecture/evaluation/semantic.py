@@ -133,7 +133,7 @@ class SemanticEvaluator(RecordedEvaluator):
                 record |= {"status": "invalid_output", "error": str(error)}
             if self.save_label_maps and record["status"] == "ok":
                 # 0 is no class there.
-                self.save_label_map(image_id, (predicted_HW + 1) % (count + 1))
+                self.save_label_map(record, (predicted_HW + 1) % (count + 1))
         record["confusion"] = pair_counts(predicted_HW, truth_HW, count).tolist()
         record["boundary"] = boundary_counts(predicted_HW, truth_HW, count).tolist()
         record["pixels"] = int((truth_HW != NO_CLASS).sum())

@@ -29,7 +29,7 @@ def require_gradio() -> None:
         DetectureError: gradio is not installed; names the command.
     """
     if find_spec("gradio") is None:
-        raise DetectureError('the web demo needs gradio: pip install "detecture[web]"')
+        raise DetectureError('the web demo needs gradio: pip install -e ".[web]"')
 
 
 class WebDemo:

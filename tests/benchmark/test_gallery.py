@@ -121,7 +121,7 @@ def test_without_label_maps_the_reason_stands_there(own_root):
     (gallery,) = galleries(own_root, 1)
     panel = panels(gallery.rows[0])["right"]
     assert panel.image == ""
-    assert panel.lines[-1] == "no label map was kept (TEST.SAVE_LABEL_MAPS)"
+    assert panel.lines[-1] == "no label map is there (TEST.SAVE_LABEL_MAPS)"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 REPO = Path(__file__).parents[2]
 HALVES = str(REPO / "configs/baselines/floor_half_split.yaml")
-NEEDED = 'the page needs gradio: pip install "detecture[web]"'
+NEEDED = 'the page needs gradio: pip install -e ".[web]"'
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_without_gradio(demo_web, monkeypatch, capsys):
     assert ended.value.code == 0 and "--max-megapixels" in capsys.readouterr().out
     assert demo_web.main([]) == 2
     said = capsys.readouterr().err
-    assert said == 'demo_web: the web demo needs gradio: pip install "detecture[web]"\n'
+    assert said == 'demo_web: the web demo needs gradio: pip install -e ".[web]"\n'
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def free_port():
 @pytest.fixture(scope="module")
 def demo():
     """The page over K-means, for images of up to half a million pixels and 1 MB."""
-    pytest.importorskip("gradio", reason='the page needs gradio: pip install "detecture[web]"')
+    pytest.importorskip("gradio", reason='the page needs gradio: pip install -e ".[web]"')
     from detecture.web.server import WebDemo
 
     predictor = TexturePredictor.from_config(REPO / "configs/baselines/texture_clusters.yaml")

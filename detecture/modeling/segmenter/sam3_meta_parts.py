@@ -152,5 +152,5 @@ def _package(module: str) -> Any:
     except ImportError as error:
         raise DetectureError(
             f"Sam3Meta needs Meta's sam3 package, which cannot be imported ({error}); install it: "
-            'pip install "detecture[meta-sam3]", or set MODEL.SEGMENTER.NAME Sam3Transformers'
+            'pip install -e ".[meta-sam3]", or set MODEL.SEGMENTER.NAME Sam3Transformers'
         ) from error

@@ -214,7 +214,7 @@ def _quantization(kind: str, dtype: torch.dtype) -> Any:
         import bitsandbytes  # noqa: F401 - asked for before gigabytes are read
     except ImportError as error:
         raise ConfigError(
-            f'MODEL.VLM.QUANTIZATION {kind} needs bitsandbytes: pip install "detecture[quantized]"'
+            f'MODEL.VLM.QUANTIZATION {kind} needs bitsandbytes: pip install -e ".[quantized]"'
         ) from error
     from transformers import BitsAndBytesConfig
 

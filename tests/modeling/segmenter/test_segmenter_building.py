@@ -165,5 +165,5 @@ def test_without_the_package_of_meta(monkeypatch):
     monkeypatch.setitem(sys.modules, "sam3", None)
     for name in [name for name in sys.modules if name.startswith("sam3.")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(DetectureError, match=r"pip install \"detecture\[meta-sam3\]\""):
+    with pytest.raises(DetectureError, match=r'pip install -e "\.\[meta-sam3\]"'):
         Sam3Meta(structure=structure())

@@ -75,5 +75,5 @@ def test_dispatched_layers_stay_where_they_are(folder):
 
 def test_without_bitsandbytes_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "bitsandbytes", None)
-    with pytest.raises(ConfigError, match=r'pip install "detecture\[quantized\]"'):
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[quantized\]"'):
         load_backbone(folder, "float32", quantization="4bit")
