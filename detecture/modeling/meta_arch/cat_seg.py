@@ -264,7 +264,7 @@ class CATSeg(nn.Module):
     def _check_width(self, state: dict[str, Tensor]) -> None:
         """Tell CAT-Seg's tensors, of any shapes, on another CLIP from others that do not fit."""
         found = state.get(_OF_WIDTH)
-        if found is not None and len(found) != self.clip.width:
+        if found is not None and found.ndim == 1 and len(found) != self.clip.width:
             raise CheckpointError(
                 f"these are weights of CAT-Seg on a CLIP of width {len(found)} (ViT-B has 768, "
                 f"ViT-L 1024), and this config's is {self.clip.width} wide: use the config "
@@ -277,11 +277,19 @@ class CATSeg(nn.Module):
         for name, tensor in state.items():
             if name not in own and (wrapped := _wrapped(name)) in own:
                 name = wrapped
-            missing = own[name].shape[1] - tensor.shape[1] if name == _EMBED else 0
-            if missing > 0:  # further cost channels, which do nothing as yet
-                tensor = torch.cat([tensor, tensor.new_zeros(len(tensor), missing, 7, 7)], dim=1)
-            fitted[name] = tensor
+            fitted[name] = self._with_further_costs(tensor, own) if name == _EMBED else tensor
         return fitted
+
+    def _with_further_costs(self, tensor: Tensor, own: dict[str, Tensor]) -> Tensor:
+        """CAT-Seg's first layer on the cost, (C,P,7,7), with channels that do nothing as yet."""
+        out, costs, *kernel = own[_EMBED].shape
+        due = (out, len(self.texts.templates), *kernel)
+        if tuple(tensor.shape) != due:
+            raise CheckpointError(
+                f"shape of {_EMBED}: {tuple(tensor.shape)} in the file, and CAT-Seg with this "
+                f"config's templates has {due}"
+            )
+        return torch.cat([tensor, tensor.new_zeros(out, costs - due[1], *kernel)], dim=1)
 
     def _keep_all(self) -> None:
         """CLIP's own weights go into checkpoints, too: nothing else says where they are from."""

@@ -160,12 +160,22 @@ def has_another_shape(state):
     state["visual.proj"] = torch.zeros(32, 25)
 
 
+def is_no_matrix(state):
+    state["text_projection"] = torch.zeros(32)
+
+
+def is_not_three(state):
+    state["transformer.resblocks.1.attn.in_proj_weight"] = torch.zeros(2, 32)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         (lacks, r"vision_model\.encoder\.layers\.1\.layer_norm2\.bias"),
         (has_more, r"visual\.transformer\.resblocks\.1\.other\.bias"),
         (is_deeper, r"encoder\.layers\.3\."),
+        (is_no_matrix, r"text_projection: \(32,\)"),
+        (is_not_three, r"resblocks\.1\.attn\.in_proj_weight: \(2, 32\)"),
         (has_another_shape, r"visual_projection\.weight"),
     ],
 )
