@@ -171,10 +171,11 @@ class ClipEncoder(nn.Module):
         attention = block.self_attn
         values_BLW = attention.out_proj(attention.v_proj(block.layer_norm1(hidden_BLW)))
         values_BLW = values_BLW + hidden_BLW[:, :1]
-        query = attention.q_proj.weight
-        if query.requires_grad and torch.is_grad_enabled():
-            # Its gradient is zero, not absent: processes wait for that of every trained tensor.
-            values_BLW = values_BLW + 0.0 * query.sum()
+        if torch.is_grad_enabled():
+            for unused in (*attention.q_proj.parameters(), *attention.k_proj.parameters()):
+                if unused.requires_grad:
+                    # Its gradient is zero, not absent: processes wait for all that train.
+                    values_BLW = values_BLW + 0.0 * unused.sum()
         dense_BLW: Tensor = values_BLW + block.mlp(block.layer_norm2(values_BLW))
         return dense_BLW
 

@@ -81,8 +81,6 @@ class Encoded:
 class CATSeg(nn.Module):
     """CLIP and the aggregation of its cost; classes are said by name, at any time."""
 
-    extra_costs = 0
-
     @configurable
     def __init__(
         self,
@@ -225,11 +223,6 @@ class CATSeg(nn.Module):
         yield from self.clip.model.text_projection.parameters()
         if self.adapter is not None:
             yield from self.adapter.parameters()
-
-    def train(self, mode: bool = True) -> "CATSeg":
-        """As torch's; CLIP has no dropout to be kept from."""
-        super().train(mode)
-        return self
 
     # ---- checkpoints ------------------------------------------------------------------------
 
