@@ -142,6 +142,7 @@ class ClipEncoder(nn.Module):
         The text is read at its end token, the greatest id; what stands behind it is not seen, so
         that ids may be cut to the longest text.
         """
+        ids_TA = ids_TA.to(self.device)
         text = self.model.text_model
         hidden_TAW = text(input_ids=ids_TA).last_hidden_state
         ends_T = ids_TA.argmax(dim=1)
