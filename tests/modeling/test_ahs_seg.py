@@ -1,5 +1,7 @@
 """AHS-Seg: CAT-Seg and its parts, each on and off, alone and all together."""
 
+import json
+
 import pytest
 import torch
 from ahs_toy import (
@@ -36,8 +38,6 @@ ABLATIONS = ("baseline", "hahem_only", "mhfpn_only", "dchsp_only", "hahem_mhfpn"
 
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
-    import json
-
     path = tmp_path_factory.mktemp("classes") / "six.json"
     path.write_text(json.dumps(SIX))
     return ["MODEL.VOCABULARY.TRAIN", str(path)]
