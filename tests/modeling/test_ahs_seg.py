@@ -120,7 +120,8 @@ def test_parts_of_the_training_leave_the_answer(part, classes):
 class TestLosses:
     def test_is_there_when_it_is_on(self, part, classes):
         on = toy_model("AHSSeg", *classes, *PARTS[part])
-        disturb([p for n, p in trained(on).items() if "v_proj" in n])  # away from the teacher
+        # Away from the teacher, and from rotations.
+        disturb([p for n, p in trained(on).items() if "v_proj" in n or "deviations" in n])
         found = losses_of(on)
         assert set(found) == {"loss_sem_seg", LOSSES[part]}
         assert float(found[LOSSES[part]].detach()) != 0 and torch.isfinite(found[LOSSES[part]])
@@ -315,4 +316,4 @@ class TestFullSize:
     def test_of_l(self):
         model, _ = weightless("vitl_336_enhanced")
         assert model.levels == (7, 15, 23) and model.clip.image_size == 336
-        assert count(model.fpn.parameters()) == 9_278_214 + 1
+        assert count(model.fpn.parameters()) == 9_278_214 + 1024 * 768 + 3 * 768 + 1

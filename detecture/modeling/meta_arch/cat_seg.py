@@ -27,7 +27,7 @@ from detecture.config.sections.semantic import (
 )
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, MetadataCatalog, configurable
 from detecture.data.vocabulary import Vocabulary
-from detecture.errors import CheckpointError, ConfigError
+from detecture.errors import CheckpointError, ConfigError, brief
 from detecture.modeling.clip.build import build_clip
 from detecture.modeling.clip.class_texts import ClassTexts, template_sets
 from detecture.modeling.clip.encoder import ClipEncoder, DenseFeatures
@@ -300,7 +300,13 @@ class CATSeg(nn.Module):
         """
         if header.get("clip") == _IN_CHECKPOINT:
             self._keep_all()
-        check_header(self.checkpoint_header(), header, ["clip", "finetune"])
+        trained = header.get("finetune", self.settings.finetune)
+        if trained != self.settings.finetune:
+            raise CheckpointError(
+                f"the checkpoint was trained with MODEL.CLIP.FINETUNE {brief(str(trained))}, and "
+                f"this config has {self.settings.finetune}; use the config that it was trained with"
+            )
+        check_header(self.checkpoint_header(), header, ["clip"])
 
     # ---- images and names -------------------------------------------------------------------
 
