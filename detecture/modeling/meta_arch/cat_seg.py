@@ -274,7 +274,7 @@ class CATSeg(nn.Module):
         return fitted
 
     def _with_further_costs(self, tensor: Tensor, own: dict[str, Tensor]) -> Tensor:
-        """CAT-Seg's first layer on the cost, (C,P,7,7), with channels that do nothing as yet."""
+        """A first layer on the cost, of any shape, with further channels that do nothing as yet."""
         out, costs, *kernel = own[_EMBED].shape
         due = (out, len(self.texts.templates), *kernel)
         if tuple(tensor.shape) != due:

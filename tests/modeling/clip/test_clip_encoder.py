@@ -135,3 +135,12 @@ def test_texts_may_be_cut_to_the_longest(clip):
         theirs = clip.model.text_model(input_ids=padded).pooler_output
         theirs = clip.model.text_projection(theirs)
     torch.testing.assert_close(found, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_token_ids_go_where_the_encoder_is():
+    clip, seen = weightless("cat_seg_vitb")[0].clip, []
+    clip.model.text_model.register_forward_pre_hook(
+        lambda module, args, given: seen.append(given["input_ids"].device.type), with_kwargs=True
+    )
+    clip.encode_text(tokenize(["sky"], 77))
+    assert seen == ["meta"]
