@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detecture.errors import ConfigError
 from detecture.modeling.ahs.patch_labels import class_means
 
 _FIRST_TEMPERATURE, _LEAST, _GREATEST = 0.07, 0.01, 1.0
@@ -43,7 +44,16 @@ class Prototypes(nn.Module):
             text_TPE: names, of P templates, which the prototypes start at.
             labels_BGG: int64 class of each patch, and `ignore_value`.
             ignore_value: patches that do not count.
+
+        Raises:
+            ConfigError: the prototypes are those of another number of classes.
         """
+        if len(text_TPE) != len(self.points_TE):
+            raise ConfigError(
+                f"{len(text_TPE)} classes are trained, and MODEL.PROTOTYPES were made for "
+                f"{len(self.points_TE)}: set MODEL.VOCABULARY.TRAIN to the class list of the "
+                "training"
+            )
         tokens_BEGG = functional.normalize(tokens_BEGG.float(), dim=1)
         if not bool(self.is_set):
             self.points_TE.copy_(functional.normalize(text_TPE.detach().mean(dim=1), dim=-1))

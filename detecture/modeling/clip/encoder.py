@@ -142,6 +142,7 @@ class ClipEncoder(nn.Module):
         The text is read at its end token, the greatest id; what stands behind it is not seen, so
         that ids may be cut to the longest text.
         """
+        ids_TA = ids_TA.to(self.device)
         text = self.model.text_model
         hidden_TAW = text(input_ids=ids_TA).last_hidden_state
         ends_T = ids_TA.argmax(dim=1)
@@ -171,10 +172,11 @@ class ClipEncoder(nn.Module):
         attention = block.self_attn
         values_BLW = attention.out_proj(attention.v_proj(block.layer_norm1(hidden_BLW)))
         values_BLW = values_BLW + hidden_BLW[:, :1]
-        query = attention.q_proj.weight
-        if query.requires_grad and torch.is_grad_enabled():
-            # Its gradient is zero, not absent: processes wait for that of every trained tensor.
-            values_BLW = values_BLW + 0.0 * query.sum()
+        if torch.is_grad_enabled():
+            for unused in (*attention.q_proj.parameters(), *attention.k_proj.parameters()):
+                if unused.requires_grad:
+                    # Its gradient is zero, not absent: processes wait for all that train.
+                    values_BLW = values_BLW + 0.0 * unused.sum()
         dense_BLW: Tensor = values_BLW + block.mlp(block.layer_norm2(values_BLW))
         return dense_BLW
 

@@ -66,7 +66,8 @@ def openai_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: tensors of any shapes, by name.
 
     Raises:
-        CheckpointError: there are unknown names; the message lists them.
+        CheckpointError: there are unknown names, or shapes that no CLIP has; the message lists
+            them.
     """
     renamed: dict[str, Tensor] = {}
     unknown = []
@@ -74,9 +75,13 @@ def openai_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name in _NO_WEIGHTS or name.endswith("attn_mask"):
             continue
         if (target := rename(name, _FUSED)) is not None:
+            if not tensor.ndim or len(tensor) % 3:
+                raise CheckpointError(_misshaped(name, tensor, "three parts of one size"))
             for part, chunk in zip("qkv", tensor.chunk(3), strict=True):
                 renamed[target.replace("?", part)] = chunk.contiguous()
         elif (target := rename(name, _TRANSPOSED)) is not None:
+            if tensor.ndim != 2:
+                raise CheckpointError(_misshaped(name, tensor, "a matrix"))
             renamed[target] = tensor.t().contiguous()
         elif (target := rename(name, _APART) or rename(name, _RENAMED)) is not None:
             renamed[target] = tensor
@@ -86,6 +91,11 @@ def openai_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         shown = ", ".join(unknown[:20]) + (f" and {len(unknown) - 20} more" * (len(unknown) > 20))
         raise CheckpointError(f"these are no weights of a CLIP (left over: {shown})")
     return renamed
+
+
+def _misshaped(name: str, tensor: Tensor, due: str) -> str:
+    """Of a tensor of any shape."""
+    return f"these are no weights of a CLIP (shape of {name}: {tuple(tensor.shape)}, must be {due})"
 
 
 def transformers_to_openai(

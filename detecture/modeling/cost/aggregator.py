@@ -104,6 +104,8 @@ class CostAggregator(nn.Module):
         self.shape = shape
         costs = shape.templates + shape.extra_costs
         self.embed = nn.Conv2d(costs, shape.hidden, 7, padding=3)
+        with torch.no_grad():
+            self.embed.weight[:, shape.templates :].zero_()  # what is further does nothing as yet
         self.image_projection = nn.Sequential(
             nn.Conv2d(shape.embed_width, shape.image_guidance, 3, padding=1), nn.ReLU()
         )

@@ -77,6 +77,9 @@ class ClassAggregation(nn.Module):
         missing = max(self.padded_to - normed_BNTC.shape[2], 0)
         q, k, v = (self._by_head(part) for part in (query, key, value))
         padding = self._padding() if missing else None
+        if padding is None and torch.is_grad_enabled():
+            # Their gradients are zero, not absent: processes wait for those of all that trains.
+            v = v + 0.0 * (self.padding_token.sum() + self.padding_guidance.sum())
         if self.linear:
             return self._linear(q, k, v, padding, missing)
         return self._softmax(q, k, v, padding, missing)

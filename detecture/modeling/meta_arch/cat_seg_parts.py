@@ -1,6 +1,8 @@
 """CLIP, what turns it, and the head of CAT-Seg: what of them trains, and what checkpoints keep.
 
 A checkpoint has what trains and says what the rest was made of. One that CAT-Seg released has all.
+
+Legend: C channels of the aggregation, P templates.
 """
 
 from collections.abc import Iterable
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 
 from detecture.checkpoint.misfits import take_over
 from detecture.config.sections.semantic import ClipSettings
-from detecture.errors import CheckpointError
+from detecture.errors import CheckpointError, brief
+from detecture.modeling.clip.class_texts import ClassTexts
 from detecture.modeling.clip.encoder import ClipEncoder
 from detecture.modeling.clip.orthogonal import Modulation, OrthogonalAdapter
 from detecture.modeling.cost.published_names import from_published, is_published
@@ -24,6 +27,8 @@ _IN_CHECKPOINT = "in the checkpoint itself"
 
 class CATSegParts(nn.Module):
     """The parts that have weights; the model that uses them is `CATSeg`."""
+
+    texts: ClassTexts  # set by the model: it knows the tokenizer
 
     def __init__(
         self,
@@ -118,7 +123,7 @@ class CATSegParts(nn.Module):
     def _check_width(self, state: dict[str, Tensor]) -> None:
         """Tell CAT-Seg's tensors, of any shapes, on another CLIP from others that do not fit."""
         found = state.get(_OF_WIDTH)
-        if found is not None and len(found) != self.clip.width:
+        if found is not None and found.ndim == 1 and len(found) != self.clip.width:
             raise CheckpointError(
                 f"these are weights of CAT-Seg on a CLIP of width {len(found)} (ViT-B has 768, "
                 f"ViT-L 1024), and this config's is {self.clip.width} wide: use the config "
@@ -131,11 +136,19 @@ class CATSegParts(nn.Module):
         for name, tensor in state.items():
             if name not in own and (wrapped := _wrapped(name)) in own:
                 name = wrapped
-            missing = own[name].shape[1] - tensor.shape[1] if name == _EMBED else 0
-            if missing > 0:  # further cost channels, which do nothing as yet
-                tensor = torch.cat([tensor, tensor.new_zeros(len(tensor), missing, 7, 7)], dim=1)
-            fitted[name] = tensor
+            fitted[name] = self._with_further_costs(tensor, own) if name == _EMBED else tensor
         return fitted
+
+    def _with_further_costs(self, tensor: Tensor, own: dict[str, Tensor]) -> Tensor:
+        """CAT-Seg's first layer, (C,P,7,7), as (C,P',7,7): further costs that do nothing as yet."""
+        out, costs, *kernel = own[_EMBED].shape
+        due = (out, len(self.texts.templates), *kernel)
+        if tuple(tensor.shape) != due:
+            raise CheckpointError(
+                f"shape of {_EMBED}: {tuple(tensor.shape)} in the file, and CAT-Seg with this "
+                f"config's templates has {due}"
+            )
+        return torch.cat([tensor, tensor.new_zeros(out, costs - due[1], *kernel)], dim=1)
 
     def _keep_all(self) -> None:
         """CLIP's own weights go into checkpoints, too: nothing else says where they are from."""
@@ -153,7 +166,13 @@ class CATSegParts(nn.Module):
         """
         if header.get("clip") == _IN_CHECKPOINT:
             self._keep_all()
-        check_header(self.checkpoint_header(), header, ["clip", "finetune"])
+        trained = header.get("finetune", self.settings.finetune)
+        if trained != self.settings.finetune:
+            raise CheckpointError(
+                f"the checkpoint was trained with MODEL.CLIP.FINETUNE {brief(str(trained))}, and "
+                f"this config has {self.settings.finetune}; use the config that it was trained with"
+            )
+        check_header(self.checkpoint_header(), header, ["clip"])
 
 
 def _is_plain(name: str) -> bool:
