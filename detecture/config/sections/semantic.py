@@ -50,6 +50,11 @@ class ClipSettings(Settings):
         "clip",
         "`clip`, or a json file of a word tokenizer, as a shipped model has.",
     )
+    stem_weights: str = key(
+        "",
+        "Checkpoint whose trunk is that of the stem, for structures that have one, and stays as it "
+        "is: of TextureGrouping, or of TextureClassifier.",
+    )
     orthogonal: OrthogonalSettings = nested(OrthogonalSettings)
 
 
