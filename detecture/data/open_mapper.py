@@ -22,6 +22,7 @@ from detecture.data.synthetic.streams import WORDS, stream
 from detecture.data.vocabulary import Vocabulary
 
 _MOST_OTHERS = 3
+_NAMES = 3  # of each class in training
 _EVALUATION_BANK = (10_000_000, 600)
 """First texture and number of textures: no training bank reaches so far."""
 
@@ -50,8 +51,8 @@ class OpenVocabularyMapper:
     A mapped dict has `image` (uint8 (3,S,S)), `vocabulary`, the names of this image in any order,
     and in training `sem_seg` (int64 (S,S)): the number of a name, or `ignore_value` where a region
     has none, because it may not be named (`names.is_held_out`) or words cannot tell it from
-    another. In training names come anew with each look at a record, with some of what is not there;
-    in evaluation each name has a colour and a noun, and all are there.
+    another. In training names come anew with each look at a record, several for each class, with
+    some of what is not there; in evaluation each has a colour and a noun, and all are there.
     """
 
     @configurable
@@ -106,7 +107,7 @@ class OpenVocabularyMapper:
             **mapped,
             "image": _as_tensor(scene.image),
             "sem_seg": torch.from_numpy(labels),
-            "vocabulary": Vocabulary.of([[name] for name in names]),
+            "vocabulary": Vocabulary.of(names),
         }
 
     def truth(self, record: dict[str, Any]) -> NamedRegions:
@@ -117,10 +118,10 @@ class OpenVocabularyMapper:
         numbers = [i for i, look in enumerate(scene.looks) if look is not None]
         looks = [look for look in scene.looks if look is not None]
         names = draw_names(rng, looks, plain=True)
-        told = [i for i, name in enumerate(names) if name is not None]
+        told = [i for i, found in enumerate(names) if found]
         return NamedRegions(
             scene.image,
-            [str(names[i]) for i in told],
+            [names[i][0] for i in told],
             np.stack([scene.labels == numbers[i] for i in told])
             if told
             else np.zeros((0, self.size, self.size), bool),
@@ -129,26 +130,28 @@ class OpenVocabularyMapper:
 
     def _named(
         self, rng: np.random.Generator, scene: NamedMosaic
-    ) -> tuple[list[str], np.ndarray] | None:
-        """Names in any order, and labels int64 (S,S)."""
+    ) -> tuple[list[list[str]], np.ndarray] | None:
+        """Names of classes in any order, and labels int64 (S,S)."""
         numbers = [i for i, look in enumerate(scene.looks) if look is not None]
         looks = [look for look in scene.looks if look is not None]
-        drawn = draw_names(rng, looks)
-        pairs = [
-            (number, name)
-            for number, name, look in zip(numbers, drawn, looks, strict=True)
-            if name is not None and not is_held_out(look)
+        classes = [
+            (number, names)
+            for number, names, look in zip(
+                numbers, draw_names(rng, looks, _NAMES), looks, strict=True
+            )
+            if names and not is_held_out(look)
         ]
-        if not pairs:
+        if not classes:
             return None
-        others = draw_others(rng, looks, self.source.kinds, int(rng.integers(_MOST_OTHERS + 1)))
-        names = list(dict.fromkeys([name for _, name in pairs] + others))
-        order = rng.permutation(len(names))
+        absent = int(rng.integers(_MOST_OTHERS + 1))
+        others = draw_others(rng, looks, self.source.kinds, absent, _NAMES)
+        used = {name for _, names in classes for name in names}
+        classes += [(-1, names) for names in others if used.isdisjoint(names)]
         labels = np.full(scene.labels.shape, self.ignore_value, np.int64)
-        place = {names[int(old)]: new for new, old in enumerate(order)}
-        for number, name in pairs:
-            labels[scene.labels == number] = place[name]
-        return [names[int(old)] for old in order], labels
+        order = [classes[int(i)] for i in rng.permutation(len(classes))]
+        for place, (number, _) in enumerate(order):
+            labels[scene.labels == number] = place
+        return [names for _, names in order], labels
 
 
 def _evaluation_source(cfg: CfgNode) -> BankSource:

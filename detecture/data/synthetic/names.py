@@ -98,53 +98,67 @@ def is_held_out(look: Look) -> bool:
 
 
 def draw_names(
-    rng: np.random.Generator, looks: Sequence[Look], *, plain: bool = False
-) -> list[str | None]:
-    """A name for each of K regions, none of which may mean another one.
+    rng: np.random.Generator, looks: Sequence[Look], count: int = 1, *, plain: bool = False
+) -> list[list[str]]:
+    """Names for each of K regions, none of which may mean another one.
 
     Args:
         rng: decides.
         looks: of the regions.
+        count: names of each.
         plain: every name says a colour and a noun, as written in the lexicon: for evaluation.
 
     Returns:
-        None for a region that words cannot tell from another one.
+        For each region `count` names, or fewer; none where words cannot tell it from another one.
     """
-    names: list[str | None] = []
+    used: set[str] = set()
+    found: list[list[str]] = []
     for number, look in enumerate(looks):
         others = [other for i, other in enumerate(looks) if i != number]
-        found = None
-        for attempt in range(_ATTEMPTS):
+        names: list[str] = []
+        for attempt in range(_ATTEMPTS * count):
             name = _plain_name(rng, look, attempt) if plain else draw_name(rng, look)
-            if name.text not in names and not any(name.may_mean(other) for other in others):
-                found = name.text if plain else _misspelt(rng, name.text)
+            if any(name.may_mean(other) for other in others):
+                continue
+            text = name.text if plain else _misspelt(rng, name.text)
+            if text not in used:
+                used.add(text)
+                names.append(text)
+            if len(names) == count:
                 break
-        names.append(found)
-    return names
+        found.append(names)
+    return found
 
 
 def draw_others(
-    rng: np.random.Generator, looks: Sequence[Look], kinds: Sequence[Kind], count: int
-) -> list[str]:
+    rng: np.random.Generator,
+    looks: Sequence[Look],
+    kinds: Sequence[Kind],
+    classes: int,
+    count: int = 1,
+) -> list[list[str]]:
     """Names of what is not in an image.
 
-    Half of them are nearly right: one attribute of a region is another one.
+    Half of it is nearly there: one attribute of a region is another one.
 
     Args:
         rng: decides.
         looks: of its regions.
         kinds: of all textures.
-        count: most names; fewer where they may mean a region.
+        classes: most things; fewer where they may be taken for a region.
+        count: names of each, or fewer.
     """
-    texts = []
-    for _ in range(count):
-        other = _changed(rng, looks[int(rng.integers(len(looks)))], kinds, once=rng.random() < 0.5)
+    found = []
+    for _ in range(classes):
+        like = looks[int(rng.integers(len(looks)))]
+        other = _changed(rng, like, kinds, once=rng.random() < 0.5)
         if is_held_out(other):
             continue
-        name = draw_name(rng, other)
-        if not any(name.may_mean(look) for look in looks):
-            texts.append(_misspelt(rng, name.text))
-    return texts
+        drawn = [draw_name(rng, other) for _ in range(count)]
+        names = [n.text for n in drawn if not any(n.may_mean(look) for look in looks)]
+        if names:
+            found.append([_misspelt(rng, name) for name in dict.fromkeys(names)])
+    return found
 
 
 def draw_name(rng: np.random.Generator, look: Look) -> Name:

@@ -124,9 +124,8 @@ def _checked(content: Any) -> tuple[tuple[str, ...], int] | None:
     if not isinstance(content, dict):
         return None
     words, buckets = content.get("words"), content.get("buckets")
-    is_list = isinstance(words, list) and all(isinstance(word, str) and word for word in words)
-    if not is_list or len(set(words)) != len(words):
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
         return None
     if not isinstance(buckets, int) or isinstance(buckets, bool) or buckets < 1:
         return None
-    return tuple(words), buckets
+    return (tuple(words), buckets) if len(set(words)) == len(words) else None

@@ -7,7 +7,6 @@ Legend: B images, T names, P templates, E width of the common space, G grid, M l
 R regions, S side of what CLIP sees, H, W size of the labels.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from detecture.d2 import META_ARCH_REGISTRY
+from detecture.data.vocabulary import Vocabulary
 from detecture.errors import ConfigError
 from detecture.modeling.ahs.patch_labels import class_means, patch_labels
 from detecture.modeling.meta_arch.ahs_seg import AHSSeg
@@ -71,8 +71,8 @@ class NameAlignment(AHSSeg):
         if not self.training:
             return super().forward(batched_inputs)
         images = (normalizers or self.loss_normalizers(batched_inputs))["images"]
-        names = [_names(sample) for sample in batched_inputs]
-        every = list(dict.fromkeys(name for own in names for name in own))
+        vocabularies = [_vocabulary(sample) for sample in batched_inputs]
+        every = list(dict.fromkeys(name for own in vocabularies for name in own.names))
         place = {name: number for number, name in enumerate(every)}
         pixels_B3SS = self.clip.preprocess([sample["image"] for sample in batched_inputs])
         with self._turned():
@@ -85,16 +85,18 @@ class NameAlignment(AHSSeg):
             spaces.append((patches_BEGG, self.projection.names(text_TPE)))
         zero = 0.0 * (tokens_BEGG.sum() + text_TE.sum())
         losses = {"loss_patches": zero, "loss_regions": zero}
-        for number, (sample, own) in enumerate(zip(batched_inputs, names, strict=True)):
+        for number, (sample, own) in enumerate(zip(batched_inputs, vocabularies, strict=True)):
             labels_1HW = sample["sem_seg"][None].to(self.clip.device)
             labels_1GG = patch_labels(labels_1HW, tokens_BEGG.shape[-1])
-            index_T = torch.tensor([place[name] for name in own], device=text_TE.device)
-            for patches, all_names in spaces:
-                one = (patches[number : number + 1], labels_1GG, all_names, index_T)
-                by_patch, by_region = self._of_image(*one)
-                share = images * len(spaces)
-                losses["loss_patches"] = losses["loss_patches"] + by_patch / share
-                losses["loss_regions"] = losses["loss_regions"] + by_region / share
+            sets = _sets_of_names(own)
+            for names in sets:
+                index_T = torch.tensor([place[name] for name in names], device=text_TE.device)
+                for patches, all_names in spaces:
+                    one = (patches[number : number + 1], labels_1GG, all_names, index_T)
+                    by_patch, by_region = self._of_image(*one)
+                    share = images * len(spaces) * len(sets)
+                    losses["loss_patches"] = losses["loss_patches"] + by_patch / share
+                    losses["loss_regions"] = losses["loss_regions"] + by_region / share
         return losses
 
     def _of_image(
@@ -124,11 +126,17 @@ class NameAlignment(AHSSeg):
         return by_patch, _BATCH_WEIGHT * among_all + among_regions
 
 
-def _names(sample: dict[str, Any]) -> Sequence[str]:
+def _vocabulary(sample: dict[str, Any]) -> Vocabulary:
     if "vocabulary" not in sample:
         raise ConfigError(
             f"image {sample.get('image_id')!r} comes without names of its own: NameAlignment "
             "learns from DATASETS.TRAIN synthetic_open_train alone"
         )
-    found: Sequence[str] = sample["vocabulary"].first_of_each()
+    found: Vocabulary = sample["vocabulary"]
     return found
+
+
+def _sets_of_names(vocabulary: Vocabulary) -> list[list[str]]:
+    """One name of each class, another one, and so on; classes with fewer begin again."""
+    names = [list(item.names) for item in vocabulary.items]
+    return [[own[i % len(own)] for own in names] for i in range(max(map(len, names)))]
