@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from detecture.config.sections.images import InputSettings
-from detecture.d2 import CfgNode, configurable
+from detecture.d2 import CfgNode, MetadataCatalog, configurable
 from detecture.data.k_hint import KHint
 from detecture.data.mapper import DATASET_MAPPER_REGISTRY
 from detecture.data.synthetic import DEFAULT_SIZE
 from detecture.data.synthetic.bank_source import BankSource
+from detecture.data.synthetic.combinations import draw_combinations
 from detecture.data.synthetic.named_mosaics import NamedMosaic
 from detecture.data.synthetic.names import draw_names, draw_others, is_held_out
 from detecture.data.synthetic.streams import WORDS, stream
@@ -152,6 +153,43 @@ class OpenVocabularyMapper:
         for place, (number, _) in enumerate(order):
             labels[scene.labels == number] = place
         return [names for _, names in order], labels
+
+
+@DATASET_MAPPER_REGISTRY.register()
+class CombinationMapper:
+    """Maps records of `synthetic_combinations_train` and `_held_out`.
+
+    A mapped dict has `image` (uint8 (3,S,S)) and `sem_seg` (int64 (S,S)), in evaluation too: the
+    sets are for measuring whether training works.
+    """
+
+    @configurable
+    def __init__(self, *, size: int, held_out: bool) -> None:
+        """Args: `size`: S; `held_out`: of which combinations images are."""
+        self.size, self.held_out = size, held_out
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, is_train: bool, dataset_name: str | None = None
+    ) -> dict[str, Any]:
+        """Arguments from a config."""
+        del is_train
+        held_out = MetadataCatalog.get(str(dataset_name)).held_out
+        return {"size": cfg.INPUT.TRAIN_SIZE, "held_out": held_out}
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Draw the image of a record."""
+        seed, index = record["seed"], record["index"]
+        image, labels = draw_combinations(seed, index, self.size, self.held_out)
+        return {
+            "file_name": record["image_id"],
+            "image_id": record["image_id"],
+            "height": self.size,
+            "width": self.size,
+            "image": _as_tensor(image),
+            "sem_seg": torch.from_numpy(labels),
+            "k_hint": KHint(),
+        }
 
 
 def _evaluation_source(cfg: CfgNode) -> BankSource:
