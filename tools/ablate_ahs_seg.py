@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Do AHS-Seg's parts do anything? Trains a tiny model and its ablations on pairs of words.
 
-  python tools/ablate_ahs_seg.py --output output/ahs_seg_parts --seeds 1 2 3
+  python tools/ablate_ahs_seg.py --output output/ahs_seg_parts --seeds 1,2,3
 
 Images of two or three textures are named by a colour and a noun; a pair of each colour is held out
 of the training (synthetic_combinations_*). Rows: `everything` (all six parts), once for each seed,
@@ -126,6 +126,11 @@ def _energy(model: Any) -> float:
     return float(np.mean(changes))
 
 
+def seeds(text: str) -> list[int]:
+    """Numbers between commas, of the command line."""
+    return [int(word) for word in text.split(",")]
+
+
 @command_line("ablate_ahs_seg")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
@@ -133,9 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for all trainings")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="of `everything`")
+    parser.add_argument("--seeds", type=seeds, default=[1, 2, 3], help="such as 1,2,3 (default)")
     parser.add_argument("--images", type=int, default=200, help="that are measured on, up to 200")
-    parser.add_argument("--only", nargs="+", metavar="ROW", help="rows, such as baseline")
+    parser.add_argument("--only", choices=["everything", *ABLATIONS], help="one row")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides of all rows")
     args = parser.parse_args(argv)
     opts = [word for word in args.opts if word != "--"]
@@ -144,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = ["| | loss | mIoU, held-out pairs | names shuffled | energy | s a step |", "|---" * 6]
     lines[1] += "|"
     for title, name, seed in rows:
-        if args.only and name not in args.only:
+        if args.only not in (None, name):
             continue
         overrides = [*opts, *switches(name), "SEED", str(seed), "MODEL.RANDOM_WEIGHTS_SEED", "0"]
         output = args.output / f"{name}_{seed}"

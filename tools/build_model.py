@@ -42,9 +42,7 @@ def share(text: str) -> float:
 def stages_of(recipe: str, args: argparse.Namespace, overrides: list[str]) -> list[Stage]:
     """The steps of a recipe, in order."""
     if recipe == "ahs_seg_tiny":
-        return open_vocabulary_stages(
-            ROOT, args.output, args.seed, overrides, length=args.length
-        )
+        return open_vocabulary_stages(ROOT, args.output, args.seed, overrides, length=args.length)
     return stages(ROOT, args.output, args.seed, args.images, overrides, length=args.length)
 
 
@@ -80,9 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         if status:
             print(f"build_model: {Path(step.command[0]).name} failed", file=sys.stderr)
             return status
-    print(
-        f"{step.result} is made; use it with {RECIPES[args.recipe]}, MODEL.WEIGHTS {step.result}"
-    )
+    print(f"{step.result} is made; use it with {RECIPES[args.recipe]}, MODEL.WEIGHTS {step.result}")
     return 0
 
 

@@ -62,7 +62,7 @@ def test_words_are_taken_out():
     assert without_words(text, ["color"]) == (
         "texture of grass in the lower left in the background"
     )
-    assert without_words(text, ["color", "position"]) == "texture of grass in the in the"
+    assert without_words(text, ["color", "position"]) == "texture of grass in the"
     assert without_words("red", ["color"]) == "texture"
     assert [image.names for image in stripped([IMAGE], ["color"])] == [
         ["bricks on the left", "grass on the right"]

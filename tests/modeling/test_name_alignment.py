@@ -45,7 +45,8 @@ def test_every_tensor_that_trains_has_a_gradient_and_the_given_trunk_none(aligne
     losses = aligner(BATCH)
     assert set(losses) == {"loss_patches", "loss_regions"}
     sum(losses.values()).backward()
-    trained = {n: p for g in aligner.parameter_groups() for n, p in zip(g["names"], g["params"])}
+    groups = aligner.parameter_groups()
+    trained = {n: p for g in groups for n, p in zip(g["names"], g["params"], strict=True)}
     assert all(p.grad is not None for p in trained.values())
     assert not any(".trunk." in name or name.startswith("head.") for name in trained)
     without = [n for n, p in aligner.named_parameters() if p.grad is None and p.requires_grad]
@@ -117,7 +118,7 @@ def test_regions_have_their_mean_score():
 
 
 def test_region_means_and_windows_do_not_go_together():
-    with pytest.raises(ConfigError, match="TEST.SLIDING.ENABLED False"):
+    with pytest.raises(ConfigError, match=r"TEST\.SLIDING\.ENABLED False"):
         build(
             "AHSSeg",
             *("MODEL.GROUPING.NETS", "2", "TEST.SLIDING.ENABLED", "True"),
