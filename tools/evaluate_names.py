@@ -51,7 +51,7 @@ from detecture.jobs.command_line import add_overwrite_option, command_line
 REMEDY = "choose another --json, or give --overwrite"
 
 
-class Regions:
+class DefaultRegions:
     """Regions of the default method, as many as names, and its sentences; kept by image."""
 
     def __init__(self, describes: bool) -> None:
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         answer = asked(load_model(cfg))
         answers |= {"model": by_name(answer), "model, names shuffled": shuffled(answer)}
     if args.floors or args.describer:
-        regions = Regions(args.describer)
+        regions = DefaultRegions(args.describer)
         answers["texture_grouping, by chance"] = at_random(lambda image: regions(image)[0])
         if args.describer:
             answers["texture_grouping, by its sentences"] = by_sentences(regions, similarity)

@@ -73,7 +73,7 @@ def by_name(label_map: Callable[[NamedImage], np.ndarray]) -> Answer:
 
 
 def shuffled(label_map: Callable[[NamedImage], np.ndarray]) -> Answer:
-    """The same with each name's mask given to another name: the mean over all others."""
+    """The same, of int (H,W), with each name's mask given to another one: the mean over all."""
 
     def answer(image: NamedImage) -> np.ndarray:
         """IoU (T,); of a single name what it has."""

@@ -31,13 +31,13 @@ from detecture.modeling.ahs.distillation import distillation_loss, distillation_
 from detecture.modeling.ahs.patch_labels import patch_labels
 from detecture.modeling.ahs.prototypes import Prototypes
 from detecture.modeling.ahs.rectification import Rectification
-from detecture.modeling.ahs.regions import RegionMeans
 from detecture.modeling.ahs.spherical_fpn import SphericalFpn
 from detecture.modeling.clip.encoder import ClipEncoder, DenseFeatures
 from detecture.modeling.clip.orthogonal import Modulation, OrthogonalAdapter
 from detecture.modeling.clip.teacher import Teacher
 from detecture.modeling.cost.canvases import Canvas
 from detecture.modeling.meta_arch.cat_seg import CATSeg, Compared, orthogonal_adapter
+from detecture.modeling.meta_arch.region_means import RegionMeans
 
 
 @dataclass(frozen=True)
