@@ -57,9 +57,7 @@ class OpenVocabularyMapper:
     """
 
     @configurable
-    def __init__(
-        self, *, is_train: bool, source: BankSource, size: int, ignore_value: int = 255
-    ) -> None:
+    def __init__(self, *, is_train: bool, source: BankSource, size: int, ignore_value: int) -> None:
         """Keep what composes the images.
 
         Args:
