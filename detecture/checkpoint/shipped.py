@@ -33,7 +33,9 @@ def locate(path: str) -> Path:
     if not path.startswith(SCHEME):
         return Path(path).expanduser()
     name = path.removeprefix(SCHEME)
-    shipped = sorted(file.name for file in MODELS.glob("*.safetensors"))
+    shipped = sorted(
+        file.name for file in MODELS.iterdir() if file.suffix in (".safetensors", ".json")
+    )
     if name not in shipped:
         raise CheckpointError(
             f"{path}: no such file ships with this version of detecture; there are "

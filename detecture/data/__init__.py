@@ -7,6 +7,7 @@ from detecture.data.bank_mappers import MosaicMapper
 from detecture.data.build import build_test_loader, build_train_loader
 from detecture.data.datasets.builtin import register_builtin_datasets
 from detecture.data.datasets.from_bank import register_from_bank
+from detecture.data.datasets.open_vocabulary import register_open_vocabulary
 from detecture.data.datasets.register import (
     known_datasets,
     load_registered,
@@ -26,6 +27,7 @@ from detecture.data.ground_truth import GroundTruth, load_ground_truth
 from detecture.data.image_io import image_size, read_image, read_mask
 from detecture.data.k_hint import KHint, resolve_k_hint
 from detecture.data.mapper import DATASET_MAPPER_REGISTRY, SyntheticMapper, TextureMapper
+from detecture.data.open_mapper import OpenVocabularyMapper
 from detecture.data.semantic_mapper import SemanticMapper
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "GroundTruth",
     "KHint",
     "MosaicMapper",
+    "OpenVocabularyMapper",
     "SemanticMapper",
     "SyntheticMapper",
     "TextureMapper",
@@ -47,6 +50,7 @@ __all__ = [
     "read_mask",
     "register_dataset_json",
     "register_from_bank",
+    "register_open_vocabulary",
     "register_semantic_dataset",
     "register_semantic_folder",
     "register_stand_ins",
@@ -59,5 +63,6 @@ __all__ = [
 register_builtin_datasets()
 register_synthetic_datasets()
 register_from_bank()
+register_open_vocabulary()
 register_stand_ins()
 register_semantic_sets()

@@ -38,6 +38,11 @@ class TextureBankSettings(Settings):
     folder: str = key(
         "", "Folder of the bank, which is drawn at first use; empty: texture_bank in OUTPUT_DIR."
     )
+    named: str = key(
+        "",
+        "Folder of your own textures, instead of procedural ones: images in one folder for each "
+        "name (`wet sand`; synonyms between commas).",
+    )
     count: int = key(6000, "Number of textures; 0.2 MB each.")
     first: int = key(0, "Number of its first texture: banks that do not overlap share none.")
 

@@ -50,6 +50,11 @@ class ClipSettings(Settings):
         "clip",
         "`clip`, or a json file of a word tokenizer, as a shipped model has.",
     )
+    stem_weights: str = key(
+        "",
+        "Checkpoint whose trunk is that of the stem, for structures that have one, and stays as it "
+        "is: of TextureGrouping, or of TextureClassifier.",
+    )
     orthogonal: OrthogonalSettings = nested(OrthogonalSettings)
 
 
@@ -173,6 +178,24 @@ class PrototypeSettings(Settings):
     enabled: bool = key(False, "Use it.")
     weight: float = key(0.1, "Weight of `loss_prototype`; 0: none.", least=0)
     momentum: float = key(0.99, "Of the running mean.", least=0, greatest=1)
+
+
+@section("MODEL.REGION_MEANS", "Scores are averaged over regions that the grouping nets find.")
+@dataclass(frozen=True, kw_only=True)
+class RegionMeansSettings(Settings):
+    """See `detecture.config.sections.declaring`."""
+
+    weights: str = key(
+        "",
+        "Checkpoint of TextureGrouping, of the form that MODEL.GROUPING says; empty: pixels keep "
+        "their scores. In evaluation alone, and not with windows.",
+    )
+    count: str = key(
+        "names",
+        "Regions of an image: as many as `names`, 2 to MODEL.MAX_REGIONS; `most`, MODEL."
+        "MAX_REGIONS; `chosen`, by the selector.",
+        choices=("chosen", "most", "names"),
+    )
 
 
 @section("MODEL.VOCABULARY", "The classes of open-vocabulary segmentation.")

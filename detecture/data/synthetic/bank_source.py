@@ -1,5 +1,7 @@
 """The images that a config asks for, composed from a bank: from which textures, how unruly."""
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,12 @@ import numpy as np
 
 from detecture.config.sections.images import InputSettings
 from detecture.d2 import CfgNode, configurable
-from detecture.data.synthetic.bank import open_bank
+from detecture.data.synthetic.bank import open_bank, plan_texture
+from detecture.data.synthetic.families import FAMILIES
 from detecture.data.synthetic.mosaic import compose_mosaic
+from detecture.data.synthetic.named_mosaics import Kind, NamedMosaic, compose_named
+from detecture.data.synthetic.nouns import kind_of_family
+from detecture.data.synthetic.own_textures import read_own_textures
 from detecture.data.synthetic.scene import Scene
 from detecture.data.synthetic.swatches import compose_swatches
 
@@ -28,12 +34,14 @@ class BankSource:
             settings: which textures it has, and how unruly mosaics are, see `compose_mosaic`.
 
         Raises:
-            DatasetError: see `open_bank`.
+            DatasetError: see `open_bank` and `read_own_textures`.
         """
         bank = settings.texture_bank
         self._bank_address = (folder, bank.count, bank.first)
         self._unruly = settings.unruly
-        self._bank: np.ndarray | None = open_bank(*self._bank_address)
+        self._bank: np.ndarray | None = None
+        self._own = read_own_textures(bank.named, settings.max_pixels) if bank.named else None
+        self._opened()
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -57,8 +65,27 @@ class BankSource:
         _, _, first = self._bank_address
         return compose_swatches(self._opened(), first, seed, index, size)
 
+    @cached_property
+    def kinds(self) -> Sequence[Kind]:
+        """What the textures are, each kind once."""
+        if self._own is not None:
+            return list(dict.fromkeys(self._own.kinds))
+        return [kind_of_family(name) for name in FAMILIES]
+
+    def kind_of(self, place: int) -> Kind:
+        """What the texture at a place in the bank is."""
+        if self._own is not None:
+            return self._own.kinds[place]
+        _, _, first = self._bank_address
+        return kind_of_family(plan_texture(first + place).family)
+
+    def named(self, seed: int, index: int, size: int) -> NamedMosaic:
+        """Image of an address and what is seen of its regions, see `compose_named`."""
+        return compose_named(self._opened(), self.kind_of, seed, index, size, self._unruly)
+
     def _opened(self) -> np.ndarray:
         """The bank's textures, uint8 (N,T,T,3), as the file of this process."""
         if self._bank is None:
-            self._bank = open_bank(*self._bank_address)
+            own = self._own
+            self._bank = own.textures if own is not None else open_bank(*self._bank_address)
         return self._bank

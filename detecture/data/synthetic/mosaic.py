@@ -54,6 +54,24 @@ def compose_mosaic(
     Returns:
         The image, uint8 (S,S,3), and its regions, int64 (S,S), 0..K-1.
     """
+    return compose_numbered(bank, seed, index, size, num_regions, unruly=unruly)[:2]
+
+
+def compose_numbered(
+    bank: np.ndarray,
+    seed: int,
+    index: int,
+    size: int,
+    num_regions: int | None = None,
+    *,
+    unruly: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """As `compose_mosaic`, from a bank (N,T,T,3), with the textures that the regions are made of.
+
+    Returns:
+        The image, uint8 (S,S,3), its regions, int64 (S,S), and the places in the bank of the K
+        textures.
+    """
     rng = stream(seed, index, _PLAN)
     count = 2 if rng.random() < _TWO_REGIONS else int(rng.integers(3, MOST_REGIONS + 1))
     count = count if num_regions is None else num_regions
@@ -93,7 +111,7 @@ def compose_mosaic(
     canvas_3SS = textures_K3SS.gather(0, where_1SS)[0]
     canvas = canvas_3SS.permute(1, 2, 0).double().numpy()
     image = expose(stream(seed, index, _EFFECTS), np.ascontiguousarray(canvas), labels)
-    return image, labels
+    return image, labels, [int(number) for number in numbers]
 
 
 def _window(rng: np.random.Generator, size: int, side: int) -> np.ndarray:

@@ -47,11 +47,13 @@ class Sentence:
     Attributes:
         words: its words, lower-case, hyphens and punctuation gone.
         claims: see `Claims`.
+        attributes: for each word the attribute that it claims a value of; empty: none.
         rest: the words that claim nothing, or a pattern.
     """
 
     words: tuple[str, ...]
     claims: Claims
+    attributes: tuple[str, ...]
     rest: tuple[str, ...]
 
 
@@ -61,9 +63,11 @@ class _State:
     used: list[bool]
     found: list[tuple[int, str, Claim]] = field(default_factory=list)
     of_pattern: set[int] = field(default_factory=set)
+    claimed: dict[int, str] = field(default_factory=dict)
 
     def take(self, start: int, length: int, attribute: str, claim: Claim) -> None:
         self.used[start : start + length] = [True] * length
+        self.claimed.update(dict.fromkeys(range(start, start + length), attribute))
         self.found.append((start, attribute, claim))
         if attribute in ("pattern", "noun"):
             self.of_pattern.update(range(start, start + length))
@@ -93,7 +97,12 @@ def parse_sentence(text: str) -> Sentence:
         if claim not in own:
             own.append(claim)
     rest = tuple(word for i, word in enumerate(words) if not state.used[i] or i in state.of_pattern)
-    return Sentence(tuple(words), {name: tuple(c) for name, c in claims.items()}, rest)
+    return Sentence(
+        words=tuple(words),
+        claims={name: tuple(c) for name, c in claims.items()},
+        attributes=tuple(state.claimed.get(i, "") for i in range(len(words))),
+        rest=rest,
+    )
 
 
 def _words(text: str) -> list[str]:
@@ -191,6 +200,7 @@ def _positions(state: _State) -> None:
             for i in range(index + 1, index + 5):  # the middle here is what it goes around
                 if state.word(i) in _MIDDLE:
                     state.used[i] = True
+                    state.claimed[i] = "position"
         elif word in _WHOLE and near[:1] and near[0] in _IMAGE:
             state.take(index, 1, "position", frozenset({"whole"}))
         elif word == "most" and any(w in _IMAGE for w in near):

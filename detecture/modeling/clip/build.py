@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detecture.config.sections.semantic import ClipSettings
 from detecture.errors import CheckpointError, ConfigError
+from detecture.modeling.clip.conv_stem import STEM_WIDTHS, ConvStem
 from detecture.modeling.clip.encoder import ClipEncoder
 from detecture.modeling.clip.name_map import openai_to_transformers
 from detecture.modeling.clip.orthogonal import Modulation, OrthogonalAdapter
@@ -60,9 +61,18 @@ def build_clip(settings: ClipSettings, seed: int) -> tuple[ClipEncoder, str]:
     structure = read_structure(settings.config, key=_CONFIG, folder=STRUCTURES)
     with seeded(seed):
         model = _make(structure, settings.config)
+        stem = _add_stem(model, structure, settings.config)
+    trunk = ""
+    if settings.stem_weights:
+        if stem is None:
+            raise ConfigError(
+                f"MODEL.CLIP.STEM_WEIGHTS {settings.stem_weights}: {_CONFIG} {settings.config} has "
+                "no stem; leave it empty"
+            )
+        trunk = f", trunk {stem.take_trunk(settings.stem_weights)}"
     if not base:
         source = random_source(settings.config, structure, seed)
-        return ClipEncoder(model.eval(), settings.grid), source
+        return ClipEncoder(model.eval(), settings.grid), f"{source}{trunk}"
     weights = openai_to_transformers(_read(base))
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
@@ -117,6 +127,19 @@ def _make(structure: dict[str, Any], name: str) -> Any:
         raise ConfigError(f"{_CONFIG} {name}: is no structure of a CLIP ({error})") from error
     except TypeError as error:
         raise ConfigError(f"{_CONFIG} {name}: is no structure of a CLIP ({error})") from error
+
+
+def _add_stem(model: Any, structure: dict[str, Any], name: str) -> ConvStem | None:
+    """Put a convolutional stem in place of the patch embedding, where a structure has one."""
+    widths = structure.get("vision_config", {}).get(STEM_WIDTHS)
+    if widths is None:
+        return None
+    if not isinstance(widths, list) or len(widths) != 4 or any(w % 8 for w in widths):
+        raise ConfigError(f"{_CONFIG} {name}: {STEM_WIDTHS} must be four multiples of 8")
+    vision = model.config.vision_config
+    stem = ConvStem(tuple(widths), int(vision.hidden_size), int(vision.patch_size))
+    model.vision_model.embeddings.patch_embedding = stem
+    return stem
 
 
 def _read(path: str) -> dict[str, Tensor]:

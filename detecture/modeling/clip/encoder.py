@@ -21,9 +21,10 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from transformers import CLIPModel
 
-# OpenAI's, for colours in 0..255.
-_MEAN = (122.7709383, 116.7460125, 104.09373615)
-_DEVIATION = (68.5005327, 66.6321579, 70.323163)
+# For colours in 0..255.
+PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)
+PIXEL_DEVIATION = (68.5005327, 66.6321579, 70.323163)
+"""OpenAI's mean and deviation of each channel."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class ClipEncoder(nn.Module):
         grid: G.
         image_size: S, `grid` patches.
         context_length: most tokens of a text.
+        vocabulary_size: number of different tokens.
     """
 
     def __init__(self, model: CLIPModel, grid: int = 24) -> None:
@@ -73,10 +75,13 @@ class ClipEncoder(nn.Module):
         self.text_width = int(text.hidden_size)
         self.text_depth = int(text.num_hidden_layers)
         self.context_length = int(text.max_position_embeddings)
+        self.vocabulary_size = int(text.vocab_size)
         self.mean_311: Tensor
         self.deviation_311: Tensor
-        self.register_buffer("mean_311", torch.tensor(_MEAN).reshape(3, 1, 1), persistent=False)
-        deviation = torch.tensor(_DEVIATION).reshape(3, 1, 1)
+        self.register_buffer(
+            "mean_311", torch.tensor(PIXEL_MEAN).reshape(3, 1, 1), persistent=False
+        )
+        deviation = torch.tensor(PIXEL_DEVIATION).reshape(3, 1, 1)
         self.register_buffer("deviation_311", deviation, persistent=False)
 
     @property
@@ -84,6 +89,15 @@ class ClipEncoder(nn.Module):
         """Where images and texts go."""
         weight: Tensor = self.model.visual_projection.weight
         return weight.device
+
+    def idle_parameters(self) -> set[str]:
+        """Names of parameters that have no part in any output, or were given and stay."""
+        last = f"model.vision_model.encoder.layers.{self.depth - 1}.self_attn."
+        stem = self.model.vision_model.embeddings.patch_embedding
+        given = "model.vision_model.embeddings.patch_embedding.trunk."
+        idle = [f"{last}q_proj.", f"{last}k_proj.", "model.logit_scale"]
+        idle += [given] if getattr(stem, "is_given", False) else []
+        return {n for n, _ in self.named_parameters() if n.startswith(tuple(idle))}
 
     def default_taps(self) -> tuple[int, int]:
         """The blocks, from 0, after a third and two thirds of the depth: 3 and 7 of 12."""

@@ -1,4 +1,4 @@
-"""The tokenizer of CLIP, from the vocabulary that ships here: one for every weights file.
+"""The tokenizers: that of CLIP, from the vocabulary that ships here, and one of words.
 
 Legend: T texts, A tokens of a text.
 """
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from detecture.checkpoint.shipped import locate
 from detecture.errors import ConfigError, brief
+from detecture.modeling.clip.word_tokenizer import WordTokenizer
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -70,16 +72,23 @@ def _letters() -> str:
     return "".join(map(chr, printable)) + "".join(chr(256 + n) for n in range(len(others)))
 
 
-def build_tokenizer(name: str, most: int) -> Tokenize:
+def build_tokenizer(name: str, most: int, size: int) -> Tokenize:
     """The tokenizer of MODEL.CLIP.TOKENIZER, cutting to the longest of the texts it is given.
 
     Args:
-        name: `clip`, or a json file of `WordTokenizer`.
-        most: tokens that the encoder takes.
+        name: `clip`, or a json file of `WordTokenizer`; a shipped one: `detecture://NAME.json`.
+        most: tokens of a text that the encoder takes.
+        size: different tokens that it knows.
 
     Raises:
-        ConfigError: there is no such file, or it is none of a tokenizer.
+        ConfigError: there is no such file, it is none of a tokenizer, or it has more tokens.
     """
     if name == "clip":
         return lambda texts: tokenize(texts, most)
-    raise ConfigError(f"MODEL.CLIP.TOKENIZER {name!r}: is neither `clip` nor a json file")
+    words = WordTokenizer.load(locate(name), "MODEL.CLIP.TOKENIZER")
+    if words.size > size:
+        raise ConfigError(
+            f"MODEL.CLIP.TOKENIZER {name}: has {words.size} tokens, and the text encoder of "
+            f"MODEL.CLIP.CONFIG knows {size}; set vocab_size of its text_config"
+        )
+    return lambda texts: words(texts, most)

@@ -6,6 +6,7 @@ from detecture.modeling.meta_arch.describe_then_segment import DescribeThenSegme
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.meta_arch.floors import HalfSplit, OneRegion
 from detecture.modeling.meta_arch.grounded_sam3 import GroundedSam3
+from detecture.modeling.meta_arch.name_alignment import NameAlignment
 from detecture.modeling.meta_arch.region_describer import RegionDescriber
 from detecture.modeling.meta_arch.sa2va import Sa2VA
 from detecture.modeling.meta_arch.sam3_text import Sam3Text
@@ -21,6 +22,7 @@ __all__ = [
     "Detecture",
     "GroundedSam3",
     "HalfSplit",
+    "NameAlignment",
     "OneRegion",
     "RegionDescriber",
     "Sa2VA",

@@ -36,7 +36,8 @@ from detecture.modeling.clip.build import orthogonal_adapter
 from detecture.modeling.clip.encoder import ClipEncoder, DenseFeatures
 from detecture.modeling.clip.orthogonal import Modulation, OrthogonalAdapter
 from detecture.modeling.clip.teacher import Teacher
-from detecture.modeling.meta_arch.cat_seg import CATSeg, Compared
+from detecture.modeling.meta_arch.cat_seg import CATSeg, Compared, Encoded
+from detecture.modeling.meta_arch.region_means import RegionMeans
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,18 @@ class AHSSeg(CATSeg):
     """CAT-Seg and the parts that are on."""
 
     @configurable
-    def __init__(self, *, parts: AHSSettings | None = None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        parts: AHSSettings | None = None,
+        region_means: RegionMeans | None = None,
+        **arguments: Any,
+    ) -> None:
         """Join the parts.
 
         Args:
             parts: which are on.
+            region_means: averages scores over regions, in evaluation.
             arguments: see `CATSeg`; an adapter brings HA-HEM with it, and the head must have a
                 further cost channel where classes are projected.
 
@@ -81,6 +89,8 @@ class AHSSeg(CATSeg):
         """
         super().__init__(**arguments)
         clip: ClipEncoder = self.clip
+        # In a tuple, as it is no part of the checkpoints.
+        self._region_means = (region_means,)
         self.parts = parts = parts or AHSSettings()
         width = clip.embed_width
         self.fpn = self.projection = self.rectification = self.prototypes = self.teacher = None
@@ -109,7 +119,11 @@ class AHSSeg(CATSeg):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Constructor arguments from a config."""
-        return {**super().from_config(cfg), "parts": AHSSettings.from_config(cfg)}
+        return {
+            **super().from_config(cfg),
+            "parts": AHSSettings.from_config(cfg),
+            "region_means": RegionMeans.from_config(cfg),
+        }
 
     @classmethod
     def extra_costs_of(cls, cfg: CfgNode) -> int:
@@ -141,6 +155,15 @@ class AHSSeg(CATSeg):
             if part is not None:
                 groups["head"] |= dict(part.named_parameters(prefix=name))
         return groups
+
+    def _logits(self, encoded: Encoded, image_3HW: Tensor, names: Sequence[str]) -> Tensor:
+        """See `CATSeg._logits`; at working size where regions have their means: (V,T,h,w)."""
+        logits_VTgg = super()._logits(encoded, image_3HW, names)
+        (region_means,) = self._region_means
+        if region_means is None:
+            return logits_VTgg
+        seen_3HW = image_3HW.flip(-1) if encoded.canvas.flipped else image_3HW
+        return region_means(seen_3HW, logits_VTgg)
 
     def _all_taps(self) -> Sequence[int]:
         return (*self.taps, *self.levels)

@@ -42,6 +42,7 @@ from detecture.modeling.meta_arch.cat_seg_parts import CATSegParts
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.semantic import SemanticOutput
 
+_MASK_LOSS = "loss_sem_seg"
 _CHUNK = 32  # names at a time in evaluation, where they do not meet
 
 
@@ -142,7 +143,9 @@ class CATSeg(CATSegParts):
             "clip_source": source,
             "settings": settings,
             "head": build_head(cfg, shape),
-            "tokenize": build_tokenizer(settings.tokenizer, clip.context_length),
+            "tokenize": build_tokenizer(
+                settings.tokenizer, clip.context_length, clip.vocabulary_size
+            ),
             "adapter": cls.adapter_of(cfg, clip, settings),
             "vocabularies": (
                 _vocabulary(names.train, cfg.DATASETS.TRAIN),
@@ -180,8 +183,8 @@ class CATSeg(CATSegParts):
 
         Args:
             batched_inputs: mapped dicts with `image` uint8 (3,H,W), and in training `sem_seg` int64
-                (H,W). With a `vocabulary`, which in training all have in common, it counts instead
-                of the model's own.
+                (H,W). A sample's own `vocabulary` counts instead of the model's; in training
+                samples with the same one are seen together.
             normalizers: training only: sums of `loss_normalizers` over the whole effective batch;
                 None: those of this batch.
 
@@ -190,18 +193,33 @@ class CATSeg(CATSegParts):
         """
         if not self.training:
             return [self._answer(sample) for sample in batched_inputs]
-        labels_BHW = torch.stack([sample["sem_seg"] for sample in batched_inputs])
-        labels_BHW = labels_BHW.to(self.clip.device)
-        names = self._vocabulary(batched_inputs[0]).first_of_each()
+        normalizers = normalizers or self.loss_normalizers(batched_inputs)
+        parts: dict[Vocabulary, list[dict[str, Any]]] = {}
+        for sample in batched_inputs:
+            parts.setdefault(self._vocabulary(sample), []).append(sample)
+        losses: dict[str, Tensor] = {}
+        for vocabulary, samples in parts.items():
+            found = self._losses(samples, vocabulary.first_of_each(), normalizers)
+            share = len(samples) / len(batched_inputs)
+            for name, loss in found.items():
+                # That of the masks is a part of a mean already.
+                weighted = loss if name == _MASK_LOSS else share * loss
+                losses[name] = losses[name] + weighted if name in losses else weighted
+        return losses
+
+    def _losses(
+        self, samples: list[dict[str, Any]], names: Sequence[str], normalizers: dict[str, float]
+    ) -> dict[str, Tensor]:
+        """Losses (scalars) of samples with the same names."""
+        labels_BHW = torch.stack([sample["sem_seg"] for sample in samples]).to(self.clip.device)
         self._check_labels(labels_BHW, names)
-        pixels_B3SS = self.clip.preprocess([sample["image"] for sample in batched_inputs])
+        pixels_B3SS = self.clip.preprocess([sample["image"] for sample in samples])
         with self._turned():
             compared = self.compare(pixels_B3SS, names, self.training_pooling)
-            normalizers = normalizers or self.loss_normalizers(batched_inputs)
             total = semantic_loss_sum(
                 compared.logits_BTgg, labels_BHW, self.ignore_value, self.loss.ignore
             )
-            losses = {"loss_sem_seg": total / max(normalizers["pixels"] * len(names), 1)}
+            losses = {_MASK_LOSS: total / max(normalizers["pixels"] * len(names), 1)}
             return losses | self.further_losses(compared, pixels_B3SS, labels_BHW)
 
     def loss_normalizers(self, batched_inputs: list[dict[str, Any]]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 A checkpoint has what trains and says what the rest was made of. One that CAT-Seg released has all.
 
-Legend: C channels of the aggregation, P templates.
+Legend: C channels of the aggregation, P templates, X further costs.
 """
 
 from collections.abc import Iterable
@@ -73,8 +73,8 @@ class CATSegParts(nn.Module):
         """By their names in `clip`; CAT-Seg trains weights of queries and values, no biases."""
         kind = self.settings.finetune
         if kind == "full":
-            unused = ("position_ids", "logit_scale")
-            return {n: p for n, p in self.clip.named_parameters() if not n.endswith(unused)}
+            idle = self.clip.idle_parameters()
+            return {n: p for n, p in self.clip.named_parameters() if n not in idle}
         ends = ("q_proj.weight", "v_proj.weight") if kind == "attention" else ()
         return {n: p for n, p in self.clip.named_parameters() if ends and n.endswith(ends)}
 
@@ -140,7 +140,7 @@ class CATSegParts(nn.Module):
         return fitted
 
     def _with_further_costs(self, tensor: Tensor, own: dict[str, Tensor]) -> Tensor:
-        """CAT-Seg's first layer, (C,P,7,7), as (C,P',7,7): further costs that do nothing as yet."""
+        """CAT-Seg's first layer, (C,P,7,7), as (C,P+X,7,7): X further costs do nothing as yet."""
         out, costs, *kernel = own[_EMBED].shape
         due = (out, len(self.texts.templates), *kernel)
         if tuple(tensor.shape) != due:
