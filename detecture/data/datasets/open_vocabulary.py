@@ -31,7 +31,7 @@ def _register(records: ProceduralRecords, mapper: str, **metadata: Any) -> None:
     MetadataCatalog.get(records.name).set(
         k_regime="autonomous",
         subject="",
-        evaluator_type="names",  # none of the evaluators: tools/evaluate_names.py and ablate_ahs_seg.py
+        evaluator_type="names",  # tools/evaluate_names.py and tools/ablate_ahs_seg.py measure it
         mapper=mapper,
         seed=records.seed,
         **metadata,
