@@ -13,7 +13,6 @@ A training that is finished is not run again. Exit status: 0 done, otherwise tha
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from detecture.engine import load_model
 from detecture.evaluation.summary import bootstrap_draws
 from detecture.jobs.command_line import command_line
 from detecture.modeling.clip.orthogonal import TurnedLinear, hyperspherical_energy
+from detecture.untrusted import parse_own_json
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "ahs_seg" / "combinations_tiny.yaml"
@@ -84,7 +84,7 @@ def measure(output: Path, overrides: Sequence[str], images: int, samples: int) -
         counts = np.bincount(pairs.ravel(), minlength=len(names) ** 2)
         confusions.append(counts.reshape(len(names), len(names)))
     confusion_NTT = np.stack(confusions)
-    history = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    history = [parse_own_json(line) for line in (output / "metrics.json").read_text().splitlines()]
     losses = [line["loss_sem_seg"] for line in history if "loss_sem_seg" in line]
     # Names shuffled: the answer to each name is taken for that to the next one.
     return {

@@ -4,12 +4,12 @@ The plain words, in `lexicon/nouns.json`, are those that people use for such sur
 written down from the families, with no image at hand.
 """
 
-import json
 from functools import cache
 from pathlib import Path
 
 from detecture.data.synthetic.families import get_family
 from detecture.data.synthetic.named_mosaics import Kind
+from detecture.untrusted import read_own_json
 
 _FILE = Path(__file__).resolve().parents[1] / "lexicon" / "nouns.json"
 _EMPTY = frozenset({"of", "on", "and", "pattern", "surface", "texture"})
@@ -18,7 +18,7 @@ _EMPTY = frozenset({"of", "on", "and", "pattern", "surface", "texture"})
 @cache
 def plain_nouns() -> dict[str, tuple[str, ...]]:
     """Plain words by family."""
-    found = json.loads(_FILE.read_text(encoding="utf-8"))
+    found = read_own_json(_FILE)
     return {family: tuple(words) for family, words in found.items()}
 
 

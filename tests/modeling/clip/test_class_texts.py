@@ -96,7 +96,7 @@ def test_bad_templates(templates):
 
 def test_an_unknown_tokenizer():
     with pytest.raises(ConfigError, match="other"):
-        build_tokenizer("other", 77)
+        build_tokenizer("other", 77, 49408)
 
 
 @pytest.mark.parametrize("templates", ["imagenet", "imagenet_select", "plain", "single"])
