@@ -117,6 +117,26 @@ def test_regions_have_their_mean_score():
     assert set(model.checkpoint_state()) == set(plain.checkpoint_state())
 
 
+def test_each_name_has_a_region_where_that_is_known():
+    overrides = ("MODEL.GROUPING.NETS", "2", "MODEL.REGION_MEANS.WEIGHTS")
+    shipped = "detecture://texture_grouping.safetensors"
+    every = ("MODEL.REGION_MEANS.EVERY_NAME", "True")
+    plain, model = (build("AHSSeg", *overrides, shipped, *more).eval() for more in ((), every))
+    model.load_checkpoint_state(plain.checkpoint_state())
+    halves = torch.full((3, 48, 48), 200, dtype=torch.uint8)
+    halves[:, :, :24] = 20
+    # Whatever a model with random weights thinks, one of the two names is better in one half.
+    for names in (["bricks", "grass"], ["grass", "bricks"]):
+        one = {**BATCH[0], "image": halves, "vocabulary": Vocabulary.of(names)}
+        del one["sem_seg"]
+        (answer,) = model([one])
+        assert answer["label_map"].unique().tolist() == [0, 1]
+        (before,) = plain([one])
+        kept = answer["label_map"] == before["label_map"]
+        assert kept.float().mean() > 0.4  # where the pairs agree with the best names, all stays
+        assert torch.equal(answer["score"][kept], before["score"][kept])
+
+
 def test_region_means_and_windows_do_not_go_together():
     with pytest.raises(ConfigError, match=r"TEST\.SLIDING\.ENABLED False"):
         build(

@@ -196,6 +196,12 @@ class RegionMeansSettings(Settings):
         "MAX_REGIONS; `chosen`, by the selector.",
         choices=("chosen", "most", "names"),
     )
+    every_name: bool = key(
+        False,
+        "It is known that the image has what each name says: names and regions are paired one to "
+        "one, so that their scores are best in all; a name or region that is left over has what "
+        "it had.",
+    )
 
 
 @section("MODEL.VOCABULARY", "The classes of open-vocabulary segmentation.")

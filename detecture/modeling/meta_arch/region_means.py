@@ -7,6 +7,7 @@ Legend: H, W image size; h, w working size; V views, T names, g side of the logi
 """
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +18,8 @@ from detecture.config.sections.semantic import RegionMeansSettings
 from detecture.d2 import CfgNode
 from detecture.errors import ConfigError
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
+
+_NOT_THERE = -30.0  # a logit of what has no score; infinity would make borders of regions NaN
 
 
 class RegionMeans:
@@ -82,4 +85,16 @@ class RegionMeans:
         member_KN = functional.one_hot(label_hw.flatten(), count).T.to(larger_VThw.dtype)
         sums_VTK = larger_VThw.flatten(2) @ member_KN.T
         means_VTK = sums_VTK / member_KN.sum(dim=1).clamp(min=1.0)
+        if self.settings.every_name:
+            means_VTK = _paired(means_VTK)
         return means_VTK[:, :, label_hw]
+
+
+def _paired(logits_VTK: Tensor) -> Tensor:
+    """Logits (V,T,K) whose best name in a region that has a partner is that one."""
+    mean_TK = logits_VTK.mean(dim=0)
+    names, regions = linear_sum_assignment(-mean_TK.cpu().numpy())
+    others_TK = torch.zeros_like(mean_TK, dtype=torch.bool)
+    others_TK[:, regions] = True
+    others_TK[names, regions] = False
+    return logits_VTK.masked_fill(others_TK, _NOT_THERE)
