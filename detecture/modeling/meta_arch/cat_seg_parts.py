@@ -46,6 +46,8 @@ class CATSegParts(nn.Module):
         clip.requires_grad_(False)
         for parameter in self._trained_of_clip().values():
             parameter.requires_grad_(True)
+        # Detectron2's checkpointer knows `load_state_dict` alone.
+        self.register_load_state_dict_pre_hook(_rename_published)
 
     # ---- what trains ------------------------------------------------------------------------
 
@@ -111,14 +113,19 @@ class CATSegParts(nn.Module):
             CheckpointError: tensors are missing, left over or of another shape; all are named.
         """
         if is_published(state):
-            state = from_published(state)
-            self._check_width(state)
-            state = self._fitted(state)
-            self._keep_all()
+            state = self._from_published(state)
             own = self.state_dict()
             take_over({name: own[name] for name in own if _is_plain(name)}, state)
         else:
             take_over(self.checkpoint_state(), state)
+
+    def _from_published(self, published: dict[str, Tensor]) -> dict[str, Tensor]:
+        """CAT-Seg's tensors, of any shapes, by the names that they have here."""
+        state = from_published(published)
+        self._check_width(state)
+        state = self._fitted(state)
+        self._keep_all()
+        return state
 
     def _check_width(self, state: dict[str, Tensor]) -> None:
         """Tell CAT-Seg's tensors, of any shapes, on another CLIP from others that do not fit."""
@@ -173,6 +180,14 @@ class CATSegParts(nn.Module):
                 f"this config has {self.settings.finetune}; use the config that it was trained with"
             )
         check_header(self.checkpoint_header(), header, ["clip"])
+
+
+def _rename_published(model: CATSegParts, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Give CAT-Seg's tensors, of any shapes, their names here before torch looks at them."""
+    if not prefix and is_published(state):
+        renamed = model._from_published(state)
+        state.clear()
+        state.update(renamed)
 
 
 def _is_plain(name: str) -> bool:
