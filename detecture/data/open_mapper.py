@@ -17,8 +17,8 @@ from detecture.data.mapper import DATASET_MAPPER_REGISTRY
 from detecture.data.synthetic import DEFAULT_SIZE
 from detecture.data.synthetic.bank_source import BankSource
 from detecture.data.synthetic.combinations import draw_combinations
-from detecture.data.synthetic.named_mosaics import NamedMosaic
-from detecture.data.synthetic.names import draw_names, draw_others, is_held_out
+from detecture.data.synthetic.named_mosaics import Look, NamedMosaic
+from detecture.data.synthetic.names import concepts_of, draw_names, draw_others, is_held_out
 from detecture.data.synthetic.streams import WORDS, stream
 from detecture.data.vocabulary import Vocabulary
 
@@ -52,8 +52,9 @@ class OpenVocabularyMapper:
     A mapped dict has `image` (uint8 (3,S,S)), `vocabulary`, the names of this image in any order,
     and in training `sem_seg` (int64 (S,S)): the number of a name, or `ignore_value` where a region
     has none, because it may not be named (`names.is_held_out`) or words cannot tell it from
-    another. In training names come anew with each look at a record, several for each class, with
-    some of what is not there; in evaluation each has a colour and a noun, and all are there.
+    another; and `concepts` of each class (`names.concepts_of`). In training names come anew with
+    each look at a record, several for each class, with some of what is not there; in evaluation
+    each has a colour and a noun, and all are there.
     """
 
     @configurable
@@ -101,12 +102,13 @@ class OpenVocabularyMapper:
         named = self._named(rng, scene)
         if named is None:
             return None
-        names, labels = named
+        classes, labels = named
         return {
             **mapped,
             "image": _as_tensor(scene.image),
             "sem_seg": torch.from_numpy(labels),
-            "vocabulary": Vocabulary.of(names),
+            "vocabulary": Vocabulary.of([names for names, _ in classes]),
+            "concepts": [concepts_of(look) for _, look in classes],
         }
 
     def truth(self, record: dict[str, Any]) -> NamedRegions:
@@ -129,12 +131,12 @@ class OpenVocabularyMapper:
 
     def _named(
         self, rng: np.random.Generator, scene: NamedMosaic
-    ) -> tuple[list[list[str]], np.ndarray] | None:
-        """Names of classes in any order, and labels int64 (S,S)."""
+    ) -> tuple[list[tuple[list[str], Look]], np.ndarray] | None:
+        """Names and looks of classes in any order, and labels int64 (S,S)."""
         numbers = [i for i, look in enumerate(scene.looks) if look is not None]
         looks = [look for look in scene.looks if look is not None]
         classes = [
-            (number, names)
+            (number, names, look)
             for number, names, look in zip(
                 numbers, draw_names(rng, looks, _NAMES), looks, strict=True
             )
@@ -144,13 +146,13 @@ class OpenVocabularyMapper:
             return None
         absent = int(rng.integers(_MOST_OTHERS + 1))
         others = draw_others(rng, looks, self.source.kinds, absent, _NAMES)
-        used = {name for _, names in classes for name in names}
-        classes += [(-1, names) for names in others if used.isdisjoint(names)]
+        used = {name for _, names, _ in classes for name in names}
+        classes += [(-1, names, look) for names, look in others if used.isdisjoint(names)]
         labels = np.full(scene.labels.shape, self.ignore_value, np.int64)
         order = [classes[int(i)] for i in rng.permutation(len(classes))]
-        for place, (number, _) in enumerate(order):
+        for place, (number, _, _) in enumerate(order):
             labels[scene.labels == number] = place
-        return [names for _, names in order], labels
+        return [(names, look) for _, names, look in order], labels
 
 
 @DATASET_MAPPER_REGISTRY.register()

@@ -88,6 +88,12 @@ class Name:
         return not self.orientation or self.orientation == seen.orientation
 
 
+def concepts_of(look: Look) -> dict[str, tuple[str, ...]]:
+    """What may be said of a region, by sort: its kind, its colours, and where it is."""
+    seen = look.attributes
+    return {"kind": (look.kind.name,), "color": tuple(seen.colors), "position": (seen.position,)}
+
+
 def is_held_out(look: Look) -> bool:
     """Whether a region may not be named in training: one of its colours never goes with its kind.
 
@@ -136,8 +142,8 @@ def draw_others(
     kinds: Sequence[Kind],
     classes: int,
     count: int = 1,
-) -> list[list[str]]:
-    """Names of what is not in an image.
+) -> list[tuple[list[str], Look]]:
+    """Names of what is not in an image, and what that looks like.
 
     Half of it is nearly there: one attribute of a region is another one.
 
@@ -157,7 +163,7 @@ def draw_others(
         drawn = [draw_name(rng, other) for _ in range(count)]
         names = [n.text for n in drawn if not any(n.may_mean(look) for look in looks)]
         if names:
-            found.append([_misspelt(rng, name) for name in dict.fromkeys(names)])
+            found.append(([_misspelt(rng, name) for name in dict.fromkeys(names)], other))
     return found
 
 

@@ -48,9 +48,11 @@ class ConvStem(nn.Module):
         self.patch_size = patch_size
         self.is_given = False
         self.trunk = ConvTrunk(widths)
-        size = 2 * 3 + 2 * sum(widths[1:3]) + widths[3]
+        size = 2 * sum(widths[1:3]) + widths[3]
         self.norm = nn.LayerNorm(size)
         self.project = nn.Linear(size, width)
+        # By themselves: among hundreds of features, six that are small would hardly be seen.
+        self.color = nn.Linear(2 * 3, width)
         mean, deviation = (torch.tensor(v).reshape(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_DEVIATION))
         self.register_buffer("mean_311", mean / 255.0, persistent=False)
         self.register_buffer("deviation_311", deviation / 255.0, persistent=False)
@@ -61,11 +63,11 @@ class ConvStem(nn.Module):
         images = pixels_B3SS * self.deviation_311 + self.mean_311
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_given):
             at_4, at_8, at_16 = self.trunk.bottom_up(images)
-        parts = [*_moments(2.0 * images - 1.0, grid), *_moments(at_4, grid), *_moments(at_8, grid)]
-        size = (grid, grid)
-        parts.append(functional.interpolate(at_16.float(), size, mode="bilinear"))
-        cells = self.norm(torch.cat(parts, dim=1).movedim(1, -1))
-        patches_BWGG: Tensor = self.project(cells).movedim(-1, 1)
+        colors = torch.cat(_moments(2.0 * images - 1.0, grid), dim=1).movedim(1, -1)
+        parts = [*_moments(at_4, grid), *_moments(at_8, grid)]
+        parts.append(functional.interpolate(at_16.float(), (grid, grid), mode="bilinear"))
+        textures = self.norm(torch.cat(parts, dim=1).movedim(1, -1))
+        patches_BWGG: Tensor = (self.project(textures) + self.color(colors)).movedim(-1, 1)
         return patches_BWGG
 
     def take_trunk(self, path: str) -> str:

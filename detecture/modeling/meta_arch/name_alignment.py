@@ -7,8 +7,12 @@ Legend: B images, T names, P templates, E width of the common space, G grid, M l
 R regions, S side of what CLIP sees, H, W size of the labels.
 """
 
+import hashlib
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -22,6 +26,7 @@ from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 
 _TEMPERATURE = 0.07
 _BATCH_WEIGHT = 0.5
+_SORTS = ("kind", "color", "position")
 
 
 @META_ARCH_REGISTRY.register()
@@ -63,7 +68,8 @@ class NameAlignment(AHSSeg):
         Returns:
             `loss_patches`, cross-entropy of a patch among the names of its image, and
             `loss_regions`, of the mean patch of a region among the names of the whole batch and of
-            a name among the regions of its image; scalars, in nats.
+            a name among the regions of its image; `loss_concepts`, of a region's mean patch and of
+            a name among the batch's kinds of texture, colours and places; scalars, in nats.
 
         Raises:
             ConfigError: images come without names of their own.
@@ -85,6 +91,9 @@ class NameAlignment(AHSSeg):
             spaces.append((patches_BEGG, self.projection.names(text_TPE)))
         zero = 0.0 * (tokens_BEGG.sum() + text_TE.sum())
         losses = {"loss_patches": zero, "loss_regions": zero}
+        losses["loss_concepts"] = zero + self._of_concepts(
+            batched_inputs, tokens_BEGG, text_TE, place
+        )
         for number, (sample, own) in enumerate(zip(batched_inputs, vocabularies, strict=True)):
             labels_1HW = sample["sem_seg"][None].to(self.clip.device)
             labels_1GG = patch_labels(labels_1HW, tokens_BEGG.shape[-1])
@@ -98,6 +107,46 @@ class NameAlignment(AHSSeg):
                     losses["loss_patches"] = losses["loss_patches"] + by_patch / share
                     losses["loss_regions"] = losses["loss_regions"] + by_region / share
         return losses
+
+    def _of_concepts(
+        self,
+        samples: list[dict[str, Any]],
+        tokens_BEGG: Tensor,
+        text_TE: Tensor,
+        place: dict[str, int],
+    ) -> Tensor:
+        """Scalar: regions and names are to lie near what is true of them.
+
+        A cosine between an image and a name says something to neither before both have learnt, so
+        that they learn slowly from each other alone. Concepts lie where they are from the start.
+
+        Args:
+            samples: with `concepts`, one dict for each class of their vocabulary.
+            tokens_BEGG: of them.
+            text_TE: of all names.
+            place: of a name among them.
+        """
+        regions: list[Tensor] = []
+        of_regions: list[dict[str, Sequence[str]]] = []
+        names: list[int] = []
+        of_names: list[dict[str, Sequence[str]]] = []
+        for number, sample in enumerate(samples):
+            own, concepts = _vocabulary(sample), sample["concepts"]
+            labels_1HW = sample["sem_seg"][None].to(tokens_BEGG.device)
+            labels_1GG = patch_labels(labels_1HW, tokens_BEGG.shape[-1])
+            one_1EGG = tokens_BEGG[number : number + 1]
+            means_TE, count_T = class_means(one_1EGG, labels_1GG, len(own), self.ignore_value)
+            for index in (count_T > 0).nonzero()[:, 0].tolist():
+                regions.append(means_TE[index])
+                of_regions.append(concepts[index])
+            for item, known in zip(own.items, concepts, strict=True):
+                for name in item.names:
+                    names.append(place[name])
+                    of_names.append(known)
+        loss = _concept_loss(text_TE[names], of_names)
+        if regions:
+            loss = loss + _concept_loss(torch.stack(regions), of_regions)
+        return loss
 
     def _of_image(
         self, patches_1EGG: Tensor, labels_1GG: Tensor, names_TE: Tensor, index_T: Tensor
@@ -124,6 +173,30 @@ class NameAlignment(AHSSeg):
         regions_R = torch.arange(len(means_RE), device=means_RE.device)
         among_regions = functional.cross_entropy(to_regions_RR, regions_R)
         return by_patch, _BATCH_WEIGHT * among_all + among_regions
+
+
+def _concept_loss(features_NE: Tensor, concepts: Sequence[dict[str, Sequence[str]]]) -> Tensor:
+    """Cross-entropy of features among all concepts of a sort, a scalar: the mean over sorts."""
+    features_NE = functional.normalize(features_NE, dim=-1)
+    loss = features_NE.new_zeros(())
+    for sort in _SORTS:
+        known = sorted({word for one in concepts for word in one[sort]})
+        vectors_CE = torch.stack([_concept(f"{sort} {w}", features_NE.shape[1]) for w in known])
+        logits_NC = features_NE @ vectors_CE.to(features_NE).T / _TEMPERATURE
+        truth_NC = torch.zeros_like(logits_NC)
+        for row, one in enumerate(concepts):
+            for word in one[sort]:
+                truth_NC[row, known.index(word)] = 1 / len(one[sort])
+        loss = loss + functional.cross_entropy(logits_NC, truth_NC) / len(_SORTS)
+    return loss
+
+
+@cache
+def _concept(text: str, width: int) -> Tensor:
+    """Where a concept lies, (E,): somewhere, the same for ever; two of them hardly ever close."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+    vector_E = np.random.default_rng(seed).standard_normal(width).astype(np.float32)
+    return functional.normalize(torch.from_numpy(vector_E), dim=0)
 
 
 def _vocabulary(sample: dict[str, Any]) -> Vocabulary:
