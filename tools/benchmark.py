@@ -26,7 +26,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from detecture.benchmark.cells import has_failed_images, is_without_data, survey
+from detecture.benchmark.cells import (
+    has_failed_images,
+    is_without_data,
+    require_right_kind,
+    survey,
+)
 from detecture.benchmark.manifest import Request, write_index
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
@@ -56,6 +61,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     if args.limit < 0 or args.num_gpus < 0:
         raise ConfigError("--limit and --num-gpus must be 0 or more")
     _, cells = request.read()
+    require_right_kind(cells)
     results = survey(args.root, cells)
     todo = cells_to_run(cells, results, args.root)
     if args.dry_run:
