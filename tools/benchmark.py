@@ -140,7 +140,10 @@ def launch(cell: Cell, folder: Path) -> list[str]:
 
 
 def _table(results: list[CellResult]) -> str:
-    rows = [[r.method, r.variant, r.dataset, r.k_access, r.state] for r in results]
+    rows = [
+        [r.method, r.variant, r.dataset, "no K" if r.is_semantic else r.k_access, r.state]
+        for r in results
+    ]
     table = tabulate(rows, ["method", "variant", "data", "told of K", "state"], "github")
     # A data set that is not here is said once, not for every method.
     notes = dict.fromkeys(

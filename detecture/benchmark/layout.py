@@ -35,7 +35,8 @@ class Column:
     def title(self) -> str:
         """For the head of a table, such as `rwtd (K given)`."""
         if self.k_given is None:
-            return self.dataset
+            known = self.dataset in DatasetCatalog.list()
+            return (known and MetadataCatalog.get(self.dataset).get("title")) or self.dataset
         return f"{self.dataset} (K {'given' if self.k_given else 'unknown'})"
 
     @property
