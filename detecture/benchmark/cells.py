@@ -35,8 +35,12 @@ def require_right_kind(cells: Iterable[Cell]) -> None:
         ConfigError: a texture model is to be run on a set of semantic segmentation, or a model that
             is asked for classes by name on a set of regions.
     """
-    one_of_each = {(cell.config, cell.variant, cell.k_access == SEMANTIC): cell for cell in cells}
-    for cell in one_of_each.values():
+    seen: set[tuple[Path, str, bool]] = set()
+    for cell in cells:
+        kind = (cell.config, cell.variant, cell.k_access == SEMANTIC)
+        if kind in seen:
+            continue
+        seen.add(kind)
         try:
             name = make_config(cell.config, cell.overrides()).MODEL.META_ARCHITECTURE
         except DetectureError:
