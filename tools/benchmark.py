@@ -7,12 +7,15 @@
   python tools/benchmark.py --random-weights --skip sa2va --limit 4   # shows that all goes through
   python tools/benchmark.py --set texture_sam MODEL.TEXTURE_SAM.BASE weights/sam2.1_small_0.3.pt \
       --set sa2va MODEL.SA2VA.TRUST_REMOTE_CODE True --set all MODEL.DEVICE cpu
+  python tools/benchmark.py --protocol-file configs/benchmark_semantic.yaml \
+      --protocol open_vocabulary --methods cat_seg --set cat_seg MODEL.WEIGHTS model_base.pth
   python tools/aggregate_results.py                        # the tables
 
 Each cell (a variant of a method on a data set) is a run of tools/train_net.py --eval-only in a
 process of its own. Killed, it goes on at the next image when it is started again; a cell whose
 config, weights, data or code have changed is run anew, and says so.
-configs/benchmark.yaml says who meets what, and what each may know of the number of regions.
+configs/benchmark.yaml says who meets what, and what each may know of the number of regions;
+configs/benchmark_semantic.yaml is of open-vocabulary segmentation.
 Exit status: 0 all done, 1 a cell or an image failed or nothing can be written, 2 wrong input,
 3 data is missing (the rest is done), 130 interrupted.
 """
