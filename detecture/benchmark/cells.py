@@ -35,9 +35,9 @@ def require_right_kind(cells: Iterable[Cell]) -> None:
         ConfigError: a texture model is to be run on a set of semantic segmentation, or a model that
             is asked for classes by name on a set of regions.
     """
-    seen: set[tuple[Path, str, bool]] = set()
+    seen: set[tuple[str, str, bool]] = set()
     for cell in cells:
-        kind = (cell.config, cell.variant, cell.k_access == SEMANTIC)
+        kind = (cell.method.name, cell.variant, cell.k_access == SEMANTIC)
         if kind in seen:
             continue
         seen.add(kind)

@@ -1,6 +1,7 @@
 """Which methods meet which data sets, in which variants, and what each may know: read from a file.
 
-`configs/benchmark.yaml` holds it as data; its first lines describe the form.
+`configs/benchmark.yaml` and `benchmark_semantic.yaml` hold it as data; their first lines describe
+the form.
 """
 
 import re
@@ -267,7 +268,7 @@ def _protocol(path: Path, name: str, value: Any, methods: Mapping[str, Method]) 
 def _entry(
     path: Path, where: str, value: Any, method: Method, place: str, leaks: bool
 ) -> MethodEntry:
-    by_name = place == SEMANTIC or is_semantic(place)
+    by_name = place == SEMANTIC or (place not in K_OF_REGIME and is_semantic(place))
     found = _mapping(path, where, value, {"variants"} if by_name else {"variants", "k"}, set())
     variants = _list_of_names(path, f"{where}.variants", found["variants"])
     if not variants:
