@@ -32,7 +32,7 @@ from detecture.benchmark.read_cells import (
     read_request,
 )
 from detecture.benchmark.report import build_report
-from detecture.benchmark.table import METRICS, csv_full_text, csv_text
+from detecture.benchmark.table import METRICS, SEMANTIC_METRICS, csv_full_text, csv_text
 from detecture.checkpoint.atomic import utf8
 from detecture.checkpoint.ownership import HTML_COMMENT, LATEX_COMMENT, require_own, write_own
 from detecture.config import make_config
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--against", metavar="METHOD", help="compare all methods with this one, image by image"
     )
     parser.add_argument(
-        "--metric", nargs="+", choices=tuple(METRICS), default=list(METRICS), help="(all)"
+        "--metric", nargs="+", choices=tuple({**METRICS, **SEMANTIC_METRICS}), help="(all)"
     )
     add_renamed_option(
         parser,

@@ -7,12 +7,15 @@
   python tools/benchmark.py --random-weights --skip sa2va --limit 4   # shows that all goes through
   python tools/benchmark.py --set texture_sam MODEL.TEXTURE_SAM.BASE weights/sam2.1_small_0.3.pt \
       --set sa2va MODEL.SA2VA.TRUST_REMOTE_CODE True --set all MODEL.DEVICE cpu
+  python tools/benchmark.py --protocol-file configs/benchmark_semantic.yaml \
+      --protocol open_vocabulary --methods cat_seg --set cat_seg MODEL.WEIGHTS model_base.pth
   python tools/aggregate_results.py                        # the tables
 
 Each cell (a variant of a method on a data set) is a run of tools/train_net.py --eval-only in a
 process of its own. Killed, it goes on at the next image when it is started again; a cell whose
 config, weights, data or code have changed is run anew, and says so.
-configs/benchmark.yaml says who meets what, and what each may know of the number of regions.
+configs/benchmark.yaml says who meets what, and what each may know of the number of regions;
+configs/benchmark_semantic.yaml is of open-vocabulary segmentation.
 Exit status: 0 all done, 1 a cell or an image failed or nothing can be written, 2 wrong input,
 3 data is missing (the rest is done), 130 interrupted.
 """
@@ -26,7 +29,12 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from detecture.benchmark.cells import has_failed_images, is_without_data, survey
+from detecture.benchmark.cells import (
+    has_failed_images,
+    is_without_data,
+    require_right_kind,
+    survey,
+)
 from detecture.benchmark.manifest import Request, write_index
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
@@ -56,6 +64,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     if args.limit < 0 or args.num_gpus < 0:
         raise ConfigError("--limit and --num-gpus must be 0 or more")
     _, cells = request.read()
+    require_right_kind(cells)
     results = survey(args.root, cells)
     todo = cells_to_run(cells, results, args.root)
     if args.dry_run:
@@ -134,7 +143,10 @@ def launch(cell: Cell, folder: Path) -> list[str]:
 
 
 def _table(results: list[CellResult]) -> str:
-    rows = [[r.method, r.variant, r.dataset, r.k_access, r.state] for r in results]
+    rows = [
+        [r.method, r.variant, r.dataset, "no K" if r.is_semantic else r.k_access, r.state]
+        for r in results
+    ]
     table = tabulate(rows, ["method", "variant", "data", "told of K", "state"], "github")
     # A data set that is not here is said once, not for every method.
     notes = dict.fromkeys(

@@ -1,24 +1,60 @@
 """Where a cell stands: what its folder holds, against what it would be run with today."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from detecture.benchmark.protocol import Cell
-from detecture.benchmark.results import CellResult, read_summary
+from detecture.benchmark.results import SEMANTIC, CellResult, read_summary
 from detecture.checkpoint.json_files import finite_number
 from detecture.config import make_config
+from detecture.d2 import META_ARCH_REGISTRY
 from detecture.data import load_test_records
-from detecture.errors import DatasetError, DetectureError, EvaluationError
+from detecture.data.datasets.semantic import semantic_set
+from detecture.errors import ConfigError, DatasetError, DetectureError, EvaluationError
+from detecture.evaluation import semantic
 from detecture.evaluation.fingerprint import fingerprint_of, hash_code, hash_dataset
 from detecture.evaluation.records import FAILED_STATUSES, RecordFolder, records_files
+from detecture.evaluation.semantic_summary import CONDITIONS, SEMANTIC_METRICS
 from detecture.evaluation.summary import MEAN_METRICS, is_as_written, unsummarizable
 from detecture.jobs.crew import read_failure
+from detecture.modeling.meta_arch.protocol import SemanticModel
 
 _NO_DATA = "data: "
 _NOT_RUN = ("missing", "not run", None)
+
+
+def require_right_kind(cells: Iterable[Cell]) -> None:
+    """See, before anything is run, that models meet the data sets that they have answers for.
+
+    A config that cannot be read, or names no known model, is left to the run, which says so.
+
+    Raises:
+        ConfigError: a texture model is to be run on a set of semantic segmentation, or a model that
+            is asked for classes by name on a set of regions.
+    """
+    seen: set[tuple[str, str, bool]] = set()
+    for cell in cells:
+        kind = (cell.method.name, cell.variant, cell.k_access == SEMANTIC)
+        if kind in seen:
+            continue
+        seen.add(kind)
+        try:
+            name = make_config(cell.config, cell.overrides()).MODEL.META_ARCHITECTURE
+        except DetectureError:
+            continue
+        if name not in META_ARCH_REGISTRY:
+            continue
+        by_name = issubclass(META_ARCH_REGISTRY.get(name), SemanticModel)
+        if by_name != (cell.k_access == SEMANTIC):
+            kinds = ("finds regions", "is asked for classes by name")
+            data = ("a set of regions", "a set of semantic segmentation")
+            raise ConfigError(
+                f"{cell.method.name} ({name}, {cell.config}) {kinds[by_name]}, and {cell.dataset} "
+                f"is {data[not by_name]}: its figures would mean nothing; leave one of them out"
+            )
 
 
 def is_without_data(result: CellResult) -> bool:
@@ -88,7 +124,9 @@ def _state(root: Path, cell: Cell) -> tuple[str, str, dict[str, Any] | None]:
     except DetectureError as error:
         return "failed", str(error), None
     try:
-        records = RecordFolder(folder, fingerprint, unsummarizable)
+        by_name = cell.k_access == SEMANTIC
+        problem_of = semantic.unsummarizable if by_name else unsummarizable
+        records = RecordFolder(folder, fingerprint, problem_of)
         return _state_of_folder(cell, records, due, root)
     except (OSError, EvaluationError) as error:
         return "failed", f"{folder} cannot be read ({error}); move it away", None
@@ -111,7 +149,7 @@ def _state_of_folder(
     # Of these records, and whole: anything else is written anew from them, which takes no time.
     if summary is None or summary.get("fingerprint") != records.fingerprint:
         return "partial", problem or "the summary is not that of its records", None
-    if any(finite_number(summary.get(name)) is None for name in (*MEAN_METRICS, "K_MAE")):
+    if _lacks_figures(cell, summary):
         return "partial", "the summary lacks figures", None
     if not is_as_written(summary):
         return "partial", "the summary has changed since it was written", None
@@ -122,9 +160,18 @@ def _state_of_folder(
     return "done", "", summary
 
 
+def _lacks_figures(cell: Cell, summary: Mapping[str, Any]) -> bool:
+    if cell.k_access == SEMANTIC:  # of images without any label they are None
+        return not summary.keys() >= {*SEMANTIC_METRICS, *CONDITIONS}
+    return any(finite_number(summary.get(name)) is None for name in (*MEAN_METRICS, "K_MAE"))
+
+
 def _fingerprint(cell: Cell) -> dict[str, str]:
     cfg = make_config(cell.config, cell.overrides())
-    return fingerprint_of(cfg, _data_hash(cell.dataset, cell.limit), _code_hash())
+    found = fingerprint_of(cfg, _data_hash(cell.dataset, cell.limit), _code_hash())
+    if cell.k_access == SEMANTIC:
+        found |= semantic.class_list_hash(semantic_set(cell.dataset))
+    return found
 
 
 @cache

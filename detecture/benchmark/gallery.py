@@ -15,8 +15,10 @@ from PIL import Image
 from detecture.benchmark.layout import Column, Row, TableLayout
 from detecture.benchmark.read_cells import read_cell_records
 from detecture.data import load_registered
+from detecture.data.datasets.semantic import semantic_set
 from detecture.data.ground_truth import GroundTruth, load_image_and_truth
-from detecture.data.image_io import read_label_map
+from detecture.data.image_io import read_image, read_label_map
+from detecture.data.semantic_truth import load_labels
 from detecture.errors import DatasetError, EvaluationError, ImageError
 from detecture.evaluation.recorded import label_map_path
 from detecture.evaluation.records import Record
@@ -25,6 +27,7 @@ from detecture.visualize import draw_overlay, in_colors_of_truth, region_colors
 _SIDE = 240  # of a thumbnail, in pixels
 _QUALITY = 80  # of its JPEG
 _SENTENCE_LETTERS = 300
+_CLASSES = 12  # named below an image of semantic segmentation
 _KINDS = ("worst", "median", "best")
 
 Records = Mapping[str, Record]
@@ -163,7 +166,7 @@ def _gallery(
         except EvaluationError as error:
             problems.append(f"{row.label}: no images: {error}")
     scores = {
-        label: {image_id: float(r[column.headline]) for image_id, r in found.items()}
+        label: {i: float(s) for i, r in found.items() if (s := r[column.headline]) is not None}
         for label, (row, found) in records.items()
         if chooser is None or row is chooser
     }
@@ -172,10 +175,11 @@ def _gallery(
         sources = _sources(column.dataset, picks)
     except DatasetError as error:
         return Gallery(column, [], [*problems, f"no images: {error}"])
+    draw = _semantic_row if column.k_given is None else _image_row
     rows = []
     for pick in picks:
         try:
-            rows.append(_image_row(pick, sources, list(records.values()), column, max_pixels))
+            rows.append(draw(pick, sources, list(records.values()), column, max_pixels))
         except (DatasetError, ImageError) as error:
             problems.append(f"{pick.image_id}: not shown: {error}")
     return Gallery(column, rows, problems)
@@ -215,6 +219,55 @@ def _image_row(
         else:
             panels.append(_prediction(row, column, record, small, truth, max_pixels))
     return ImageRow(pick.image_id, pick.reasons, panels)
+
+
+def _semantic_row(
+    pick: Pick,
+    sources: Mapping[str, dict[str, Any]],
+    records: Sequence[tuple[Row, Records]],
+    column: Column,
+    max_pixels: int,
+) -> ImageRow:
+    """As `_image_row`: a class has one colour everywhere, and its name below."""
+    if pick.image_id not in sources:
+        raise DatasetError(f"data set {column.dataset!r} has no such image; evaluate anew")
+    source, known = sources[pick.image_id], semantic_set(column.dataset)
+    names = known.vocabulary.classes
+    image = read_image(source["file_name"], max_pixels)
+    small = _shrink(image)
+    truth = 1 + load_labels(source, len(names), known.ignore_label, max_pixels, image.shape[:2])
+    panels = [
+        Panel("image", _data_uri(small), [f"{image.shape[1]} x {image.shape[0]} pixels"]),
+        Panel("ground truth", _overlay(small, truth), (), _classes(truth, names)),
+    ]
+    for row, found in records:
+        title = f"{row.label} (random weights)" if row.random_weights else row.label
+        record = found.get(pick.image_id)
+        if record is None:
+            panels.append(Panel(title, "", ["has no record of this image"]))
+            continue
+        score = record["mIoU"]
+        lines = ["no pixel has a class" if score is None else f"mIoU {score:.3f}"]
+        folder = row.cells[column].folder
+        try:
+            if record["status"] != "ok" or folder is None:
+                problem = f"{record['status']} {record.get('error', '')}"
+                raise EvaluationError(problem.strip()[:_SENTENCE_LETTERS])
+            labels = read_label_map(label_map_path(folder, pick.image_id), max_pixels)
+            if labels.shape != truth.shape or labels.max(initial=0) > len(names):
+                raise EvaluationError("the label map does not go with its record; evaluate anew")
+        except (EvaluationError, ImageError) as error:
+            panels.append(Panel(title, "", [*lines, str(error)]))
+            continue
+        panels.append(Panel(title, _overlay(small, labels), lines, _classes(labels, names)))
+    return ImageRow(pick.image_id, pick.reasons, panels)
+
+
+def _classes(labels: np.ndarray, names: Sequence[str]) -> list[Caption]:
+    """The classes of a label map (H,W), 0 none, i + 1 class i; the largest first."""
+    counts = np.bincount(labels.ravel())
+    numbers = [n for n in np.argsort(-counts, kind="stable").tolist() if n and counts[n]]
+    return _sentences([names[n - 1] for n in numbers[:_CLASSES]], numbers[:_CLASSES])
 
 
 def _prediction(

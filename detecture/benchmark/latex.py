@@ -6,6 +6,7 @@ from detecture.benchmark.report import Report
 from detecture.benchmark.table import (
     INCOMPLETE,
     MISSING,
+    ONLY_PRESENT,
     ORACLE,
     TOP_K,
     TRUE_K,
@@ -34,6 +35,7 @@ _SPECIAL = {
     TRUE_K: r"$^{\ddagger}$",
     TOP_K: r"$^{\S}$",
     ORACLE: r"$^{\P}$",
+    ONLY_PRESENT: r"$^{\diamond}$",
 }
 
 

@@ -8,6 +8,7 @@ from detecture.benchmark.results import K_ACCESS, CellResult
 from detecture.d2 import DatasetCatalog, MetadataCatalog
 from detecture.data.k_hint import K_OF_REGIME
 from detecture.errors import ConfigError
+from detecture.evaluation.semantic_summary import CONDITIONS
 
 K_ACCESS_WORDS = {
     "none": "nothing",
@@ -24,20 +25,24 @@ class Column:
     Attributes:
         dataset: registered name.
         k_given: the regime grants K to all methods; otherwise it is unknown to all that play fair.
+            None: there is no K, classes are asked for by name.
     """
 
     dataset: str
-    k_given: bool
+    k_given: bool | None
 
     @property
     def title(self) -> str:
         """For the head of a table, such as `rwtd (K given)`."""
+        if self.k_given is None:
+            known = self.dataset in DatasetCatalog.list()
+            return (known and MetadataCatalog.get(self.dataset).get("title")) or self.dataset
         return f"{self.dataset} (K {'given' if self.k_given else 'unknown'})"
 
     @property
     def headline(self) -> str:
         """The metric that counts: where K is unknown, the one that charges a wrong number."""
-        return "mIoU" if self.k_given else "pIoU"
+        return "pIoU" if self.k_given is False else "mIoU"
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,11 @@ class TableLayout:
     rows: Sequence[Row]
     places: Sequence[tuple[Row, Column, CellResult]]
 
+    @property
+    def is_semantic(self) -> bool:
+        """Whether it is of semantic segmentation; a benchmark is of one kind."""
+        return any(cell.is_semantic for _, _, cell in self.places)
+
     def find_row(self, name: str) -> Row:
         """The row of this name, or the only one of this method.
 
@@ -102,7 +112,10 @@ def arrange(cells: Sequence[CellResult]) -> TableLayout:
     """
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     grants = {name: _grants_k([c for c in cells if c.dataset == name]) for name in datasets}
-    places = [Column(c.dataset, grants[c.dataset] and told(c) != "none") for c in cells]
+    places = [
+        Column(c.dataset, None if c.is_semantic else grants[c.dataset] and told(c) != "none")
+        for c in cells
+    ]
     columns = sorted(dict.fromkeys(places), key=lambda column: datasets.index(column.dataset))
     labels = _labels(cells)
     rows: dict[tuple[str, str], Row] = {}
@@ -128,6 +141,12 @@ def told(cell: CellResult) -> str:
     recorded = known if isinstance(known, list) else [known]
     said = [word for word in (cell.k_access, *recorded) if word in K_ACCESS]
     return max(said, key=list(K_ACCESS).index, default="none")
+
+
+def conditions(cell: CellResult) -> dict[str, str]:
+    """What figures of semantic segmentation depend on, as evaluated, by names of `CONDITIONS`."""
+    summary = cell.summary or {}
+    return {name: str(summary[name]) for name in CONDITIONS if name in summary}
 
 
 def k_regime(cell: CellResult) -> str:

@@ -1,6 +1,7 @@
 """Which methods meet which data sets, in which variants, and what each may know: read from a file.
 
-`configs/benchmark.yaml` holds it as data; its first lines describe the form.
+`configs/benchmark.yaml` and `benchmark_semantic.yaml` hold it as data; their first lines describe
+the form.
 """
 
 import re
@@ -9,15 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detecture.benchmark.results import K_ACCESS
+from detecture.benchmark.results import K_ACCESS, SEMANTIC
 from detecture.d2 import MetadataCatalog
 from detecture.data import require_registered
+from detecture.data.datasets.semantic import is_semantic
 from detecture.data.k_hint import FROM_TRUTH, K_OF_REGIME
 from detecture.errors import ConfigError
 from detecture.untrusted import read_yaml
 
 _SUBJECT = "{subject}"
 _ALL = "all"
+_VOCABULARY = "TEST.SEMANTIC.VOCABULARY"
 # Set by the cell itself.
 _OWN_KEYS = ("DATASETS.TEST", "OUTPUT_DIR", "TEST.COUNT", "TEST.LIMIT")
 # Names become folders.
@@ -34,6 +37,7 @@ class Method:
         config: yaml of the method.
         random_config: the same method at tiny size with random weights; None where it has none.
         variants: config overrides of each, by name; texts may hold `{subject}`.
+        weights: MODEL.WEIGHTS of `config`, unless a setting says otherwise.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Method:
     config: Path
     random_config: Path | None
     variants: Mapping[str, Mapping[str, Any]]
+    weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class MethodEntry:
 
     Attributes:
         variants: names; where there are several, the best one is reported, and named.
-        k_access: a key of `K_ACCESS`.
+        k_access: a key of `K_ACCESS`, or `SEMANTIC`.
     """
 
     variants: tuple[str, ...]
@@ -64,7 +69,7 @@ class Protocol:
         name: in the protocol file.
         note: what it is for.
         datasets: registered names, in the order of the tables.
-        entries: by the method's name, then by a data set's name or a regime.
+        entries: by the method's name, then by a data set's name, a regime, or `SEMANTIC`.
     """
 
     name: str
@@ -81,7 +86,7 @@ class Cell:
         method: of the protocol file.
         variant: its name.
         dataset: registered name.
-        k_access: a key of `K_ACCESS`.
+        k_access: a key of `K_ACCESS`, or `SEMANTIC`.
         random_weights: run the tiny config with random weights.
         limit: number of images; 0: all.
         settings: further config overrides, such as where weights are.
@@ -105,10 +110,13 @@ class Cell:
     def overrides(self) -> list[str]:
         """Config overrides: its settings, the variant's, what it is told of K, the images."""
         subject = MetadataCatalog.get(self.dataset).get("subject", "")
-        words = list(self.settings)
+        weights = "" if self.random_weights else self.method.weights
+        words = [*(("MODEL.WEIGHTS", weights) if weights else ()), *self.settings]
         for key, value in self.method.variants[self.variant].items():
             words += [key, repr(_filled(value, subject))]
-        words += ["DATASETS.TEST", repr((self.dataset,)), "TEST.COUNT", K_ACCESS[self.k_access]]
+        words += ["DATASETS.TEST", repr((self.dataset,))]
+        if self.k_access != SEMANTIC:
+            words += ["TEST.COUNT", K_ACCESS[self.k_access]]
         return [*words, "TEST.LIMIT", str(self.limit)]
 
     def folder(self, root: Path) -> Path:
@@ -153,7 +161,8 @@ class ProtocolFile:
             settings: config overrides: a method's name or `all`, key and value of each.
 
         Raises:
-            ConfigError: a name is unknown, or a variant needs a subject that a data set has not.
+            ConfigError: a name is unknown, a variant needs a subject that a data set has not, or
+                the data sets are of two kinds.
             DatasetError: a data set is not registered.
         """
         plan = _one_of(self.path, "protocol", protocol, self.protocols)
@@ -163,6 +172,12 @@ class ProtocolFile:
         names = list(dict.fromkeys(datasets)) or list(plan.datasets)
         for name in names:
             require_registered(name)
+        semantic = [name for name in names if is_semantic(name)]
+        if semantic and len(semantic) < len(names):
+            raise ConfigError(
+                f"{self.path}: {', '.join(semantic)}: classes are asked for by name there, and not "
+                "on the other data sets; give --datasets of one kind"
+            )
         for name, key, _ in settings:
             _one_of(self.path, "method of a setting", name, dict.fromkeys([_ALL, *chosen]))
             _check_key(self.path, "a setting", key)
@@ -181,7 +196,7 @@ class ProtocolFile:
         if not cells:
             raise ConfigError(
                 f"{self.path}: protocol {protocol!r} has no cell for {', '.join(chosen)} on "
-                f"{', '.join(names) or 'no data set'}; give the method an entry for its regime"
+                f"{', '.join(names) or 'no data set'}; {_remedy(plan, chosen, bool(semantic))}"
             )
         return cells
 
@@ -208,7 +223,8 @@ def read_protocols(path: Path) -> ProtocolFile:
 def _method(path: Path, name: str, value: Any) -> Method:
     where = f"methods.{name}"
     _check_name(path, "methods", name)
-    found = _mapping(path, where, value, {"label", "config"}, {"random_config", "variants"})
+    allowed = {"random_config", "variants", "weights"}
+    found = _mapping(path, where, value, {"label", "config"}, allowed)
     variants = _mapping(path, f"{where}.variants", found.get("variants", {"default": {}}))
     settings = {}
     for key, one in variants.items():
@@ -223,6 +239,7 @@ def _method(path: Path, name: str, value: Any) -> Method:
         _file(path, f"{where}.config", found["config"]),
         None if random_config is None else _file(path, f"{where}.random_config", random_config),
         settings,
+        _text(path, f"{where}.weights", found["weights"]) if "weights" in found else "",
     )
 
 
@@ -238,25 +255,34 @@ def _protocol(path: Path, name: str, value: Any, methods: Mapping[str, Method]) 
     for method, by_place in _mapping(path, f"{where}.methods", found["methods"]).items():
         known = _one_of(path, f"method in {where}", method, methods)
         places = _mapping(path, f"{where}.methods.{method}", by_place)
+        known_places = dict.fromkeys([*K_OF_REGIME, *datasets, SEMANTIC])
         for place in places:
-            _one_of(
-                path, f"data set or regime in {where}.methods.{method}", place,
-                dict.fromkeys([*K_OF_REGIME, *datasets]),
-            )  # fmt: skip
+            _one_of(path, f"data set or regime in {where}.methods.{method}", place, known_places)
         entries[method] = {
-            place: _entry(path, f"{where}.methods.{method}.{place}", one, known, leaks)
+            place: _entry(path, f"{where}.methods.{method}.{place}", one, known, place, leaks)
             for place, one in places.items()
         }
     return Protocol(name, _text(path, f"{where}.note", found["note"]), tuple(datasets), entries)
 
 
-def _entry(path: Path, where: str, value: Any, method: Method, leaks: bool) -> MethodEntry:
-    found = _mapping(path, where, value, {"variants", "k"}, set())
+def _entry(
+    path: Path, where: str, value: Any, method: Method, place: str, leaks: bool
+) -> MethodEntry:
+    by_name = place == SEMANTIC or (place not in K_OF_REGIME and is_semantic(place))
+    found = _mapping(path, where, value, {"variants"} if by_name else {"variants", "k"}, set())
     variants = _list_of_names(path, f"{where}.variants", found["variants"])
     if not variants:
         raise ConfigError(f"{path}: {where}.variants is empty; name at least one")
     for variant in variants:
         _one_of(path, f"variant of {method.name} in {where}", variant, method.variants)
+    if by_name:
+        oracles = [v for v in variants if method.variants[v].get(_VOCABULARY) == "per_image"]
+        if oracles and not leaks:
+            raise ConfigError(
+                f"{path}: {where}: variant {oracles[0]} asks each image only for the classes that "
+                "it has, which is the truth; the protocol says `leaks: false`"
+            )
+        return MethodEntry(tuple(variants), SEMANTIC)
     access = found["k"]
     _one_of(path, f"{where}.k", access, K_ACCESS)
     if K_ACCESS[access] in FROM_TRUTH and not leaks:
@@ -281,7 +307,20 @@ def _list_of_names(path: Path, where: str, value: Any) -> list[str]:
 
 def _entry_for(entries: Mapping[str, MethodEntry], dataset: str) -> MethodEntry | None:
     """That of the data set, else that of its regime; None: the method does not take part."""
-    return entries.get(dataset, entries.get(MetadataCatalog.get(dataset).k_regime))
+    place = SEMANTIC if is_semantic(dataset) else MetadataCatalog.get(dataset).get("k_regime")
+    return entries.get(dataset, entries.get(place))
+
+
+def _remedy(plan: Protocol, methods: Iterable[str], semantic: bool) -> str:
+    """What to do where no method meets a data set."""
+    if semantic:
+        return (
+            f"it is of classes by name: give the method an entry `{SEMANTIC}`, as those of "
+            "configs/benchmark_semantic.yaml have"
+        )
+    if any(SEMANTIC in plan.entries[name] for name in methods):
+        return "these methods are asked for classes by name: give sets of semantic segmentation"
+    return "give the method an entry for its regime"
 
 
 def _fits(path: Path, method: Method, variant: str, dataset: str) -> bool:

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detecture.benchmark.table import METRICS
+from detecture.benchmark.table import METRICS, SEMANTIC_METRICS
 from detecture.checkpoint.json_files import finite_number
 from detecture.errors import ConfigError
 from detecture.untrusted import read_yaml
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
+SEMANTIC_PUBLISHED = Path(__file__).with_name("published_semantic.yaml")
+
+_METRICS = {**METRICS, **SEMANTIC_METRICS}
 
 _TABLE_KEYS = {"title", "source", "differs", "metrics", "datasets", "rows"}
 _ROW_KEYS = {"method", "note", "values"}
@@ -23,12 +26,12 @@ class PublishedRow:
     Attributes:
         method: the name it has there.
         note: what is different about this row alone.
-        values: for each data set the values of the table's metrics.
+        values: for each data set the values of the table's metrics; None: not published.
     """
 
     method: str
     note: str
-    values: Sequence[Sequence[float]]
+    values: Sequence[Sequence[float | None]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class PublishedTable:
         title: of the block.
         source: where the figures stand.
         differs: sentences on why they are not comparable with our own.
-        metrics: of the values, names of `METRICS`.
+        metrics: of the values, names of `METRICS` or `SEMANTIC_METRICS`.
         datasets: in the order of the values.
         rows: methods.
     """
@@ -70,9 +73,9 @@ def load_published(path: Path = PUBLISHED) -> list[PublishedTable]:
 def _table(table: Any, where: str) -> PublishedTable:
     _require_keys(table, _TABLE_KEYS, where)
     metrics = _texts(table["metrics"], f"{where}.metrics")
-    unknown = [name for name in metrics if name not in METRICS]
+    unknown = [name for name in metrics if name not in _METRICS]
     if unknown:
-        raise ConfigError(f"{where}.metrics: {unknown[0]!r}; use some of {', '.join(METRICS)}")
+        raise ConfigError(f"{where}.metrics: {unknown[0]!r}; use some of {', '.join(_METRICS)}")
     datasets = _texts(table["datasets"], f"{where}.datasets")
     if not isinstance(table["rows"], list):
         raise ConfigError(f"{where}.rows must be a list")
@@ -97,12 +100,13 @@ def _row(row: Any, shape: tuple[int, int], where: str) -> PublishedRow:
         fits = fits and isinstance(group, list) and len(group) == shape[1]
         # ARI may be negative; a percentage among fractions is a slip.
         fits = fits and all(
-            (number := finite_number(v)) is not None and -1 <= number <= 1 for v in group
+            v is None or ((number := finite_number(v)) is not None and -1 <= number <= 1)
+            for v in group
         )
     if not fits:
         raise ConfigError(
             f"{where}.values must hold, for each of the {shape[0]} data sets, {shape[1]} numbers "
-            "from -1 to 1, one per metric"
+            "from -1 to 1 (or null), one per metric"
         )
     note = _text(row["note"], f"{where}.note") if "note" in row else ""
     return PublishedRow(_text(row["method"], f"{where}.method"), note, values)

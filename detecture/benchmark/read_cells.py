@@ -7,6 +7,7 @@ from typing import Any
 from detecture.benchmark.manifest import index_path
 from detecture.benchmark.results import (
     K_ACCESS,
+    SEMANTIC,
     STATES,
     CellResult,
     read_summary,
@@ -14,6 +15,7 @@ from detecture.benchmark.results import (
 from detecture.errors import ConfigError, EvaluationError, require_choice
 from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.record_lines import Record, read_lines
+from detecture.evaluation.semantic import unsummarizable
 from detecture.evaluation.summary import is_as_written
 from detecture.untrusted import read_own_json
 
@@ -100,8 +102,9 @@ def read_cell_records(cell: CellResult) -> dict[str, Record]:
     if cell.folder is None:
         raise EvaluationError(f"{cell.method} on {cell.dataset} has no folder with records")
     path = cell.folder / "records.jsonl"
+    problem_of = unsummarizable if cell.is_semantic else _problem_of
     try:
-        file = read_lines(path, problem_of=_problem_of)
+        file = read_lines(path, problem_of=problem_of)
     except OSError as error:
         raise EvaluationError(f"{path}: cannot be read ({error}); run the cell again") from error
     records = {record["image_id"]: record for record in file.records}
@@ -135,7 +138,7 @@ def _cell(path: Path, entry: Any, where: str) -> CellResult:
         raise ConfigError(f"{path}: {where} must be an object; {_REMEDY}")
     texts = {key: _text(path, entry, key, where) for key in _TEXTS}
     require_choice(f"{path}: {where}.state", texts["state"], STATES)
-    require_choice(f"{path}: {where}.k_access", texts["k_access"], tuple(K_ACCESS))
+    require_choice(f"{path}: {where}.k_access", texts["k_access"], (*K_ACCESS, SEMANTIC))
     random_weights = entry.get("random_weights")
     if not isinstance(random_weights, bool):
         raise ConfigError(f"{path}: {where}.random_weights must be true or false; {_REMEDY}")

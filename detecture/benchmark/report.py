@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from detecture.benchmark.layout import K_ACCESS_WORDS, TableLayout, arrange, told
-from detecture.benchmark.published import PublishedTable, load_published
+from detecture.benchmark.layout import K_ACCESS_WORDS, TableLayout, arrange, conditions, told
+from detecture.benchmark.published import (
+    PUBLISHED,
+    SEMANTIC_PUBLISHED,
+    PublishedTable,
+    load_published,
+)
 from detecture.benchmark.results import CellResult
 from detecture.benchmark.significance import Comparison, compare_rows, notes_on
-from detecture.benchmark.table import METRICS, MISSING, MetricTable, decimal, metric_table
+from detecture.benchmark.table import MISSING, MetricTable, decimal, metric_table, metrics_of
+from detecture.errors import require_choice
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def build_report(
     cells: Sequence[CellResult],
     protocol: str,
     *,
-    metrics: Sequence[str] = tuple(METRICS),
+    metrics: Sequence[str] | None = None,
     against: str | None = None,
     bootstrap_samples: int = 2000,
 ) -> Report:
@@ -63,30 +69,38 @@ def build_report(
     Args:
         cells: of a benchmark, in the order of its protocol.
         protocol: its name.
-        metrics: names of `METRICS`, one table each.
+        metrics: names of `METRICS`, or of `SEMANTIC_METRICS`, one table each; None: all.
         against: method that all others are compared with, image by image; None: no comparison.
         bootstrap_samples: resamples behind the comparison's intervals.
 
     Raises:
-        ConfigError: two cells are the same, or `against` is not among the methods.
+        ConfigError: two cells are the same, `against` is not among the methods, or a metric is of
+            the other kind.
     """
     layout = arrange(cells)
+    known = metrics_of(layout)
+    chosen = known if metrics is None else metrics
+    for name in chosen:
+        require_choice("metric of this benchmark", name, tuple(known))
     comparison = None
     if against is not None:
         found = compare_rows(layout, against, bootstrap_samples)
         comparison = _comparison_grid(found, layout.find_row(against).label)
+    published = load_published(SEMANTIC_PUBLISHED if layout.is_semantic else PUBLISHED)
     return Report(
         protocol=protocol,
         layout=layout,
         intro=_intro(layout),
-        tables=[metric_table(layout, METRICS[name]) for name in metrics],
+        tables=[metric_table(layout, known[name]) for name in chosen],
         cells=_cells_grid(layout),
         comparison=comparison,
-        published=[_published_grid(table) for table in load_published()],
+        published=[_published_grid(table) for table in published],
     )
 
 
 def _intro(layout: TableLayout) -> list[str]:
+    if layout.is_semantic:
+        return _semantic_intro(layout)
     headline = []
     for metric, words in (("mIoU", "where K is given"), ("pIoU", "where K is unknown")):
         names = [c.dataset for c in layout.columns if c.headline == metric]
@@ -106,6 +120,22 @@ def _intro(layout: TableLayout) -> list[str]:
     return sentences
 
 
+def _semantic_intro(layout: TableLayout) -> list[str]:
+    """What figures depend on: once where it is the same for all cells that have figures."""
+    found = [conditions(cell) for _, _, cell in layout.places if cell.summary]
+    sentences = [
+        "Each figure is over all pixels of a data set, a failed image counted as one without a "
+        "right pixel, with its 95 % bootstrap interval over images. Bold: the best of its column, "
+        "among cells that are current, have trained weights and are asked for all classes."
+    ]
+    first = found[0].items() if found else ()
+    same = {key: value for key, value in first if all(one.get(key) == value for one in found)}
+    if same:
+        words = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in same.items())
+        sentences.append(f"The same for all cells: {words}. What differs stands under Cells.")
+    return sentences
+
+
 def _cells_grid(layout: TableLayout) -> Grid:
     rows = []
     for row, _, cell in layout.places:
@@ -115,14 +145,20 @@ def _cells_grid(layout: TableLayout) -> Grid:
                 f"{row.label} (random weights)" if cell.random_weights else row.label,
                 cell.dataset,
                 cell.variant or MISSING,
-                K_ACCESS_WORDS[told(cell)],
+                _conditions_of(cell) if cell.is_semantic else K_ACCESS_WORDS[told(cell)],
                 cell.state,
                 f"{counts[0]} of {counts[1]}" if cell.summary else MISSING,
                 cell.note,
             ]
         )
-    heads = ["method", "data set", "variant", "told of K", "state", "images ok", "note"]
+    given = "conditions" if layout.is_semantic else "told of K"
+    heads = ["method", "data set", "variant", given, "state", "images ok", "note"]
     return Grid("Cells", heads, rows)
+
+
+def _conditions_of(cell: CellResult) -> str:
+    found = conditions(cell).items()
+    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in found) or MISSING
 
 
 def _comparison_grid(comparisons: Sequence[Comparison], reference: str) -> Grid:
@@ -155,7 +191,7 @@ def _published_grid(table: PublishedTable) -> Grid:
     rows = [
         [
             f"{row.method} ({row.note})" if row.note else row.method,
-            *(" / ".join(decimal(value) for value in group) for group in row.values),
+            *(" / ".join(decimal(v) or MISSING for v in group) for group in row.values),
         ]
         for row in table.rows
     ]

@@ -22,6 +22,10 @@ K_ACCESS = {
 """What a method may be told of the number of regions, the least first, and the TEST.COUNT that
 tells it so."""
 
+SEMANTIC = "semantic"
+"""In the place of a `K_ACCESS`, and in a protocol in that of a regime: of a set of semantic
+segmentation, where classes are asked for by name and nobody knows of a number of regions."""
+
 
 def read_summary(path: Path, dataset: str) -> tuple[dict[str, Any] | None, str]:
     """The summary of a cell, or what is wrong with the file.
@@ -53,7 +57,7 @@ class CellResult:
         dataset: registered name.
         variant: of the method, as the protocol names it.
         k_access: what the method was told of the number of regions: `none`, `regime`, `per_image`
-            or `ground_truth_top_k`.
+            or `ground_truth_top_k`; `SEMANTIC` on a set of semantic segmentation.
         state: one of `STATES`.
         note: why the state is what it is; empty for `done`.
         random_weights: the method ran with random weights: its figures mean nothing.
@@ -72,6 +76,11 @@ class CellResult:
     random_weights: bool = False
     summary: dict[str, Any] | None = None
     folder: Path | None = None
+
+    @property
+    def is_semantic(self) -> bool:
+        """Whether it is of semantic segmentation."""
+        return self.k_access == SEMANTIC
 
     @property
     def is_finished(self) -> bool:

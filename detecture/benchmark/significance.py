@@ -107,9 +107,9 @@ def compare_rows(layout: TableLayout, against: str, samples: int) -> list[Compar
             if row is not reference and column in row.cells:
                 result, reason = _compare(row, reference, column, samples)
                 warnings = _warnings(row, reference, column)
-                comparisons.append(
-                    Comparison(row.label, column, column.headline, result, reason, warnings)
-                )
+                # The mean over images is not the mIoU of a semantic set, and is not called so.
+                metric = "mIoU of images" if column.k_given is None else column.headline
+                comparisons.append(Comparison(row.label, column, metric, result, reason, warnings))
     return comparisons
 
 
@@ -126,7 +126,9 @@ def _compare(
             records = read_cell_records(cell)
         except EvaluationError as error:
             return None, str(error)
-        scores.append({i: float(record[column.headline]) for i, record in records.items()})
+        # An image without any label has no mIoU.
+        found = {i: record[column.headline] for i, record in records.items()}
+        scores.append({i: float(score) for i, score in found.items() if score is not None})
     if len({data for cell in cells if cell and (data := _data_hash(cell))}) > 1:
         return None, "the two were evaluated on different states of the data"
     try:

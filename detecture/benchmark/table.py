@@ -7,12 +7,13 @@ A table knows values, intervals, marks and footnotes, and nothing of how they ar
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from detecture.benchmark.layout import Column, TableLayout, k_regime, told
+from detecture.benchmark.layout import Column, TableLayout, conditions, k_regime, told
 from detecture.benchmark.results import CellResult
 from detecture.checkpoint.json_files import finite_number
+from detecture.evaluation.semantic_summary import CONDITIONS
 
 MISSING = "—"
 
@@ -20,16 +21,30 @@ INCOMPLETE = "†"
 TRUE_K = "‡"
 TOP_K = "§"
 ORACLE = "¶"
+ONLY_PRESENT = "◊"
 UNCHECKED = "°"
 _MARKS = {
     TRUE_K: "was told the true number of regions of each image",
     TOP_K: "kept as many of its regions as each image truly has, the best ones",
     ORACLE: "was told the true descriptions",
+    ONLY_PRESENT: "was asked only for the classes that are in each image, an oracle",
     UNCHECKED: "could not be held against today's config, weights, data and code",
 }
 
 CSV_HEADER = ("model", "dataset", "mIoU", "pIoU", "Dice", "ARI", "Coverage", "n_ok", "n_total")
 """Columns of the published suite's file, in its order."""
+
+_SEMANTIC_NAMES = ("mIoU", "mIoU_legacy", "bIoU", "fwIoU", "mACC", "pACC")
+
+SEMANTIC_CSV_HEADER = ("model", "dataset", *_SEMANTIC_NAMES, "n_ok", "n_total", *CONDITIONS)
+"""Columns of the file of a benchmark of semantic segmentation."""
+
+_SEMANTIC_FULL_HEADER = (
+    *SEMANTIC_CSV_HEADER,
+    *("label", "variant", "state", "random_weights", "classes", "classes_present"),
+    *(f"{name}_{end}" for name in _SEMANTIC_NAMES for end in ("low", "high")),
+    *("n_by_status", "note"),
+)
 
 _FULL_HEADER = (
     *CSV_HEADER,
@@ -72,6 +87,38 @@ METRICS = {
         Metric("coverage", "Coverage: share given to the dustbin", "coverage", "coverage", 0),
     )
 }
+
+
+# The rule of mIoU's denominator is in the titles, so that no figure stands without it.
+SEMANTIC_METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "mIoU",
+            "mIoU: mean over the classes that are there",
+            "mIoU_present",
+            "mIoU_present",
+            1,
+        ),
+        Metric(
+            "mIoU_legacy",
+            "mIoU, legacy: mean over the classes that are there or predicted (Detectron2 until "
+            "July 2022)",
+            "mIoU_present_or_predicted",
+            "mIoU_present_or_predicted",
+            1,
+        ),
+        Metric("bIoU", "bIoU: near outlines, by the rule under Cells", "bIoU", "bIoU", 1),
+        Metric("fwIoU", "fwIoU: IoU, classes weighted by their pixels", "fwIoU", "fwIoU", 1),
+        Metric("mACC", "mACC: mean accuracy of the classes", "mACC", "mACC", 1),
+        Metric("pACC", "pACC: share of pixels that are right", "pACC", "pACC", 1),
+    )
+}
+
+
+def metrics_of(layout: TableLayout) -> Mapping[str, Metric]:
+    """All metrics of a benchmark's kind."""
+    return SEMANTIC_METRICS if layout.is_semantic else METRICS
 
 
 @dataclass(frozen=True)
@@ -168,7 +215,7 @@ def decimal(value: float | None, decimals: int = 4) -> str:
 
 
 def csv_text(layout: TableLayout) -> str:
-    """The finished cells, long form, under `CSV_HEADER`.
+    """The finished cells, long form, under `CSV_HEADER` or `SEMANTIC_CSV_HEADER`.
 
     The header has no column for it, so random weights are named behind the method's name.
     """
@@ -177,7 +224,7 @@ def csv_text(layout: TableLayout) -> str:
         if cell.is_finished:
             name = f"{row.name} (random weights)" if cell.random_weights else row.name
             lines.append([name, column.dataset, *_csv_figures(cell)])
-    return _csv(CSV_HEADER, lines)
+    return _csv(SEMANTIC_CSV_HEADER if layout.is_semantic else CSV_HEADER, lines)
 
 
 def csv_full_text(layout: TableLayout) -> str:
@@ -187,20 +234,39 @@ def csv_full_text(layout: TableLayout) -> str:
     """
     lines = []
     for row, column, cell in layout.places:
-        ends = [interval(cell, name) or (None, None) for name in ("mIoU", "pIoU", "ARI")]
         statuses = (cell.summary or {}).get("statuses")
         counts = sorted(statuses.items()) if isinstance(statuses, dict) else []
+        of_kind = _semantic_more(cell) if cell.is_semantic else _texture_more(cell, column)
         lines.append(
             [
-                *(row.name, column.dataset, *_csv_figures(cell)),
-                *(row.label, cell.variant, told(cell), k_regime(cell), cell.state),
-                *(str(cell.random_weights).lower(), column.headline),
-                *(decimal(figure(cell, key)) for key in ("K_MAE", "K_accuracy")),
-                *(decimal(end) for pair in ends for end in pair),
+                *(row.name, column.dataset, *_csv_figures(cell), row.label, cell.variant),
+                *of_kind,
                 *(" ".join(f"{status}:{count}" for status, count in counts), cell.note),
             ]
         )
-    return _csv(_FULL_HEADER, lines)
+    return _csv(_SEMANTIC_FULL_HEADER if layout.is_semantic else _FULL_HEADER, lines)
+
+
+def _texture_more(cell: CellResult, column: Column) -> list[str]:
+    return [
+        *(told(cell), k_regime(cell), cell.state, str(cell.random_weights).lower()),
+        column.headline,
+        *(decimal(figure(cell, key)) for key in ("K_MAE", "K_accuracy")),
+        *_csv_ends(cell, ("mIoU", "pIoU", "ARI")),
+    ]
+
+
+def _semantic_more(cell: CellResult) -> list[str]:
+    return [
+        *(cell.state, str(cell.random_weights).lower()),
+        *(_count(cell, name) for name in ("classes", "classes_present")),
+        *_csv_ends(cell, [metric.interval_key for metric in SEMANTIC_METRICS.values()]),
+    ]
+
+
+def _csv_ends(cell: CellResult, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield from map(decimal, interval(cell, name) or (None, None))
 
 
 def _entry(cell: CellResult | None, metric: Metric) -> TableEntry:
@@ -219,6 +285,7 @@ def _entry(cell: CellResult | None, metric: Metric) -> TableEntry:
 def _marks(cell: CellResult) -> str:
     signs = {"per_image": TRUE_K, "ground_truth_top_k": TOP_K}
     oracle = ORACLE if (cell.summary or {}).get("oracle") else ""
+    oracle += ONLY_PRESENT if conditions(cell).get("vocabulary", "").startswith("oracle") else ""
     unchecked = UNCHECKED if cell.state == "unchecked" else ""
     return signs.get(told(cell), "") + oracle + unchecked
 
@@ -278,10 +345,18 @@ def _done(row: TableRow) -> int:
 
 
 def _csv_figures(cell: CellResult) -> list[str]:
-    summary = cell.summary or {}
-    figures = [decimal(figure(cell, key)) for key in ("mIoU", "pIoU", "Dice", "ARI", "coverage")]
-    counts = [summary.get(key) for key in ("n_ok", "n_total")]
-    return [*figures, *(str(count) if type(count) is int else "" for count in counts)]
+    keys: Sequence[str] = ("mIoU", "pIoU", "Dice", "ARI", "coverage")
+    told_of: list[str] = []
+    if cell.is_semantic:
+        keys = [metric.key for metric in SEMANTIC_METRICS.values()]
+        told_of = [conditions(cell).get(name, "") for name in CONDITIONS]
+    figures = [decimal(figure(cell, key)) for key in keys]
+    return [*figures, *(_count(cell, name) for name in ("n_ok", "n_total")), *told_of]
+
+
+def _count(cell: CellResult, name: str) -> str:
+    count = (cell.summary or {}).get(name)
+    return str(count) if type(count) is int else ""
 
 
 def _csv(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

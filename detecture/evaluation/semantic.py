@@ -22,7 +22,7 @@ import torch
 from detecture.checkpoint.json_files import finite_number
 from detecture.config.sections.semantic import ClipSettings, SemanticTestSettings
 from detecture.d2 import CfgNode
-from detecture.data.datasets.semantic import semantic_set
+from detecture.data.datasets.semantic import SemanticSet, semantic_set
 from detecture.data.image_io import image_size
 from detecture.data.semantic_truth import NO_CLASS, load_labels
 from detecture.errors import DetectureError
@@ -32,6 +32,7 @@ from detecture.evaluation.label_map import InvalidOutput
 from detecture.evaluation.recorded import RecordedEvaluator
 from detecture.evaluation.records import Record
 from detecture.evaluation.semantic_summary import (
+    CONDITIONS,
     NOTHING,
     SEMANTIC_METRICS,
     class_rows,
@@ -46,6 +47,9 @@ PER_CLASS, CONFUSION = "per_class.csv", "confusion.csv"
 """Files beside the summary."""
 
 METRICS_OF["sem_seg"] = SEMANTIC_METRICS
+
+ORACLE = "oracle, the classes of each image"
+"""`vocabulary` of a summary whose images were asked only for what is in them."""
 
 _BACKGROUND = "background"
 
@@ -68,15 +72,13 @@ class SemanticEvaluator(RecordedEvaluator):
         self.settings = SemanticTestSettings.from_config(cfg)
         self.templates = ClipSettings.from_config(cfg).templates
         self.named_vocabulary: str = cfg.MODEL.VOCABULARY.TEST
-        classes = [[item.shown, item.parts] for item in self.source.vocabulary.items]
-        text = json.dumps([classes, self.source.ignore_label])
         super().__init__(
             cfg,
             dataset_name,
             folder,
             resume=resume,
             problem_of=unsummarizable,
-            depends_on={"class list": hashlib.sha256(text.encode()).hexdigest()},
+            depends_on=class_list_hash(self.source),
             results=(PER_CLASS, CONFUSION),
         )
 
@@ -183,14 +185,15 @@ class SemanticEvaluator(RecordedEvaluator):
             counts = "the class background" if known else "no class, and wrong"
             background = f"best score below {threshold:g} counts as {counts}"
         per_image = self.settings.vocabulary == "per_image"
-        return {
-            "miou_rule": self.settings.miou_rule,
-            "vocabulary": "oracle, the classes of each image" if per_image else "full",
-            "vocabulary_list": self.named_vocabulary or "the data set's own",
-            "synonyms": self.settings.synonyms,
-            "templates": self.templates,
-            "background": background,
-        }
+        values = (
+            self.settings.miou_rule,
+            ORACLE if per_image else "full",
+            self.named_vocabulary or "the data set's own",
+            self.settings.synonyms,
+            self.templates,
+            background,
+        )
+        return dict(zip(CONDITIONS, values, strict=True))
 
     def _class_of_background(self) -> int | None:
         names = self.source.vocabulary.classes
@@ -238,6 +241,13 @@ def _predicted(
         )
     table = [*classes, count if background is None else background]
     return np.asarray(table, dtype=np.int64)[labels_HW]
+
+
+def class_list_hash(source: SemanticSet) -> dict[str, str]:
+    """What records of a set depend on beside config, weights, data and code: name to hash."""
+    classes = [[item.shown, item.parts] for item in source.vocabulary.items]
+    text = json.dumps([classes, source.ignore_label])
+    return {"class list": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def unsummarizable(record: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ DOCS = [
         "README.md",
         "INSTALL.md",
         "datasets/README.md",
+        "docs/benchmark.md",
         "docs/config.md",
         "docs/detecture.md",
         "docs/data.md",

@@ -64,6 +64,7 @@ def register_semantic_dataset(
     labels: str | os.PathLike[str],
     classes: Sequence[Any],
     *,
+    title: str = "",
     ignore_label: int = _EIGHT_BITS,
     shared_images: bool = False,
     prepare: str = "",
@@ -79,6 +80,7 @@ def register_semantic_dataset(
         images, labels: folders. `~` and environment variables are expanded at load time;
             `$DETECTRON2_DATASETS` counts as `datasets` where unset.
         classes: a class list, see `detecture.data.vocabulary`.
+        title: what tables call the set; empty: its name.
         ignore_label, shared_images, prepare, published_images: see `SemanticSet`.
 
     Raises:
@@ -90,6 +92,7 @@ def register_semantic_dataset(
         "sem_seg_root": os.fspath(labels),
         "stuff_classes": list(Vocabulary.of(classes).classes),
         "vocabulary": list(classes),
+        "title": title,
         "ignore_label": ignore_label,
         "shared_images": shared_images,
         "prepare": prepare,
