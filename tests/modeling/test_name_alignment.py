@@ -27,7 +27,11 @@ def sample(seed, names):
     labels[:, 24:] = 1
     labels[:8] = 255
     vocabulary = Vocabulary.of(names)
-    return {"image": image, "sem_seg": labels, "vocabulary": vocabulary, "height": 48, "width": 48}
+    concepts = [
+        {"kind": (own[-1],), "color": ("red", "brown"), "position": ("left",)} for own in names
+    ]
+    found = {"image": image, "sem_seg": labels, "vocabulary": vocabulary, "concepts": concepts}
+    return {**found, "height": 48, "width": 48}
 
 
 BATCH = [
@@ -43,7 +47,7 @@ def aligner():
 
 def test_every_tensor_that_trains_has_a_gradient_and_the_given_trunk_none(aligner):
     losses = aligner(BATCH)
-    assert set(losses) == {"loss_patches", "loss_regions"}
+    assert set(losses) == {"loss_patches", "loss_regions", "loss_concepts"}
     sum(losses.values()).backward()
     groups = aligner.parameter_groups()
     trained = {n: p for g in groups for n, p in zip(g["names"], g["params"], strict=True)}

@@ -200,7 +200,7 @@ def _concept(text: str, width: int) -> Tensor:
 
 
 def _vocabulary(sample: dict[str, Any]) -> Vocabulary:
-    if "vocabulary" not in sample:
+    if "vocabulary" not in sample or "concepts" not in sample:
         raise ConfigError(
             f"image {sample.get('image_id')!r} comes without names of its own: NameAlignment "
             "learns from DATASETS.TRAIN synthetic_open_train alone"
