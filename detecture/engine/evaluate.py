@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -54,12 +54,15 @@ def load_model(cfg: CfgNode) -> nn.Module:
     return model.eval()
 
 
-def evaluate(cfg: CfgNode, model: nn.Module, *, resume: bool = True) -> OrderedDict[str, Any]:
+def evaluate(
+    cfg: CfgNode, model: nn.Module | Callable[[], nn.Module], *, resume: bool = True
+) -> OrderedDict[str, Any]:
     """Evaluate on every data set of DATASETS.TEST.
 
     Args:
         cfg: the whole config.
-        model: maps mapped dicts to standard outputs.
+        model: maps mapped dicts to standard outputs; or a function that gives it, which is called
+            for each data set of which a sample is left to evaluate.
         resume: keep finished samples of an earlier run where nothing has changed since. Only right
             for a model whose weights come from MODEL.WEIGHTS.
 
@@ -84,7 +87,11 @@ def evaluate(cfg: CfgNode, model: nn.Module, *, resume: bool = True) -> OrderedD
 
 
 def evaluate_dataset(
-    cfg: CfgNode, model: nn.Module, dataset_name: str, *, resume: bool = True
+    cfg: CfgNode,
+    model: nn.Module | Callable[[], nn.Module],
+    dataset_name: str,
+    *,
+    resume: bool = True,
 ) -> Mapping[str, Any]:
     """Evaluate on one registered data set; see `evaluate`.
 
@@ -100,19 +107,26 @@ def evaluate_dataset(
         )
     build = EVALUATOR_REGISTRY.get(evaluator_type)
     evaluator = build(cfg, dataset_name, _folder(cfg, dataset_name), resume=resume)
-    if isinstance(model, DistributedDataParallel):
-        model = model.module
-    guarded = GuardedModel(model, cfg.TEST.MAX_FAILURES_IN_A_ROW).train(model.training)
     try:
         with in_all_processes(EvaluationError):
             loader = build_test_loader(cfg, dataset_name, skip_ids=evaluator.finished_ids)
-            inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
+            records = load_test_records(dataset_name, cfg.TEST.LIMIT)
+            if isinstance(model, nn.Module) or len(evaluator.finished_ids) < len(records):
+                guarded = _guarded(model, cfg.TEST.MAX_FAILURES_IN_A_ROW)
+                inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
         return evaluator.evaluate() or {}
     except BaseException:
         # The next evaluation, of this process too, must find the folder free.
         if hasattr(evaluator, "close"):
             evaluator.close()
         raise
+
+
+def _guarded(model: nn.Module | Callable[[], nn.Module], failures: int) -> GuardedModel:
+    built: nn.Module = model if isinstance(model, nn.Module) else model()
+    if isinstance(built, DistributedDataParallel):
+        built = built.module
+    return GuardedModel(built, failures).train(built.training)
 
 
 class _WithoutResults(DatasetEvaluator):
