@@ -1,8 +1,8 @@
 """The evaluator of semantic segmentation, registered as `sem_seg`.
 
 Every figure stands beside what it depends on: the rule of mIoU's denominator (see `confusion.py`),
-the vocabulary (all classes, or, as an oracle, those of each image), synonyms, templates, and what a
-pixel counts as that the model calls background.
+the vocabulary (all classes, or, as an oracle, those of each image), synonyms, templates, what a
+pixel counts as that the model calls background, and how images are seen: windows, scales and flips.
 
 Legend: H, W size of an image, T classes.
 """
@@ -39,6 +39,7 @@ from detecture.evaluation.semantic_summary import (
     image_score,
     summarize_semantic,
 )
+from detecture.modeling.cost.canvases import Viewing
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class SemanticEvaluator(RecordedEvaluator):
         """As `RecordedEvaluator`."""
         self.source = semantic_set(dataset_name)
         self.settings = SemanticTestSettings.from_config(cfg)
+        self.viewing = Viewing.from_config(cfg)
         self.templates = ClipSettings.from_config(cfg).templates
         self.named_vocabulary: str = cfg.MODEL.VOCABULARY.TEST
         classes = [[item.shown, item.parts] for item in self.source.vocabulary.items]
@@ -190,6 +192,7 @@ class SemanticEvaluator(RecordedEvaluator):
             "synonyms": self.settings.synonyms,
             "templates": self.templates,
             "background": background,
+            **self.viewing.told(),
         }
 
     def _class_of_background(self) -> int | None:
