@@ -1,5 +1,6 @@
 """A user's own folder of semantic segmentation, from the command lines alone."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from record_files import read_lines
-from semantic_toy import write_semantic_folder
+from semantic_toy import NAMES, write_semantic_folder
 
 REPO = Path(__file__).resolve().parents[2]
 CONFIG = REPO / "configs/ahs_seg/cat_seg_tiny.yaml"
@@ -38,12 +39,14 @@ def run_here(train_net):
     return run
 
 
-def in_a_process(*words):
-    command = [sys.executable, "tools/train_net.py", "--config-file", str(CONFIG)]
+def tool(name, *words):
+    command = [sys.executable, f"tools/{name}.py", *map(str, words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, *map(str, words)], cwd=REPO, env=env, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, check=False)
+
+
+def in_a_process(*words):
+    return tool("train_net", "--config-file", CONFIG, *words)
 
 
 def summary_of(folder, name):
@@ -140,3 +143,49 @@ def test_two_processes_and_a_broken_off_run_give_the_same(tmp_path):
     assert "1 finished samples are kept" in done.stdout + done.stderr
     assert summary_of(tmp_path / "one", "mine") == found[1]
     assert len(read_lines(records)) == 7
+
+
+@pytest.mark.slow
+def test_a_folder_of_twenty_images_from_the_check_to_the_figures(tmp_path):
+    """What datasets/README.md says of one's own folder, in its order."""
+    root = write_semantic_folder(tmp_path / "mine", train=14, val=6, size=SIZE)
+    done = tool("check_dataset", "--semantic-root", root)
+    assert done.returncode == 0, done.stderr
+    assert "14 images, 3 classes" in done.stdout and "6 images, 3 classes" in done.stdout
+    assert done.stdout.count("ok, 0 warnings") == 2
+
+    label = root / "train/labels/toy_3.png"
+    sound = label.read_bytes()
+    label.write_bytes(sound[: len(sound) // 2])
+    done = tool("check_dataset", "--semantic-root", root)
+    assert done.returncode == 1 and "1 errors" in done.stdout
+    assert f"{label}: " in done.stdout and "Traceback" not in done.stderr
+    label.write_bytes(sound)
+
+    folders = [tmp_path / name for name in ("trained", "tuned", "evaluated")]
+    first, second = (folder / "model_final.safetensors" for folder in folders[:2])
+    given = ("--semantic-root", root, "SEED", 1, "SOLVER.LOG_PERIOD", 1, "OUTPUT_DIR")
+    steps = ("SOLVER.MAX_ITER", 6)
+    for words in (
+        (*given, folders[0], *steps),
+        (*given, folders[1], *steps, "MODEL.WEIGHTS", first),
+        ("--eval-only", *given, folders[2], "MODEL.WEIGHTS", second),
+    ):
+        done = in_a_process(*words)
+        assert done.returncode == 0, done.stderr
+    lines = [(folder / "metrics.json").read_text().splitlines() for folder in folders[:2]]
+    losses = [json.loads(line[0])["loss_sem_seg"] for line in lines]
+    assert losses[1] < losses[0]
+    assert first.read_bytes() != second.read_bytes()
+
+    found = summary_of(folders[2], "mine_val")
+    assert found["mIoU"] == summary_of(folders[1], "mine_val")["mIoU"]
+    assert 0 <= found["mIoU"] <= 1 and found["n_ok"] == found["n_total"] == 6
+    with (folders[2] / "inference/mine_val/per_class.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == NAMES
+    ious = [float(row["IoU"]) for row in rows]
+    assert sum(ious) / 3 == pytest.approx(found["mIoU"])
+    with (folders[2] / "inference/mine_val/confusion.csv").open(newline="") as file:
+        pixels = sum(int(row["pixels"]) for row in csv.DictReader(file))
+    assert pixels == sum(int(row["true_pixels"]) for row in rows) == 6 * (SIZE[0] - 2) * SIZE[1]
