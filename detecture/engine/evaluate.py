@@ -21,6 +21,7 @@ from detecture.d2 import (
     print_csv_format,
 )
 from detecture.data import build_test_loader, load_test_records
+from detecture.engine.class_check import check_test_classes
 from detecture.errors import ConfigError, EvaluationError
 from detecture.evaluation import EVALUATOR_REGISTRY, GuardedModel
 from detecture.evaluation.evaluator import METRICS_OF
@@ -71,7 +72,8 @@ def evaluate(
         `{"<data set>/texture": ..}`; elsewhere empty.
 
     Raises:
-        ConfigError: DATASETS.TEST is empty, or no evaluator is registered for a data set.
+        ConfigError: DATASETS.TEST is empty, no evaluator is registered for a data set, or the
+            model cannot be asked for its classes.
         DatasetError: a data set is missing or malformed.
         EvaluationError: the method fails on and on, or records cannot be written.
     """
@@ -112,7 +114,7 @@ def evaluate_dataset(
             loader = build_test_loader(cfg, dataset_name, skip_ids=evaluator.finished_ids)
             records = load_test_records(dataset_name, cfg.TEST.LIMIT)
             if isinstance(model, nn.Module) or len(evaluator.finished_ids) < len(records):
-                guarded = _guarded(model, cfg.TEST.MAX_FAILURES_IN_A_ROW)
+                guarded = _guarded(cfg, model, dataset_name)
                 inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
         return evaluator.evaluate() or {}
     except BaseException:
@@ -122,11 +124,14 @@ def evaluate_dataset(
         raise
 
 
-def _guarded(model: nn.Module | Callable[[], nn.Module], failures: int) -> GuardedModel:
+def _guarded(
+    cfg: CfgNode, model: nn.Module | Callable[[], nn.Module], dataset_name: str
+) -> GuardedModel:
     built: nn.Module = model if isinstance(model, nn.Module) else model()
     if isinstance(built, DistributedDataParallel):
         built = built.module
-    return GuardedModel(built, failures).train(built.training)
+    check_test_classes(cfg, built, dataset_name)
+    return GuardedModel(built, cfg.TEST.MAX_FAILURES_IN_A_ROW).train(built.training)
 
 
 class _WithoutResults(DatasetEvaluator):
