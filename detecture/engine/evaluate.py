@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from detecture.d2 import (
     print_csv_format,
 )
 from detecture.data import build_test_loader, load_test_records
+from detecture.engine.class_check import check_test_classes
 from detecture.errors import ConfigError, EvaluationError
 from detecture.evaluation import EVALUATOR_REGISTRY, GuardedModel
 from detecture.evaluation.evaluator import METRICS_OF
@@ -54,12 +55,15 @@ def load_model(cfg: CfgNode) -> nn.Module:
     return model.eval()
 
 
-def evaluate(cfg: CfgNode, model: nn.Module, *, resume: bool = True) -> OrderedDict[str, Any]:
+def evaluate(
+    cfg: CfgNode, model: nn.Module | Callable[[], nn.Module], *, resume: bool = True
+) -> OrderedDict[str, Any]:
     """Evaluate on every data set of DATASETS.TEST.
 
     Args:
         cfg: the whole config.
-        model: maps mapped dicts to standard outputs.
+        model: maps mapped dicts to standard outputs; or a function that gives it, which is called
+            for each data set of which a sample is left to evaluate.
         resume: keep finished samples of an earlier run where nothing has changed since. Only right
             for a model whose weights come from MODEL.WEIGHTS.
 
@@ -68,7 +72,8 @@ def evaluate(cfg: CfgNode, model: nn.Module, *, resume: bool = True) -> OrderedD
         `{"<data set>/texture": ..}`; elsewhere empty.
 
     Raises:
-        ConfigError: DATASETS.TEST is empty, or no evaluator is registered for a data set.
+        ConfigError: DATASETS.TEST is empty, no evaluator is registered for a data set, or the
+            model cannot be asked for its classes.
         DatasetError: a data set is missing or malformed.
         EvaluationError: the method fails on and on, or records cannot be written.
     """
@@ -84,7 +89,11 @@ def evaluate(cfg: CfgNode, model: nn.Module, *, resume: bool = True) -> OrderedD
 
 
 def evaluate_dataset(
-    cfg: CfgNode, model: nn.Module, dataset_name: str, *, resume: bool = True
+    cfg: CfgNode,
+    model: nn.Module | Callable[[], nn.Module],
+    dataset_name: str,
+    *,
+    resume: bool = True,
 ) -> Mapping[str, Any]:
     """Evaluate on one registered data set; see `evaluate`.
 
@@ -100,19 +109,29 @@ def evaluate_dataset(
         )
     build = EVALUATOR_REGISTRY.get(evaluator_type)
     evaluator = build(cfg, dataset_name, _folder(cfg, dataset_name), resume=resume)
-    if isinstance(model, DistributedDataParallel):
-        model = model.module
-    guarded = GuardedModel(model, cfg.TEST.MAX_FAILURES_IN_A_ROW).train(model.training)
     try:
         with in_all_processes(EvaluationError):
             loader = build_test_loader(cfg, dataset_name, skip_ids=evaluator.finished_ids)
-            inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
+            records = load_test_records(dataset_name, cfg.TEST.LIMIT)
+            if isinstance(model, nn.Module) or len(evaluator.finished_ids) < len(records):
+                guarded = _guarded(cfg, model, dataset_name)
+                inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
         return evaluator.evaluate() or {}
     except BaseException:
         # The next evaluation, of this process too, must find the folder free.
         if hasattr(evaluator, "close"):
             evaluator.close()
         raise
+
+
+def _guarded(
+    cfg: CfgNode, model: nn.Module | Callable[[], nn.Module], dataset_name: str
+) -> GuardedModel:
+    built: nn.Module = model if isinstance(model, nn.Module) else model()
+    if isinstance(built, DistributedDataParallel):
+        built = built.module
+    check_test_classes(cfg, built, dataset_name)
+    return GuardedModel(built, cfg.TEST.MAX_FAILURES_IN_A_ROW).train(built.training)
 
 
 class _WithoutResults(DatasetEvaluator):

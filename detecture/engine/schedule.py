@@ -1,5 +1,6 @@
 """Learning rates as a pure function of the iteration, and epochs converted to iterations."""
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from detecture.config.sections.training import CurriculumSettings, RestartSettings
 from detecture.d2 import CfgNode
 from detecture.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 CURRICULUM_COSINE = "CurriculumCosine"
 """SOLVER.LR_SCHEDULER_NAME of this project's own schedule."""
@@ -150,3 +153,23 @@ class CurriculumCosine:
             rate = self.learning_rate(iteration, group["peak_lr"], part)
             group["lr"] = rates[part] = rate
         return rates
+
+
+def warn_of_idle(solver: CfgNode) -> None:
+    """Log the lengths and rates of a SOLVER section that can never act in this run."""
+    lengths = [
+        ("WARMUP_ITERS", solver.WARMUP_ITERS, "the learning rates never reach their peaks"),
+        ("CURRICULUM.STAGE2_ITER", solver.CURRICULUM.STAGE2_ITER, "the VLM never trains"),
+        ("RESTART.ITER", solver.RESTART.ITER, "there is no restart"),
+    ]
+    for key, length, effect in lengths:
+        if length >= solver.MAX_ITER:
+            logger.warning(
+                "SOLVER.%s is %d, not below SOLVER.MAX_ITER %d: %s",
+                *(key, length, solver.MAX_ITER, effect),
+            )
+    if solver.LR_SCHEDULER_NAME == CURRICULUM_COSINE and solver.MIN_LR > solver.BASE_LR:
+        logger.warning(
+            "SOLVER.MIN_LR is %g, above SOLVER.BASE_LR %g: the learning rate never decays",
+            *(solver.MIN_LR, solver.BASE_LR),
+        )

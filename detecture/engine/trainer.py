@@ -25,6 +25,7 @@ from detecture.d2 import (
 from detecture.data import build_test_loader, build_train_loader
 from detecture.data.build import stream_of
 from detecture.engine.accumulation import AccumulatingTrainer
+from detecture.engine.class_check import check_training_classes
 from detecture.engine.curriculum import CurriculumHook, ScheduleHook, distribute, enter_stage
 from detecture.engine.evaluate import check_folders, check_test_sets, evaluate, measured_names
 from detecture.engine.optimizer import build_training_optimizer
@@ -43,6 +44,7 @@ from detecture.engine.schedule import (
     CurriculumCosine,
     detectron2_schedule,
     resolve_epochs,
+    warn_of_idle,
 )
 from detecture.engine.validation import EarlyStop, ValidationHook
 from detecture.errors import CheckpointError, ConfigError, EvaluationError
@@ -327,7 +329,7 @@ _TEST = vars(Trainer)["test"].__func__
 
 
 def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
-    """Refuse settings that would have no effect, or another one than was meant.
+    """Refuse settings that would have no effect, or another one than was meant, and bad classes.
 
     Args:
         cfg: with every length in iterations, unless `in_epochs`.
@@ -361,27 +363,8 @@ def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
         raise ConfigError(
             f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"
         )
-    _warn_of_idle(solver)
-
-
-def _warn_of_idle(solver: CfgNode) -> None:
-    """Log the lengths and rates of a SOLVER section that can never act in this run."""
-    lengths = [
-        ("WARMUP_ITERS", solver.WARMUP_ITERS, "the learning rates never reach their peaks"),
-        ("CURRICULUM.STAGE2_ITER", solver.CURRICULUM.STAGE2_ITER, "the VLM never trains"),
-        ("RESTART.ITER", solver.RESTART.ITER, "there is no restart"),
-    ]
-    for key, length, effect in lengths:
-        if length >= solver.MAX_ITER:
-            logger.warning(
-                "SOLVER.%s is %d, not below SOLVER.MAX_ITER %d: %s",
-                *(key, length, solver.MAX_ITER, effect),
-            )
-    if solver.LR_SCHEDULER_NAME == CURRICULUM_COSINE and solver.MIN_LR > solver.BASE_LR:
-        logger.warning(
-            "SOLVER.MIN_LR is %g, above SOLVER.BASE_LR %g: the learning rate never decays",
-            *(solver.MIN_LR, solver.BASE_LR),
-        )
+    warn_of_idle(solver)
+    check_training_classes(cfg, model)
 
 
 def autocast_precision(cfg: CfgNode, device: torch.device) -> torch.dtype | None:

@@ -1,8 +1,8 @@
 """The evaluator of semantic segmentation, registered as `sem_seg`.
 
 Every figure stands beside what it depends on: the rule of mIoU's denominator (see `confusion.py`),
-the vocabulary (all classes, or, as an oracle, those of each image), synonyms, templates, and what a
-pixel counts as that the model calls background.
+the vocabulary (all classes, or, as an oracle, those of each image), synonyms, templates, what a
+pixel counts as that the model calls background, and how images are seen: windows, scales and flips.
 
 Legend: H, W size of an image, T classes.
 """
@@ -40,6 +40,7 @@ from detecture.evaluation.semantic_summary import (
     image_score,
     summarize_semantic,
 )
+from detecture.modeling.cost.canvases import Viewing
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class SemanticEvaluator(RecordedEvaluator):
         """As `RecordedEvaluator`."""
         self.source = semantic_set(dataset_name)
         self.settings = SemanticTestSettings.from_config(cfg)
+        self.viewing = Viewing.from_config(cfg)
         self.templates = ClipSettings.from_config(cfg).templates
         self.named_vocabulary: str = cfg.MODEL.VOCABULARY.TEST
         super().__init__(
@@ -192,6 +194,7 @@ class SemanticEvaluator(RecordedEvaluator):
             self.settings.synonyms,
             self.templates,
             background,
+            *self.viewing.told().values(),
         )
         return dict(zip(CONDITIONS, values, strict=True))
 

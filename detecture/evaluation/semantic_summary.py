@@ -20,7 +20,10 @@ _MEANS = ("mIoU", *(f"mIoU_{rule}" for rule in RULES), "bIoU", "fwIoU", "mACC", 
 
 _COUNTS = ("classes", "classes_averaged", *(f"classes_{rule}" for rule in RULES), "n_total", "n_ok")
 
-CONDITIONS = ("miou_rule", "vocabulary", "vocabulary_list", "synonyms", "templates", "background")
+CONDITIONS = (
+    *("miou_rule", "vocabulary", "vocabulary_list", "synonyms", "templates", "background"),
+    *("sliding", "scales", "flips"),
+)
 """What every figure of a summary depends on, beside the model; the summary has them under these."""
 
 SEMANTIC_METRICS = frozenset((*_MEANS, "image_mIoU", *_COUNTS))

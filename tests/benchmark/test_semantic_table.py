@@ -24,6 +24,7 @@ from detecture.benchmark.table import (
 from detecture.errors import ConfigError
 
 ADE, VOC = "ade20k_150_test_sem_seg", "voc_2012_test_sem_seg"
+SEEN = f'"{PUBLISHED[6]}",one,off'
 ORACLE = ("present", "oracle, the classes of each image", *PUBLISHED[2:])
 
 
@@ -79,12 +80,13 @@ def test_an_oracle_is_marked_and_never_the_best():
 
 
 def test_what_figures_depend_on_stands_beside_them():
-    other = {"conditions": (*PUBLISHED[:4], "plain", "none")}
+    other = {"conditions": (*PUBLISHED[:4], "plain", *PUBLISHED[5:])}
     found = [*cells(), semantic_cell("own", ADE, 0.1, figures=other)]
     text = report_markdown(build_report(found, "p", metrics=["mIoU"]))
     assert (
         "The same for all cells: miou rule: present; vocabulary: full; vocabulary list: the data "
-        "set's own; synonyms: first; background: none. What differs stands under Cells."
+        f"set's own; synonyms: first; background: none; sliding: {PUBLISHED[6]}; scales: one; "
+        "flips: off. What differs stands under Cells."
     ) in text
     assert "told of K" not in text
     of_cells = text.split("## Cells")[1].split("## Figures")[0]
@@ -98,11 +100,11 @@ def test_csv_has_figures_and_what_they_depend_on():
     assert tuple(text.splitlines()[0].split(",")) == SEMANTIC_CSV_HEADER
     assert text.splitlines()[1:] == [
         f"cat,{ADE},0.3000,0.2900,0.2800,0.2700,0.2600,0.2500,4,4,present,full,the data set's "
-        "own,first,single,none",
+        f"own,first,single,none,{SEEN}",
         f"cat,{VOC},0.9000,0.8900,0.8800,0.8700,0.8600,0.8500,4,4,present,full,the data set's "
-        "own,first,single,none",
+        f"own,first,single,none,{SEEN}",
         f"ahs,{ADE},0.4000,0.3900,0.3800,0.3700,0.3600,0.3500,4,4,present,full,the data set's "
-        "own,first,single,none",
+        f"own,first,single,none,{SEEN}",
     ]
     rows = rows_of(csv_full_text(arrange(cells())))
     assert len(rows) == 4

@@ -17,7 +17,8 @@ SEVEN = {
     "voc_2012_test_background_sem_seg": "VOC-20b",
 }
 
-PUBLISHED = ("present", "full", "the data set's own", "first", "single", "none")
+_SEEN = ("canvas 640 x 640, kernel 384, overlap 0.333", "one", "off")
+PUBLISHED = ("present", "full", "the data set's own", "first", "single", "none", *_SEEN)
 
 
 def write_published_layout(root, name, count=2, size=(48, 64)):

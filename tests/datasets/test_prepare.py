@@ -277,6 +277,107 @@ def test_voc(tmp_path, monkeypatch, folder, capsys):
     assert "voc objects: 1 made, 0 kept, 1 left out" in capsys.readouterr().out
 
 
+# ---- every value ------------------------------------------------------------------------------
+
+
+def of_coco(root):
+    """All 182 ids less one, and no class: the listed ones are numbered in their order."""
+    values = [*range(182), 255]
+    save(np.array([values], np.uint8), root / "coco-stuff/annotations/val2017/1.png")
+    photo(root / "coco-stuff/images/val2017/1.jpg", (1, len(values)))
+    unused = {11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90}
+    listed = [value for value in range(182) if value not in unused]
+    assert len(listed) == 171
+    return [listed.index(value) if value in listed else 255 for value in values]
+
+
+def of_ade_150(root):
+    folder = root / "ADEChallengeData2016"
+    values = np.arange(151, dtype=np.uint8)[None]
+    save(values, folder / "annotations/validation/ADE_val_00000001.png")
+    photo(folder / "images/validation/ADE_val_00000001.jpg", values.shape)
+    return [255, *range(150)]
+
+
+def of_ade_full(root):
+    """All 847 objects, and all other numbers up to the highest of them."""
+    ids = json.loads((REPO / "datasets/ade20k_full_ids.json").read_text())
+    values = np.arange(max(ids) + 2).reshape(1, -1)
+    scene = root / "ADE20K_2021_17_01/images/ADE/validation/urban/street"
+    # Its shorter side is 1 pixel: it keeps its size.
+    save(object_colors(values), scene / "ADE_val_00000007_seg.png")
+    photo(scene / "ADE_val_00000007.jpg", values.shape)
+    label_of = {number: label for label, number in enumerate(ids)}
+    assert len(label_of) == 847
+    return [label_of.get(value, 65535) for value in values[0].tolist()]
+
+
+def of_context_59(root):
+    """All ids up to the highest of the longer list, a pixel each, and one pixel of none."""
+    ids = script("prepare_pascal_context").IDS_OF_59
+    annotations = []
+    for category in range(1, 460):
+        inside = np.zeros((1, 460), np.uint8, order="F")
+        inside[0, category] = 1
+        mask = rle.encode(inside)
+        mask["counts"] = mask["counts"].decode()
+        annotations.append({"image_id": 7, "category_id": category, "segmentation": mask})
+    name = "2008_000002.jpg"
+    image = {"image_id": 7, "file_name": name, "phase": "val", "height": 1, "width": 460}
+    photo(root / f"VOCdevkit/VOC2010/JPEGImages/{name}", (1, 460))
+    content = {"images": [image], "annos_segmentation": annotations, "categories": []}
+    (root / "VOCdevkit/VOC2010/trainval_merged.json").write_text(json.dumps(content))
+    return [ids.index(value) if value in ids else 255 for value in range(460)]
+
+
+def of_context_459(root):
+    folder = root / "VOCdevkit/VOC2010"
+    (folder / "trainval").mkdir(parents=True)
+    values = np.arange(460, dtype=np.uint16)[None]
+    savemat(folder / "trainval/2008_000003.mat", {"LabelMap": values})
+    photo(folder / "JPEGImages/2008_000003.jpg", values.shape)
+    (folder / "pascalcontext_val.txt").write_text("2008_000003\n")
+    return [459, *range(459)]
+
+
+def of_voc(root, no_object=255):
+    base = root / "VOCdevkit/VOC2012"
+    (base / "ImageSets/Segmentation").mkdir(parents=True)
+    (base / "ImageSets/Segmentation/val.txt").write_text("2007_000033\n")
+    save(np.array([[*range(21), 255]], np.uint8), base / "SegmentationClassAug/2007_000033.png")
+    photo(base / "JPEGImages/2007_000033.jpg", (1, 22))
+    return [no_object, *range(20), 255]
+
+
+def of_voc_background(root):
+    return of_voc(root, no_object=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "make", "dataset"),
+    [
+        ("coco_stuff", ["val2017"], of_coco, "coco_2017_test_stuff_all_sem_seg"),
+        ("ade20k_150", [], of_ade_150, "ade20k_150_test_sem_seg"),
+        ("ade20k_full", [], of_ade_full, "ade20k_full_sem_seg_freq_val_all"),
+        ("pascal_context", ["59"], of_context_59, "context_59_test_sem_seg"),
+        ("pascal_context", ["459"], of_context_459, "context_459_test_sem_seg"),
+        ("voc", ["objects"], of_voc, "voc_2012_test_sem_seg"),
+        ("voc", ["background"], of_voc_background, "voc_2012_test_background_sem_seg"),
+    ],
+)
+def test_every_value_of_every_set(tmp_path, monkeypatch, name, words, make, dataset):
+    """In the file, and as an evaluation reads it; together all classes of the list."""
+    expected = make(tmp_path)
+    assert script(f"prepare_{name}").main([*words, "--root", str(tmp_path)]) == 0
+    (labels,) = truth_of(dataset, tmp_path, monkeypatch).values()
+    found = semantic_set(dataset)
+    (made,) = found.label_root.rglob("*.png")
+    assert read(made).tolist() == [expected]
+    ignored = found.ignore_label
+    assert labels.tolist() == [[NO_CLASS if value == ignored else value for value in expected]]
+    assert set(expected) - {ignored} == set(range(len(found.vocabulary)))
+
+
 # ---- what all of them share ------------------------------------------------------------------
 
 

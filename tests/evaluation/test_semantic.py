@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -186,9 +187,49 @@ def test_every_figure_stands_beside_what_it_depends_on(mine, tmp_path):
     assert summary["templates"] == "single" and summary["synonyms"] == "all"
     assert summary["background"] == "none"
     assert summary["vocabulary_list"] == "the data set's own"
+    assert summary["sliding"] == "off, the image is seen as a whole"
+    assert (summary["scales"], summary["flips"]) == ("one", "off")
     (row, *_) = table_of(tmp_path / "out/per_class.csv")
     for text in ("miou_rule: present", "vocabulary: full", "templates: single", "background: none"):
         assert text in row["conditions"]
+
+
+def test_how_images_are_seen_stands_beside_every_figure(mine, tmp_path, caplog):
+    logging.getLogger("detecture").propagate = True
+    caplog.set_level("INFO", "detecture")
+    windows = ["TEST.SLIDING.ENABLED", "True", "TEST.SLIDING.KERNEL", "320"]
+    several = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(480,640)"]
+    told = {}
+    for name, words in {
+        "windows": windows,
+        "own": [*windows, "TEST.SLIDING.CANVAS", "()", "TEST.SLIDING.OVERLAP", "0.5"],
+        "scales": [*windows, *several, "TEST.AUG.FLIP", "False", "TEST.AUG.MAX_SIZE", "900"],
+        "flips": [*windows, *several, "TEST.AUG.MIN_SIZES", "(640,)"],
+        "whole": several,  # scales are those of windows
+    }.items():
+        _, summary = evaluate(tmp_path / name, all_perfect(), config(*words))
+        told[name] = [summary[key] for key in ("sliding", "scales", "flips")]
+        (row, *_) = table_of(tmp_path / name / "per_class.csv")
+        assert f"sliding: {told[name][0]}; scales: {told[name][1]}" in row["conditions"]
+    ends = "overlap 0.333, weight of the whole image 0.5"
+    assert told == {
+        "windows": [f"canvas 640 x 640 of at most 4000, kernel 320, {ends}", "one", "off"],
+        "own": [
+            "canvas of the image's own size of at most 4000, kernel 320, overlap 0.5, weight of "
+            "the whole image 0.5",
+            *("one", "off"),
+        ],
+        "scales": [
+            f"canvas 640 x 640 of at most 900, kernel 320, {ends}",
+            *("shorter sides 480, 640", "off"),
+        ],
+        "flips": [
+            f"canvas 640 x 640 of at most 4000, kernel 320, {ends}",
+            *("shorter sides 640", "on"),
+        ],
+        "whole": ["off, the image is seen as a whole", "one", "on"],
+    }
+    assert "scales shorter sides 480, 640, flips off; 4 of 4 ok" in caplog.text
 
 
 def halves(number):

@@ -272,3 +272,14 @@ def test_the_head_is_chosen_by_name():
     model = toy_model()
     assert isinstance(model.head, CostAggregationHead)
     assert model.ignore_value == 255
+
+
+def test_labels_that_are_no_class_are_told_with_their_file():
+    model = toy_model()
+    samples = [toy_sample(0), {**toy_sample(1, classes=5), "file_name": "in/beach.jpg"}]
+    with pytest.raises(ConfigError) as caught:
+        model(samples)
+    text = str(caught.value)
+    assert text.startswith("in/beach.jpg: its ground truth has the label 3; the class list has 3 ")
+    assert "labels are 0 to 2, and 255 (MODEL.SEM_SEG_HEAD.IGNORE_VALUE)" in text
+    assert text.endswith("correct the label map, or complete the class list")

@@ -36,7 +36,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Commands that only a network or another machine can run; they are not ours to check.
 FOREIGN = {
     "git", "pip", "pip3", "python3", "hf", "huggingface-cli", "cd", "export", "source", "unzip",
-    "tar", "md5sum", "docker", "mkdir", "wget", "curl", "ln", "mv", "sudo",
+    "tar", "md5sum", "docker", "mkdir", "wget", "curl", "ln", "mv", "sudo", "ffmpeg",
 }  # fmt: skip
 
 

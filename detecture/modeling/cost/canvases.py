@@ -161,6 +161,24 @@ class Viewing:
             longest_side=augmentation.MAX_SIZE,
         )
 
+    def told(self) -> dict[str, str]:
+        """What of it every figure depends on, in words: `sliding`, `scales` and `flips`."""
+        sliding = "off, the image is seen as a whole"
+        if self.sliding.enabled:
+            canvas = " x ".join(map(str, self.sliding.canvas)) or "of the image's own size"
+            longest = "" if self.longest_side is None else f" of at most {self.longest_side}"
+            sliding = (
+                f"canvas {canvas}{longest}, kernel {self.sliding.kernel}, overlap "
+                f"{self.sliding.overlap:.3g}, weight of the whole image "
+                f"{self.sliding.global_weight:g}"
+            )
+        scales = ", ".join(map(str, self.short_sides))
+        return {
+            "sliding": sliding,
+            "scales": f"shorter sides {scales}" if scales else "one",
+            "flips": "on" if self.flip else "off",
+        }
+
     def canvases(self, height: int, width: int) -> list[ViewCanvas]:
         """For an image of that size."""
         if not self.sliding.enabled:

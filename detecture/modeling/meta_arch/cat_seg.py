@@ -212,7 +212,7 @@ class CATSeg(CATSegParts):
     ) -> dict[str, Tensor]:
         """Losses (scalars) of samples with the same names."""
         labels_BHW = torch.stack([sample["sem_seg"] for sample in samples]).to(self.clip.device)
-        self._check_labels(labels_BHW, names)
+        self._check_labels(samples, labels_BHW, names)
         pixels_B3SS = self.clip.preprocess([sample["image"] for sample in samples])
         with self._turned():
             compared = self.compare(pixels_B3SS, names, self.training_pooling)
@@ -348,13 +348,19 @@ class CATSeg(CATSegParts):
             )
         return vocabulary
 
-    def _check_labels(self, labels_BHW: Tensor, names: Sequence[str]) -> None:
+    def _check_labels(
+        self, samples: list[dict[str, Any]], labels_BHW: Tensor, names: Sequence[str]
+    ) -> None:
+        """See that all labels (B,H,W) are those of names, or of no class."""
         wrong = (labels_BHW != self.ignore_value) & ((labels_BHW < 0) | (labels_BHW >= len(names)))
         if bool(wrong.any()):
+            first = int(wrong.flatten(1).any(dim=1).int().argmax())
             raise ConfigError(
-                f"label {int(labels_BHW[wrong][0])} in the ground truth: the class list has "
-                f"{len(names)} names, and {self.ignore_value} (MODEL.SEM_SEG_HEAD.IGNORE_VALUE) is "
-                "no label"
+                f"{samples[first].get('file_name', f'image {first} of the batch')}: its ground "
+                f"truth has the label {int(labels_BHW[wrong][0])}; the class list has "
+                f"{len(names)} names, so that labels are 0 to {len(names) - 1}, and "
+                f"{self.ignore_value} (MODEL.SEM_SEG_HEAD.IGNORE_VALUE) where a pixel has no "
+                "class; correct the label map, or complete the class list"
             )
 
 
