@@ -84,8 +84,9 @@ class AggregatorLayer(nn.Module):
         chunk: int,
     ) -> Tensor:
         """Cost (B,T,N,C) to the same; so much at a time as `chunk` classes have."""
-        parts = [self.spatial(part.contiguous(), image_BND) for part in x_BTNC.split(chunk, dim=1)]
-        x_BTNC = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        x_BTNC = _joined(
+            [self.spatial(part.contiguous(), image_BND) for part in x_BTNC.split(chunk, dim=1)]
+        )
         done = self.classwise(as_maps(x_BTNC), text_BTD, pooling, chunk)
         return as_tokens(done)
 
@@ -179,20 +180,26 @@ class CostAggregator(nn.Module):
 
         Those have the shapes (B,D,2*G,2*G) and (B,D,4*G,4*G).
         """
-        x_BTNC = torch.cat([self._embed(part) for part in cost_BPTGG.split(chunk, dim=2)], dim=1)
+        x_BTNC = _joined([as_tokens(self._embed(part)) for part in cost_BPTGG.split(chunk, dim=2)])
         for layer in self.layers:
             x_BTNC = layer(x_BTNC, image_BND, text_BTD, pooling, chunk)
-        parts = [
-            self.decoder(as_maps(part.contiguous()).transpose(1, 2), projected)
-            for part in x_BTNC.split(chunk, dim=1)
-        ]
-        return torch.cat(parts, dim=1)
+        return _joined(
+            [
+                self.decoder(as_maps(part.contiguous()).transpose(1, 2), projected)
+                for part in x_BTNC.split(chunk, dim=1)
+            ]
+        )
 
     def _embed(self, cost_BPTGG: Tensor) -> Tensor:
-        """(B,P,T,G,G) to (B,T,N,C), each class by itself."""
+        """(B,P,T,G,G) to (B,C,T,G,G), each class by itself."""
         batch, _, classes = cost_BPTGG.shape[:3]
         embedded: Tensor = self.embed(cost_BPTGG.transpose(1, 2).flatten(0, 1))
-        return as_tokens(embedded.unflatten(0, (batch, classes)).transpose(1, 2))
+        return embedded.unflatten(0, (batch, classes)).transpose(1, 2)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts (B,T,..) with some classes each, as one tensor; a caller keeps no list of them."""
+    return torch.cat(tuple(parts), dim=1) if len(parts) > 1 else parts[0]
 
 
 def as_tokens(x_BCTGG: Tensor) -> Tensor:

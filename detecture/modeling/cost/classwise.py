@@ -71,8 +71,10 @@ class ClassAggregation(nn.Module):
         x_BNTC = pooled.flatten(3).permute(0, 3, 2, 1)
         # Patches do not meet here.
         patches = max(chunk * x_BNTC.shape[1] // classes, 1)
-        parts = [self.meet(part, guidance_BTD) for part in x_BNTC.split(patches, dim=1)]
-        back = torch.cat(parts, dim=1).permute(0, 3, 2, 1).unflatten(3, small)
+        back = torch.cat(
+            [self.meet(part, guidance_BTD) for part in x_BNTC.split(patches, dim=1)], dim=1
+        )
+        back = back.permute(0, 3, 2, 1).unflatten(3, small)
         if tuple(small) != tuple(grid):
             back = functional.interpolate(
                 back.flatten(0, 1), grid, mode="bilinear", align_corners=True
