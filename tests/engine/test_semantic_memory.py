@@ -2,7 +2,7 @@
 
 All widths, names and windows are those of the full size. CLIP has fewer blocks and the aggregation
 one layer: each frees what it took before the next begins, so the peak is that of the full depth
-(measured: see docs/open_vocabulary.md), and the test is done in less time.
+(measured: within a tenth), and the test is done in less time.
 """
 
 import json

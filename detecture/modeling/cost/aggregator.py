@@ -1,7 +1,8 @@
 """From cosines between patches and texts to logits: CAT-Seg's aggregator.
 
 Legend: B images, T classes, P templates of each, E width of the common space, G grid, N = G*G
-patches, C channels, D channels of a guidance, X further cost channels, L classes that are kept.
+patches, g side of logits, C channels, D channels of a guidance, X further cost channels, L classes
+that are kept.
 """
 
 from collections.abc import Sequence
@@ -198,7 +199,7 @@ class CostAggregator(nn.Module):
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Parts (B,T,..) with some classes each, as one tensor; a caller keeps no list of them."""
+    """Parts, (B,T,N,C) or (B,T,g,g) of some classes each, as one; a caller keeps no list."""
     return torch.cat(tuple(parts), dim=1) if len(parts) > 1 else parts[0]
 
 
