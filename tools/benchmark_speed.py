@@ -6,6 +6,7 @@
   python tools/benchmark_speed.py --task inference --regions 2 6 --batch-sizes 1 8
   python tools/benchmark_speed.py --task train
   python tools/benchmark_speed.py --task prediction --threads 1 2
+  python tools/benchmark_speed.py --task semantic --names 171 847 MODEL.DEVICE cpu
 
 evaluation: scoring one image (1024x1024, 6 regions) against the plain way, boolean-mask IoU pair
 by pair and scikit-learn's ARI, on the same inputs.
@@ -17,8 +18,10 @@ train: optimiser steps of stages 1 and 2, against the published way (autograd th
 the whole vocabulary in both stages, whole tables in the optimiser).
 prediction: an image in, regions and sentences out, by the method that ships or --config-file:
 time, memory of the process, parameters, for images of 256 and 1024 pixels (or --size).
-inference and train void the comparison where the sides do not compute the same, and add what
-counted operations and bytes predict at full size. Tables go to stderr, JSON to stdout.
+semantic: an image in, the label map of --names classes out, by a CAT-Seg with random weights,
+against the same with what the published code spends beside it, cost by cost and all together.
+inference, train and semantic void the comparison where the sides do not compute the same; the first
+two add what counted operations and bytes predict at full size. Tables go to stderr, JSON to stdout.
 """
 
 import argparse
@@ -49,7 +52,10 @@ from detecture.evaluation import score_label_map
 from detecture.jobs.command_line import command_line
 from detecture.profiling.clock import percentiles
 
-PROPORTIONAL = Path(__file__).parents[1] / "configs/bench/proportional.yaml"
+_CONFIGS = Path(__file__).parents[1] / "configs"
+PROPORTIONAL = _CONFIGS / "bench/proportional.yaml"
+CAT_SEG = _CONFIGS / "ahs_seg/cat_seg_vitb.yaml"
+RANDOM = ["MODEL.CLIP.BASE", "", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()"]
 
 
 def timed(function: Callable[[], Any]) -> float:
@@ -239,13 +245,29 @@ def benchmark_prediction(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+def benchmark_semantic(args: argparse.Namespace) -> dict[str, Any]:
+    """Open-vocabulary inference."""
+    from detecture.profiling.open_vocabulary import semantic_suite
+
+    config_file = args.config_file or str(CAT_SEG)
+    cfg = make_config(config_file, [*RANDOM, *(word for word in args.opts if word != "--")])
+    result = semantic_suite(
+        cfg,
+        names=args.names,
+        size=args.size or 640,
+        repeats=args.repeats or 3,
+        report=functools.partial(print, file=sys.stderr, flush=True),
+    )
+    return result | {"config": config_file, "model_device": cfg.MODEL.DEVICE}
+
+
 @command_line("benchmark_speed")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tasks = ("evaluation", "data", "inference", "train", "prediction")
+    tasks = ("evaluation", "data", "inference", "train", "prediction", "semantic")
     parser.add_argument("--task", required=True, choices=tasks)
     parser.add_argument("--size", type=int, help="side of images in pixels (evaluation: 1024)")
     parser.add_argument("--regions", type=int, nargs="+", help="numbers of regions")
@@ -255,9 +277,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=5, help="data: epochs of the memory run")
     parser.add_argument("--threads", type=int, nargs="+", help="prediction: 1 and all cores")
     parser.add_argument(
+        "--names", type=int, nargs="+", default=[171, 847], help="semantic: numbers of classes"
+    )
+    parser.add_argument(
         "--config-file",
         metavar="FILE",
-        help="of the model (inference, train: the proportional one; prediction: the shipped one)",
+        help="of the model (inference, train: the proportional one; prediction: the shipped one; "
+        "semantic: CAT-Seg on ViT-B/16, with random weights)",
     )
     model = parser.add_argument_group("inference, train")
     model.add_argument("--batch-sizes", type=int, nargs="+", help="1 8 (train: 2)")
@@ -278,8 +304,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ..")
     args = parser.parse_args(argv)
     numbers = [*(args.regions or []), *(args.batch_sizes or []), *(args.threads or [])]
-    if min([*numbers, args.repeats or 1]) < 1:
-        parser.error("--regions, --batch-sizes, --threads and --repeats are positive numbers")
+    if min([*numbers, *args.names, args.repeats or 1]) < 1:
+        parser.error("--regions, --batch-sizes, --threads, --names, --repeats: positive numbers")
     if args.task in ("evaluation", "prediction") and len(args.regions or [6]) > 1:
         parser.error(f"--task {args.task} takes one number of regions")
     if args.task == "evaluation":
@@ -289,6 +315,8 @@ def main(argv: list[str] | None = None) -> int:
         result = benchmark_data(args.dataset, args.records, args.epochs)
     elif args.task == "prediction":
         result = benchmark_prediction(args)
+    elif args.task == "semantic":
+        result = benchmark_semantic(args)
     else:
         result = benchmark_model(args)
     print(json.dumps({"task": args.task, **environment(), **result}, indent=1))

@@ -1,7 +1,8 @@
 """From cosines between patches and texts to logits: CAT-Seg's aggregator.
 
 Legend: B images, T classes, P templates of each, E width of the common space, G grid, N = G*G
-patches, C channels, D channels of a guidance, X further cost channels, L classes that are kept.
+patches, g side of logits, C channels, D channels of a guidance, X further cost channels, L classes
+that are kept.
 """
 
 from collections.abc import Sequence
@@ -77,22 +78,18 @@ class AggregatorLayer(nn.Module):
 
     def forward(
         self,
-        x_BCTGG: Tensor,
+        x_BTNC: Tensor,
         image_BND: Tensor | None,
         text_BTD: Tensor,
         pooling: Sequence[int],
         chunk: int,
     ) -> Tensor:
-        """Cost (B,C,T,G,G) to (B,C,T,G,G); `chunk` classes at a time between patches."""
-        size = x_BCTGG.shape[-2:]
-        parts = []
-        for part_BCTGG in x_BCTGG.split(chunk, dim=2):
-            tokens_BTNC = part_BCTGG.flatten(3).permute(0, 2, 3, 1)
-            tokens_BTNC = self.spatial(tokens_BTNC, image_BND)
-            parts.append(tokens_BTNC.permute(0, 3, 1, 2).unflatten(-1, size))
-        joined = torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
-        done: Tensor = self.classwise(joined, text_BTD, pooling)
-        return done
+        """Cost (B,T,N,C) to the same; so much at a time as `chunk` classes have."""
+        x_BTNC = _joined(
+            [self.spatial(part.contiguous(), image_BND) for part in x_BTNC.split(chunk, dim=1)]
+        )
+        done = self.classwise(as_maps(x_BTNC), text_BTD, pooling, chunk)
+        return as_tokens(done)
 
 
 class CostAggregator(nn.Module):
@@ -184,19 +181,37 @@ class CostAggregator(nn.Module):
 
         Those have the shapes (B,D,2*G,2*G) and (B,D,4*G,4*G).
         """
-        x_BCTGG = torch.cat([self._embed(part) for part in cost_BPTGG.split(chunk, dim=2)], dim=2)
+        x_BTNC = _joined([as_tokens(self._embed(part)) for part in cost_BPTGG.split(chunk, dim=2)])
         for layer in self.layers:
-            x_BCTGG = layer(x_BCTGG, image_BND, text_BTD, pooling, chunk)
-        parts = [
-            self.decoder(part.transpose(1, 2), projected) for part in x_BCTGG.split(chunk, dim=2)
-        ]
-        return torch.cat(parts, dim=1)
+            x_BTNC = layer(x_BTNC, image_BND, text_BTD, pooling, chunk)
+        return _joined(
+            [
+                self.decoder(as_maps(part.contiguous()).transpose(1, 2), projected)
+                for part in x_BTNC.split(chunk, dim=1)
+            ]
+        )
 
     def _embed(self, cost_BPTGG: Tensor) -> Tensor:
         """(B,P,T,G,G) to (B,C,T,G,G), each class by itself."""
         batch, _, classes = cost_BPTGG.shape[:3]
         embedded: Tensor = self.embed(cost_BPTGG.transpose(1, 2).flatten(0, 1))
         return embedded.unflatten(0, (batch, classes)).transpose(1, 2)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts, (B,T,N,C) or (B,T,g,g) of some classes each, as one; a caller keeps no list."""
+    return torch.cat(tuple(parts), dim=1) if len(parts) > 1 else parts[0]
+
+
+def as_tokens(x_BCTGG: Tensor) -> Tensor:
+    """Maps (B,C,T,G,G) as tokens (B,T,N,C), in the same memory."""
+    return x_BCTGG.flatten(3).permute(0, 2, 3, 1)
+
+
+def as_maps(x_BTNC: Tensor) -> Tensor:
+    """The reverse: tokens (B,T,N,C) as maps (B,C,T,G,G)."""
+    side = round(x_BTNC.shape[2] ** 0.5)
+    return x_BTNC.permute(0, 3, 1, 2).unflatten(3, (side, side))
 
 
 def cost_volume(tokens_BEGG: Tensor, text_TPE: Tensor) -> Tensor:

@@ -47,27 +47,47 @@ class ClassAggregation(nn.Module):
         self.padding_token = nn.Parameter(torch.zeros(width))
         self.padding_guidance = nn.Parameter(torch.zeros(guidance))
 
-    def forward(self, x_BCTGG: Tensor, guidance_BTD: Tensor, pooling: Sequence[int]) -> Tensor:
+    def forward(
+        self,
+        x_BCTGG: Tensor,
+        guidance_BTD: Tensor,
+        pooling: Sequence[int],
+        chunk: int = 10**6,
+    ) -> Tensor:
         """Cost (B,C,T,G,G) to the same.
 
         Args:
             x_BCTGG: of any number of classes.
             guidance_BTD: of the texts.
             pooling: factors by which the patches are averaged first, (2, 2) or (1, 1).
+            chunk: bounds the memory: as many values at a time as so many classes have.
         """
         batch, width, classes, *grid = x_BCTGG.shape
-        pooled = x_BCTGG.flatten(0, 1)
+        pooled = x_BCTGG
         if tuple(pooling) != (1, 1):
-            pooled = functional.avg_pool2d(pooled, tuple(pooling))
+            pooled = functional.avg_pool2d(x_BCTGG.flatten(0, 1), tuple(pooling))
+            pooled = pooled.unflatten(0, (batch, width))
         small = pooled.shape[-2:]
-        x_BNTC = pooled.reshape(batch, width, classes, -1).permute(0, 3, 2, 1)
-        x_BNTC = x_BNTC + self._attention(self.norm1(x_BNTC), guidance_BTD)
-        x_BNTC = x_BNTC + self.mlp(self.norm2(x_BNTC))
-        back = x_BNTC.permute(0, 3, 2, 1).reshape(batch * width, classes, *small)
+        x_BNTC = pooled.flatten(3).permute(0, 3, 2, 1)
+        # Patches do not meet here.
+        patches = max(chunk * x_BNTC.shape[1] // classes, 1)
+        back = torch.cat(
+            [self.meet(part, guidance_BTD) for part in x_BNTC.split(patches, dim=1)], dim=1
+        )
+        back = back.permute(0, 3, 2, 1).unflatten(3, small)
         if tuple(small) != tuple(grid):
-            back = functional.interpolate(back, grid, mode="bilinear", align_corners=True)
+            back = functional.interpolate(
+                back.flatten(0, 1), grid, mode="bilinear", align_corners=True
+            ).unflatten(0, (batch, width))
         # The pooled part has its own residual already; so it was in the weights that are loaded.
-        return x_BCTGG + back.reshape(x_BCTGG.shape)
+        return x_BCTGG + back
+
+    def meet(self, x_BNTC: Tensor, guidance_BTD: Tensor) -> Tensor:
+        """Patches (B,N,T,C) to the same, after their classes have met; guidance (B,T,D)."""
+        x_BNTC = x_BNTC.contiguous()
+        x_BNTC = x_BNTC + self._attention(self.norm1(x_BNTC), guidance_BTD)
+        mixed: Tensor = x_BNTC + self.mlp(self.norm2(x_BNTC))
+        return mixed
 
     def _attention(self, normed_BNTC: Tensor, guidance_BTD: Tensor) -> Tensor:
         """Patches (B,N,T,C) to what the classes tell each other there, (B,N,T,C)."""

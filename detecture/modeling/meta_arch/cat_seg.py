@@ -43,7 +43,6 @@ from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.semantic import SemanticOutput
 
 _MASK_LOSS = "loss_sem_seg"
-_CHUNK = 32  # names at a time in evaluation, where they do not meet
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,13 @@ class Encoded:
 
 @META_ARCH_REGISTRY.register()
 class CATSeg(CATSegParts):
-    """CLIP and the aggregation of its cost; classes are said by name, at any time."""
+    """CLIP and the aggregation of its cost; classes are said by name, at any time.
+
+    Attributes:
+        names_at_a_time: in evaluation, where they do not meet; so many fit a processor's cache.
+    """
+
+    names_at_a_time = 8
 
     @configurable
     def __init__(
@@ -321,10 +326,11 @@ class CATSeg(CATSegParts):
     def _logits(self, encoded: Encoded, image_3HW: Tensor, names: Sequence[str]) -> Tensor:
         """Of the views of an image, (V,T,g,g)."""
         del image_3HW
-        parts = [
-            self.compare_features(one, names, self.test.pooling, _CHUNK).logits_BTgg.float()
+        compared = (
+            self.compare_features(one, names, self.test.pooling, self.names_at_a_time)
             for one in encoded.features
-        ]
+        )
+        parts = [one.logits_BTgg.float() for one in compared]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _vocabulary(self, sample: dict[str, Any]) -> Vocabulary:

@@ -335,6 +335,32 @@ def test_the_decoder_takes_classes_one_by_one():
     torch.testing.assert_close(decoder(x[:, 1:2], guidance), found[:, 1:2], atol=1e-5, rtol=1e-5)
 
 
+def test_a_stage_of_the_decoder_is_its_convolutions_on_both():
+    """What it makes of the guidance is computed once for all classes, and is the same."""
+    torch.manual_seed(0)
+    stage = Decoder(16, (16, 16), (4, 4), (8, 8)).stages[0]
+    x, guidance = torch.randn(2, 3, 16, 8, 8), torch.randn(2, 8, 16, 16)
+    larger = stage.up(x.flatten(0, 1))
+    shown = guidance.repeat_interleave(3, dim=0)
+    expected = stage.convolutions(torch.cat([larger, shown], dim=1)).unflatten(0, (2, 3))
+    torch.testing.assert_close(stage(x, guidance), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", [(1, 1), (2, 2)])
+def test_patches_meet_some_at_a_time(pooling):
+    torch.manual_seed(0)
+    layer = ClassAggregation(16, 8, 2, padded_to=9)
+    met = []
+    layer.norm2.register_forward_pre_hook(lambda module, given: met.append(given[0].shape[1]))
+    x, guidance = torch.randn(2, 16, 5, 8, 8), torch.randn(2, 5, 8)
+    whole = layer(x, guidance, pooling)
+    patches = 64 // (pooling[0] * pooling[1])
+    assert met == [patches]
+    met.clear()
+    torch.testing.assert_close(layer(x, guidance, pooling, chunk=1), whole)
+    assert sum(met) == patches and max(met) == patches // 5
+
+
 def test_the_layer_at_a_third_guides_the_first_stage():
     """As CAT-Seg's code has it; its paper says the reverse."""
     model = toy_model().eval()
