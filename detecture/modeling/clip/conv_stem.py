@@ -93,10 +93,11 @@ class ConvStem(nn.Module):
                 f"{file}: no trunk for MODEL.CLIP.STEM_WEIGHTS: {'; '.join(problems)}. Give a "
                 "checkpoint of TextureGrouping or TextureClassifier whose widths are the stem's"
             )
-        self.trunk.load_state_dict({name: tensor.float() for name, tensor in given.items()})
+        given = {name: tensor.float() for name, tensor in given.items()}
+        self.trunk.load_state_dict(given, assign=True)  # also where the model has no memory, on `meta`
         self.is_given = True
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.trunk.state_dict().items()):
+        for name, tensor in sorted(given.items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
         return digest.hexdigest()[:12]
 
