@@ -94,7 +94,9 @@ class ConvStem(nn.Module):
                 "checkpoint of TextureGrouping or TextureClassifier whose widths are the stem's"
             )
         given = {name: tensor.float() for name, tensor in given.items()}
-        self.trunk.load_state_dict(given, assign=True)  # also where the model has no memory, on `meta`
+        self.trunk.load_state_dict(
+            given, assign=True
+        )  # also where the model has no memory, on `meta`
         self.is_given = True
         digest = hashlib.sha256()
         for name, tensor in sorted(given.items()):
