@@ -101,5 +101,5 @@ def test_a_batch_in_parts_has_the_same_loss():
 def test_labels_beyond_the_classes_are_named(label):
     model, sample = toy_model(), toy_sample()
     sample["sem_seg"][5, 30] = label
-    with pytest.raises(ConfigError, match=f"label {label}\b.* 3 names"):
+    with pytest.raises(ConfigError, match=rf"label {label}\b.* 3 names"):
         model([sample])
