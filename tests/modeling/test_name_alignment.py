@@ -138,7 +138,9 @@ def test_each_name_has_a_region_where_that_is_known():
         (before,) = plain([one])
         kept = answer["label_map"] == before["label_map"]
         assert kept.float().mean() > 0.4  # where the pairs agree with the best names, all stays
-        assert torch.equal(answer["score"][kept], before["score"][kept])
+        # Where two regions meet, scores are a mixture of both.
+        kept[:, 20:28] = False
+        assert kept.any() and torch.equal(answer["score"][kept], before["score"][kept])
 
 
 def test_region_means_and_windows_do_not_go_together():

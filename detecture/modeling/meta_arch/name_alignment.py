@@ -4,7 +4,8 @@ The first stage of a small model, several times as fast as with the head: the co
 names alone must say which name a patch has. What is learnt here is loaded by MODEL.WEIGHTS.
 
 Legend: B images, T names, P templates, E width of the common space, G grid, M labelled patches,
-R regions, S side of what CLIP sees, H, W size of the labels.
+R regions, N regions or names, C concepts of a sort, S side of what CLIP sees, H, W size of the
+labels.
 """
 
 import hashlib
