@@ -74,3 +74,109 @@ def write_textured_toy(root: Path, ade: Path, style: str = "dot", flat: bool = T
             file = target / f"{path.stem}_textured_degree{text}.jpg"
             Image.fromarray(mixed.astype(np.uint8)).save(file)
     return folder
+
+
+# ---- stages that stand in for the real ones ------------------------------------------------------
+
+
+def toy_score(context):
+    """Rejects images with a person, and fails on ids of the file `fail` in OUTPUT_DIR."""
+
+    def score(item, earlier):
+        fail = context.output / "fail"
+        if fail.exists() and item.item_id in fail.read_text().split():
+            raise RuntimeError("told to fail")
+        labels = context.source.read_labels(item)
+        selected = "rejected" if (labels == 13).any() else "selected"
+        return {"status": "ok", "size": list(labels.shape), "review": 80.0, "selected": selected}
+
+    return score
+
+
+def toy_extract(context):
+    """Every class is a region, the largest first."""
+
+    def extract(item, earlier):
+        labels = context.source.read_labels(item)
+        classes, pixels = np.unique(labels[labels > 0], return_counts=True)
+        order = [int(c) for c in classes[np.argsort(-pixels, kind="stable")]]
+        mask = np.zeros(labels.shape, np.uint8)
+        for number, class_id in enumerate(order, 1):
+            mask[labels == class_id] = number
+        name = f"extract/{item.item_id}.png"
+        (context.output / "extract").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(context.output / name)
+        names = context.source.class_names
+        regions = [
+            {"class_id": c, "class_name": names.get(c, ""), "area": 0.5, "bbox": [0, 0, 1, 1]}
+            for c in order
+        ]
+        return {"status": "ok", "size": list(mask.shape), "regions": regions, "index_mask": name}
+
+    return extract
+
+
+def toy_describe(context):
+    """A template; notes every call in OUTPUT_DIR/calls."""
+
+    def describe(item, earlier):
+        with (context.output / "calls").open("a") as file:
+            file.write(item.item_id + "\n")
+        texts = [
+            f"Texture of {r['class_name']}, even and coarse all over, number {n} of the image"
+            for n, r in enumerate(earlier["extract"]["regions"])
+        ]
+        return {"status": "ok", "describer": "toy", "offline": True, "descriptions": texts,
+                "cost": 0.01}  # fmt: skip
+
+    return describe
+
+
+def toy_validate(context):
+    """Everything is fine."""
+    return lambda item, earlier: {"status": "ok", "problems": [], "warnings": []}
+
+
+def toy_expand(context):
+    """The degree 1.0 of every image that has variants."""
+
+    def expand(tasks):
+        from detecture.miner.items import Item  # a child process imports this file too
+
+        every = {item.item_id: item for item in context.source.items()}
+        found = {}
+        for task in tasks:
+            name = f"{task.item.base_id}_textured_degree1.0"
+            if task.item.degree is not None and name != task.item.item_id and name in every:
+                item: Item = every[name]
+                found[name] = {"status": "ok", "of": task.item.item_id, "item": item.to_dict()}
+        return found
+
+    return expand
+
+
+def toy_look(context):
+    """No image looks like another."""
+    return lambda item, earlier: {"status": "ok", "hash": item.base_id}
+
+
+def toy_split(context):
+    """By base image: every fourth for validation."""
+
+    def split(tasks):
+        bases = sorted({task.item.base_id for task in tasks})
+        side = {base: "val" if n % 4 == 3 else "train" for n, base in enumerate(bases)}
+        return {t.item.item_id: {"status": "ok", "split": side[t.item.base_id]} for t in tasks}
+
+    return split
+
+
+def use_toy_stages(monkeypatch) -> None:
+    """Put the stages above into the table."""
+    from dataclasses import replace
+
+    from detecture.miner import stages
+
+    for name in ("score", "extract", "describe", "validate", "expand", "look", "split"):
+        place = f"miner_toy:toy_{name}"
+        monkeypatch.setitem(stages.STAGES, name, replace(stages.STAGES[name], make=place))

@@ -1,6 +1,9 @@
 """What the stages have done: a file of lines for each, to which only is added.
 
-    {"id": "ADE_train_00000001", "hash": .., "files": .., "result": {..}, "digest": ..}
+    {"id": "ADE_train_1", "hash": .., "files": .., "given": .., "result": {..}, "digest": ..}
+
+`hash` is of the stage's settings, `files` the fingerprint of the item's files, `given` the digest
+of the earlier results that the stage was given.
 
 A line counts when it is whole: a kill at any moment loses at most the one that was being written.
 The last line of an item counts. Lines that were damaged later are told, and set aside where the
@@ -40,6 +43,7 @@ class _Place:
     offset: int
     length: int
     files: str
+    given: str
     status: str
     names_files: bool
 
@@ -82,15 +86,18 @@ class Journal:
         """How many results there are of each status."""
         return Counter(place.status for place in self._places.values())
 
-    def status(self, item_id: str, files: str | None = None) -> str:
+    def status(self, item_id: str, files: str | None = None, given: str | None = None) -> str:
         """Of an item's result; empty without one.
 
         Args:
             item_id: of the item.
             files: fingerprint of the item's files; a result of others is none.
+            given: digest of earlier results; likewise.
         """
         place = self._places.get(item_id)
-        return "" if place is None or files not in (None, place.files) else place.status
+        if place is None or files not in (None, place.files) or given not in (None, place.given):
+            return ""
+        return place.status
 
     def get(self, item_id: str) -> Result | None:
         """An item's result; None without one.
@@ -139,19 +146,23 @@ class Journal:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def append(self, item_id: str, result: Mapping[str, Any], files: str = "") -> None:
+    def append(
+        self, item_id: str, result: Mapping[str, Any], files: str = "", given: str = ""
+    ) -> None:
         """Add a result; may be called from several threads.
 
         Args:
             item_id: of the item.
             result: plain values; its `status` says what became of the item.
             files: fingerprint of the item's files.
+            given: digest of the earlier results.
 
         Raises:
             MinerError: the file cannot be written; what was written before stays.
             ValueError: the result holds NaN or Infinity.
         """
-        content = {"id": item_id, "hash": self.stage_hash, "files": files, "result": dict(result)}
+        content: dict[str, Any] = {"id": item_id, "hash": self.stage_hash, "files": files}
+        content |= {"given": given, "result": dict(result)}
         line = json_line(seal(content)).encode("utf-8")
         with self._guard:
             if self._descriptor is None:
@@ -267,7 +278,7 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise ValueError("no record")
     content = unseal(content)
     result = content.get("result")
-    if not all(isinstance(content.get(key), str) for key in ("id", "hash", "files")):
+    if not all(isinstance(content.get(key), str) for key in ("id", "hash", "files", "given")):
         raise ValueError("no record")
     if not isinstance(result, dict) or not isinstance(result.get("status"), str):
         raise ValueError("no result")
@@ -276,7 +287,14 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 def _place(content: Mapping[str, Any], offset: int, length: int) -> _Place:
     result = content["result"]
-    return _Place(offset, length, content["files"], result["status"], bool(files_of(result)))
+    return _Place(
+        offset,
+        length,
+        content["files"],
+        content["given"],
+        result["status"],
+        bool(files_of(result)),
+    )
 
 
 def files_of(result: Mapping[str, Any]) -> list[str]:
@@ -284,3 +302,24 @@ def files_of(result: Mapping[str, Any]) -> list[str]:
     mask = result.get("index_mask")
     files = result.get("files") or {}
     return [*([mask] if isinstance(mask, str) else []), *files]
+
+
+def files_ever(path: Path) -> dict[str, set[str]]:
+    """Files that any result of a journal names with a digest, and all such digests of each.
+
+    Args:
+        path: of the journal; results of all settings count.
+    """
+    found: dict[str, set[str]] = {}
+    try:
+        for _, _, line in _lines(path):
+            try:
+                files = _parse(line)["result"].get("files")
+            except ValueError:
+                continue
+            if isinstance(files, dict):
+                for name, digest in files.items():
+                    found.setdefault(name, set()).add(str(digest))
+    except FileNotFoundError:
+        pass
+    return found

@@ -12,7 +12,7 @@ from detecture.miner.journal import Journal, files_of
 def write(path, count, stage_hash="h", start=0, **more):
     with Journal(path, stage_hash) as journal:
         for index in range(start, start + count):
-            journal.append(f"item{index}", {"status": "ok", "value": index, **more}, "12-3")
+            journal.append(f"item{index}", {"status": "ok", "value": index, **more}, "12-3", "g")
 
 
 @pytest.fixture
@@ -29,6 +29,8 @@ def test_results_are_read_again(path):
     assert [item for item, _ in journal.results()] == ["item0", "item1", "item2"]
     assert journal.status("item1") == journal.status("item1", "12-3") == "ok"
     assert journal.status("item1", "99-3") == ""  # the image has changed
+    assert journal.status("item1", "12-3", "g") == "ok"
+    assert journal.status("item1", "12-3", "other") == ""
 
 
 def test_no_file_is_an_empty_journal(path):

@@ -80,6 +80,16 @@ class MinerSelectSettings(Settings):
             raise ConfigError("MINER.SELECT.BY is picked; name the list, MINER.SELECT.PICKED")
 
 
+@section("MINER.EXPAND", "Variants that share the regions of an image, such as other degrees.")
+@dataclass(frozen=True, kw_only=True)
+class MinerExpandSettings(Settings):
+    """See `detecture.config.sections.declaring`."""
+
+    reuse_descriptions: bool = key(
+        False, "Variants get the descriptions of that image too, and are not described anew."
+    )
+
+
 @section("MINER.EXPORT", "The data set that is written.")
 @dataclass(frozen=True, kw_only=True)
 class MinerExportSettings(Settings):
