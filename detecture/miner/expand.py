@@ -4,8 +4,7 @@ The shapes are the same at all degrees; the surfaces are not, so a description i
 where the settings say so.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from typing import Any
 from detecture.data.image_io import image_size
 from detecture.errors import ImageError, MinerError, require_choice
 from detecture.miner.items import Item, degree_text
-
-_VARIANT = re.compile(r"(?P<base>.+)_textured_degree(?P<degree>\d+(?:[._]\d+)?)")
 
 WHICH = ("stronger", "all")
 
@@ -24,8 +21,8 @@ class ExpandSettings:
     """Which variants are added, and what they get.
 
     Attributes:
-        which: `stronger` adds the degrees above the anchor's, as the published tool does; `all`
-            those below it too.
+        which: `stronger` adds what is more textured than the anchor, as the published tool does;
+            `all` adds the rest too.
         degrees: only these are added, and it is told where one has no image; empty: all there are.
         reuse_descriptions: variants get the anchor's descriptions, and are not described anew.
     """
@@ -82,36 +79,45 @@ class Expansion:
     variants: list[Variant] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
+    def results(self) -> dict[str, dict[str, Any]]:
+        """The stage's results by the ids of the variants; those not added have the status `left`.
+
+        Plain values: `item` of a variant, and `of`, the id of its anchor.
+        """
+        found: dict[str, dict[str, Any]] = {
+            variant.item.item_id: {
+                "status": "ok",
+                "of": variant.anchor_id,
+                "item": variant.item.to_dict(),
+            }
+            for variant in self.variants
+        }
+        found |= {name: {"status": "left", "reason": why} for name, why in self.problems.items()}
+        return dict(sorted(found.items()))
+
 
 def variant_id(base_id: str, degree: float) -> str:
     """The id of a variant, one for each degree, however that is written: 1 is 1.0."""
     return f"{base_id}_textured_degree{degree_text(degree)}"
 
 
-def parse_variant_name(name: str) -> tuple[str, float] | None:
-    """Base id and degree of a name such as `ADE_train_00000037_textured_degree0_3`; None: no such.
-
-    Args:
-        name: of a file without its ending; the degree with a dot or, as in one of the published
-            sets, an underscore.
-    """
-    found = _VARIANT.fullmatch(name)
-    return found and (found["base"], float(found["degree"].replace("_", ".")))
-
-
 def expand_degrees(
-    anchors: Iterable[Anchor], items: Iterable[Item], root: Path, settings: ExpandSettings
+    anchors: Iterable[Anchor],
+    items: Iterable[Item],
+    root: Path,
+    settings: ExpandSettings,
+    strength: Callable[[float], float] = float,
 ) -> Expansion:
     """The variants that take over the regions of an anchor.
 
-    Of the anchors of one base image that with the lowest degree gives them; an anchor keeps its
-    own.
+    Of the anchors of one base image the least textured gives them; an anchor keeps its own.
 
     Args:
         anchors: items with regions.
         items: all of the source, the variants among them.
         root: of the source; the images' sizes are read from their headers.
         settings: which ones.
+        strength: how textured a degree is; by default a higher one is more.
 
     Raises:
         MinerError: an anchor's result has no regions.
@@ -130,33 +136,47 @@ def expand_degrees(
             variants[item.base_id].setdefault(degree_text(item.degree), item)
     expansion = Expansion()
     for base_id in sorted(by_base):
-        found = sorted(by_base[base_id], key=lambda a: (a.item.degree or 0.0, a.item.item_id))
-        _expand(found, variants[base_id], root, settings, expansion)
+        found = sorted(
+            by_base[base_id], key=lambda a: (strength(a.item.degree or 0.0), a.item.item_id)
+        )
+        for degree in _wanted(found, variants[base_id], settings, strength):
+            _expand(found[0], degree, variants[base_id].get(degree), root, settings, expansion)
     expansion.variants.sort(key=lambda variant: variant.item.item_id)
     return expansion
 
 
-def _expand(
+def _wanted(
     anchors: Sequence[Anchor],
     items: Mapping[str, Item],
+    settings: ExpandSettings,
+    strength: Callable[[float], float],
+) -> list[str]:
+    """Degrees that are to be added to the anchors of one base image."""
+    own = {degree_text(anchor.item.degree or 0.0) for anchor in anchors}
+    least = strength(anchors[0].item.degree or 0.0)
+    wanted = [degree_text(degree) for degree in settings.degrees] or list(items)
+    return [
+        degree
+        for degree in sorted(set(wanted) - own, key=float)
+        if settings.which == "all" or strength(float(degree)) > least
+    ]
+
+
+def _expand(
+    anchor: Anchor,
+    degree: str,
+    item: Item | None,
     root: Path,
     settings: ExpandSettings,
     expansion: Expansion,
 ) -> None:
-    anchor, own = anchors[0], {degree_text(a.item.degree or 0.0) for a in anchors}
-    lowest = anchor.item.degree or 0.0
-    wanted = [degree_text(d) for d in settings.degrees] or list(items)
-    for degree in sorted(set(wanted) - own, key=float):
-        if settings.which == "stronger" and float(degree) <= lowest:
-            continue
-        item = items.get(degree)
-        if item is None:
-            name = variant_id(anchor.item.base_id, float(degree))
-            expansion.problems[name] = "missing: the source has no image of this degree"
-        elif problem := _why_not(item, anchor.extract["size"], root):
-            expansion.problems[item.item_id] = problem
-        else:
-            expansion.variants.append(_variant(item, anchor, settings))
+    if item is None:
+        name = variant_id(anchor.item.base_id, float(degree))
+        expansion.problems[name] = "missing: the source has no image of this degree"
+    elif problem := _why_not(item, anchor.extract["size"], root):
+        expansion.problems[item.item_id] = problem
+    else:
+        expansion.variants.append(_variant(item, anchor, settings))
 
 
 def _why_not(item: Item, size: Sequence[int], root: Path) -> str:

@@ -1,5 +1,7 @@
 """Variants take over regions, where they have the size, and nothing is lost unseen."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +11,6 @@ from detecture.miner.expand import (
     Anchor,
     ExpandSettings,
     expand_degrees,
-    parse_variant_name,
     variant_id,
 )
 from detecture.miner.items import Item
@@ -78,6 +79,21 @@ def test_all_degrees_and_the_lowest_anchor_gives_the_regions(root):
     assert found.variants[0].extract["anchor_degree"] == 0.5
 
 
+def test_where_a_low_degree_is_the_textured_one(root):
+    found = expand_degrees([anchor(0.5)], ITEMS, root, ExpandSettings(), lambda d: 1 - d)
+    assert ids(found) == [f"{BASE}_textured_degree0.0"]
+
+
+def test_results_are_plain_and_name_what_was_left(root):
+    settings = ExpandSettings(degrees=(0.9, 1.0))
+    results = expand_degrees([anchor(0.5)], ITEMS, root, settings).results()
+    assert list(results) == [f"{BASE}_textured_degree0.9", f"{BASE}_textured_degree1.0"]
+    left, added = results.values()
+    assert left["status"] == "left"
+    assert added["of"] == f"{BASE}_textured_degree0.5"
+    assert Item.from_dict(json.loads(json.dumps(added))["item"]) == ITEMS[2]
+
+
 def test_descriptions_where_the_settings_say_so(root):
     settings = ExpandSettings(reuse_descriptions=True)
     found = expand_degrees([anchor(0.0)], ITEMS, root, settings)
@@ -95,11 +111,6 @@ def test_descriptions_where_the_settings_say_so(root):
 def test_a_degree_is_one_however_it_is_written(root):
     assert variant_id(BASE, 1) == variant_id(BASE, 1.0) == f"{BASE}_textured_degree1.0"
     assert variant_id(BASE, 0.1 + 0.2) == f"{BASE}_textured_degree0.3"
-    assert parse_variant_name(f"{BASE}_textured_degree0_3") == (BASE, 0.3)
-    assert parse_variant_name(f"{BASE}_textured_degree0.3") == (BASE, 0.3)
-    assert parse_variant_name(f"{BASE}_textured_degree1") == (BASE, 1.0)
-    for other in (BASE, f"{BASE}_textured_degree", f"{BASE}_textured_degree0.3.png"):
-        assert parse_variant_name(other) is None
     found = expand_degrees([anchor(0.0)], ITEMS, root, ExpandSettings(degrees=[1]))
     assert ids(found) == [f"{BASE}_textured_degree1.0"]
     # The anchor at 1 is the item at 1.0: it is not added to itself.
