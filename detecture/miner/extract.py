@@ -27,6 +27,7 @@ TOO_FEW = "too_few_regions"
 
 _EIGHT = np.ones((3, 3), dtype=bool)  # the neighbours of a pixel, corners too
 _MOST_ASPECT_DIFFERENCE = 0.01
+_MOST_DENSE = 1 << 12  # values up to it are looked up in a table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,11 @@ class ExtractSettings:
                 f"MINER.EXTRACT.MIN_REGIONS {self.min_regions} and MAX_REGIONS {self.max_regions}: "
                 f"use 1 <= MIN_REGIONS <= MAX_REGIONS <= {MOST_REGIONS}"
             )
+
+    def least(self, pixels: int) -> float:
+        """Pixels of a region at least, of so many in all."""
+        # 10 of 1000 pixels are 1 %, whatever floats make of it.
+        return self.min_share * pixels * (1.0 - 1e-9)
 
 
 @dataclass(frozen=True)
@@ -106,12 +112,13 @@ def extract_regions(
     """
     require_same_frame(labels.shape, image_size)
     if settings.mode == "published":
-        found = _whole_classes(labels)
+        found = _whole_classes(labels, least=0)
         return _extraction(found, labels.shape, image_size, class_names, settings)
     # A gap is counted in pixels of the image, so that the same setting means the same everywhere.
     at_size = resized_nearest(labels, image_size)
-    textures = [c for c in _classes(at_size) if kinds.get(c) == "texture"]
-    found = [p for c in textures for p in _coherent_parts(at_size, c, settings.merge_gap)]
+    least = settings.least(at_size.size)
+    textures = [p for p in _whole_classes(at_size, least) if kinds.get(p.class_id) == "texture"]
+    found = [part for p in textures for part in _coherent_parts(p, settings.merge_gap, least)]
     return _extraction(found, labels.shape, image_size, class_names, settings, resized=True)
 
 
@@ -136,7 +143,7 @@ def extract_region_map(
         MinerError: as of `extract_regions`.
     """
     require_same_frame(region_map.shape, image_size)
-    found = _whole_classes(region_map)
+    found = _whole_classes(region_map, least=0)
     if settings.mode == "texture":
         found = [p for p in found if kinds.get(p.class_id, "texture") == "texture"]
     named = {p.class_id: names.get(p.class_id, "") for p in found}
@@ -268,40 +275,56 @@ def read_index_mask(path: Path, max_pixels: int, size: tuple[int, int] | None = 
 # ---- regions ---------------------------------------------------------------------------------
 
 
-def _classes(labels: np.ndarray) -> list[int]:
-    """The classes of labels (h,w)."""
-    return [int(value) for value in np.unique(labels) if value > 0]
+def _windows(labels: np.ndarray) -> list[tuple[int, tuple[slice, slice]]]:
+    """The values above 0 of labels (h,w), each with the window that it lies in."""
+    values: Iterable[int]
+    if labels.max(initial=0) > _MOST_DENSE:  # numbers of segments can be huge
+        values, inverse = np.unique(labels, return_inverse=True)
+        dense = inverse.reshape(labels.shape).astype(np.int32) + 1
+    else:
+        values, dense = range(1, _MOST_DENSE + 1), np.maximum(labels, 0).astype(np.int32)
+    found = zip(values, ndimage.find_objects(dense), strict=False)
+    return [(int(value), window) for value, window in found if value > 0 and window is not None]
 
 
-def _whole_classes(labels: np.ndarray) -> list[_Part]:
-    """One part for each value of labels (h,w), in however many pieces it is."""
-    values, inverse = np.unique(labels, return_inverse=True)
-    # 1, 2, .. whatever the values are: numbers of segments can be huge.
-    windows = ndimage.find_objects(inverse.reshape(labels.shape).astype(np.int32) + 1)
-    return [
-        _part(int(value), window, labels[window] == value)
-        for value, window in zip(values, windows, strict=True)
-        if value > 0
+def _whole_classes(labels: np.ndarray, least: float) -> list[_Part]:
+    """One part for each value of labels (h,w) with `least` pixels, in however many pieces."""
+    parts = [
+        _part(value, window, labels[window] == value)
+        for value, window in _windows(labels)
+        if (window[0].stop - window[0].start) * (window[1].stop - window[1].start) >= least
     ]
+    return [part for part in parts if part.area >= least]
 
 
-def _coherent_parts(labels: np.ndarray, class_id: int, gap: int) -> list[_Part]:
-    """The coherent parts of a class of labels (h,w); a narrow gap is bridged, and not filled."""
-    (window,) = ndimage.find_objects((labels == class_id).astype(np.uint8))
-    mask = labels[window] == class_id
-    # A box of g + 1 pixels: two parts with g pixels between them touch, those with g + 1 do not.
-    wide = ndimage.maximum_filter(mask, size=gap + 1, mode="constant") if gap else mask
-    numbers, _ = ndimage.label(wide, structure=_EIGHT)
-    numbers = np.where(mask, numbers, 0)
+def _coherent_parts(whole: _Part, gap: int, least: float) -> list[_Part]:
+    """Coherent parts of a class, of `least` pixels; a narrow gap is bridged, and not filled."""
+    numbers, _ = ndimage.label(_widened(whole.mask, gap), structure=_EIGHT)
+    numbers *= whole.mask
+    areas = np.bincount(numbers.ravel())
     parts = []
     for number, inner in enumerate(ndimage.find_objects(numbers), 1):
-        if inner is not None:
+        if inner is not None and areas[number] >= least:
             rows, columns = (
                 slice(outer.start + part.start, outer.start + part.stop)
-                for outer, part in zip(window, inner, strict=True)
+                for outer, part in zip(whole.window, inner, strict=True)
             )
-            parts.append(_part(class_id, (rows, columns), numbers[inner] == number))
+            parts.append(_part(whole.class_id, (rows, columns), numbers[inner] == number))
     return parts
+
+
+def _widened(mask: np.ndarray, gap: int) -> np.ndarray:
+    """A mask (h,w) with each pixel drawn out by `gap` pixels down and to the right, (h,w) too.
+
+    Two parts with that many pixels between them then touch, those with one more do not.
+    """
+    for axis in (0, 1):
+        source = np.moveaxis(mask, axis, 0)
+        wide = source.copy()
+        for step in range(1, min(gap, len(source) - 1) + 1):
+            wide[step:] |= source[:-step]
+        mask = np.moveaxis(wide, 0, axis)
+    return mask
 
 
 def _part(class_id: int, window: tuple[slice, slice], mask: np.ndarray) -> _Part:
@@ -320,8 +343,7 @@ def _extraction(
 ) -> Extraction:
     """Of parts of the annotation, or, where it is `resized`, of the annotation at image size."""
     height, width = size = image_size if resized else tuple(annotation_size[:2])
-    # 10 of 1000 pixels are 1 %, whatever floats make of it.
-    least = settings.min_share * height * width * (1.0 - 1e-9)
+    least = settings.least(height * width)
     kept = sorted((p for p in found if p.area >= least), key=_Part.order)[: settings.max_regions]
     index = np.zeros(size, dtype=np.uint8)
     for number, part in enumerate(kept, 1):

@@ -93,6 +93,32 @@ def test_parts_of_a_class_merge_over_a_gap_of_so_many_pixels(gap):
             assert (found.index_mask[labels == PERSON] == 0).all()
 
 
+def linked(mask, reach):
+    """Number of groups of pixels that are linked by steps of at most `reach` either way."""
+    todo = {tuple(p) for p in np.argwhere(mask).tolist()}
+    groups = 0
+    while todo:
+        groups += 1
+        front = [todo.pop()]
+        while front:
+            y, x = front.pop()
+            near = {p for p in todo if abs(p[0] - y) <= reach and abs(p[1] - x) <= reach}
+            todo -= near
+            front += near
+    return groups
+
+
+@pytest.mark.parametrize("gap", [0, 1, 2, 3, 20])
+def test_parts_are_those_that_are_linked_pixel_by_pixel(gap):
+    settings = ExtractSettings(merge_gap=gap, min_share=0.0, min_regions=1, max_regions=20)
+    for seed in range(30):
+        mask = np.random.default_rng(seed).random((12, 17)) < 0.04
+        found = extract(np.where(mask, WALL, 0), settings)
+        assert len(found.result["regions"]) == min(20, linked(mask, gap + 1))
+        if linked(mask, gap + 1) <= 20:
+            assert np.array_equal(found.index_mask > 0, mask)
+
+
 def test_texture_mode_leaves_out_objects_and_specks():
     labels = blobs(7)
     labels[0, 25] = WALL  # a speck of its own, far from both
