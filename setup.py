@@ -32,6 +32,7 @@ setup(
             "data/class_lists/*.json",
             "data/datasets/*.json",
             "data/wordings/*.yaml",
+            "miner/*.json",
             "modeling/*/configs/*.json",
             "web/*.css",
             "web/*.js",
