@@ -74,14 +74,18 @@ def kinds_of(
     Args:
         class_names: name of each class id.
         table: `reviewed` or `published`.
-        source: name of the source; for those of ADE20K, the reviewed table goes by id.
+        source: name of the source; those of ADE20K are known by their ids.
 
     Raises:
         ConfigError: there is no such table.
     """
     require_choice("MINER.SCORE.KINDS", table, TABLES)
     if table == "published":
-        found = {number: published_kind(name) for number, name in class_names.items()}
+        # Synonyms have a part in it, and a source may have the first one alone.
+        full = ade20k_names() if source in ADE20K_SOURCES else {}
+        found = {
+            number: published_kind(full.get(number, name)) for number, name in class_names.items()
+        }
     elif source in ADE20K_SOURCES:
         by_id = {number: kind for number, _, kind in _content()["ade20k"]}
         found = {number: by_id.get(number, OBJECT) for number in class_names}
