@@ -68,7 +68,7 @@ def balanced_subset(
         [name for name in ranked if statuses[name] == status]
         for status in ("selected", "borderline", "rejected")
     ]
-    counts = balanced_counts(*map(len, pools), limit=limit)
+    counts = balanced_counts(len(pools[0]), len(pools[1]), len(pools[2]), limit)
     chosen = [*pools[0][: counts[0]], *pools[1][: counts[1]]]
     best = (counts[2] + 1) // 2
     chosen += pools[2][:best]

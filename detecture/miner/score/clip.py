@@ -211,7 +211,9 @@ class ClipScorer:
         resized = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - side) // 2, (height - side) // 2
         square = np.asarray(resized.crop((left, top, left + side, top + side)), np.float32)
-        normalised = (square - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_DEVIATION)
+        normalised = (square - np.array(PIXEL_MEAN, np.float32)) / np.array(
+            PIXEL_DEVIATION, np.float32
+        )
         return torch.from_numpy(normalised.transpose(2, 0, 1).copy())
 
 

@@ -154,7 +154,9 @@ def rubric(answers: Mapping[str, bool | int | None]) -> Verdict:
     Args:
         answers: by the names of the questions; `regions` is a number.
     """
-    points, reasons, flags = _START, [], []
+    points = _START
+    reasons: list[str] = []
+    flags: list[str] = []
     for name, (yes, no) in _EFFECTS.items():
         if (answer := answers.get(name)) is not None:
             more, reason, raised = yes if answer else no
