@@ -9,10 +9,10 @@ from detecture.miner.score.generalized import (
     NATURAL_VIEWS,
     ULTRA_STRICT,
     Judged,
-    Limits,
     SelectionModel,
+    SelectionWeights,
+    SemanticLimits,
     Semantics,
-    Weights,
     beyond,
     fused_mean,
     judge,
@@ -23,7 +23,7 @@ from detecture.miner.score.generalized import (
 from detecture.miner.score.rubric import (
     FLAGS,
     HardRules,
-    Overlay,
+    OverlayVerdict,
     count_in,
     decision_of,
     hard_rules,
@@ -121,13 +121,13 @@ def test_generalized_scores():
     strict = ULTRA_STRICT.weights
     assert fused_mean(90, 50, 80, strict) == close(82.4)
     assert fused_mean(90, 50, None, strict) == close(83.0)
-    assert fused_mean(90, 50, 80, Weights()) == close(81.4)
+    assert fused_mean(90, 50, 80, SelectionWeights()) == close(81.4)
     assert fused_mean(None, None, None, strict) == 0
     semantics = Semantics(
         thing=0.1, largest_thing=0.05, large_things=2, living=0.02, sky=0.2, built=0.1
     )
     assert soft_penalty(semantics, 0.03, strict) == close(18.7)
-    assert soft_penalty(semantics, 0.03, Weights()) == close(8.92)
+    assert soft_penalty(semantics, 0.03, SelectionWeights()) == close(8.92)
     assert soft_penalty(Semantics(), 0.0, strict) == 0
 
 
@@ -190,8 +190,8 @@ def test_gates_mark_and_may_refuse():
     assert (marked.gates, marked.selected) == (("thing",), "selected")
     refusing = SelectionModel(gates=NATURAL_VIEWS.gates, gates_refuse=True)
     assert judge(refusing, geometry=95.0, semantics=semantics).selected == "rejected"
-    assert beyond(Semantics(), Limits()) == ()
-    assert beyond(Semantics(), Limits(), missing_fails=True) == (
+    assert beyond(Semantics(), SemanticLimits()) == ()
+    assert beyond(Semantics(), SemanticLimits(), missing_fails=True) == (
         "thing",
         "largest_thing",
         "large_things",
@@ -247,33 +247,33 @@ def test_a_salient_subject_overrules():
     verdict = rubric(GOOD | {"salient": True})
     assert verdict.score == 90
     assert verdict.flags == ("object_centric", "salient_semantic_subject")
-    ruled = hard_rules(verdict, Overlay(), HardRules.published())
+    ruled = hard_rules(verdict, OverlayVerdict(), HardRules.published())
     assert (ruled.score, ruled.decision) == (45, "not_match")
     forced = HardRules(force_object=True, object_cap=55)
-    ruled = hard_rules(verdict, Overlay(), forced)
+    ruled = hard_rules(verdict, OverlayVerdict(), forced)
     assert (ruled.score, ruled.decision) == (55, "not_match")
 
 
 def test_the_rubric_of_overlays():
     found = overlay_rubric({"clear": True, "coarse": False, "regions": 3, "noisy": False})
-    assert found == Overlay(score=74, passed=True)
+    assert found == OverlayVerdict(score=74, passed=True)
     found = overlay_rubric({"clear": True, "coarse": True, "regions": 6, "noisy": False})
-    assert found == Overlay(score=82, passed=True)
-    assert overlay_rubric({"clear": False}) == Overlay(score=22, passed=False)
+    assert found == OverlayVerdict(score=82, passed=True)
+    assert overlay_rubric({"clear": False}) == OverlayVerdict(score=22, passed=False)
 
 
 def test_overlays_overrule():
     verdict = Verdict(score=82, decision="match")
     rules = HardRules.published()
-    assert hard_rules(verdict, Overlay(score=70, passed=True), rules).score == 88
-    failed = hard_rules(verdict, Overlay(score=40, passed=False), rules)
+    assert hard_rules(verdict, OverlayVerdict(score=70, passed=True), rules).score == 88
+    failed = hard_rules(verdict, OverlayVerdict(score=40, passed=False), rules)
     assert (failed.score, failed.decision) == (31, "not_match")
-    missing = hard_rules(verdict, Overlay(), rules)
+    missing = hard_rules(verdict, OverlayVerdict(), rules)
     assert (missing.score, missing.decision) == (45, "not_match")
     assert failed.flags == missing.flags == ("no_clear_texture_boundary",)
     # Ours asks for an overlay only where there can be one.
-    assert hard_rules(verdict, Overlay(), HardRules()) == verdict
-    assert hard_rules(Verdict(), Overlay(), rules) == Verdict()
+    assert hard_rules(verdict, OverlayVerdict(), HardRules()) == verdict
+    assert hard_rules(Verdict(), OverlayVerdict(), rules) == Verdict()
 
 
 @pytest.mark.parametrize(

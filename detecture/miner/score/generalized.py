@@ -40,7 +40,7 @@ class Semantics:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
+class SelectionWeights:
     """Of the fused score, and of what is taken off it; by the names of `Semantics`."""
 
     geometry: float = 0.62
@@ -56,7 +56,7 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class SemanticLimits:
     """Beyond any of them an image is refused; None: no limit."""
 
     thing: float | None = 0.35
@@ -72,8 +72,8 @@ class SelectionModel:
     """The generalized model of selection.
 
     Attributes:
-        weights: see `Weights`.
-        veto: see `Limits`.
+        weights: see `SelectionWeights`.
+        veto: see `SemanticLimits`.
         veto_flags: flags of a VLM that refuse an image, beside `object_centric`.
         selected_min: score from which an image is selected.
         borderline_min: the same for borderline.
@@ -85,20 +85,20 @@ class SelectionModel:
         gates_missing_fails: shares that are not known fail their gate.
     """
 
-    weights: Weights = Weights()
-    veto: Limits = Limits()
+    weights: SelectionWeights = SelectionWeights()
+    veto: SemanticLimits = SemanticLimits()
     veto_flags: tuple[str, ...] = ("salient_semantic_subject",)
     selected_min: float = 80.0
     borderline_min: float = 70.0
     match_required: bool = False
     vlm_required: bool = False
-    gates: Limits | None = None
+    gates: SemanticLimits | None = None
     gates_refuse: bool = False
     gates_missing_fails: bool = False
 
 
 ULTRA_STRICT = SelectionModel(
-    weights=Weights(
+    weights=SelectionWeights(
         geometry=0.66,
         clip=0.14,
         vlm=0.20,
@@ -112,12 +112,12 @@ ULTRA_STRICT = SelectionModel(
     ),
     selected_min=85.0,
     borderline_min=74.0,
-    gates=Limits(),
+    gates=SemanticLimits(),
 )
 """The published profile for COCO's objects."""
 
 NATURAL_VIEWS = SelectionModel(
-    weights=Weights(
+    weights=SelectionWeights(
         geometry=0.05,
         clip=0.15,
         vlm=0.80,
@@ -129,11 +129,11 @@ NATURAL_VIEWS = SelectionModel(
         sky=2.0,
         built=45.0,
     ),
-    veto=Limits(thing=0.03, largest_thing=0.02, large_things=1, living=0.01, built=0.08),
+    veto=SemanticLimits(thing=0.03, largest_thing=0.02, large_things=1, living=0.01, built=0.08),
     selected_min=72.0,
     borderline_min=60.0,
     match_required=True,
-    gates=Limits(thing=0.03, largest_thing=0.02, large_things=1, living=0.01),
+    gates=SemanticLimits(thing=0.03, largest_thing=0.02, large_things=1, living=0.01),
     gates_refuse=True,
 )
 """The published profile for landscapes."""
@@ -159,7 +159,7 @@ class Judged:
 
 
 def fused_mean(
-    geometry: float | None, clip100: float | None, vlm: float | None, weights: Weights
+    geometry: float | None, clip100: float | None, vlm: float | None, weights: SelectionWeights
 ) -> float:
     """The weighted mean of the scores that are there, 0 without any."""
     parts = ((weights.geometry, geometry), (weights.clip, clip100), (weights.vlm, vlm))
@@ -168,7 +168,7 @@ def fused_mean(
     return sum(weight * value for weight, value in known) / total if total > 0 else 0.0
 
 
-def soft_penalty(semantics: Semantics, geometry_object: float, weights: Weights) -> float:
+def soft_penalty(semantics: Semantics, geometry_object: float, weights: SelectionWeights) -> float:
     """What things, sky and buildings cost; what is not known costs nothing.
 
     Args:
@@ -201,10 +201,12 @@ def is_sure_texture(
     )
 
 
-def beyond(semantics: Semantics, limits: Limits, missing_fails: bool = False) -> tuple[str, ...]:
+def beyond(
+    semantics: Semantics, limits: SemanticLimits, missing_fails: bool = False
+) -> tuple[str, ...]:
     """Names of the limits that an image is beyond."""
     failed = []
-    for limit in fields(Limits):
+    for limit in fields(SemanticLimits):
         most, value = getattr(limits, limit.name), getattr(semantics, limit.name)
         if most is None:
             continue

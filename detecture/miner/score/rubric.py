@@ -79,7 +79,7 @@ _EFFECTS: dict[str, tuple[_Effect, _Effect]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overlay:
+class OverlayVerdict:
     """What a VLM says of the drawn regions.
 
     Attributes:
@@ -178,7 +178,7 @@ def rubric(answers: Mapping[str, bool | int | None]) -> Verdict:
 
 def overlay_rubric(
     answers: Mapping[str, bool | int | None], rules: HardRules | None = None
-) -> Overlay:
+) -> OverlayVerdict:
     """The verdict on drawn regions by the answers to `OVERLAY_QUESTIONS`."""
     points = _START
     for name, yes, no in (("clear", 22, -28), ("coarse", 16, -20), ("noisy", -14, 6)):
@@ -187,10 +187,10 @@ def overlay_rubric(
     if (regions := answers.get("regions")) is not None:
         points += _by_count(regions, few=-14, some=16, many=-12)
     score = min(100, max(0, points))
-    return Overlay(score=score, passed=score >= (rules or HardRules()).overlay_min)
+    return OverlayVerdict(score=score, passed=score >= (rules or HardRules()).overlay_min)
 
 
-def hard_rules(verdict: Verdict, overlay: Overlay, rules: HardRules) -> Verdict:
+def hard_rules(verdict: Verdict, overlay: OverlayVerdict, rules: HardRules) -> Verdict:
     """A verdict after the hard rules, of which the first that applies counts."""
     score = verdict.score
     if score is None:
