@@ -32,6 +32,7 @@ setup(
             "data/class_lists/*.json",
             "data/datasets/*.json",
             "data/wordings/*.yaml",
+            "miner/*.json",
             "miner/review_page/templates/*",
             "modeling/*/configs/*.json",
             "web/*.css",
@@ -76,6 +77,8 @@ setup(
         # Curves of training runs (tools/plot_training.py).
         "plot": ["matplotlib>=3.8"],
         "ray": ["ray>=2.40"],
+        # Exports of the miner as parquet files.
+        "parquet": ["pyarrow>=17"],
         # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
         "quantized": ["bitsandbytes>=0.50", "accelerate>=1.0"],
         "dev": [

@@ -182,12 +182,12 @@ STAGES: dict[str, Stage] = {
         ),
         Stage(
             name="export",
-            make="detecture.miner.export:make",
+            make="detecture.miner.published_set:make",
             takes=("score", "extract", "describe", "split"),
             gates=("score", "validate", "split"),
             sections=("MINER.EXPORT",),
             apart_from=("FORMATS",),
-            finish="detecture.miner.export:finish",
+            finish="detecture.miner.published_set:finish",
         ),
     )
 }

@@ -17,7 +17,7 @@ from detecture.config import make_config
 from detecture.data.validate import check_dataset
 from detecture.errors import MinerError
 from detecture.miner import stages
-from detecture.miner.export import folder_of
+from detecture.miner.published_set import folder_of
 from detecture.miner.running import Mine
 
 REPO = Path(__file__).resolve().parents[2]
