@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import tarfile
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from detecture.data.formats.webdataset_shards import (
 )
 from detecture.data.formats.whole_folder import NOTE
 from detecture.errors import DatasetError, DetectureError
+from detecture.miner.export import WRITERS
 from tests.data.formats.conftest import blobs, labelled, same
 
 pyarrow_is_there = pytest.mark.skipif(
@@ -168,23 +168,16 @@ def bad(item: LabelledImage) -> list[tuple[LabelledImage, str]]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_bad_item_is_told_and_leaves_no_trace(name, items, tmp_path):
-    write, read = BOTH[name]
     good = fitting(name, items)
-
-    def told():
-        from detecture.miner.export import WRITERS
-
-        with WRITERS[name.removesuffix("_classes")](tmp_path / "out") as add:
-            for item in good:
+    with WRITERS[name.removesuffix("_classes")](tmp_path / "out") as add:
+        for item in good:
+            add(item)
+        for item, text in bad(items[0]):
+            with pytest.raises(DetectureError, match=text):
                 add(item)
-            for item, text in bad(items[0]):
-                with pytest.raises(DetectureError, match=text):
-                    add(item)
-            with pytest.raises(DatasetError, match="another item has"):
-                add(good[-1])
-
-    told()
-    same(list(read(tmp_path / "out")), good, more=False)
+        with pytest.raises(DatasetError, match="another item has"):
+            add(good[-1])
+    same(list(BOTH[name][1](tmp_path / "out")), good, more=False)
 
 
 def test_ids_of_coco_are_unique_and_counted_from_an_offset(items, tmp_path):
@@ -238,8 +231,7 @@ def test_shards_have_no_gaps_and_keys_without_dots(items, tmp_path):
             assert len(kinds) == shard["images"] <= 2
             assert all(k[1:] == ["mask.png", "json"] for k in kinds)
             assert {(m.mtime, m.uid, m.mode) for m in members} == {(0, 0, 0o644)}
-    keys = {name for name in index}
-    assert keys == {"all", "train", "val"}
+    assert set(index) == {"all", "train", "val"}
 
 
 def test_index_masks_of_fiftyone_are_grey_and_named_as_their_images(items, tmp_path):
@@ -306,4 +298,4 @@ def test_without_pyarrow_the_extra_is_named(items, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(DatasetError, match=r'pip install "detecture\[parquet\]"'):
         write_parquet(items, tmp_path / "out")
-    assert os.listdir(tmp_path) == ["sources"]
+    assert [p.name for p in tmp_path.iterdir()] == ["sources"]
