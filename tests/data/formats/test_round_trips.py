@@ -3,6 +3,7 @@
 import itertools
 import json
 import tarfile
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -90,6 +91,25 @@ def test_the_same_items_give_the_same_bytes_and_replace_the_export(name, items, 
     write(items, tmp_path / "a" / "out")
     write(items, tmp_path / "b" / "out")
     assert files_of(tmp_path / "a" / "out") == files_of(tmp_path / "b" / "out")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_items_are_let_go_as_they_come(name, tmp_path):
+    """However many there are, no more than two are held."""
+    held = []
+
+    def passing():
+        mask = np.ones((4, 5), np.uint8)
+        first = labelled(tmp_path / "in", "first", mask)
+        for number in range(120):
+            item = replace(first, item_id=f"i{number}", index_mask=mask.copy())
+            held.append(weakref.ref(item.index_mask))
+            yield item
+            del item
+            assert sum(ref() is not None for ref in held) <= 2
+
+    BOTH[name][0](passing(), tmp_path / "out")
+    assert len(held) == 120
 
 
 @pytest.mark.parametrize("name", FORMATS)
