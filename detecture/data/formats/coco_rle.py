@@ -89,7 +89,8 @@ class _Writer:
         split = item.split or _NO_SPLIT
         inner = split if self.settings.dialect == CVAT else ""
         name = copy_image(item, self.folder / _IMAGES / inner)
-        part, height, width = self._part(split), *item.index_mask.shape
+        part = self._part(split)
+        height, width = item.index_mask.shape
         image = {
             "id": self.image_id + self.settings.first_image_id,
             "file_name": name,

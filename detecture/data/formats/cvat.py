@@ -7,7 +7,9 @@
 A task whose labels lack the attribute `description` loses the sentences: paste labels.json first,
 upload the images, then the annotations (format COCO 1.0).
 
-Its XML has run lengths along the rows of a box, COCO's go down the columns of the image.
+On the way back "CVAT for images 1.1" is the safer one: a COCO export may turn masks into polygons,
+which lose holes. Its XML has run lengths along the rows of a box, COCO goes down the columns of the
+image.
 
 Legend: H, W size of an image in pixels.
 """

@@ -131,7 +131,8 @@ class Stems:
 
     def find(self, stem: str) -> str | None:
         """The id of the item, or None; what an upload has put in front is passed over."""
-        forms = [_plain(form) for form in (stem, unquote(stem), _UPLOADED.sub("", stem))]
+        names = (stem, unquote(stem))
+        forms = [_plain(form) for name in names for form in (name, _UPLOADED.sub("", name))]
         for form in forms:
             if form in self._exact:
                 return self._exact[form]

@@ -62,17 +62,19 @@ class LabelStudioSettings:
         url: of the export's folder, for the addresses of images; empty: the address of a local file
             below the document root, in a folder of this folder's name.
         model_version: of the predictions.
+        best_score: what `more["score"]` can be at most; Label Studio takes shares of it.
     """
 
     url: str = ""
     model_version: str = "detecture"
+    best_score: float = 100.0
 
 
 @dataclass
 class _Writer:
     folder: Path
     url: str
-    model_version: str
+    settings: LabelStudioSettings
     file: BinaryIO | None = None
     files: int = 0
     most_regions: int = _FEWEST_LABELS
@@ -137,9 +139,11 @@ class _Writer:
                     "value": text,
                 },
             ]
-        prediction = {"model_version": self.model_version, "result": result}
+        prediction = {"model_version": self.settings.model_version, "result": result}
         score = finite_number(item.more.get("score"))
-        return prediction if score is None else prediction | {"score": score}
+        if score is None:
+            return prediction
+        return prediction | {"score": min(1.0, max(0.0, score / self.settings.best_score))}
 
 
 def label_config(regions: int) -> str:
@@ -170,7 +174,7 @@ def writing_label_studio(
     settings = settings or LabelStudioSettings()
     url = settings.url.rstrip("/") or f"/data/local-files/?d={quote(folder.absolute().name)}"
     with made_whole(folder, FORMAT) as new:
-        writer = _Writer(new, url, settings.model_version)
+        writer = _Writer(new, url, settings)
         try:
             yield writer.add
             writer.finish()

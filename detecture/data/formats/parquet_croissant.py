@@ -9,7 +9,6 @@ layout of Hugging Face's `datasets`, which decodes both images by itself.
 """
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -337,15 +336,21 @@ def read_parquet(
     if not paths:
         raise DatasetError(f"{folder}: has no {_DATA}/*.parquet; is it an export as parquet?")
     images.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        try:
-            with pyarrow.parquet.ParquetFile(path) as file, TemporaryDirectory() as place:
-                for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
-                    for row in batch.to_pylist():
-                        yield _item(row, path, images, Path(place) / "mask.png", max_pixels)
-        except pyarrow.ArrowException as error:
-            text = re.sub(r"\s+", " ", str(error))[:200]
-            raise DatasetError(f"{path}: is no parquet file, or damaged ({text})") from error
+    with TemporaryDirectory() as place:
+        for path in paths:
+            for row in _rows(pyarrow, path):
+                yield _item(row, path, images, Path(place) / "scratch", max_pixels)
+
+
+def _rows(pyarrow: Any, path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        # OSError: so it calls damaged files, too.
+        text = " ".join(str(error).split())[:200]
+        raise DatasetError(f"{path}: is no parquet file, or damaged ({text})") from error
 
 
 def _item(

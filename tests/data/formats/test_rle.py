@@ -1,5 +1,7 @@
 """Run lengths of masks, in each dialect."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,20 +121,16 @@ def test_damaged_run_lengths_are_refused(rle, text):
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=30))
 def test_any_letters_are_read_or_refused(text):
-    try:
+    with suppress(DatasetError):
         assert from_coco_rle({"size": [9, 7], "counts": text}, (9, 7), "x").shape == (9, 7)
-    except DatasetError:
-        pass
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.integers(0, 255), max_size=40))
 def test_any_bytes_are_read_or_refused(content):
     rle = bits(*header(16)) + content
-    try:
+    with suppress(DatasetError):
         assert from_brush_rle(rle, (2, 2), "x").shape == (2, 2)
-    except DatasetError:
-        pass
 
 
 def test_polygons_are_drawn_inside_the_image():

@@ -2,8 +2,8 @@
 
 import itertools
 import json
-import os
 import tarfile
+import weakref
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from detecture.data.formats.webdataset_shards import (
 )
 from detecture.data.formats.whole_folder import NOTE
 from detecture.errors import DatasetError, DetectureError
+from detecture.miner.export import WRITERS
 from tests.data.formats.conftest import blobs, labelled, same
 
 pyarrow_is_there = pytest.mark.skipif(
@@ -90,6 +91,25 @@ def test_the_same_items_give_the_same_bytes_and_replace_the_export(name, items, 
     write(items, tmp_path / "a" / "out")
     write(items, tmp_path / "b" / "out")
     assert files_of(tmp_path / "a" / "out") == files_of(tmp_path / "b" / "out")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_items_are_let_go_as_they_come(name, tmp_path):
+    """However many there are, no more than two are held."""
+    held = []
+
+    def passing():
+        mask = np.ones((4, 5), np.uint8)
+        first = labelled(tmp_path / "in", "first", mask)
+        for number in range(120):
+            item = replace(first, item_id=f"i{number}", index_mask=mask.copy())
+            held.append(weakref.ref(item.index_mask))
+            yield item
+            del item
+            assert sum(ref() is not None for ref in held) <= 2
+
+    BOTH[name][0](passing(), tmp_path / "out")
+    assert len(held) == 120
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -168,23 +188,16 @@ def bad(item: LabelledImage) -> list[tuple[LabelledImage, str]]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_bad_item_is_told_and_leaves_no_trace(name, items, tmp_path):
-    write, read = BOTH[name]
     good = fitting(name, items)
-
-    def told():
-        from detecture.miner.export import WRITERS
-
-        with WRITERS[name.removesuffix("_classes")](tmp_path / "out") as add:
-            for item in good:
+    with WRITERS[name.removesuffix("_classes")](tmp_path / "out") as add:
+        for item in good:
+            add(item)
+        for item, text in bad(items[0]):
+            with pytest.raises(DetectureError, match=text):
                 add(item)
-            for item, text in bad(items[0]):
-                with pytest.raises(DetectureError, match=text):
-                    add(item)
-            with pytest.raises(DatasetError, match="another item has"):
-                add(good[-1])
-
-    told()
-    same(list(read(tmp_path / "out")), good, more=False)
+        with pytest.raises(DatasetError, match="another item has"):
+            add(good[-1])
+    same(list(BOTH[name][1](tmp_path / "out")), good, more=False)
 
 
 def test_ids_of_coco_are_unique_and_counted_from_an_offset(items, tmp_path):
@@ -238,8 +251,7 @@ def test_shards_have_no_gaps_and_keys_without_dots(items, tmp_path):
             assert len(kinds) == shard["images"] <= 2
             assert all(k[1:] == ["mask.png", "json"] for k in kinds)
             assert {(m.mtime, m.uid, m.mode) for m in members} == {(0, 0, 0o644)}
-    keys = {name for name in index}
-    assert keys == {"all", "train", "val"}
+    assert set(index) == {"all", "train", "val"}
 
 
 def test_index_masks_of_fiftyone_are_grey_and_named_as_their_images(items, tmp_path):
@@ -306,4 +318,4 @@ def test_without_pyarrow_the_extra_is_named(items, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(DatasetError, match=r'pip install "detecture\[parquet\]"'):
         write_parquet(items, tmp_path / "out")
-    assert os.listdir(tmp_path) == ["sources"]
+    assert [p.name for p in tmp_path.iterdir()] == ["sources"]
