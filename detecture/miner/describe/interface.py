@@ -157,4 +157,6 @@ def require_known(name: str, known: Sequence[str]) -> None:
         MinerError: there is none of this name.
     """
     if name not in known:
-        raise MinerError(f"MINER.DESCRIBE.DESCRIBER is {brief(name)}; use one of {', '.join(known)}")
+        raise MinerError(
+            f"MINER.DESCRIBE.DESCRIBER is {brief(name)}; use one of {', '.join(known)}"
+        )

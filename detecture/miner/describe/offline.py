@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,8 +158,7 @@ def shipped_sentences() -> Sentences:
     from detecture.engine.evaluate import load_model
     from detecture.modeling.grouping.classical import resize_longer
 
-    model = load_model(make_config(DEFAULT_CONFIG))
-    describer: torch.nn.Module = model.describer
+    model: Any = load_model(make_config(DEFAULT_CONFIG))
     size = int(model.finder.classical.working_size)
 
     def sentences(image: np.ndarray, masks: np.ndarray) -> list[str]:
@@ -171,7 +171,7 @@ def shipped_sentences() -> Sentences:
         ]
         image_3HW = torch.from_numpy(small.copy()).permute(2, 0, 1)
         masks_MHW = torch.from_numpy(np.stack(shrunk).astype(bool))
-        written: list[str] = describer.describe(image_3HW, masks_MHW)
+        written: list[str] = model.describer.describe(image_3HW, masks_MHW)
         return written
 
     return sentences

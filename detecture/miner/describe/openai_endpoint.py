@@ -106,7 +106,7 @@ class OpenAiDescriber:
             {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{self._jpeg(one)}"}}
             for one in shown
         ]
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"role": "system", "content": SYSTEM},
             {"role": "user", "content": [*parts, {"type": "text", "text": text}]},
         ]

@@ -70,7 +70,8 @@ class DescribeTotals:
     def __str__(self) -> str:
         return (
             f"{self.described:,} images described, {self.failed:,} failed; {self.tokens[0]:,} "
-            f"tokens read, {self.tokens[1]:,} written, {self.cost:.4f} USD, {self.retries:,} retries"
+            f"tokens read, {self.tokens[1]:,} written, {self.cost:.4f} USD, "
+            f"{self.retries:,} retries"
         )
 
 
@@ -112,6 +113,7 @@ class DescribeRunner:
         self._pace = Pace(settings.requests_per_minute if describer.remote else 0.0)
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
+        self._why = "calls have been stopped"
 
     # ---- many images ------------------------------------------------------------------------
 
@@ -245,7 +247,7 @@ class DescribeRunner:
             cost = 0.0
             try:
                 if not self._pace.turn():
-                    raise DescribeStopped("other calls have failed for good")
+                    raise DescribeStopped(self._why)
                 said = self._describe(one)
                 cost = settings.cost(said.tokens)
                 return said
@@ -255,7 +257,7 @@ class DescribeRunner:
             finally:
                 self.limit.settle(held, cost)
             if failure.stop:
-                self._pace.stop()
+                self._stop(str(failure))
                 raise DescribeStopped(str(failure)) from failure
             if failure.at_once:
                 continue
@@ -279,7 +281,7 @@ class DescribeRunner:
             with self._lock:
                 self.totals.retries += 1
             if not self._pace.rest(pause):
-                raise DescribeStopped("other calls have failed for good") from failure
+                raise DescribeStopped(self._why) from failure
 
     def _describe(self, one: _Progress) -> Said:
         task = one.task
@@ -300,7 +302,15 @@ class DescribeRunner:
             self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
             many = self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW
         if many:
-            self._pace.stop()
+            self._stop(
+                f"{MOST_FAILURES_IN_A_ROW} images in a row got no answer, the last one because of: "
+                f"{failed}. Mend that, and run again"
+            )
+
+    def _stop(self, why: str) -> None:
+        """Make no more calls; those that wait end."""
+        self._why = why
+        self._pace.stop()
 
     # ---- results ----------------------------------------------------------------------------
 
