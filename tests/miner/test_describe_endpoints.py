@@ -173,6 +173,19 @@ def test_consent_is_asked_for_local_endpoints_too_and_shows_no_password():
     assert endpoint_name(url) == "http://localhost:8000/v1"
 
 
+def test_images_do_not_follow_a_redirect(describer_name):
+    other = Endpoint(answer_of(2))
+    with serving(other) as elsewhere:
+
+        def leads_away(endpoint, request):
+            return 307, {"location": elsewhere + endpoint.paths[-1]}, "{}"
+
+        endpoint = Endpoint(leads_away)
+        with pytest.raises(DescribeStopped, match=r"elsewhere: .* MINER\.DESCRIBE\.BASE_URL"):
+            run(describer_name, endpoint)
+    assert len(endpoint.bodies) == 1 and not other.bodies
+
+
 def test_a_missing_key_is_named(describer_name, monkeypatch):
     monkeypatch.delenv(f"{describer_name.upper()}_API_KEY")
     with pytest.raises(MinerError, match=f"variable {describer_name.upper()}_API_KEY with the key"):

@@ -14,7 +14,7 @@ pytest.importorskip("pydantic", reason='answers need pydantic: pip install -e ".
 from detecture.config import make_config
 from detecture.config.sections.detecture import VlmSettings
 from detecture.data.prompts import DEFAULT_PROMPTS
-from detecture.errors import MinerError
+from detecture.errors import DetectureError, MinerError
 from detecture.miner.describe import DescribeRunner, DescribeSettings, build_describer, local_vlm
 from detecture.miner.describe.local_vlm import LocalVlmDescriber
 from detecture.modeling.vlm import Qwen3VL
@@ -109,5 +109,5 @@ def test_it_is_built_from_a_config(tmp_path, caplog):
 
 
 def test_an_unknown_describer_is_named():
-    with pytest.raises(MinerError, match="use one of offline, local_vlm, openai, anthropic"):
+    with pytest.raises(DetectureError, match="use one of offline, local_vlm, openai, anthropic"):
         build_describer(DescribeSettings(describer="magic"))

@@ -10,7 +10,7 @@ import pytest
 from miner.endpoints import GOOD, Endpoint, answer_of, fails, serving
 from miner.scenes import task
 
-from detecture.errors import MinerError
+from detecture.errors import DetectureError
 from detecture.miner.describe import (
     DescribeRunner,
     DescribeSettings,
@@ -247,13 +247,13 @@ def test_where_no_second_attempt_can_be_paid_what_was_spent_is_kept():
 
 
 def test_a_limit_without_prices_is_refused():
-    with pytest.raises(MinerError, match=r"MINER\.DESCRIBE\.PRICE_IN"):
+    with pytest.raises(DetectureError, match=r"MINER\.DESCRIBE\.PRICE_IN"):
         DescribeSettings(max_cost=1.0)
 
 
 @pytest.mark.parametrize("name", ["attempts", "concurrency", "timeout", "max_tokens"])
 def test_values_out_of_range_are_refused(name):
-    with pytest.raises(MinerError, match=rf"MINER\.DESCRIBE\.{name.upper()} is -1"):
+    with pytest.raises(DetectureError, match=rf"MINER\.DESCRIBE\.{name.upper()} is -1"):
         DescribeSettings(**{name: -1})
 
 

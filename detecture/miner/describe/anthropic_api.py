@@ -68,6 +68,8 @@ class AnthropicDescriber:
             base_url=self.url,
             timeout=settings.timeout,
             max_retries=0,
+            # A redirect would send the images where nobody has allowed it.
+            http_client=anthropic.DefaultHttpxClient(follow_redirects=False),
         )
         self.settings = settings
         self.model = settings.model or MODEL

@@ -137,6 +137,11 @@ def _refused(
             f"{brief(settings.model)}",
             stop=True,
         )
+    if 300 <= status < 400:
+        return CallFailed(
+            f"{text}; it sends elsewhere: give the address it names as MINER.DESCRIBE.BASE_URL",
+            stop=True,
+        )
     if status in _LATER or status >= 500:
         return CallFailed(text, retry=True, wait=retry_after(headers))
     return CallFailed(text)

@@ -25,6 +25,7 @@ from detecture.miner.describe.prompt import (
     region_hints,
     shrink,
 )
+from detecture.miner.describe.settings import DescribeSettings
 from detecture.modeling.vlm import Qwen3VL, build_vlm
 from detecture.modeling.vlm.asking import ask
 
@@ -38,7 +39,9 @@ class LocalVlmDescriber:
     offline = False
     remote = False
 
-    def __init__(self, vlm: Qwen3VL, look: Look | None = None, batch_size: int = 4) -> None:
+    def __init__(
+        self, vlm: Qwen3VL, look: Look | None = None, batch_size: int = DescribeSettings.batch_size
+    ) -> None:
         """Wrap a VLM.
 
         Args:
@@ -53,7 +56,7 @@ class LocalVlmDescriber:
 
     @classmethod
     def from_config(
-        cls, cfg: CfgNode, look: Look | None = None, batch_size: int = 4
+        cls, cfg: CfgNode, look: Look | None = None, batch_size: int = DescribeSettings.batch_size
     ) -> LocalVlmDescriber:
         """With the VLM of MODEL.VLM.
 

@@ -79,6 +79,8 @@ class OpenAiDescriber:
             base_url=self.url,
             timeout=settings.timeout,
             max_retries=0,
+            # A redirect would send the images where nobody has allowed it.
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
         self.settings = settings
         self.model = settings.model
