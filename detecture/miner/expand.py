@@ -9,30 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detecture.config.sections.miner_stages import ExpandSettings
 from detecture.data.image_io import image_size
-from detecture.errors import ImageError, MinerError, require_choice
+from detecture.errors import ImageError, MinerError
 from detecture.miner.items import Item, degree_text
 
 WHICH = ("stronger", "all")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExpandSettings:
-    """Which variants are added, and what they get.
-
-    Attributes:
-        which: `stronger` adds what is more textured than the anchor, as the published tool does;
-            `all` adds the rest too.
-        degrees: only these are added, and it is told where one has no image; empty: all there are.
-        reuse_descriptions: variants get the anchor's descriptions, and are not described anew.
-    """
-
-    which: str = "stronger"
-    degrees: Sequence[float] = ()
-    reuse_descriptions: bool = False
-
-    def __post_init__(self) -> None:
-        require_choice("MINER.EXPAND.WHICH", self.which, WHICH)
 
 
 @dataclass(frozen=True, kw_only=True)

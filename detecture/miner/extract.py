@@ -16,8 +16,9 @@ from PIL import Image
 from scipy import ndimage
 
 from detecture.checkpoint.atomic import write_atomic
+from detecture.config.sections.miner_stages import ExtractSettings
 from detecture.data.image_io import read_label_map
-from detecture.errors import MinerError, require_choice
+from detecture.errors import MinerError
 from detecture.miner.palette import MOST_REGIONS
 
 MODES = ("texture", "published")
@@ -28,39 +29,6 @@ TOO_FEW = "too_few_regions"
 _EIGHT = np.ones((3, 3), dtype=bool)  # the neighbours of a pixel, corners too
 _MOST_ASPECT_DIFFERENCE = 0.01
 _MOST_DENSE = 1 << 12  # values up to it are looked up in a table
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractSettings:
-    """What makes a region.
-
-    Attributes:
-        mode: one of `MODES`.
-        min_share: of the annotation's pixels; a region with less is dropped.
-        max_regions: the largest are kept.
-        min_regions: an image with fewer gives none.
-        merge_gap: pixels between two parts of one class that still are one region (`texture` mode);
-            with 0 only parts that touch, at a corner perhaps.
-    """
-
-    mode: str = "texture"
-    min_share: float = 0.01
-    max_regions: int = 5
-    min_regions: int = 2
-    merge_gap: int = 3
-
-    def __post_init__(self) -> None:
-        require_choice("MINER.EXTRACT.MODE", self.mode, MODES)
-        if not 1 <= self.min_regions <= self.max_regions <= MOST_REGIONS:
-            raise MinerError(
-                f"MINER.EXTRACT.MIN_REGIONS {self.min_regions} and MAX_REGIONS {self.max_regions}: "
-                f"use 1 <= MIN_REGIONS <= MAX_REGIONS <= {MOST_REGIONS}"
-            )
-
-    def least(self, pixels: int) -> float:
-        """Pixels of a region at least, of so many in all."""
-        # 10 of 1000 pixels are 1 %, whatever floats make of it.
-        return self.min_share * pixels * (1.0 - 1e-9)
 
 
 @dataclass(frozen=True)

@@ -25,18 +25,16 @@ from detecture.config.sections.miner import MinerExportSettings
 from detecture.data.formats.labelled_image import LabelledImage
 from detecture.data.image_io import image_size, read_label_map
 from detecture.errors import MinerError
+from detecture.miner.export import export
 from detecture.miner.items import Item
 from detecture.miner.journal import OK, Result, files_ever
 from detecture.miner.sources import image_path
-from detecture.miner.stages import Context, Earlier, ItemFunction, load
+from detecture.miner.stages import Context, Earlier, ItemFunction
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 METADATA, SUMMARY = "metadata.json", "summary.json"
-
-FORMATS: dict[str, str] = {}
-"""Further formats: name to `module:function`, called with a new folder and `LabelledImage`s."""
 
 _EXPORT, _IMAGES, _MASKS = "export", "images", "textures_mask"
 _REMEDY = "move it away, or choose another MINER.EXPORT.NAME"
@@ -113,7 +111,7 @@ def finish(context: Context, results: Iterable[tuple[str, Result]]) -> None:
 
     Raises:
         OutputError: somebody has changed one of the lists.
-        MinerError: an unknown format.
+        ConfigError: an unknown format.
     """
     folder = folder_of(context)
     if not (folder / SUMMARY).is_file():
@@ -134,9 +132,8 @@ def finish(context: Context, results: Iterable[tuple[str, Result]]) -> None:
             _write(path, b"[]\n")
     summary = _summary(context, kept, {name: found for name, found in lists.items() if found})
     _write(folder / SUMMARY, json_bytes(summary))
-    for name in MinerExportSettings.from_config(context.cfg).formats:
-        if name != "published":
-            _write_format(context, name, kept)
+    if names := MinerExportSettings.from_config(context.cfg).formats:
+        export(labelled_images(context, kept), names, context.output / _EXPORT)
 
 
 def labelled_images(context: Context, results: Iterable[Result]) -> Iterator[LabelledImage]:
@@ -152,6 +149,7 @@ def labelled_images(context: Context, results: Iterable[Result]) -> Iterator[Lab
             context.output / result["index_mask"], context.cfg.INPUT.MAX_PIXELS
         ).astype(np.uint8)
         more = {key: entry[key] for key in ("review_score", "offline", "degree") if key in entry}
+        more["base_id"] = entry["base_ade20k_id"]
         more["class_names"] = [texture["class_name"] for texture in entry["textures"]]
         yield LabelledImage(
             item_id=entry["id"],
@@ -161,16 +159,6 @@ def labelled_images(context: Context, results: Iterable[Result]) -> Iterator[Lab
             split=result["split"],
             more=more,
         )
-
-
-def _write_format(context: Context, name: str, kept: list[Result]) -> None:
-    if name not in FORMATS:
-        known = ", ".join(["published", *FORMATS])
-        raise MinerError(f"MINER.EXPORT.FORMATS {name[:80]!r}: there are {known}")
-    load(FORMATS[name], name)(
-        context.output / _EXPORT / f"{folder_of(context).name}.{name}",
-        labelled_images(context, kept),
-    )
 
 
 def _claim(folder: Path) -> None:

@@ -23,11 +23,11 @@ from detecture.checkpoint.atomic import write_text_atomic
 from detecture.checkpoint.json_files import digest_of
 from detecture.checkpoint.ownership import write_config
 from detecture.config.sections.miner import (
-    MinerExpandSettings,
     MinerRunningSettings,
     MinerSelectSettings,
     MinerSourceSettings,
 )
+from detecture.config.sections.miner_stages import ExpandSettings
 from detecture.d2 import CfgNode
 from detecture.errors import MinerError, brief
 from detecture.jobs.crew import ended_like_interrupts
@@ -315,7 +315,7 @@ class Mine:
 
     @cached_property
     def _shared(self) -> tuple[str, ...]:
-        reuse = MinerExpandSettings.from_config(self.cfg).reuse_descriptions
+        reuse = ExpandSettings.from_config(self.cfg).reuse_descriptions
         return SHARED_WITH_TEXTS if reuse else SHARED
 
     def _task(self, stage: Stage, item: Item, of: Item) -> Task | None:

@@ -7,39 +7,14 @@ fall together, by a hash: a set that grows leaves what was there where it was.
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from detecture.errors import MinerError
+from detecture.config.sections.miner_stages import SplitSettings
 from detecture.miner.items import Item
 
 SPLITS = ("train", "val", "test")
 
 _HASH_DIGITS = 13  # 52 bits: a float holds them exactly
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitSettings:
-    """How items are split.
-
-    Attributes:
-        val_share: of the groups that are not reserved, 0 to 1.
-        test_share: likewise.
-        seed: another one gives another split.
-        reserve: what the source calls `val` or `test` is for `test` alone.
-    """
-
-    val_share: float = 0.1
-    test_share: float = 0.0
-    seed: int = 0
-    reserve: bool = True
-
-    def __post_init__(self) -> None:
-        if min(self.val_share, self.test_share) < 0 or self.val_share + self.test_share > 1:
-            raise MinerError(
-                f"MINER.SPLIT.VAL_SHARE {self.val_share} and TEST_SHARE {self.test_share}: use "
-                "shares of 0 to 1 that make no more than 1 together"
-            )
 
 
 def split_items(

@@ -121,6 +121,13 @@ class Stage:
         return load(self.make, self.name)(context)
 
 
+PACE = (
+    *("SEND_IMAGES", "KEY_VARIABLE", "BATCH_SIZE", "RETRIES", "TIMEOUT", "BACKOFF", "MOST_WAIT"),
+    *("REQUESTS_PER_MINUTE", "CONCURRENCY", "PRICE_IN", "PRICE_OUT", "MAX_COST"),
+    *("PIXELS_PER_TOKEN", "SEED"),
+)
+"""Keys of MINER.DESCRIBE that say how and for how much, and change no description."""
+
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
@@ -143,6 +150,7 @@ STAGES: dict[str, Stage] = {
             takes=("regions",),
             gates=("regions", "score"),
             sections=("MINER.EXTRACT",),
+            more="detecture.miner.steps.extract:facts",
         ),
         Stage(
             name=EXPAND,
@@ -158,6 +166,7 @@ STAGES: dict[str, Stage] = {
             takes=("extract",),
             gates=("score", "extract"),
             sections=("MINER.DESCRIBE",),
+            apart_from=PACE,
             runs=THREADS,
         ),
         Stage(

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from detecture.config.sections.miner_stages import ValidateSettings
 from detecture.data.image_io import read_image, read_label_map, read_mask_levels
-from detecture.errors import ImageError, MinerError, brief
+from detecture.errors import ImageError, brief
 
 NAMES = {
     "image_unreadable": "the image cannot be read",
@@ -37,36 +38,6 @@ NAMES = {
 """What can be found, in the order in which it is looked for."""
 
 _MARKS = ("\n", "\r", "<|", "|>")  # a target has one description on a line, and `<|seg|>` behind it
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidateSettings:
-    """What is fit for training.
-
-    Attributes:
-        prefix: with which a description begins; words are counted behind it.
-        words: fewer or more are a warning.
-        most_extreme_words: fewer or more are a problem.
-        offline_least_words: fewer are a problem of a description that no model wrote.
-        min_share: of the image, of each region.
-        regions: fewest and most of an image.
-    """
-
-    prefix: str = "Texture of "
-    words: tuple[int, int] = (10, 15)
-    most_extreme_words: tuple[int, int] = (5, 25)
-    offline_least_words: int = 3
-    min_share: float = 0.01
-    regions: tuple[int, int] = (2, 6)
-
-    def __post_init__(self) -> None:
-        (least, low), (most, high) = zip(self.most_extreme_words, self.words, strict=True)
-        if not least <= low <= high <= most or self.regions[0] > self.regions[1]:
-            raise MinerError(
-                f"MINER.VALIDATE: words {self.words} within {self.most_extreme_words}, regions "
-                f"{self.regions}: write the lower number first, and the wider range around the "
-                "other"
-            )
 
 
 @dataclass

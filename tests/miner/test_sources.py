@@ -95,7 +95,7 @@ def test_which_end_is_textured_is_a_key(ade, tmp_path):
     more = ["MINER.SOURCE.ANNOTATION_ROOT", str(ade), "MINER.SOURCE.TEXTURED_END"]
     for end, strengths in (("high", [0.0, 0.5, 1.0]), ("low", [1.0, 0.5, 0.0])):
         source = source_of("textured_ade20k", root, *more, end)
-        assert [source.strength(item) for item in source.items()[:3]] == strengths
+        assert [source.strength(degree) for degree in (0.0, 0.5, 1.0)] == strengths
     with pytest.raises(ConfigError, match="TEXTURED_END"):
         source_of("textured_ade20k", root, *more, "both")
 

@@ -80,16 +80,6 @@ class MinerSelectSettings(Settings):
             raise ConfigError("MINER.SELECT.BY is picked; name the list, MINER.SELECT.PICKED")
 
 
-@section("MINER.EXPAND", "Variants that share the regions of an image, such as other degrees.")
-@dataclass(frozen=True, kw_only=True)
-class MinerExpandSettings(Settings):
-    """See `detecture.config.sections.declaring`."""
-
-    reuse_descriptions: bool = key(
-        False, "Variants get the descriptions of that image too, and are not described anew."
-    )
-
-
 @section("MINER.EXPORT", "The data set that is written.")
 @dataclass(frozen=True, kw_only=True)
 class MinerExportSettings(Settings):
@@ -101,5 +91,7 @@ class MinerExportSettings(Settings):
         "that, this name is what detecture_train and detecture_val are.",
     )
     formats: tuple[str, ...] = key(
-        ("published",), "What is written: `published`, the layout of the published data sets."
+        (),
+        "Further formats, each in a folder of its name in OUTPUT_DIR/export: `coco`, `fiftyone`, "
+        "`label_studio`, `cvat`, `webdataset`, `parquet`, `published_layout`.",
     )

@@ -76,9 +76,8 @@ class TexturedAde20k:
         """Names of the classes 1 to 150."""
         return read_object_info(self._annotations)
 
-    def strength(self, item: Item) -> float:
-        """How textured a variant is, 0 to 1, whichever way its degrees count."""
-        degree = item.degree or 0.0
+    def strength(self, degree: float) -> float:
+        """How textured a variant of a degree is, 0 to 1, whichever way the degrees count."""
         return degree if self._textured_end == "high" else 1.0 - degree
 
     def items(self) -> list[Item]:
