@@ -99,7 +99,7 @@ def _close_pairs(unique_N: np.ndarray, distance: int) -> Iterator[np.ndarray]:
 def _pairs_of_bucket(
     unique_N: np.ndarray, bucket: np.ndarray, distance: int
 ) -> Iterator[np.ndarray]:
-    """As `_close_pairs`, of the positions (n,) in a bucket."""
+    """As `_close_pairs`, integer (2,P), of the positions (n,) in a bucket."""
     count = len(bucket)
     if count < 2:
         return

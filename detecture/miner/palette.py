@@ -117,7 +117,7 @@ def render_overlay(image: np.ndarray, index_mask: np.ndarray) -> np.ndarray:
 
 
 def _contours(index_mask: np.ndarray) -> np.ndarray:
-    """The outermost pixels of each region, where another or none begins: bool, both (H,W)."""
+    """Of an index mask (H,W) the outermost pixels, beside another or no region: bool (H,W)."""
     side = 2 * _CONTOUR + 1
     highest = ndimage.maximum_filter(index_mask, size=side, mode="nearest")
     lowest = ndimage.minimum_filter(index_mask, size=side, mode="nearest")
