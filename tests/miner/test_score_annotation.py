@@ -260,6 +260,14 @@ def test_an_image_without_labels_has_no_score():
         assert (bad["s_a"], bad["review"], bad["selected"]) == (0, 0, "rejected")
 
 
+def test_a_class_that_says_nothing_is_no_label():
+    kinds = kinds_of({1: "wall", 2: "unknown"})
+    labels = columns((1, 50), (2, 100))
+    assert score_labels(labels, kinds, OURS)["statistics"]["count"] == 1
+    assert score_labels(labels, kinds, PUBLISHED)["statistics"]["count"] == 2
+    assert score_labels(columns((2, 100)), kinds, OURS)["status"] == "unlabelled"
+
+
 def test_the_reviewed_table_is_kind_to_ceilings():
     labels = columns((6, 50), (4, 100))  # ceiling, floor
     assert published(labels)["review"] == 0

@@ -6,6 +6,7 @@ import tarfile
 
 import numpy as np
 import pytest
+from miner_toy import write_ade_toy
 from PIL import Image
 from scipy.io import savemat
 
@@ -17,6 +18,7 @@ from detecture.miner.score.item_score import item_scorer
 from detecture.miner.score.settings import ScoreSettings
 from detecture.miner.sources import build_source
 from detecture.miner.sources.bsds500 import chosen_segmentation, read_segmentations
+from detecture.miner.sources.pascal_context import PascalContext
 
 OURS, PUBLISHED = ScoreSettings(), ScoreSettings.published()
 SIZE = (40, 60)
@@ -101,10 +103,28 @@ def test_a_matlab_file_of_something_else(tmp_path):
     path = tmp_path / "1.mat"
     savemat(path, {"groundTruth": np.zeros((3, 3))})
     with pytest.raises(ImageError, match="BSDS500"):
-        read_segmentations(path)
+        read_segmentations(path, 1 << 24)
     savemat(path, {"other": np.zeros((3, 3))})
     with pytest.raises(ImageError, match="no variable"):
-        read_segmentations(path)
+        read_segmentations(path, 1 << 24)
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (np.zeros((3, 3, 2), np.uint8), "shape"),
+        (np.array([["a"]]), "values"),
+        (np.zeros((0, 4)), "shape"),
+        (np.ones((40, 60), np.uint8), "MAX_PIXELS"),
+    ],
+)
+def test_a_label_map_that_is_none(tmp_path, labels, text):
+    write_image(tmp_path / "JPEGImages/1.jpg")
+    (tmp_path / "trainval").mkdir()
+    savemat(tmp_path / "trainval/1.mat", {"LabelMap": labels})
+    source = PascalContext(str(tmp_path), max_pixels=2399)
+    with pytest.raises(ImageError, match=text):
+        source.read_labels(source.items()[0])
 
 
 @pytest.mark.parametrize("name", ["bsds500", "pascal_context", "rwtd", "coco", "sa1b"])
@@ -362,6 +382,22 @@ def test_images_alone_have_no_score(tmp_path):
     write_image(tmp_path / "1.jpg")
     with pytest.raises(MinerError, match="no annotations"):
         item_scorer(source_of("folder", tmp_path), OURS)
+
+
+def test_ade20k_with_annotations_in_colours(tmp_path):
+    root = write_ade_toy(tmp_path, count=2, val=1)
+    source = source_of("ade20k", root)
+    item = source.items()[0]
+    labels = source.read_labels(item)
+    for channel in (0, 1):
+        colours = np.zeros((*labels.shape, 3), np.uint8)
+        colours[..., channel] = labels
+        Image.fromarray(colours).save(root / item.annotation)
+        assert np.array_equal(source.read_labels(item), labels)
+    content = (root / item.annotation).read_bytes()
+    (root / item.annotation).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ImageError, match="truncated"):
+        source.read_labels(item)
 
 
 def test_the_real_bsds500(require_dataset):

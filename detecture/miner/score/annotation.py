@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detecture.miner.kinds import IGNORE, KINDS, kind_codes
 from detecture.miner.score.components import runs_of
 from detecture.miner.score.geometry import Geometry, class_geometry
 from detecture.miner.score.review import review_score, selection_of
@@ -47,7 +48,10 @@ def score_labels(
     runs = runs_of(labels_HW)
     values, index = np.unique(runs.values_R, return_inverse=True)
     areas = np.bincount(index, runs.lengths_R, minlength=values.size)
-    statistics = MaskStatistics.of(areas[values > 0] / max(labels_HW.size, 1))
+    counted = values > 0
+    if not settings.is_published:  # a class such as "unknown" is no label either
+        counted &= kind_codes(values, kinds) != KINDS.index(IGNORE)
+    statistics = MaskStatistics.of(areas[counted] / max(labels_HW.size, 1))
     two_sided = binary and settings.is_published
     geometry = class_geometry(runs, kinds, settings, two_sided=two_sided)
     passes = geometry.large >= 2 and geometry.score >= settings.pass_geometry

@@ -20,11 +20,11 @@ from detecture.data.image_io import read_image
 from detecture.data.vocabulary import CLASS_LISTS
 from detecture.errors import MinerError
 from detecture.miner.items import Item, safe_id
+from detecture.miner.sources.colour_labels import read_class_labels
 from detecture.miner.sources.registry import (
     IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
-    read_index_labels,
     require_folder,
 )
 from detecture.untrusted import open_file, read_json
@@ -104,7 +104,7 @@ class Ade20k:
 
     def read_labels(self, item: Item) -> np.ndarray:
         """Class ids int32 (H,W); see `Source`."""
-        return read_index_labels(self._folder / str(item.annotation), self._max_pixels)
+        return read_class_labels(self._folder / str(item.annotation), self._max_pixels)
 
 
 @MINER_SOURCE_REGISTRY.register()

@@ -17,7 +17,7 @@ from detecture.d2 import CfgNode
 from detecture.data.image_io import read_image
 from detecture.errors import ImageError, MinerError
 from detecture.miner.items import Item, safe_id
-from detecture.miner.sources.mat_files import read_mat
+from detecture.miner.sources.mat_files import check_labels, read_mat
 from detecture.miner.sources.registry import (
     IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
@@ -88,12 +88,16 @@ class Bsds500:
 
     def read_labels(self, item: Item) -> np.ndarray:
         """Numbers of regions, from 1, int32 (H,W); see `Source`."""
-        maps = read_segmentations(self._folder / str(item.annotation))
+        maps = read_segmentations(self._folder / str(item.annotation), self._max_pixels)
         return chosen_segmentation(maps).astype(np.int32)
 
 
-def read_segmentations(path: Path) -> list[np.ndarray]:
+def read_segmentations(path: Path, max_pixels: int) -> list[np.ndarray]:
     """The maps of regions (H,W) of all people.
+
+    Args:
+        path: of the Matlab file.
+        max_pixels: larger maps are refused.
 
     Raises:
         ImageError: the file is none of BSDS500.
@@ -103,9 +107,10 @@ def read_segmentations(path: Path) -> list[np.ndarray]:
         maps = [np.asarray(cell["Segmentation"][0, 0]) for cell in cells.ravel()]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ImageError(f"{path}: is no groundTruth of BSDS500; download it again") from error
-    sound = all(m.ndim == 2 and m.size and np.issubdtype(m.dtype, np.integer) for m in maps)
-    if not maps or not sound:
+    if not maps:
         raise ImageError(f"{path}: is no groundTruth of BSDS500; download it again")
+    for labels in maps:
+        check_labels(labels, path, max_pixels)
     return maps
 
 

@@ -16,9 +16,9 @@ from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
 from detecture.data.image_io import read_image
 from detecture.data.vocabulary import CLASS_LISTS
-from detecture.errors import ImageError, MinerError
+from detecture.errors import MinerError
 from detecture.miner.items import Item, safe_id
-from detecture.miner.sources.mat_files import read_mat
+from detecture.miner.sources.mat_files import check_labels, read_mat
 from detecture.miner.sources.registry import (
     MINER_SOURCE_REGISTRY,
     files_below,
@@ -88,8 +88,7 @@ class PascalContext:
         """Class ids int32 (H,W); see `Source`."""
         path = self._folder / str(item.annotation)
         labels = np.asarray(read_mat(path, "LabelMap"))
-        if labels.ndim != 2 or not labels.size or not np.issubdtype(labels.dtype, np.number):
-            raise ImageError(f"{path}: its LabelMap is no label map; download it again")
+        check_labels(labels, path, self._max_pixels)
         known = (labels >= 1) & (labels <= _CLASSES)
         return np.where(known, labels, 0).astype(np.int32)
 

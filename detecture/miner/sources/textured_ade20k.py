@@ -21,11 +21,11 @@ from detecture.data.image_io import read_image
 from detecture.errors import MinerError
 from detecture.miner.items import Item, degree_text, safe_id
 from detecture.miner.sources.ade20k import annotations_of, read_object_info
+from detecture.miner.sources.colour_labels import read_class_labels
 from detecture.miner.sources.registry import (
     IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
-    read_index_labels,
     require_folder,
 )
 
@@ -126,7 +126,7 @@ class TexturedAde20k:
 
     def read_labels(self, item: Item) -> np.ndarray:
         """Class ids int32 (H,W); see `Source`."""
-        return read_index_labels(self._annotations / str(item.annotation), self._max_pixels)
+        return read_class_labels(self._annotations / str(item.annotation), self._max_pixels)
 
 
 @MINER_SOURCE_REGISTRY.register()
