@@ -3,7 +3,7 @@
 import numpy as np
 
 from detecture.miner.describe.interface import DescribeTask
-from detecture.miner.describe.prompt import Look
+from detecture.miner.describe.prompt import RegionLook
 
 COLORS = [("red", (230, 25, 75)), ("green", (60, 180, 75)), ("blue", (0, 130, 200))]
 
@@ -14,7 +14,7 @@ def render(image, index_mask):
     return (0.5 * image + 0.5 * table[index_mask]).astype(np.uint8)
 
 
-LOOK = Look(COLORS, render)
+LOOK = RegionLook(COLORS, render)
 
 
 def task(item_id="one", names=("wall", "grass"), height=48, width=64, seed=0):

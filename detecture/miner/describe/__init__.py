@@ -3,7 +3,7 @@
 from detecture.miner.describe.build import build_describer
 from detecture.miner.describe.costs import DescribeEstimate, estimate
 from detecture.miner.describe.interface import DescribeTask, MinerDescriber, Said
-from detecture.miner.describe.prompt import Look
+from detecture.miner.describe.prompt import RegionLook
 from detecture.miner.describe.running import DescribeRunner, DescribeStopped
 from detecture.miner.describe.settings import DESCRIBERS, DescribeSettings
 
@@ -14,8 +14,8 @@ __all__ = [
     "DescribeSettings",
     "DescribeStopped",
     "DescribeTask",
-    "Look",
     "MinerDescriber",
+    "RegionLook",
     "Said",
     "build_describer",
     "estimate",

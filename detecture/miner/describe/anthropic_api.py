@@ -22,7 +22,7 @@ from detecture.miner.describe.prompt import (
     IMAGE_ALONE,
     SYSTEM,
     TWO_IMAGES,
-    Look,
+    RegionLook,
     instruction,
     region_hints,
     shrink,
@@ -44,7 +44,7 @@ class AnthropicDescriber:
     offline = False
     remote = True
 
-    def __init__(self, settings: DescribeSettings, look: Look | None = None) -> None:
+    def __init__(self, settings: DescribeSettings, look: RegionLook | None = None) -> None:
         """Make a client; nothing is sent yet.
 
         Args:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from detecture.d2 import CfgNode
 from detecture.errors import MinerError
 from detecture.miner.describe.interface import MinerDescriber, require_known
-from detecture.miner.describe.prompt import Look
+from detecture.miner.describe.prompt import RegionLook
 from detecture.miner.describe.settings import DESCRIBERS, DescribeSettings
 
 
 def build_describer(
-    settings: DescribeSettings, cfg: CfgNode | None = None, look: Look | None = None
+    settings: DescribeSettings, cfg: CfgNode | None = None, look: RegionLook | None = None
 ) -> MinerDescriber:
     """The describer of MINER.DESCRIBE.DESCRIBER; nothing is sent yet.
 

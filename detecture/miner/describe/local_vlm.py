@@ -19,7 +19,7 @@ from detecture.miner.describe.interface import DescribeTask, Said, said_of
 from detecture.miner.describe.prompt import (
     IMAGE_ALONE,
     SYSTEM,
-    Look,
+    RegionLook,
     canvas,
     instruction,
     region_hints,
@@ -40,7 +40,10 @@ class LocalVlmDescriber:
     remote = False
 
     def __init__(
-        self, vlm: Qwen3VL, look: Look | None = None, batch_size: int = DescribeSettings.batch_size
+        self,
+        vlm: Qwen3VL,
+        look: RegionLook | None = None,
+        batch_size: int = DescribeSettings.batch_size,
     ) -> None:
         """Wrap a VLM.
 
@@ -56,7 +59,10 @@ class LocalVlmDescriber:
 
     @classmethod
     def from_config(
-        cls, cfg: CfgNode, look: Look | None = None, batch_size: int = DescribeSettings.batch_size
+        cls,
+        cfg: CfgNode,
+        look: RegionLook | None = None,
+        batch_size: int = DescribeSettings.batch_size,
     ) -> LocalVlmDescriber:
         """With the VLM of MODEL.VLM.
 

@@ -36,7 +36,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w ,&()/'-]")
 
 
 @dataclass(frozen=True)
-class Look:
+class RegionLook:
     """How regions are coloured.
 
     Attributes:
@@ -161,7 +161,7 @@ def canvas(image: np.ndarray, overlay: np.ndarray) -> tuple[np.ndarray, str]:
     Beside each other or one above the other, whatever is nearer to a square.
 
     Returns:
-        uint8 (2H,W,3) or (H,2W,3), and how the prompt says so.
+        uint8 (2*H,W,3) or (H,2*W,3), and how the prompt says so.
     """
     wide = image.shape[1] > image.shape[0]
     first, second = ("above", "below") if wide else ("on the left", "on the right")

@@ -34,7 +34,7 @@ MOST_FAILURES_IN_A_ROW = 20
 
 _SHOWN_CHARACTERS = 300
 
-Outcome = tuple[str, dict[str, Any]]
+DescribeOutcome = tuple[str, dict[str, Any]]
 """Id of an image, and its result."""
 
 
@@ -117,7 +117,7 @@ class DescribeRunner:
 
     # ---- many images ------------------------------------------------------------------------
 
-    def run(self, tasks: Iterable[DescribeTask]) -> Iterator[Outcome]:
+    def run(self, tasks: Iterable[DescribeTask]) -> Iterator[DescribeOutcome]:
         """Describe images, and give each result as soon as it is there, in any order.
 
         Args:
@@ -132,7 +132,7 @@ class DescribeRunner:
             return self._run_batches(iter(tasks), self.describer)
         return ((task.item_id, self.describe_one(task)) for task in tasks)
 
-    def _run_threads(self, tasks: Iterator[DescribeTask]) -> Iterator[Outcome]:
+    def _run_threads(self, tasks: Iterator[DescribeTask]) -> Iterator[DescribeOutcome]:
         stopped: DescribeStopped | None = None
         left: list[str] = []
         running: dict[Future[dict[str, Any]], str] = {}
@@ -166,7 +166,7 @@ class DescribeRunner:
 
     def _run_batches(
         self, tasks: Iterator[DescribeTask], describer: DescribesBatches
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[DescribeOutcome]:
         while batch := list(itertools.islice(tasks, describer.batch_size)):
             for one in self._describe_batch([_Progress(task) for task in batch], describer):
                 yield one.task.item_id, self._result(one)
