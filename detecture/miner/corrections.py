@@ -11,7 +11,7 @@ import numpy as np
 
 from detecture.data.formats.cvat import read_cvat_export
 from detecture.data.formats.found_image import FoundImage
-from detecture.data.formats.item_files import MOST_PIXELS, MOST_REGIONS, Stems, painted, stem_in
+from detecture.data.formats.item_files import MOST_PIXELS, Stems, areas_of, painted, stem_in
 from detecture.data.formats.label_studio import read_label_studio_json
 from detecture.data.formats.labelled_image import LabelledImage
 from detecture.data.image_io import image_size
@@ -89,10 +89,8 @@ class Corrections:
                 f"{found.where}: is {found.size} pixels there (height, width), and {path} is "
                 f"{size}; correct the image that was exported"
             )
-        if len(found.descriptions) > MOST_REGIONS:
-            raise DatasetError(f"{found.where}: has over {MOST_REGIONS} regions; join some")
-        index_mask, covered = _disjoint(found.masks(), size)
-        kept = np.flatnonzero(np.bincount(index_mask.ravel(), minlength=256)[1:])
+        index_mask, covered = _disjoint(found.masks(), size, found.where)
+        kept = np.flatnonzero(areas_of(index_mask)[1:])
         order = np.zeros(256, np.uint8)
         order[kept + 1] = np.arange(1, len(kept) + 1)
         descriptions = [found.descriptions[region] for region in kept]
@@ -115,7 +113,9 @@ class Corrections:
         )
 
 
-def _disjoint(masks: Iterator[np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, int]:
+def _disjoint(
+    masks: Iterator[np.ndarray], size: tuple[int, int], where: str
+) -> tuple[np.ndarray, int]:
     """The index mask, uint8 (H,W), of bool masks (H,W), and how many pixels had several."""
     covered = 0
     taken = np.zeros(size, bool)
@@ -128,4 +128,4 @@ def _disjoint(masks: Iterator[np.ndarray], size: tuple[int, int]) -> tuple[np.nd
             taken[mask] = True
             yield mask
 
-    return painted(counted(), size), covered
+    return painted(counted(), size, where), covered

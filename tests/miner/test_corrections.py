@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -300,6 +301,36 @@ def test_zips_that_are_none(tmp_path):
         list(read_cvat_export(path))
     with pytest.raises(DatasetError, match=r"has no annotations\.xml"):
         list(read_cvat_export(tmp_path))
+
+
+def test_more_regions_than_an_index_mask_can_hold(tmp_path):
+    size = (16, 18)
+    path = tmp_path / "annotations.xml"
+    masks = np.eye(16 * 18, dtype=bool).reshape(-1, *size)
+    inner = "".join(mask_element(mask, "x") for mask in masks[:256])
+    path.write_text(xml_of(("a.png", size, inner)))
+    image = labelled(tmp_path / "in", "a", np.ones(size, np.uint8)).image_path
+    found = Corrections(path, "cvat", {"a": image})
+    assert list(found) == [] and "over 255 regions" in found.problems[0][1]
+
+
+def test_damaged_zips_give_errors_of_ours(items, known, tmp_path):  # noqa: F811
+    write_cvat(items, tmp_path / "cvat")
+    archive = tmp_path / "task.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in (tmp_path / "cvat").rglob("*.json"):
+            packed.write(path, path.relative_to(tmp_path / "cvat"))
+    whole = archive.read_bytes()
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(damaged), 3):
+            damaged[place] = rng.integers(256)
+        archive.write_bytes(
+            damaged[: rng.integers(1, len(damaged))] if rng.random() < 0.3 else damaged
+        )
+        with suppress(DatasetError):
+            list(Corrections(archive, "cvat", known))
 
 
 # ---- names -----------------------------------------------------------------------------------

@@ -252,7 +252,7 @@ def _labelled(found: FoundImage, images: Path, split: str) -> LabelledImage:
     return LabelledImage(
         item_id=found.item_id or stem_in(found.file_name),
         image_path=inner if inner.is_file() else images / name,
-        index_mask=painted(found.masks(), found.size),
+        index_mask=painted(found.masks(), found.size, found.where),
         descriptions=found.descriptions,
         split=split,
         more=more if isinstance(more, dict) else {},

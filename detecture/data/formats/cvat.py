@@ -15,7 +15,9 @@ Legend: H, W size of an image in pixels.
 """
 
 import re
+import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -111,11 +113,11 @@ def _unpacked(path: Path, place: Path) -> Iterator[Path]:
                 count += 1
                 inner = place / f"{count}.{ending}"
                 with packed.open(name) as source, inner.open("wb") as target:
-                    target.write(source.read(MOST_JSON_BYTES))
+                    shutil.copyfileobj(source, target, _CHUNK)
                 yield inner
                 inner.unlink()
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        # RuntimeError: it has a password.
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError: it has a password, or an unknown compression.
         raise DatasetError(
             f"{path}: cannot be unpacked ({error!s:.200}); download it again"
         ) from error

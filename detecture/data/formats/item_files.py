@@ -34,6 +34,7 @@ MOST_PIXELS = 100_000_000
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]|^\.|[. ]$')
 _SPLIT = re.compile(r"(?!(data|labels|default|all)$)[A-Za-z0-9_-]{0,40}")  # formats use these
+_ROWS_AT_ONCE = 256
 _LONGEST_STEM = 150  # bytes; `_mask_0.png` and the like are added
 _ENDINGS = (
     (b"\x89PNG", ".png"),
@@ -74,13 +75,13 @@ def check(item: LabelledImage) -> None:
             f"{name}: its index mask is {mask.dtype} with {mask.ndim} dimensions and {count} "
             f"regions; it must be uint8 (H,W) with at most {MOST_REGIONS}"
         )
-    areas = np.bincount(mask.ravel(), minlength=count + 1)
-    if len(areas) > count + 1:
+    areas = areas_of(mask)
+    if areas[count + 1 :].any():
         raise DatasetError(
-            f"{name}: its index mask goes up to {len(areas) - 1}, and it has {count} "
+            f"{name}: its index mask goes up to {np.flatnonzero(areas)[-1]}, and it has {count} "
             "descriptions; describe each region once"
         )
-    empty = np.flatnonzero(areas[1:] == 0)
+    empty = np.flatnonzero(areas[1 : count + 1] == 0)
     if len(empty):
         raise DatasetError(
             f"{name}: region {empty[0] + 1} of {count} has no pixels; take it and its description "
@@ -225,9 +226,30 @@ def read_index_mask(
     return labels.astype(np.uint8)
 
 
-def painted(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """One index mask, uint8 (H,W), of bool masks (H,W); later ones lie on top."""
+def areas_of(mask: np.ndarray) -> np.ndarray:
+    """Pixels of each value, int64 (256,), of a uint8 mask (H,W)."""
+    # In strips: counting widens the values to eight bytes each.
+    areas = np.zeros(MOST_REGIONS + 1, np.int64)
+    for top in range(0, len(mask), _ROWS_AT_ONCE):
+        strip = mask[top : top + _ROWS_AT_ONCE]
+        areas += np.bincount(strip.ravel(), minlength=len(areas))
+    return areas
+
+
+def painted(masks: Iterable[np.ndarray], size: tuple[int, int], where: str) -> np.ndarray:
+    """One index mask, uint8 (H,W), of bool masks (H,W); later ones lie on top.
+
+    Args:
+        masks: of the regions.
+        size: H and W.
+        where: they come from, for the error.
+
+    Raises:
+        DatasetError: there are too many.
+    """
     index_HW = np.zeros(size, np.uint8)
     for number, mask in enumerate(masks, 1):
+        if number > MOST_REGIONS:
+            raise DatasetError(f"{where}: has over {MOST_REGIONS} regions; join some")
         index_HW[mask] = number
     return index_HW

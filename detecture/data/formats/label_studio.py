@@ -216,7 +216,7 @@ def read_label_studio(folder: Path, max_pixels: int = MOST_PIXELS) -> Iterator[L
             yield LabelledImage(
                 item_id=found.item_id or stem_in(found.file_name),
                 image_path=folder / _IMAGES / name,
-                index_mask=painted(found.masks(), found.size),
+                index_mask=painted(found.masks(), found.size, found.where),
                 descriptions=found.descriptions,
                 split=split if isinstance(split, str) else "",
                 more=more if isinstance(more, dict) else {},

@@ -122,7 +122,7 @@ def read_layout(folder: Path, max_pixels: int = MOST_PIXELS) -> Iterator[Labelle
         yield LabelledImage(
             item_id=record["image_id"],
             image_path=Path(record["file_name"]),
-            index_mask=painted(masks, size),
+            index_mask=painted(masks, size, record["file_name"]),
             descriptions=[texture["description"] for texture in textures],
             split=splits.get(record["image_id"], ""),
         )
