@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detecture.errors import ImageError, MinerError
+from detecture.errors import ConfigError, ImageError, MinerError
 from detecture.miner.extract import (
     ExtractSettings,
     extract_region_map,
@@ -244,5 +244,5 @@ def test_the_index_mask_is_written_and_read_back(tmp_path):
 
 @pytest.mark.parametrize("changes", [{"min_regions": 6}, {"max_regions": 21}, {"min_regions": 0}])
 def test_settings_that_cannot_be(changes):
-    with pytest.raises(MinerError, match="MAX_REGIONS"):
+    with pytest.raises(ConfigError, match=r"MINER\.EXTRACT\.M(AX|IN)_REGIONS"):
         ExtractSettings(**changes)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from detecture.errors import MinerError
+from detecture.errors import ConfigError
 from detecture.miner.items import Item
 from detecture.miner.split import SplitSettings, split_counts, split_items, split_of
 
@@ -80,7 +80,7 @@ def test_near_duplicates_are_on_one_side():
 
 
 def test_shares_that_cannot_be():
-    with pytest.raises(MinerError, match="no more than 1"):
+    with pytest.raises(ConfigError, match="no more than 1"):
         SplitSettings(val_share=0.6, test_share=0.6)
-    with pytest.raises(MinerError, match="VAL_SHARE"):
+    with pytest.raises(ConfigError, match="VAL_SHARE"):
         SplitSettings(val_share=-0.1)

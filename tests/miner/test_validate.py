@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detecture.errors import MinerError
+from detecture.errors import ConfigError
 from detecture.miner.validate import (
     NAMES,
     Findings,
@@ -182,7 +182,7 @@ def test_the_summary_counts_images():
 
 
 def test_settings_that_cannot_be():
-    with pytest.raises(MinerError, match=r"MINER\.VALIDATE"):
+    with pytest.raises(ConfigError, match=r"MINER\.VALIDATE"):
         ValidateSettings(words=(3, 15))
-    with pytest.raises(MinerError, match="lower number first"):
+    with pytest.raises(ConfigError, match="lower number first"):
         ValidateSettings(regions=(6, 2))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from detecture.config.sections.miner_stages import DescribeSettings
-from detecture.miner.describe import DescribeRunner, DescribeTask, Look, build_describer
+from detecture.miner.describe import DescribeRunner, DescribeTask, RegionLook, build_describer
 from detecture.miner.describe.answers import OFFLINE_RULES, check_texts, with_prefix
 from detecture.miner.extract import read_index_mask
 from detecture.miner.items import Item
@@ -16,7 +16,7 @@ def make(context: Context) -> ItemFunction:
     """Describes the regions of an item; threads may call it at the same time."""
     settings = DescribeSettings.from_config(context.cfg)
     colors = [color_of(region) for region in range(MOST_REGIONS)]
-    look = Look([(color.name, color.rgb) for color in colors], render_overlay)
+    look = RegionLook([(color.name, color.rgb) for color in colors], render_overlay)
     runner = DescribeRunner(build_describer(settings, context.cfg, look), settings)
     max_pixels = context.cfg.INPUT.MAX_PIXELS
 
