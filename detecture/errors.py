@@ -44,6 +44,10 @@ class EvaluationError(DetectureError):
     """An evaluation cannot go on: too many failures in a row, a locked or full output folder."""
 
 
+class MinerError(DetectureError):
+    """The miner cannot go on: a source, a journal or a stage's settings are wrong."""
+
+
 EXIT_FAILED = 1
 """Exit status of a command line whose work failed or whose check was missed."""
 

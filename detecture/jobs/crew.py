@@ -81,7 +81,7 @@ def run_jobs(
         threading.Thread(target=crew.work, args=(environment,), daemon=True)
         for environment in environments
     ]
-    with _ended_like_interrupts():
+    with ended_like_interrupts():
         try:
             for thread in threads:
                 thread.start()
@@ -95,7 +95,7 @@ def run_jobs(
 
 
 @contextmanager
-def _ended_like_interrupts() -> Iterator[None]:
+def ended_like_interrupts() -> Iterator[None]:
     """A closed terminal or a scheduler's signal stops the processes too, as Ctrl-C does."""
 
     def interrupt(*_: object) -> None:

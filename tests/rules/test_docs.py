@@ -25,6 +25,7 @@ DOCS = [
         "docs/detecture.md",
         "docs/data.md",
         "docs/detectron2.md",
+        "docs/formats.md",
         "docs/model_zoo.md",
         "docs/open_vocabulary.md",
         "docs/web.md",

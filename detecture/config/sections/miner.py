@@ -1,0 +1,97 @@
+"""The miner: where its images come from, how it runs, what it writes.
+
+Each stage has a section of its own, MINER.<STAGE>. What is said there is part of the stage's hash:
+where it changes, the stage is done again. What only says how to run stands in MINER.RUNNING.
+"""
+
+from dataclasses import dataclass
+
+from detecture.config.sections.declaring import Settings, key, section
+from detecture.errors import ConfigError
+
+TEXTURED_ENDS = ("high", "low")
+
+
+@section("MINER.SOURCE", "Images that are mined; see tools/mine.py.")
+@dataclass(frozen=True, kw_only=True)
+class MinerSourceSettings(Settings):
+    """See `detecture.config.sections.declaring`."""
+
+    name: str = key(
+        "folder", "Layout of the images, by its name in MINER_SOURCE_REGISTRY, such as `ade20k`."
+    )
+    root: str = key("", "Folder that holds them; `~` and environment variables are expanded.")
+    parts: tuple[str, ...] = key(
+        ("train", "val"),
+        "Parts of the source that are mined, where it has parts; empty: all.",
+    )
+    annotation_root: str = key(
+        "",
+        "Folder of the annotations where they lie elsewhere: of `textured_ade20k`, the original "
+        "ADEChallengeData2016.",
+    )
+    degrees: tuple[float, ...] = key(
+        (),
+        "Degrees of the variants that are mined; others are added from them by MINER.EXPAND. "
+        "Empty: all.",
+    )
+    textured_end: str = key(
+        "high",
+        "Which end of the degrees is the textured one: `high` (1.0 is pure texture) or `low`. The "
+        "two releases contradict each other: look at the images.",
+        choices=TEXTURED_ENDS,
+    )
+    regions_config: str = key(
+        "",
+        "Config of the model that finds the regions of images without labels, how many being its "
+        "choice; empty: the one that ships.",
+    )
+
+
+@section("MINER.RUNNING", "How the miner runs; none of it changes a result.")
+@dataclass(frozen=True, kw_only=True)
+class MinerRunningSettings(Settings):
+    """See `detecture.config.sections.declaring`."""
+
+    workers: int = key(1, "Processes of the stages that compute; 1: this one alone.", least=1)
+    threads: int = key(4, "Questions to a describer at once.", least=1)
+    failures_in_a_row: int = key(
+        20, "A stage gives up after so many images in a row that failed.", least=1
+    )
+
+
+@section("MINER.SELECT", "Which scored images are taken.")
+@dataclass(frozen=True, kw_only=True)
+class MinerSelectSettings(Settings):
+    """See `detecture.config.sections.declaring`."""
+
+    by: str = key(
+        "score",
+        "What is taken: by `score`, the selected images; `all` that can be read; or those of the "
+        "list PICKED.",
+        choices=("score", "all", "picked"),
+    )
+    borderline: bool = key(False, "By score, take the borderline images too.")
+    picked: str = key("", "File with an id, or `source/id`, on each line, as the review saves it.")
+
+    def check(self) -> None:
+        """Refuse a choice by a list without one."""
+        if self.by == "picked" and not self.picked:
+            raise ConfigError("MINER.SELECT.BY is picked; name the list, MINER.SELECT.PICKED")
+
+
+@section("MINER.EXPORT", "The data set that is written.")
+@dataclass(frozen=True, kw_only=True)
+class MinerExportSettings(Settings):
+    """See `detecture.config.sections.declaring`."""
+
+    name: str = key(
+        "ADE20K_textured_images",
+        "Folder of the published layout in OUTPUT_DIR/export. With DETECTURE_DATASETS_ROOT set to "
+        "that, this name is what detecture_train and detecture_val are.",
+    )
+    formats: tuple[str, ...] = key(
+        (),
+        "Further formats, each in a folder of its name in OUTPUT_DIR/export: `coco`, `fiftyone`, "
+        "`label_studio`, `cvat`, `webdataset`, `parquet`, `published_layout`.",
+    )

@@ -1,0 +1,325 @@
+"""What the stages have done: a file of lines for each, to which only is added.
+
+    {"id": "ADE_train_1", "hash": .., "files": .., "given": .., "result": {..}, "digest": ..}
+
+`hash` is of the stage's settings, `files` the fingerprint of the item's files, `given` the digest
+of the earlier results that the stage was given.
+
+A line counts when it is whole: a kill at any moment loses at most the one that was being written.
+The last line of an item counts. Lines that were damaged later are told, and set aside where the
+stage is gone on with. Files that a result names are written before its line.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detecture.checkpoint.atomic import write_atomic
+from detecture.checkpoint.json_files import free_name, json_line, seal, unseal
+from detecture.errors import MinerError
+from detecture.evaluation.record_lines import Damage
+from detecture.untrusted import open_file, parse_own_json
+
+logger = logging.getLogger(__name__)
+
+Result = dict[str, Any]
+
+FAILED, OK = "failed", "ok"
+"""Statuses of results: what may be tried again, and what the next stage takes."""
+
+_MOST_LINE_BYTES = 16 << 20
+_FLUSH_SECONDS = 2.0
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class _Place:
+    offset: int
+    length: int
+    files: str
+    given: str
+    status: str
+    names_files: bool
+
+
+@dataclass
+class Journal:
+    """The results of one stage with certain settings.
+
+    Attributes:
+        path: of the file; it need not exist.
+        stage_hash: results under others are left where they are, and not used.
+        damaged: lines that cannot be used.
+    """
+
+    path: Path
+    stage_hash: str
+    damaged: list[Damage] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._places: dict[str, _Place] = {}
+        self._guard = threading.Lock()
+        self._descriptor: int | None = None
+        self._flushed = 0.0
+        self._end = 0
+        self._read()
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._places
+
+    def ids(self) -> list[str]:
+        """Of the items that have a result."""
+        return list(self._places)
+
+    def counts(self) -> Counter[str]:
+        """How many results there are of each status."""
+        return Counter(place.status for place in self._places.values())
+
+    def status(self, item_id: str, files: str | None = None, given: str | None = None) -> str:
+        """Of an item's result; empty without one.
+
+        Args:
+            item_id: of the item.
+            files: fingerprint of the item's files; a result of others is none.
+            given: digest of earlier results; likewise.
+        """
+        place = self._places.get(item_id)
+        if place is None or files not in (None, place.files) or given not in (None, place.given):
+            return ""
+        return place.status
+
+    def get(self, item_id: str) -> Result | None:
+        """An item's result; None without one.
+
+        Raises:
+            MinerError: the file was changed by somebody meanwhile.
+        """
+        place = self._places.get(item_id)
+        if place is None:
+            return None
+        with open_file(self.path) as file:
+            file.seek(place.offset)
+            line = file.read(place.length)
+        try:
+            result: Result = _parse(line)["result"]
+        except ValueError as error:
+            raise MinerError(
+                f"{self.path}: was changed while it was read ({error}); run the same again"
+            ) from error
+        return result
+
+    def results(self) -> Iterator[tuple[str, Result]]:
+        """All ids and results, in the order in which they were written."""
+        for item_id in sorted(self._places, key=lambda one: self._places[one].offset):
+            result = self.get(item_id)
+            if result is not None:
+                yield item_id, result
+
+    # ---- writing -----------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make ready to add lines: what is damaged is set aside, what is cut is cut off.
+
+        Raises:
+            MinerError: the file cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.damaged:
+                self._repair()
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            self._descriptor = os.open(self.path, flags, 0o666)
+            self._end = os.fstat(self._descriptor).st_size
+            if self._end and not self._ends_whole():
+                self._end += os.write(self._descriptor, b"\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def append(
+        self, item_id: str, result: Mapping[str, Any], files: str = "", given: str = ""
+    ) -> None:
+        """Add a result; may be called from several threads.
+
+        Args:
+            item_id: of the item.
+            result: plain values; its `status` says what became of the item.
+            files: fingerprint of the item's files.
+            given: digest of the earlier results.
+
+        Raises:
+            MinerError: the file cannot be written; what was written before stays.
+            ValueError: the result holds NaN or Infinity.
+        """
+        content: dict[str, Any] = {"id": item_id, "hash": self.stage_hash, "files": files}
+        content |= {"given": given, "result": dict(result)}
+        line = json_line(seal(content)).encode("utf-8")
+        with self._guard:
+            if self._descriptor is None:
+                raise MinerError(f"{self.path}: is not open; open it before results are added")
+            try:
+                written = os.write(self._descriptor, line)
+                if written < len(line):
+                    raise OSError("no room for the whole line")
+                if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+                    os.fsync(self._descriptor)
+                    self._flushed = time.monotonic()
+            except OSError as error:
+                raise self._unwritable(error) from error
+            self._places[item_id] = _place(content, self._end, len(line))
+            self._end += len(line)
+
+    def close(self) -> None:
+        """Flush all to the disk."""
+        with self._guard:
+            if self._descriptor is not None:
+                os.fsync(self._descriptor)
+                os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "Journal":
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- inner -------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        self._places.clear()
+        self.damaged.clear()
+        try:
+            for number, offset, line in _lines(self.path):
+                try:
+                    self._take(_parse(line), offset, len(line))
+                except ValueError as error:
+                    cut = not line.endswith(b"\n")
+                    self.damaged.append(Damage(number, line, str(error), is_cut=cut))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise MinerError(
+                f"{self.path}: cannot be read ({error.strerror or error}); mend or move it"
+            ) from error
+
+    def _take(self, content: dict[str, Any], offset: int, length: int) -> None:
+        item_id = content["id"]
+        if content["hash"] == self.stage_hash:
+            self._places[item_id] = _place(content, offset, length)
+        elif item_id in self._places and self._places[item_id].names_files:
+            # Later settings have replaced the files that it names.
+            del self._places[item_id]
+
+    def _repair(self) -> None:
+        """Rewrite the file without its damaged lines, which get a file of their own."""
+        kept = [damage for damage in self.damaged if not damage.is_cut]
+        bad = {damage.number for damage in self.damaged}
+        if kept:
+            aside = free_name(self.path, "damaged")
+            content = b"\n".join(damage.content.rstrip(b"\n") for damage in kept) + b"\n"
+            write_atomic(aside, lambda file: file.write(content))
+            shown = "; ".join(map(str, kept[:_SHOWN]))
+            logger.warning(
+                "%s: %d damaged lines are in %s now, and are done again (%s)",
+                *(self.path, len(kept), aside.name, shown),
+            )
+        else:
+            logger.info("%s: the last line was not finished; it is done again", self.path)
+        write_atomic(
+            self.path,
+            lambda file: file.writelines(
+                line if line.endswith(b"\n") else line + b"\n"
+                for number, _, line in _lines(self.path)
+                if number not in bad
+            ),
+        )
+        self._read()
+
+    def _ends_whole(self) -> bool:
+        with open_file(self.path) as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"
+
+    def _unwritable(self, error: OSError) -> MinerError:
+        reason = error.strerror or error
+        return MinerError(
+            f"{self.path}: cannot be written ({reason}). Make room, and run the same command "
+            "again: it goes on from there"
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Number from 1, offset and content of each line that is not empty, its end included."""
+    offset = 0
+    with open_file(path) as file:
+        number = 0
+        while line := file.readline(_MOST_LINE_BYTES):
+            number += 1
+            if line.strip():
+                yield number, offset, line
+            offset += len(line)
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """Content of a line; ValueError where it is damaged."""
+    content = parse_own_json(line)
+    if not isinstance(content, dict):
+        raise ValueError("no record")
+    content = unseal(content)
+    result = content.get("result")
+    if not all(isinstance(content.get(key), str) for key in ("id", "hash", "files", "given")):
+        raise ValueError("no record")
+    if not isinstance(result, dict) or not isinstance(result.get("status"), str):
+        raise ValueError("no result")
+    return content
+
+
+def _place(content: Mapping[str, Any], offset: int, length: int) -> _Place:
+    result = content["result"]
+    return _Place(
+        offset,
+        length,
+        content["files"],
+        content["given"],
+        result["status"],
+        bool(files_of(result)),
+    )
+
+
+def files_of(result: Mapping[str, Any]) -> list[str]:
+    """Files that a result names, relative to OUTPUT_DIR: its `index_mask` and its `files`."""
+    mask = result.get("index_mask")
+    files = result.get("files") or {}
+    return [*([mask] if isinstance(mask, str) else []), *files]
+
+
+def files_ever(path: Path) -> dict[str, set[str]]:
+    """Files that any result of a journal names with a digest, and all such digests of each.
+
+    Args:
+        path: of the journal; results of all settings count.
+    """
+    found: dict[str, set[str]] = {}
+    try:
+        for _, _, line in _lines(path):
+            try:
+                files = _parse(line)["result"].get("files")
+            except ValueError:
+                continue
+            if isinstance(files, dict):
+                for name, digest in files.items():
+                    found.setdefault(name, set()).add(str(digest))
+    except FileNotFoundError:
+        pass
+    return found

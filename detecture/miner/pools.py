@@ -1,0 +1,197 @@
+"""Runs the function of a stage on many items: in this process, in several, or in threads.
+
+A function that fails on an item gives a result that says so; it stops no other item. Tasks are
+handed out as they are needed, so that an interrupt waits for those in work alone: their results
+still come out, since they may have cost something.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from detecture.errors import DetectureError, MinerError
+from detecture.miner.journal import FAILED, Result
+from detecture.miner.stages import PROCESSES, THREADS, Context, ItemFunction, Stage, Task
+
+logger = logging.getLogger(__name__)
+
+_AHEAD = 3  # tasks handed out for each worker
+_REASON_CHARACTERS = 300
+
+Done = tuple[Task, Result]
+
+
+class Pools:
+    """The processes of a run, which all its stages share: they take seconds to start.
+
+    Used as a context manager.
+    """
+
+    def __init__(self, context: Context, workers: int, threads: int) -> None:
+        """Prepare; no process is started before there is something to do.
+
+        Args:
+            context: that the functions of stages are made from.
+            workers: processes; 1: this one.
+            threads: of the stages that wait for others.
+        """
+        self._context, self._workers, self._threads = context, workers, threads
+        self._processes: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Pools":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._processes is not None:
+            self._processes.shutdown(cancel_futures=True)
+
+    def run(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Done]:
+        """Results of tasks, in the order in which they are done.
+
+        Args:
+            stage: whose function is run.
+            tasks: for it.
+
+        Raises:
+            MinerError: the stage cannot begin, or a process died.
+            KeyboardInterrupt: passed on.
+        """
+        if stage.runs == THREADS and self._threads > 1:
+            function: ItemFunction = stage.function(self._context)
+            with ThreadPoolExecutor(self._threads) as threads:
+                ahead = self._threads * _AHEAD
+                yield from _drawn(threads, tasks, ahead, lambda task: (attempt, function, task))
+        elif stage.runs == PROCESSES and min(self._workers, len(tasks)) > 1:
+            try:
+                yield from _drawn(
+                    self._started(),
+                    tasks,
+                    self._workers * _AHEAD,
+                    lambda task: (_attempt_here, stage, task),
+                )
+            except BrokenProcessPool as error:
+                raise MinerError(
+                    f"stage {stage.name}: one of {self._workers} processes died, as when memory "
+                    "runs out; run the same again with fewer MINER.RUNNING.WORKERS: it goes on "
+                    "from here"
+                ) from error
+        else:
+            function = stage.function(self._context)
+            for task in tasks:
+                yield task, attempt(function, task)
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._processes is None:
+            self._processes = ProcessPoolExecutor(
+                self._workers,
+                # spawn: a fork of a process with threads (torch has some) may lock up.
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin,
+                initargs=(self._context.cfg, self._context.output),
+            )
+        return self._processes
+
+
+def attempt(function: ItemFunction, task: Task) -> Result:
+    """The result of a function, or `failed` and the reason."""
+    try:
+        return function(task.item, task.earlier)
+    except DetectureError as error:
+        return failed(error)
+    except Exception as error:
+        logger.debug("%s failed", task.item.item_id, exc_info=True)
+        return failed(error)
+
+
+def failed(error: Exception) -> Result:
+    """What becomes of an item where an exception was raised."""
+    text = str(error) if isinstance(error, DetectureError) else f"{type(error).__name__}: {error}"
+    return {"status": FAILED, "reason": text[:_REASON_CHARACTERS]}
+
+
+def _drawn(pool: Executor, tasks: Iterable[Task], ahead: int, call: Any) -> Iterator[Done]:
+    """Results as they come.
+
+    Args:
+        pool: that works.
+        tasks: taken as they are needed.
+        ahead: tasks that are handed out at a time.
+        call: gives what is submitted for a task.
+    """
+    running: dict[Future[Any], Task] = {}
+    rest = iter(tasks)
+    is_over = False
+    try:
+        while True:
+            while not is_over and len(running) < ahead:
+                task = next(rest, None)
+                if task is None:
+                    is_over = True
+                    break
+                running[pool.submit(*call(task))] = task
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                task = running[future]
+                result = _result(future)
+                del running[future]
+                yield task, result
+    except KeyboardInterrupt:
+        for future in running:
+            future.cancel()
+        for future, task in list(running.items()):
+            if not future.cancelled():
+                yield task, _result(future)
+        raise
+
+
+def _result(future: "Future[Any]") -> Result:
+    found = future.result()
+    if isinstance(found, MinerError):  # the function could not be made there
+        raise found
+    result: Result = found
+    return result
+
+
+# ---- in a process of its own ---------------------------------------------------------------------
+
+_here: dict[str, Any] = {}
+
+
+def _begin(cfg: Any, output: Any) -> None:
+    _here.update(context=Context(cfg, output), functions={})
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that started us ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _attempt_here(stage: Stage, task: Task) -> Result | MinerError:
+    functions = _here["functions"]
+    if stage.name not in functions:
+        try:
+            functions[stage.name] = stage.function(_here["context"])
+        except Exception as error:  # noqa: BLE001 - told to the parent, which ends the run
+            reason = failed(error)["reason"]
+            return MinerError(f"stage {stage.name} cannot begin: {reason}")
+    return attempt(functions[stage.name], task)

@@ -1,0 +1,243 @@
+"""The last stage: writes the data set that `detecture_train` and `detecture_val` are.
+
+In OUTPUT_DIR/export/<name>: `images/`, copied byte by byte, `textures_mask/`, `metadata.json` with
+all, `train_metadata.json` and `val_metadata.json` (`test_`, where there are such) with those of
+each split, and `summary.json`. All paths are relative to that folder. Files of items that are no
+longer taken are removed, unless somebody has changed them.
+
+Legend: H, W size of an image in pixels.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from detecture.checkpoint.atomic import sha256_file, utf8, write_atomic
+from detecture.checkpoint.ownership import carries_mark, json_bytes, marked, write_own
+from detecture.config.sections.miner import MinerExportSettings
+from detecture.data.formats.labelled_image import LabelledImage
+from detecture.data.image_io import image_size, read_label_map
+from detecture.errors import MinerError
+from detecture.miner.export import export
+from detecture.miner.items import Item
+from detecture.miner.journal import OK, Result, files_ever
+from detecture.miner.sources import image_path
+from detecture.miner.stages import Context, Earlier, ItemFunction
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+METADATA, SUMMARY = "metadata.json", "summary.json"
+
+_EXPORT, _IMAGES, _MASKS = "export", "images", "textures_mask"
+_REMEDY = "move it away, or choose another MINER.EXPORT.NAME"
+_KINDS = {"JPEG": ".jpg", "PNG": ".png"}
+
+
+def folder_of(context: Context) -> Path:
+    """Where the data set is written."""
+    return context.output / _EXPORT / MinerExportSettings.from_config(context.cfg).name
+
+
+def make(context: Context) -> ItemFunction:
+    """The stage `export`: writes the files of an item; its result holds the entry of the metadata.
+
+    Raises:
+        MinerError: the folder holds something else.
+    """
+    folder = folder_of(context)
+    _claim(folder)
+    max_pixels = context.cfg.INPUT.MAX_PIXELS
+
+    def write(item: Item, earlier: Earlier) -> dict[str, Any]:
+        extracted = earlier["extract"]
+        descriptions = list(earlier["describe"]["descriptions"])
+        source = image_path(context.source, item)
+        if not source.is_file():
+            raise MinerError(f"{source}: the image is not there any more")
+        index_mask = read_label_map(
+            context.output / str(extracted["index_mask"]),
+            max_pixels,
+            expected_size=image_size(source),
+        )
+        regions = extracted["regions"]
+        if len(descriptions) != len(regions) or int(index_mask.max(initial=0)) > len(regions):
+            raise MinerError(
+                f"{len(descriptions)} descriptions, {len(regions)} regions and an index mask up "
+                f"to {int(index_mask.max(initial=0))} do not go together"
+            )
+        image = f"{_IMAGES}/{item.item_id}{_ending(source)}"
+        files = {image: _copy(source, folder / image)}
+        textures = []
+        for number, (text, region) in enumerate(zip(descriptions, regions, strict=True)):
+            path = f"{_MASKS}/{item.item_id}_mask_{number}.png"
+            files[path] = _write_mask(folder / path, index_mask == number + 1)
+            textures.append(
+                {"description": text, "mask_path": path, "class_name": region["class_name"]}
+            )
+        entry = {
+            "id": item.item_id,
+            "source_image_id": item.item_id,
+            "image_path": image,
+            "textures": textures,
+            "num_textures": len(textures),
+            "base_ade20k_id": item.base_id,
+            "degree": item.degree,
+            "review_score": earlier["score"].get("review"),
+            "describer": earlier["describe"].get("describer"),
+            "offline": bool(earlier["describe"].get("offline")),
+        }
+        inner = folder.relative_to(context.output).as_posix()
+        return {
+            "status": OK,
+            "split": earlier["split"]["split"],
+            "entry": {key: value for key, value in entry.items() if value is not None},
+            "index_mask": extracted["index_mask"],
+            "files": {f"{inner}/{path}": digest for path, digest in files.items()},
+        }
+
+    return write
+
+
+def finish(context: Context, results: Iterable[tuple[str, Result]]) -> None:
+    """Write the lists of all that is exported, remove what is not, write further formats.
+
+    Raises:
+        OutputError: somebody has changed one of the lists.
+        ConfigError: an unknown format.
+    """
+    folder = folder_of(context)
+    if not (folder / SUMMARY).is_file():
+        return  # nothing has come so far
+    kept = [result for _, result in sorted(results) if result["status"] == OK]
+    _remove_others(context, {path for result in kept for path in result["files"]})
+    by_split: dict[str, list[dict[str, Any]]] = {
+        split: [result["entry"] for result in kept if result["split"] == split] for split in SPLITS
+    }
+    lists = {METADATA: [result["entry"] for result in kept]}
+    lists |= {f"{split}_{METADATA}": entries for split, entries in by_split.items()}
+    for name, entries in lists.items():
+        path = folder / name
+        if entries:
+            content = "[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n"
+            _write(path, utf8(content))
+        elif path.is_file():
+            _write(path, b"[]\n")
+    summary = _summary(context, kept, {name: found for name, found in lists.items() if found})
+    _write(folder / SUMMARY, json_bytes(summary))
+    if names := MinerExportSettings.from_config(context.cfg).formats:
+        export(labelled_images(context, kept), names, context.output / _EXPORT)
+
+
+def labelled_images(context: Context, results: Iterable[Result]) -> Iterator[LabelledImage]:
+    """What is exported, as writers of formats take it.
+
+    Args:
+        context: of the mine.
+        results: of the stage `export`.
+    """
+    for result in results:
+        entry = result["entry"]
+        index_mask = read_label_map(
+            context.output / result["index_mask"], context.cfg.INPUT.MAX_PIXELS
+        ).astype(np.uint8)
+        more = {key: entry[key] for key in ("review_score", "offline", "degree") if key in entry}
+        more["base_id"] = entry["base_ade20k_id"]
+        more["class_names"] = [texture["class_name"] for texture in entry["textures"]]
+        yield LabelledImage(
+            item_id=entry["id"],
+            image_path=folder_of(context) / entry["image_path"],
+            index_mask=index_mask,
+            descriptions=[texture["description"] for texture in entry["textures"]],
+            split=result["split"],
+            more=more,
+        )
+
+
+def _claim(folder: Path) -> None:
+    """See that the folder is new, or ours."""
+    if carries_mark(folder / SUMMARY):
+        return
+    if folder.exists() and (
+        not folder.is_dir() or any(".tmp-" not in path.name for path in folder.iterdir())
+    ):
+        raise MinerError(
+            f"{folder}: is there already, and holds no data set of the miner (it has no "
+            f"{SUMMARY} of ours); {_REMEDY}"
+        )
+    unfinished = json_bytes({"name": folder.name, "finished": False})
+    write_own(folder / SUMMARY, unfinished, remedy=_REMEDY, overwrite=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file of ours, unless it is there already as it should be."""
+    if not path.is_file() or path.read_bytes() not in (content, marked(content)):
+        write_own(path, content, remedy=_REMEDY)
+
+
+def _ending(path: Path) -> str:
+    """By what the image is, whatever its name says: others go by it."""
+    with Image.open(path) as image:
+        return _KINDS.get(str(image.format), path.suffix.lower())
+
+
+def _copy(source: Path, target: Path) -> str:
+    """Copy a file; returns its SHA-256."""
+    with source.open("rb") as file:
+        write_atomic(target, lambda copy: shutil.copyfileobj(file, copy))
+    return sha256_file(target)
+
+
+def _write_mask(path: Path, mask: np.ndarray) -> str:
+    """Write a bool mask (H,W) as 0 and 255; returns the file's SHA-256."""
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    write_atomic(path, lambda file: image.save(file, format="PNG"))
+    return sha256_file(path)
+
+
+def _remove_others(context: Context, kept: set[str]) -> None:
+    """Remove files that an earlier run exported, as it wrote them."""
+    for path, digests in files_ever(context.output / "journals" / "export.jsonl").items():
+        inner = PurePosixPath(path)
+        file = context.output / path
+        if path in kept or inner.parts[0] != _EXPORT or ".." in inner.parts or not file.is_file():
+            continue
+        if sha256_file(file) in digests:
+            file.unlink()
+        else:
+            logger.warning("%s: is exported no longer, but somebody has changed it; left", file)
+
+
+def _summary(
+    context: Context, kept: list[Result], lists: Mapping[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    textures = [texture for result in kept for texture in result["entry"]["textures"]]
+    return {
+        "name": folder_of(context).name,
+        "finished": True,
+        "source": context.source.name,
+        "licence": context.source.licence,
+        "directories": {_IMAGES: len(kept), _MASKS: len(textures)},
+        "metadata_files": {
+            name: {
+                "num_entries": len(entries),
+                "total_texture_instances": sum(entry["num_textures"] for entry in entries),
+                "non_empty_descriptions": sum(
+                    bool(texture["description"].strip())
+                    for entry in entries
+                    for texture in entry["textures"]
+                ),
+            }
+            for name, entries in lists.items()
+        },
+        "digest": hashlib.sha256(
+            json.dumps([result["files"] for result in kept], sort_keys=True).encode()
+        ).hexdigest(),
+    }

@@ -1,0 +1,182 @@
+"""What a source is, and how one is built from a config.
+
+Legend: H, W size of an image in pixels.
+"""
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from detecture.config.sections.miner import MinerSourceSettings
+from detecture.d2 import CfgNode, Registry
+from detecture.data.image_io import read_label_map
+from detecture.data.paths import expand_location
+from detecture.errors import MinerError, brief
+from detecture.miner.items import Item
+
+MINER_SOURCE_REGISTRY = Registry("MINER_SOURCE")
+MINER_SOURCE_REGISTRY.__doc__ = """
+Registry of sources. The registered object is called as `obj(cfg)` and returns a `Source`.
+"""
+
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""Of files that are taken for images."""
+
+_LABELS = "a label map has one channel, whose values are the numbers of the classes"
+
+
+class Source(Protocol):
+    """A folder of images in a layout that is known.
+
+    Attributes:
+        KIND: `classes` (label maps of classes), `segments` (a list of masks an image), or `images`
+            (no annotation: a model finds the regions).
+        name: in the registry.
+        root: folder that the paths of its items count from.
+        licence: of the images, for the data set's card.
+        class_names: of the label maps' values; empty where they have none.
+    """
+
+    KIND: str
+    name: str
+    root: str
+    licence: str
+    class_names: Mapping[int, str]
+
+    def items(self) -> list[Item]:
+        """All of them, sorted by id.
+
+        Raises:
+            MinerError: the files are not laid out as they should be.
+        """
+        ...
+
+    def read_image(self, item: Item) -> np.ndarray:
+        """Image of an item, uint8 (H,W,3) RGB; ImageError where it cannot be read."""
+        ...
+
+    def read_labels(self, item: Item) -> np.ndarray:
+        """Class of each pixel, int32 (H,W), 0 where it has none, at the size of the annotation.
+
+        Raises:
+            ImageError: the annotation cannot be read.
+            MinerError: the source has no label maps.
+        """
+        ...
+
+
+def build_source(cfg: CfgNode) -> Source:
+    """The source that `cfg.MINER.SOURCE.NAME` names.
+
+    Raises:
+        MinerError: no source of that name is registered.
+    """
+    name = MinerSourceSettings.from_config(cfg).name
+    if name not in MINER_SOURCE_REGISTRY:
+        known = ", ".join(sorted(key for key, _ in MINER_SOURCE_REGISTRY))
+        raise MinerError(f"MINER.SOURCE.NAME {brief(name)}: no such source; there are {known}")
+    source: Source = MINER_SOURCE_REGISTRY.get(name)(cfg)
+    return source
+
+
+def mined_items(source: Source, settings: MinerSourceSettings) -> list[Item]:
+    """Those items of a source that MINER.SOURCE.PARTS and DEGREES choose, sorted by id.
+
+    Raises:
+        MinerError: there are none, or two with one id.
+    """
+    items = source.items()
+    for before, item in itertools.pairwise(items):
+        if before.item_id >= item.item_id:
+            raise MinerError(
+                f"{source.root}: {brief(before.image)} and {brief(item.image)} have the ids "
+                f"{brief(before.item_id)} and {brief(item.item_id)}, out of order or equal; name "
+                "them apart"
+            )
+    chosen = [item for item in items if _is_chosen(item, settings)]
+    if not chosen:
+        raise MinerError(
+            f"{source.root}: holds {len(items)} images for {source.name}, and none is of "
+            f"MINER.SOURCE.PARTS {list(settings.parts)} and DEGREES {list(settings.degrees)}"
+        )
+    return chosen
+
+
+def _is_chosen(item: Item, settings: MinerSourceSettings) -> bool:
+    if settings.parts and item.part and item.part not in settings.parts:
+        return False
+    if not settings.degrees or item.degree is None:
+        return True
+    return any(abs(item.degree - degree) < 1e-6 for degree in settings.degrees)
+
+
+def image_path(source: Source, item: Item) -> Path:
+    """Where an item's image lies."""
+    return Path(source.root) / item.image
+
+
+def fingerprint(source: Source, item: Item) -> str:
+    """Sizes of an item's files: results of files that were changed since are not used.
+
+    It is the same wherever the files lie.
+    """
+    annotations = Path(getattr(source, "annotation_root", source.root))
+    return "-".join(
+        str(_size_of(path))
+        for path in (image_path(source, item), annotations / (item.annotation or ""))
+    )
+
+
+def _size_of(path: Path) -> int:
+    """In bytes; 0 of what is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def require_folder(root: str, key: str, holds: str) -> Path:
+    """The folder of a config key.
+
+    Args:
+        root: the value.
+        key: its name, for the error.
+        holds: what is expected there, for the error.
+
+    Raises:
+        MinerError: it is empty, or no folder.
+    """
+    folder = expand_location(root)
+    if not root or not folder.is_dir():
+        raise MinerError(f"{key} {brief(root)} is no folder; give the one that holds {holds}")
+    return folder.absolute()
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Paths of all files in a folder and those within it, relative, with `/`, in no order.
+
+    Hidden ones are left out. Links to folders are not followed.
+    """
+    todo = [""]
+    while todo:
+        inner = todo.pop()
+        with os.scandir(folder / inner) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                path = f"{inner}/{entry.name}" if inner else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(path)
+                elif entry.is_file():
+                    yield path
+
+
+def read_index_labels(path: Path, max_pixels: int) -> np.ndarray:
+    """Label map of an index or palette file, int32 (H,W); ImageError where there is none."""
+    return read_label_map(path, max_pixels, remedy=_LABELS)

@@ -1,0 +1,125 @@
+"""How far a mine has come: counts of each stage, the funnel, rate and time left, and cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detecture.miner.journal import FAILED
+from detecture.miner.running import PROGRESS, Mine
+from detecture.untrusted import read_own_json
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How far a stage has come.
+
+    Attributes:
+        name: of the stage.
+        reached: items that have come as far.
+        counts: results by status.
+        damaged: lines of its journal that cannot be used.
+        cost: USD of its results.
+    """
+
+    name: str
+    reached: int
+    counts: Mapping[str, int]
+    damaged: int
+    cost: float
+
+    @property
+    def done(self) -> int:
+        """Items that have a result."""
+        return sum(self.counts.values())
+
+    @property
+    def failed(self) -> int:
+        """Items that it failed on."""
+        return self.counts.get(FAILED, 0)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a mine has come.
+
+    Attributes:
+        images: of the source that are mined.
+        stages: all, in order.
+        progress: of the stage that another process works on now; empty where none does.
+    """
+
+    images: int
+    stages: list[StageStatus]
+    progress: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        stages = {
+            stage.name: {
+                "reached": stage.reached,
+                "done": stage.done,
+                "counts": dict(stage.counts),
+                "damaged": stage.damaged,
+                "cost": stage.cost,
+            }
+            for stage in self.stages
+        }
+        return {"images": self.images, "stages": stages, "progress": dict(self.progress)}
+
+    def lines(self) -> list[str]:
+        """In words, one a line."""
+        lines = [f"{self.images:,} images"]
+        for stage in self.stages:
+            shown = ", ".join(f"{count:,} {name}" for name, count in stage.counts.items())
+            more = f"; {stage.cost:.2f} USD" if stage.cost else ""
+            more += f"; {stage.damaged} damaged lines" if stage.damaged else ""
+            lines.append(
+                f"{stage.name:9} {stage.done:,} of {stage.reached:,} done"
+                f"{f' ({shown})' if shown else ''}{more}"
+            )
+        if self.progress:
+            rate, left = self.progress.get("images_per_second"), self.progress.get("seconds_left")
+            time_left = f", about {_duration(left)} left" if isinstance(left, int) else ""
+            lines.append(
+                f"running: {self.progress.get('stage')}, {self.progress.get('done')} of "
+                f"{self.progress.get('total')}, {rate} images a second{time_left}"
+            )
+        return lines
+
+
+def status_of(mine: Mine) -> Status:
+    """How far a mine has come; nothing is written, and another process may work on it.
+
+    Raises:
+        MinerError: a journal cannot be read.
+    """
+    stages = []
+    for stage in mine.stages:
+        tasks = mine.tasks(stage)
+        journal = mine.journal(stage.name)
+        cost = sum(float(result.get("cost") or 0.0) for _, result in journal.results())
+        stages.append(
+            StageStatus(
+                stage.name,
+                len(tasks),
+                mine.counts(stage, tasks),
+                sum(not damage.is_cut for damage in journal.damaged),
+                round(cost, 6),
+            )
+        )
+    return Status(len(mine.items), stages, _progress(mine.output / PROGRESS))
+
+
+def _progress(path: Path) -> Mapping[str, Any]:
+    """What a process that works on the mine says of itself."""
+    try:
+        content = read_own_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _duration(seconds: int) -> str:
+    minutes, hours = seconds // 60 % 60, seconds // 3600
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"

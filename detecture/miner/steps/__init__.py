@@ -1,0 +1,1 @@
+"""The stages as `detecture.miner.stages` calls them: parts of the miner, with a config."""

@@ -1,0 +1,25 @@
+"""The stage `expand`, as `detecture.miner.stages` calls it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detecture.config.sections.miner_stages import ExpandSettings
+from detecture.miner.expand import Anchor, expand_degrees
+from detecture.miner.stages import Context, Task, WholeFunction
+
+
+def make(context: Context) -> WholeFunction:
+    """Variants of the items that have regions; they have those of `of`."""
+    settings = ExpandSettings.from_config(context.cfg)
+    source = context.source
+    strength = getattr(source, "strength", float)  # only sources with variants have it
+
+    def expand(tasks: Sequence[Task]) -> Mapping[str, dict[str, Any]]:
+        if all(task.item.degree is None for task in tasks):
+            return {}
+        anchors = [Anchor(item=task.item, extract=task.earlier["extract"]) for task in tasks]
+        root = Path(source.root)
+        return expand_degrees(anchors, source.items(), root, settings, strength).results()
+
+    return expand
