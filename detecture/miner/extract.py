@@ -84,7 +84,7 @@ def extract_regions(
         return _extraction(found, labels.shape, image_size, class_names, settings)
     # A gap is counted in pixels of the image, so that the same setting means the same everywhere.
     at_size = resized_nearest(labels, image_size)
-    least = settings.least(at_size.size)
+    least = _least_area(settings, at_size.size)
     textures = [p for p in _whole_classes(at_size, least) if kinds.get(p.class_id) == "texture"]
     found = [part for p in textures for part in _coherent_parts(p, settings.merge_gap, least)]
     return _extraction(found, labels.shape, image_size, class_names, settings, resized=True)
@@ -243,6 +243,12 @@ def read_index_mask(path: Path, max_pixels: int, size: tuple[int, int] | None = 
 # ---- regions ---------------------------------------------------------------------------------
 
 
+def _least_area(settings: ExtractSettings, pixels: int) -> float:
+    """Pixels of a region at least, of so many in all."""
+    # 10 of 1000 pixels are 1 %, whatever floats make of it.
+    return settings.min_share * pixels * (1.0 - 1e-9)
+
+
 def _windows(labels: np.ndarray) -> list[tuple[int, tuple[slice, slice]]]:
     """The values above 0 of labels (h,w), each with the window that it lies in."""
     values: Iterable[int]
@@ -311,7 +317,7 @@ def _extraction(
 ) -> Extraction:
     """Of parts of the annotation, or, where it is `resized`, of the annotation at image size."""
     height, width = size = image_size if resized else tuple(annotation_size[:2])
-    least = settings.least(height * width)
+    least = _least_area(settings, height * width)
     kept = sorted((p for p in found if p.area >= least), key=_Part.order)[: settings.max_regions]
     index = np.zeros(size, dtype=np.uint8)
     for number, part in enumerate(kept, 1):
@@ -322,7 +328,8 @@ def _extraction(
     table = np.zeros(len(kept) + 1, dtype=np.uint8)
     table[present] = np.arange(1, len(present) + 1)
     index = table[index]
-    regions = [_facts(kept[n - 1].class_id, names, index == table[n]) for n in present]
+    classes = [kept[n - 1].class_id for n in present]
+    regions = regions_of(index, [(c, names.get(c, f"class {c}")) for c in classes])
     status = "ok" if len(regions) >= settings.min_regions else TOO_FEW
     result: dict[str, Any] = {"status": status, "size": list(image_size), "regions": regions}
     if tuple(annotation_size[:2]) != tuple(image_size):
@@ -330,12 +337,20 @@ def _extraction(
     return Extraction(result, index)
 
 
-def _facts(class_id: int, names: Mapping[int, str], mask: np.ndarray) -> dict[str, Any]:
-    """What is said of a region with the mask (H,W)."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return {
-        "class_id": class_id,
-        "class_name": names.get(class_id, f"class {class_id}"),
-        "area": round(float(mask.mean()), 6),
-        "bbox": [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1],
-    }
+def regions_of(
+    index_mask: np.ndarray, classes: Sequence[tuple[int | None, str]]
+) -> list[dict[str, Any]]:
+    """What is said of each region of an index mask: class, share of the image, and box.
+
+    Args:
+        index_mask: uint8 (H,W), i + 1 in region i; none is empty.
+        classes: id and name of each region's class.
+    """
+    found = []
+    for number, (class_id, name) in enumerate(classes, 1):
+        mask = index_mask == number
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+        area = round(float(mask.mean()), 6)
+        found.append({"class_id": class_id, "class_name": name, "area": area, "bbox": box})
+    return found

@@ -12,6 +12,7 @@ stage is gone on with. Files that a result names are written before its line.
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -30,15 +31,16 @@ logger = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
-FAILED, OK = "failed", "ok"
-"""Statuses of results: what may be tried again, and what the next stage takes."""
+FAILED, OK, GONE = "failed", "ok", "gone"
+"""Statuses of results: what may be tried again, what the next stage takes, and what was taken back
+and is done anew where it comes again."""
 
 _MOST_LINE_BYTES = 16 << 20
 _FLUSH_SECONDS = 2.0
 _SHOWN = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Place:
     offset: int
     length: int
@@ -112,7 +114,7 @@ class Journal:
             file.seek(place.offset)
             line = file.read(place.length)
         try:
-            result: Result = _parse(line)["result"]
+            result: Result = parse_line(line)["result"]
         except ValueError as error:
             raise MinerError(
                 f"{self.path}: was changed while it was read ({error}); run the same again"
@@ -148,8 +150,8 @@ class Journal:
 
     def append(
         self, item_id: str, result: Mapping[str, Any], files: str = "", given: str = ""
-    ) -> None:
-        """Add a result; may be called from several threads.
+    ) -> bytes:
+        """Add a result; may be called from several threads. Returns the line.
 
         Args:
             item_id: of the item.
@@ -178,6 +180,7 @@ class Journal:
                 raise self._unwritable(error) from error
             self._places[item_id] = _place(content, self._end, len(line))
             self._end += len(line)
+        return line
 
     def close(self) -> None:
         """Flush all to the disk."""
@@ -202,7 +205,7 @@ class Journal:
         try:
             for number, offset, line in _lines(self.path):
                 try:
-                    self._take(_parse(line), offset, len(line))
+                    self._take(parse_line(line), offset, len(line))
                 except ValueError as error:
                     cut = not line.endswith(b"\n")
                     self.damaged.append(Damage(number, line, str(error), is_cut=cut))
@@ -271,8 +274,12 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
             offset += len(line)
 
 
-def _parse(line: bytes) -> dict[str, Any]:
-    """Content of a line; ValueError where it is damaged."""
+def parse_line(line: bytes) -> dict[str, Any]:
+    """Content of a line: `id`, `hash`, `files`, `given` and `result`.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     content = parse_own_json(line)
     if not isinstance(content, dict):
         raise ValueError("no record")
@@ -292,7 +299,7 @@ def _place(content: Mapping[str, Any], offset: int, length: int) -> _Place:
         length,
         content["files"],
         content["given"],
-        result["status"],
+        sys.intern(result["status"]),
         bool(files_of(result)),
     )
 
@@ -314,7 +321,7 @@ def files_ever(path: Path) -> dict[str, set[str]]:
     try:
         for _, _, line in _lines(path):
             try:
-                files = _parse(line)["result"].get("files")
+                files = parse_line(line)["result"].get("files")
             except ValueError:
                 continue
             if isinstance(files, dict):
@@ -323,3 +330,21 @@ def files_ever(path: Path) -> dict[str, set[str]]:
     except FileNotFoundError:
         pass
     return found
+
+
+def cost_ever(path: Path) -> float:
+    """USD of all results of a journal, those of other settings and of earlier attempts too.
+
+    Args:
+        path: of the journal.
+    """
+    spent = 0.0
+    try:
+        for _, _, line in _lines(path):
+            try:
+                spent += float(parse_line(line)["result"].get("cost") or 0.0)
+            except (ValueError, TypeError):
+                continue
+    except FileNotFoundError:
+        pass
+    return spent

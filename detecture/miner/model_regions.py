@@ -5,8 +5,6 @@ It chooses how many there are, and its descriptions are kept for whoever describ
 Legend: H, W size of an image in pixels.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,51 +20,10 @@ from detecture.engine.predictor import TexturePredictor
 from detecture.errors import MinerError
 from detecture.miner.items import Item
 from detecture.miner.journal import OK
-from detecture.miner.sources import Source
-from detecture.miner.sources.registry import read_index_labels
-from detecture.miner.stages import Context, Earlier, ItemFunction
-
-FOLDER = "regions"
-"""Of the index masks, in OUTPUT_DIR."""
+from detecture.miner.sources.with_regions import FOLDER
+from detecture.miner.stage import Context, Earlier, ItemFunction
 
 _MOST_REGIONS = 255  # of an index mask
-
-
-class WithRegions:
-    """A source of images alone whose label maps are the regions that a model has found.
-
-    The classes are the regions of each image, 1 to K; they have no names.
-    """
-
-    KIND = "images"
-
-    def __init__(self, source: Source, output: Path, max_pixels: int) -> None:
-        """Wrap a source.
-
-        Args:
-            source: of images without label maps.
-            output: OUTPUT_DIR of the mine.
-            max_pixels: larger masks are refused.
-        """
-        self.name, self.root, self.licence = source.name, source.root, source.licence
-        self.class_names: Mapping[int, str] = {}
-        self._source, self._folder, self._max_pixels = source, output / FOLDER, max_pixels
-
-    def items(self) -> list[Item]:
-        """Those of the source."""
-        return self._source.items()
-
-    def read_image(self, item: Item) -> np.ndarray:
-        """Image uint8 (H,W,3); see `Source`."""
-        return self._source.read_image(item)
-
-    def read_labels(self, item: Item) -> np.ndarray:
-        """Numbers of the regions, int32 (H,W), 0 in none; there once the stage `regions` is done.
-
-        Raises:
-            ImageError: they are not there.
-        """
-        return read_index_labels(self._folder / f"{item.item_id}.png", self._max_pixels)
 
 
 def make(context: Context) -> ItemFunction:
@@ -96,9 +53,10 @@ def make(context: Context) -> ItemFunction:
 
 def facts(cfg: CfgNode) -> dict[str, Any]:
     """What the regions rest on besides the image: the model's config."""
-    return {"model": digest_of(_config(cfg).MODEL.dump())}
+    model = _config(cfg, "cpu").MODEL  # the same whatever it runs on
+    return {"model": digest_of(model.dump())}
 
 
-def _config(cfg: CfgNode) -> CfgNode:
+def _config(cfg: CfgNode, device: str = "") -> CfgNode:
     file = MinerSourceSettings.from_config(cfg).regions_config or DEFAULT_CONFIG
-    return make_config(file, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
+    return make_config(file, ["MODEL.DEVICE", device or cfg.MODEL.DEVICE])

@@ -116,6 +116,24 @@ def render_overlay(image: np.ndarray, index_mask: np.ndarray) -> np.ndarray:
     return drawn
 
 
+def boundaries_drawn(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The image with the boundaries between different labels on it, in red.
+
+    Args:
+        image: uint8 (H,W,3), RGB.
+        labels: whole numbers (H,W).
+
+    Returns:
+        uint8 (H,W,3).
+    """
+    differs = np.zeros(labels.shape, bool)
+    differs[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    differs[1:] |= labels[1:] != labels[:-1]
+    drawn = np.array(image)
+    drawn[ndimage.binary_dilation(differs)] = PALETTE[0].rgb
+    return drawn
+
+
 def _contours(index_mask: np.ndarray) -> np.ndarray:
     """Of an index mask (H,W) the outermost pixels, beside another or no region: bool (H,W)."""
     side = 2 * _CONTOUR + 1

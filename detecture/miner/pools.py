@@ -5,6 +5,7 @@ handed out as they are needed, so that an interrupt waits for those in work alon
 still come out, since they may have cost something.
 """
 
+import itertools
 import logging
 import multiprocessing
 import os
@@ -20,11 +21,23 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import Any
+
+import torch
 
 from detecture.errors import DetectureError, MinerError
 from detecture.miner.journal import FAILED, Result
-from detecture.miner.stages import PROCESSES, THREADS, Context, ItemFunction, Stage, Task
+from detecture.miner.stage import (
+    PROCESSES,
+    THREADS,
+    Context,
+    InBatches,
+    ItemFunction,
+    MinerStage,
+    StageStopped,
+    Task,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +71,7 @@ class Pools:
         if self._processes is not None:
             self._processes.shutdown(cancel_futures=True)
 
-    def run(self, stage: Stage, tasks: Sequence[Task]) -> Iterator[Done]:
+    def run(self, stage: MinerStage, tasks: Sequence[Task]) -> Iterator[Done]:
         """Results of tasks, in the order in which they are done.
 
         Args:
@@ -67,6 +80,7 @@ class Pools:
 
         Raises:
             MinerError: the stage cannot begin, or a process died.
+            StageStopped: nothing more can be done; after all results that are there.
             KeyboardInterrupt: passed on.
         """
         if stage.runs == THREADS and self._threads > 1:
@@ -90,6 +104,9 @@ class Pools:
                 ) from error
         else:
             function = stage.function(self._context)
+            if isinstance(function, InBatches):
+                yield from _batched(function, tasks)
+                return
             for task in tasks:
                 yield task, attempt(function, task)
 
@@ -100,15 +117,21 @@ class Pools:
                 # spawn: a fork of a process with threads (torch has some) may lock up.
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_begin,
-                initargs=(self._context.cfg, self._context.output),
+                initargs=(self._context.cfg, self._context.output, self._workers),
             )
         return self._processes
 
 
 def attempt(function: ItemFunction, task: Task) -> Result:
-    """The result of a function, or `failed` and the reason."""
+    """The result of a function, or `failed` and the reason.
+
+    Raises:
+        StageStopped: passed on.
+    """
     try:
         return function(task.item, task.earlier)
+    except StageStopped:
+        raise
     except DetectureError as error:
         return failed(error)
     except Exception as error:
@@ -120,6 +143,31 @@ def failed(error: Exception) -> Result:
     """What becomes of an item where an exception was raised."""
     text = str(error) if isinstance(error, DetectureError) else f"{type(error).__name__}: {error}"
     return {"status": FAILED, "reason": text[:_REASON_CHARACTERS]}
+
+
+def _batched(function: InBatches, tasks: Iterable[Task]) -> Iterator[Done]:
+    """Results of a function that takes several items at a time; of one where they fail together."""
+    rest = iter(tasks)
+    while batch := list(itertools.islice(rest, function.batch_size)):
+        yield from zip(batch, attempt_batch(function, batch), strict=True)
+
+
+def attempt_batch(function: InBatches, batch: Sequence[Task]) -> list[Result]:
+    """The results of a function that takes several items; of one by one where they fail together.
+
+    Raises:
+        StageStopped: passed on.
+    """
+    try:
+        return function(batch)
+    except StageStopped:
+        raise
+    except Exception as error:
+        if len(batch) == 1:
+            logger.debug("%s failed", batch[0].item.item_id, exc_info=True)
+            return [failed(error)]
+        logger.warning("%d images together failed (%s); one by one", len(batch), error)
+        return [result for task in batch for result in attempt_batch(function, [task])]
 
 
 def _drawn(pool: Executor, tasks: Iterable[Task], ahead: int, call: Any) -> Iterator[Done]:
@@ -134,28 +182,37 @@ def _drawn(pool: Executor, tasks: Iterable[Task], ahead: int, call: Any) -> Iter
     running: dict[Future[Any], Task] = {}
     rest = iter(tasks)
     is_over = False
+    stopped: StageStopped | None = None
     try:
         while True:
-            while not is_over and len(running) < ahead:
+            while not is_over and stopped is None and len(running) < ahead:
                 task = next(rest, None)
                 if task is None:
                     is_over = True
                     break
                 running[pool.submit(*call(task))] = task
             if not running:
-                return
+                break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 task = running[future]
-                result = _result(future)
+                try:
+                    result = _result(future)
+                except StageStopped as stop:
+                    stopped = stopped or stop
+                    del running[future]
+                    continue
                 del running[future]
                 yield task, result
+        if stopped is not None:
+            raise stopped
     except KeyboardInterrupt:
         for future in running:
             future.cancel()
         for future, task in list(running.items()):
             if not future.cancelled():
-                yield task, _result(future)
+                with suppress(StageStopped):
+                    yield task, _result(future)
         raise
 
 
@@ -172,7 +229,9 @@ def _result(future: "Future[Any]") -> Result:
 _here: dict[str, Any] = {}
 
 
-def _begin(cfg: Any, output: Any) -> None:
+def _begin(cfg: Any, output: Any, workers: int) -> None:
+    # Models of several processes with as many threads each as there are cores wait for each other.
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     _here.update(context=Context(cfg, output), functions={})
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that started us ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -186,7 +245,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _attempt_here(stage: Stage, task: Task) -> Result | MinerError:
+def _attempt_here(stage: MinerStage, task: Task) -> Result | MinerError:
     functions = _here["functions"]
     if stage.name not in functions:
         try:

@@ -8,13 +8,16 @@ longer taken are removed, unless somebody has changed them.
 Legend: H, W size of an image in pixels.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -28,8 +31,11 @@ from detecture.errors import MinerError
 from detecture.miner.export import export
 from detecture.miner.items import Item
 from detecture.miner.journal import OK, Result, files_ever
-from detecture.miner.sources import image_path
-from detecture.miner.stages import Context, Earlier, ItemFunction
+from detecture.miner.stage import Context, Earlier, ItemFunction
+from detecture.miner.stages import FUSE
+
+if TYPE_CHECKING:
+    from detecture.miner.running import Mine
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +43,10 @@ SPLITS = ("train", "val", "test")
 METADATA, SUMMARY = "metadata.json", "summary.json"
 
 _EXPORT, _IMAGES, _MASKS = "export", "images", "textures_mask"
+EXAMPLES = "examples"
+"""Folder of the card's images."""
+
+_UNFINISHED = re.compile(r".+\.tmp-\d+")  # as `write_atomic` names a file until it is whole
 _REMEDY = "move it away, or choose another MINER.EXPORT.NAME"
 _KINDS = {"JPEG": ".jpg", "PNG": ".png"}
 
@@ -53,17 +63,18 @@ def make(context: Context) -> ItemFunction:
         MinerError: the folder holds something else.
     """
     folder = folder_of(context)
+    _fetch_lists(context)
     _claim(folder)
     max_pixels = context.cfg.INPUT.MAX_PIXELS
 
     def write(item: Item, earlier: Earlier) -> dict[str, Any]:
         extracted = earlier["extract"]
         descriptions = list(earlier["describe"]["descriptions"])
-        source = image_path(context.source, item)
+        source = context.image(item)
         if not source.is_file():
             raise MinerError(f"{source}: the image is not there any more")
         index_mask = read_label_map(
-            context.output / str(extracted["index_mask"]),
+            context.file(str(extracted["index_mask"])),
             max_pixels,
             expected_size=image_size(source),
         )
@@ -90,7 +101,7 @@ def make(context: Context) -> ItemFunction:
             "num_textures": len(textures),
             "base_ade20k_id": item.base_id,
             "degree": item.degree,
-            "review_score": earlier["score"].get("review"),
+            "review_score": earlier.get(FUSE, earlier["score"]).get("review"),
             "describer": earlier["describe"].get("describer"),
             "offline": bool(earlier["describe"].get("offline")),
         }
@@ -106,17 +117,19 @@ def make(context: Context) -> ItemFunction:
     return write
 
 
-def finish(context: Context, results: Iterable[tuple[str, Result]]) -> None:
+def finish(mine: Mine) -> None:
     """Write the lists of all that is exported, remove what is not, write further formats.
 
     Raises:
         OutputError: somebody has changed one of the lists.
         ConfigError: an unknown format.
     """
+    context = mine.context
     folder = folder_of(context)
+    _fetch_lists(context)
     if not (folder / SUMMARY).is_file():
         return  # nothing has come so far
-    kept = [result for _, result in sorted(results) if result["status"] == OK]
+    kept = [result for _, result in mine.exported()]
     _remove_others(context, {path for result in kept for path in result["files"]})
     by_split: dict[str, list[dict[str, Any]]] = {
         split: [result["entry"] for result in kept if result["split"] == split] for split in SPLITS
@@ -143,22 +156,33 @@ def labelled_images(context: Context, results: Iterable[Result]) -> Iterator[Lab
         context: of the mine.
         results: of the stage `export`.
     """
+    inner = folder_of(context).relative_to(context.output).as_posix()
     for result in results:
         entry = result["entry"]
         index_mask = read_label_map(
-            context.output / result["index_mask"], context.cfg.INPUT.MAX_PIXELS
+            context.file(result["index_mask"]), context.cfg.INPUT.MAX_PIXELS
         ).astype(np.uint8)
         more = {key: entry[key] for key in ("review_score", "offline", "degree") if key in entry}
         more["base_id"] = entry["base_ade20k_id"]
         more["class_names"] = [texture["class_name"] for texture in entry["textures"]]
         yield LabelledImage(
             item_id=entry["id"],
-            image_path=folder_of(context) / entry["image_path"],
+            image_path=context.file(f"{inner}/{entry['image_path']}"),
             index_mask=index_mask,
             descriptions=[texture["description"] for texture in entry["textures"]],
             split=result["split"],
             more=more,
         )
+
+
+def _fetch_lists(context: Context) -> None:
+    """Fetch from the store what is beside the images and masks, with the notes of whose it is."""
+    if context.store is None:
+        return
+    inner = folder_of(context).relative_to(context.output).as_posix()
+    for name in context.store.names(inner):
+        if name.rpartition("/")[0] == inner:
+            context.file(name)
 
 
 def _claim(folder: Path) -> None:
@@ -168,6 +192,8 @@ def _claim(folder: Path) -> None:
     if folder.exists() and (
         not folder.is_dir() or any(".tmp-" not in path.name for path in folder.iterdir())
     ):
+        if carries_mark(folder / SUMMARY):
+            return  # another process has claimed it just now
         raise MinerError(
             f"{folder}: is there already, and holds no data set of the miner (it has no "
             f"{SUMMARY} of ours); {_REMEDY}"
@@ -203,11 +229,20 @@ def _write_mask(path: Path, mask: np.ndarray) -> str:
 
 
 def _remove_others(context: Context, kept: set[str]) -> None:
-    """Remove files that an earlier run exported, as it wrote them."""
+    """Remove files that an earlier run exported, as it wrote them, and what a kill has left."""
+    folder = folder_of(context).relative_to(context.output).as_posix()
+    for inside in (_IMAGES, _MASKS, EXAMPLES):
+        for left in (context.output / folder / inside).glob("*.tmp-*"):
+            if _UNFINISHED.fullmatch(left.name):
+                left.unlink(missing_ok=True)
     for path, digests in files_ever(context.output / "journals" / "export.jsonl").items():
         inner = PurePosixPath(path)
         file = context.output / path
-        if path in kept or inner.parts[0] != _EXPORT or ".." in inner.parts or not file.is_file():
+        if path in kept or not inner.is_relative_to(folder) or ".." in inner.parts:
+            continue
+        if context.store is not None:
+            context.store.remove(path)
+        if not file.is_file():
             continue
         if sha256_file(file) in digests:
             file.unlink()

@@ -7,75 +7,48 @@ What is in the journals is not done again. Everything is in OUTPUT_DIR: `journal
 write (`extract/`, `export/`), the config, and `progress.json` while a run goes on.
 """
 
-import json
 import logging
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from tqdm import tqdm
-
-from detecture.checkpoint.atomic import write_text_atomic
-from detecture.checkpoint.json_files import digest_of
 from detecture.checkpoint.ownership import write_config
 from detecture.config.sections.miner import (
     MinerRunningSettings,
     MinerSelectSettings,
     MinerSourceSettings,
 )
-from detecture.config.sections.miner_stages import ExpandSettings
+from detecture.config.sections.miner_stages import DescribeSettings, ExpandSettings
 from detecture.d2 import CfgNode
 from detecture.errors import MinerError, brief
 from detecture.jobs.crew import ended_like_interrupts
 from detecture.jobs.locks import FolderLock
 from detecture.miner.items import Item
-from detecture.miner.journal import FAILED, OK, Journal, Result, files_of
+from detecture.miner.journal import FAILED, GONE, OK, Journal, Result, files_of
 from detecture.miner.pools import Pools, failed
+from detecture.miner.progress import PROGRESS, Clock, StageBar, StageOutcome
+from detecture.miner.results import Results
 from detecture.miner.sources import Source, mined_items
-from detecture.miner.sources.registry import fingerprint
+from detecture.miner.stage import WHOLE, Context, MinerStage, Task, load
 from detecture.miner.stages import (
     EXPAND,
+    EXPORT,
+    FUSE,
     SHARED,
     SHARED_WITH_TEXTS,
     STAGES,
-    WHOLE,
-    Context,
-    Picked,
-    Stage,
-    Task,
-    load,
-    passes,
     stage_hashes,
     stages_for,
 )
+from detecture.miner.store import reserved as store_reserved
+from detecture.miner.taken import Taken
+from detecture.miner.whole import ALL, note_gone, run_whole
 
 logger = logging.getLogger(__name__)
 
-PROGRESS = "progress.json"
-_JOURNALS, _LOCK, _CONFIG = "journals", ".mine.lock", "config.yaml"
-_ALL = "*"  # id of the line that says what a stage of all items was given
-_PROGRESS_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of a stage came to.
-
-    Attributes:
-        stage: its name.
-        done: results that this run made.
-        failed: items that this run, or an earlier one, failed on.
-        counts: results by status, all in all.
-    """
-
-    stage: str
-    done: int
-    failed: int
-    counts: dict[str, int]
+_LOCK, _CONFIG = ".mine.lock", "config.yaml"
 
 
 @dataclass
@@ -87,22 +60,32 @@ class Mine:
         output: the folder, OUTPUT_DIR.
         limit: only the first so many items; 0: all.
         retry_failed: do again what failed, and what follows from that alone.
+        only: ids of the items to take of those; None: all.
+        redone: ids of items that this run has done something for.
     """
 
     cfg: CfgNode
     output: Path
     limit: int = 0
     retry_failed: bool = False
-    _redone: set[str] = field(default_factory=set)
+    only: frozenset[str] | None = None
+    redone: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, cfg: CfgNode, *, limit: int = 0, retry_failed: bool = False) -> "Mine":
-        """The mine of a config.
+    def of(
+        cls,
+        cfg: CfgNode,
+        *,
+        limit: int = 0,
+        retry_failed: bool = False,
+        only: frozenset[str] | None = None,
+    ) -> "Mine":
+        """The mine of a config; see `Mine` for the arguments.
 
         Raises:
             MinerError: the output would lie among the images.
         """
-        mine = cls(cfg, Path(cfg.OUTPUT_DIR).expanduser().absolute(), limit, retry_failed)
+        mine = cls(cfg, Path(cfg.OUTPUT_DIR).expanduser().absolute(), limit, retry_failed, only)
         root = Path(mine.source.root).resolve()
         if mine.output.resolve().is_relative_to(root):
             raise MinerError(
@@ -124,9 +107,9 @@ class Mine:
         return self.context.source
 
     @cached_property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[MinerStage]:
         """All that the source needs, in order."""
-        return stages_for(self.source)
+        return stages_for(self.source, self.cfg)
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -136,49 +119,52 @@ class Mine:
     @cached_property
     def items(self) -> list[Item]:
         """Those that are mined, without what is added by `expand`."""
-        items = mined_items(self.source, MinerSourceSettings.from_config(self.cfg))
-        return items[: self.limit] if self.limit else items
+        items = self._all_items[: self.limit] if self.limit else self._all_items
+        return [item for item in items if self.only is None or item.item_id in self.only]
 
     @cached_property
-    def _picked(self) -> Picked:
-        return Picked.of(MinerSelectSettings.from_config(self.cfg))
+    def _all_items(self) -> list[Item]:
+        return mined_items(self.source, MinerSourceSettings.from_config(self.cfg))
 
     @cached_property
-    def _fingerprints(self) -> dict[str, str]:
-        return {}
-
-    def fingerprint(self, item: Item) -> str:
-        """Of an item's files."""
-        if item.item_id not in self._fingerprints:
-            self._fingerprints[item.item_id] = fingerprint(self.source, item)
-        return self._fingerprints[item.item_id]
+    def judge(self) -> str:
+        """The stage whose score counts."""
+        return FUSE if FUSE in self.hashes else "score"
 
     @cached_property
-    def _journals(self) -> dict[str, Journal]:
-        return {}
+    def _taken(self) -> Taken:
+        settings = MinerSelectSettings.from_config(self.cfg)
+        return Taken.of(settings, self.judge, self.source.name, self._all_items)
+
+    @cached_property
+    def results(self) -> Results:
+        """What the stages have made so far."""
+        reuse = ExpandSettings.from_config(self.cfg).reuse_descriptions
+        return Results(self.context, self.hashes, SHARED_WITH_TEXTS if reuse else SHARED)
 
     def journal(self, name: str) -> Journal:
-        """Of a stage, read when it is first asked for."""
-        if name not in self._journals:
-            path = self.output / _JOURNALS / f"{name}.jsonl"
-            self._journals[name] = Journal(path, self.hashes[name])
-        return self._journals[name]
+        """Of a stage."""
+        return self.results.journal(name)
 
-    def tasks(self, stage: Stage) -> list[Task]:
+    def result(self, name: str, item: Item, of: Item | None = None) -> Result | None:
+        """See `Results.get`."""
+        return self.results.get(name, item, of)
+
+    def tasks(self, stage: MinerStage) -> list[Task]:
         """All items that have come as far as a stage, whether it is done or not."""
         found = [self._task(stage, item, item) for item in self.items]
-        if _place(stage.name) > _place(EXPAND) and stage.name not in self._shared:
+        if _place(stage.name) > _place(EXPAND) and stage.name not in self.results.shared:
             found += [self._task(stage, item, of) for item, of in self._added()]
         tasks = [task for task in found if task is not None]
         return sorted(tasks, key=lambda task: task.item.item_id)
 
-    def due(self, stage: Stage, tasks: Sequence[Task]) -> list[Task]:
+    def due(self, stage: MinerStage, tasks: Sequence[Task]) -> list[Task]:
         """Those of the tasks that a run does."""
         return [task for task in tasks if self._is_due(stage, task)]
 
     # ---- doing it ----------------------------------------------------------------------------
 
-    def run(self, names: Sequence[str] = ()) -> list[Outcome]:
+    def run(self, names: Sequence[str] = ()) -> list[StageOutcome]:
         """Do what is missing.
 
         Args:
@@ -195,19 +181,34 @@ class Mine:
                 f"stage {brief(unknown[0])}: not one of {', '.join(self.hashes)}, which "
                 f"{self.source.name} has"
             )
-        workers = MinerRunningSettings.from_config(self.cfg)
-        pools = Pools(self.context, workers.workers, workers.threads)
-        with self._reserved(), ended_like_interrupts(), pools:
+        with self.reserved(), ended_like_interrupts(), self._pools() as pools:
             write_config(self.output / _CONFIG, self.cfg.dump())
-            return [self._run_stage(stage, pools) for stage in chosen]
+            names = [stage.name for stage in chosen]
+            return [self._run_stage(stage, pools, names) for stage in chosen]
+
+    def _pools(self) -> Pools:
+        settings = MinerRunningSettings.from_config(self.cfg)
+        threads = DescribeSettings.from_config(self.cfg).concurrency
+        if settings.engine == "ray":
+            from detecture.miner.ray_engine import RayPools  # Ray is not always installed
+
+            return RayPools(self.context, settings.workers, threads, settings.ray_address)
+        return Pools(self.context, settings.workers, threads)
 
     @contextmanager
-    def _reserved(self) -> Iterator[None]:
-        with self.lock():
-            self.__dict__.pop("_journals", None)  # another run may have written meanwhile
+    def reserved(self) -> Iterator[None]:
+        """Keeps other runs off the folder, and reads the journals anew.
+
+        Raises:
+            MinerError: another run works on the folder.
+        """
+        store = self.context.store
+        with self.lock(), store_reserved(store) if store is not None else nullcontext():
+            self.results.forget(owns=True)
             try:
                 yield
             finally:
+                self.results.forget(owns=False)
                 (self.output / PROGRESS).unlink(missing_ok=True)
 
     def lock(self) -> FolderLock:
@@ -220,33 +221,47 @@ class Mine:
             error=MinerError,
         )
 
-    def _run_stage(self, stage: Stage, pools: Pools) -> Outcome:
+    def _run_stage(self, stage: MinerStage, pools: Pools, names: Sequence[str]) -> StageOutcome:
         tasks = self.tasks(stage)
         if not tasks:
-            self._say_why_empty(stage)
-        with self.journal(stage.name) as journal:
+            self._say_why_empty(stage, names)
+        clock = Clock()
+        with self.results.writing(stage.name):
             if stage.runs == WHOLE:
-                done = self._run_whole(stage, tasks, journal)
+                variants = self._variants() if stage.name == EXPAND else []
+                changed = run_whole(self.context, self.results, stage, tasks, variants)
+                self.redone |= changed
+                done = len(changed)
             else:
-                done = self._run_items(stage, tasks, journal, pools)
-        if stage.finish:
-            kept = ((task.item.item_id, journal.get(task.item.item_id)) for task in tasks)
-            load(stage.finish, stage.name)(
-                self.context, ((name, result) for name, result in kept if result is not None)
-            )
+                done = self._run_items(stage, tasks, pools, clock)
+            if stage.name == EXPORT:
+                note_gone(self.results, stage.name, {task.item.item_id for task in tasks})
+        for place in stage.finish:
+            load(place, stage.name)(self)
+        if stage.name == EXPORT and (store := self.context.store) is not None:
+            results = self.journal(stage.name).results()
+            store.push_others(self.output, EXPORT, (files_of(result) for _, result in results))
         counts = dict(sorted(self.counts(stage, tasks).items()))
-        return Outcome(stage.name, done, counts.get(FAILED, 0), counts)
+        return StageOutcome(
+            stage.name, done, counts.get(FAILED, 0), counts, clock.begins, clock.seconds
+        )
 
-    def _run_items(self, stage: Stage, tasks: list[Task], journal: Journal, pools: Pools) -> int:
+    def _variants(self) -> list[list[str]]:
+        """Ids and fingerprints of all that `expand` may add."""
+        items = (item for item in self.source.items() if item.degree is not None)
+        return [[item.item_id, self.results.fingerprint(item)] for item in items]
+
+    def _run_items(self, stage: MinerStage, tasks: list[Task], pools: Pools, clock: Clock) -> int:
         most = MinerRunningSettings.from_config(self.cfg).failures_in_a_row
         due = self.due(stage, tasks)
         in_a_row = 0
         if not due:
             return 0
-        bar = _Bar(self.output, stage.name, len(tasks), len(tasks) - len(due))
+        bar = StageBar(self.output, stage.name, len(tasks), len(tasks) - len(due))
         with bar:
             for task, result in pools.run(stage, due):
-                self._note(journal, task, result)
+                clock.tick()
+                self._note(stage, task, result)
                 bar.step(result)
                 in_a_row = in_a_row + 1 if result["status"] == FAILED else 0
                 if in_a_row >= most:
@@ -257,40 +272,18 @@ class Mine:
                     )
         return len(due)
 
-    def _note(self, journal: Journal, task: Task, result: Result) -> None:
+    def _note(self, stage: MinerStage, task: Task, result: Result) -> None:
         item_id = task.item.item_id
-        marks = self.fingerprint(task.item), task.given
+        marks = self.results.fingerprint(task.item), task.given
         try:
-            journal.append(item_id, result, *marks)
+            self.results.note(stage.name, item_id, result, *marks)
         except ValueError as error:  # NaN: a fault of the stage, and no end of the run
-            journal.append(item_id, failed(error), *marks)
-        self._redone.add(item_id)
-
-    def _run_whole(self, stage: Stage, tasks: list[Task], journal: Journal) -> int:
-        given = digest_of(
-            [[task.item.item_id, self.fingerprint(task.item), task.given] for task in tasks]
-        )
-        before = journal.get(_ALL)
-        if before is not None and before.get("given") == given:
-            return 0
-        results = stage.function(self.context)(tasks)
-        done = 0
-        items = {task.item.item_id: self.fingerprint(task.item) for task in tasks}
-        for item_id, result in results.items():
-            files = items.get(item_id, "")
-            if journal.get(item_id) != result or not journal.status(item_id, files):
-                journal.append(item_id, result, files)
-                self._redone.add(item_id)
-                done += 1
-        for item_id in journal.ids():
-            if item_id not in results and item_id != _ALL and journal.status(item_id) != "gone":
-                journal.append(item_id, {"status": "gone"})
-        journal.append(_ALL, {"status": "given", "given": given})
-        return done
+            self.results.note(stage.name, item_id, failed(error), *marks)
+        self.redone.add(item_id)
 
     # ---- what has been done ------------------------------------------------------------------
 
-    def counts(self, stage: Stage, tasks: Sequence[Task] | None = None) -> dict[str, int]:
+    def counts(self, stage: MinerStage, tasks: Sequence[Task] | None = None) -> dict[str, int]:
         """Results of a stage by status, of the items that are mined with these settings.
 
         Args:
@@ -301,24 +294,32 @@ class Mine:
         journal = self.journal(stage.name)
         names: dict[str, str | None]
         if stage.name == EXPAND:
-            names = {name: None for name in journal.ids() if name != _ALL}
+            names = {name: None for name in journal.ids() if name != ALL}
         else:
             tasks = self.tasks(stage) if tasks is None else tasks
-            names = {task.item.item_id: self.fingerprint(task.item) for task in tasks}
+            names = {task.item.item_id: self.results.fingerprint(task.item) for task in tasks}
         for name, files in names.items():
             status = journal.status(name, files)
-            if status and status != "gone":
+            if status and status != GONE:
                 found[status] = found.get(status, 0) + 1
         return found
 
+    def all_items(self) -> Iterator[tuple[Item, Item]]:
+        """Every item with the one that it shares regions with: itself, where it was not added."""
+        for item in self.items:
+            yield item, item
+        if EXPAND in self.hashes:
+            yield from self._added()
+
+    def exported(self) -> list[tuple[Task, Result]]:
+        """What is in the data set: items that have come so far, and their results, by their ids."""
+        stage = next(stage for stage in self.stages if stage.name == EXPORT)
+        found = [(task, self.journal(EXPORT).get(task.item.item_id)) for task in self.tasks(stage)]
+        return [(t, result) for t, result in found if result and result["status"] == OK]
+
     # ---- inner -------------------------------------------------------------------------------
 
-    @cached_property
-    def _shared(self) -> tuple[str, ...]:
-        reuse = ExpandSettings.from_config(self.cfg).reuse_descriptions
-        return SHARED_WITH_TEXTS if reuse else SHARED
-
-    def _task(self, stage: Stage, item: Item, of: Item) -> Task | None:
+    def _task(self, stage: MinerStage, item: Item, of: Item) -> Task | None:
         """Of an item; None where it has not come so far.
 
         Args:
@@ -328,17 +329,19 @@ class Mine:
         """
         before: dict[str, Result] = {}
         for name in dict.fromkeys((*stage.gates, *stage.takes)):
-            owner = of if name in self._shared else item
-            journal = self.journal(name)
-            if not journal.status(owner.item_id, self.fingerprint(owner)):
-                return None
-            result = journal.get(owner.item_id)
+            owner = of if name in self.results.shared else item
+            result = self.results.get(name, item, of)
             if result is None or (
-                name in stage.gates and not passes(name, owner, result, self._picked)
+                name in stage.gates and not self._taken.passes(name, owner, result)
             ):
                 return None
             before[name] = result
-        return Task(item, {name: before[name] for name in stage.takes})
+        given = Task.of(item, {name: before[name] for name in stage.takes}).given
+        return Task(item, lambda: self._taken_by(stage, item, of), given)
+
+    def _taken_by(self, stage: MinerStage, item: Item, of: Item) -> dict[str, Result]:
+        found = {name: self.results.get(name, item, of) for name in stage.takes}
+        return {name: result for name, result in found.items() if result is not None}
 
     def _added(self) -> Iterator[tuple[Item, Item]]:
         """Items of `expand`, each with the item that it shares regions with."""
@@ -348,19 +351,23 @@ class Mine:
             if result["status"] == OK and of is not None:
                 yield Item.from_dict(result["item"]), of
 
-    def _is_due(self, stage: Stage, task: Task) -> bool:
+    def _is_due(self, stage: MinerStage, task: Task) -> bool:
         journal, item = self.journal(stage.name), task.item
-        status = journal.status(item.item_id, self.fingerprint(item), task.given)
+        if self.results.corrected(stage.name, item) is not None:
+            return False
+        status = journal.status(item.item_id, self.results.fingerprint(item), task.given)
         if self.retry_failed:
-            return status == FAILED or (not status and item.item_id in self._redone)
-        if not status:
+            return status == FAILED or (not status and item.item_id in self.redone)
+        if status in ("", GONE):
             return True
+        if self.context.store is not None:
+            return False  # files are there before the line that names them
         result = journal.get(item.item_id) or {}
         return not all(_is_whole(self.output / name) for name in files_of(result))
 
-    def _say_why_empty(self, stage: Stage) -> None:
+    def _say_why_empty(self, stage: MinerStage, names: Sequence[str]) -> None:
         for name in stage.gates:
-            if not len(self.journal(name)):
+            if name not in names and not len(self.journal(name)):
                 raise MinerError(
                     f"stage {stage.name}: stage {name} has no results with these settings; run it "
                     "first (`mine.py run` runs all)"
@@ -377,45 +384,3 @@ def _is_whole(path: Path) -> bool:
         return path.stat().st_size > 0
     except OSError:
         return False
-
-
-class _Bar:
-    """Shows how far a stage has come, here and, for `mine.py status`, in a file."""
-
-    def __init__(self, output: Path, stage: str, total: int, before: int) -> None:
-        self._path = output / PROGRESS
-        self._stage, self._total, self._before, self._done = stage, total, before, 0
-        self._cost = 0.0
-        self._begun = self._said = time.monotonic()
-        self._bar = tqdm(desc=stage, total=total, initial=before, unit="image", file=sys.stderr)
-        self._say()
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        self._say()
-
-    def step(self, result: Result) -> None:
-        """One more is done."""
-        self._done += 1
-        self._cost += float(result.get("cost") or 0.0)
-        self._bar.update()
-        if time.monotonic() - self._said > _PROGRESS_SECONDS:
-            self._said = time.monotonic()
-            self._say()
-
-    def _say(self) -> None:
-        seconds = time.monotonic() - self._begun
-        rate = self._done / seconds if seconds > 0 and self._done else 0.0
-        left = self._total - self._before - self._done
-        content = {
-            "stage": self._stage,
-            "total": self._total,
-            "done": self._before + self._done,
-            "images_per_second": round(rate, 3),
-            "seconds_left": round(left / rate) if rate else None,
-            "cost": round(self._cost, 4),
-        }
-        write_text_atomic(self._path, json.dumps(content) + "\n")

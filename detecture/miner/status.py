@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from detecture.miner.journal import FAILED
-from detecture.miner.running import PROGRESS, Mine
+from detecture.miner.progress import PROGRESS, duration
+from detecture.miner.running import Mine
 from detecture.untrusted import read_own_json
 
 
@@ -80,7 +81,7 @@ class Status:
             )
         if self.progress:
             rate, left = self.progress.get("images_per_second"), self.progress.get("seconds_left")
-            time_left = f", about {_duration(left)} left" if isinstance(left, int) else ""
+            time_left = f", about {duration(left)} left" if isinstance(left, int) else ""
             lines.append(
                 f"running: {self.progress.get('stage')}, {self.progress.get('done')} of "
                 f"{self.progress.get('total')}, {rate} images a second{time_left}"
@@ -108,7 +109,9 @@ def status_of(mine: Mine) -> Status:
                 round(cost, 6),
             )
         )
-    return Status(len(mine.items), stages, _progress(mine.output / PROGRESS))
+    # A run that was killed leaves the file.
+    progress = _progress(mine.output / PROGRESS) if mine.lock().is_busy() else {}
+    return Status(len(mine.items), stages, progress)
 
 
 def _progress(path: Path) -> Mapping[str, Any]:
@@ -118,8 +121,3 @@ def _progress(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _duration(seconds: int) -> str:
-    minutes, hours = seconds // 60 % 60, seconds // 3600
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"

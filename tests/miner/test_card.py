@@ -27,7 +27,10 @@ def test_counts():
     found = count_facts(rows())
     assert found["regions"] == {2: 2, 3: 1}
     assert found["classes"] == {"wall": 3, "floor": 2, "sky": 1}
-    assert found["describers"] == {"api m-1": 2, "offline, made of measurements by no model": 1}
+    assert found["describers"] == {
+        "api m-1": 2,
+        "offline (measured, or by the small model that ships)": 1,
+    }
     assert found["words"] == (2 * (4 + 3) + 6, 7)
 
 

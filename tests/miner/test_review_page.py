@@ -17,7 +17,6 @@ from detecture.miner.review_page import (
     ReviewPick,
     ReviewRow,
     ReviewSettings,
-    balanced_subset,
     build_review,
     picked_ids,
     read_picks,
@@ -245,41 +244,6 @@ def test_lists_that_cannot_be_read(tmp_path):
         read_picks(tmp_path / "latin.txt")
 
 
-# ---- a choice of images --------------------------------------------------------------------------
-
-
-def pool(**counts):
-    return [
-        ReviewRow(
-            dataset="d", item_id=f"{kind}{n:04}", image=Path("x"), status=kind, score=float(n % 97)
-        )
-        for kind, count in counts.items()
-        for n in range(count)
-    ]
-
-
-def kinds(rows):
-    return [sum(r.status == kind for r in rows) for kind in ("selected", "borderline", "rejected")]
-
-
-def test_the_balanced_subset():
-    rows = pool(selected=20, borderline=10, rejected=1000)
-    found = balanced_subset(rows, 100)
-    assert kinds(found) == [20, 10, 70]
-    even = pool(selected=99, borderline=99, rejected=99)
-    assert kinds(balanced_subset(even, 100)) == [35, 25, 40]
-    # 35 are missing: 15 each until the borderline ones are all in, and 5 more of the selected.
-    few = pool(selected=200, borderline=40, rejected=5)
-    assert kinds(balanced_subset(few, 100)) == [55, 40, 5]
-    assert balanced_subset(list(reversed(rows)), 100) == found
-    assert balanced_subset(rows, 100, seed=1) != found
-    assert len(balanced_subset(rows, 0)) == 1030
-    assert len(balanced_subset(rows, 2000)) == 1030
-    # Half of the others are the best ones.
-    best = sorted((r.score for r in rows if r.status == "rejected"), reverse=True)[:35]
-    assert [r.score for r in found if r.status == "rejected"][:35] == best
-
-
 def test_the_templates_ship():
     from setuptools import find_packages
 
@@ -349,7 +313,8 @@ def test_filters_order_and_keys(page):
     page.keyboard.press("ArrowRight")
     assert page.locator("#drawer-title").inner_text().startswith("e (ade20k)")
     assert "onerror" in page.locator("#facts").inner_text()
-    assert page.evaluate("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
+    shown = "() => [...document.images].every((i) => i.complete && i.naturalWidth > 0)"
+    page.wait_for_function(shown, timeout=10_000)
     page.keyboard.press("Escape")
     assert page.locator("#drawer").is_hidden()
     page.keyboard.press("/")

@@ -132,7 +132,7 @@ def test_a_changed_key_does_again_what_rests_on_it_and_nothing_else(ade, tmp_pat
     calls = (output / "calls").read_text()
 
     # A key that says how to run changes nothing.
-    again = mine_of(ade, output, "MINER.RUNNING.THREADS", "2").run()
+    again = mine_of(ade, output, "MINER.DESCRIBE.CONCURRENCY", "2").run()
     assert set(done_of(again).values()) == {0}
 
     # What merely lets images in costs only those that are new.
@@ -272,8 +272,14 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("how", "workers"), [("SIGKILL", "1"), ("SIGKILL", "2"), ("SIGINT", "2")])
+@pytest.mark.parametrize(
+    ("how", "workers"),
+    [
+        pytest.param("SIGKILL", "2", marks=pytest.mark.slow),
+        pytest.param("SIGKILL", "1", marks=pytest.mark.long),
+        pytest.param("SIGINT", "2", marks=pytest.mark.long),
+    ],
+)
 def test_a_run_that_was_ended_goes_on(tmp_path, how, workers):
     ade = write_ade_toy(tmp_path, count=60, val=0)
     mine_of(ade, tmp_path / "whole").run()

@@ -19,7 +19,7 @@ from detecture.miner.score.geometry import Geometry, class_geometry
 from detecture.miner.score.published_paths import two_sided_lengths
 from detecture.miner.score.review import review_score, selection_of
 from detecture.miner.score.segments import Segment, segment_kind
-from detecture.miner.score.settings import ScoreSettings
+from detecture.miner.score.settings import ScoreSettings, as_published
 from detecture.miner.score.statistics import MaskStatistics
 
 W, B, S, F, G, P = 1, 2, 3, 4, 10, 13
@@ -381,7 +381,7 @@ def test_scores_of_segments(settings):
     assert (statistics["count"], statistics["large"], statistics["strong"]) == (3, 2, 1)
     assert statistics["object_fraction"] == close(0.04)
     assert statistics["texture_fraction"] == close(0.96)
-    assert statistics["boundary"] == close(80 / 400 * (2 if settings.is_published else 1))
+    assert statistics["boundary"] == close(80 / 400 * (2 if as_published(settings) else 1))
     assert found["status"] == "ok"
 
 
@@ -400,13 +400,13 @@ def test_scores_of_maps_of_regions(settings):
     found = score_regions(labels, settings)
     statistics = found["statistics"]
     # 25 pixels are below the published least of 64.
-    assert statistics["count"] == (3 if settings.is_published else 4)
+    assert statistics["count"] == (3 if as_published(settings) else 4)
     assert statistics["large"] == 2
-    small = 0.0 if settings.is_published else 0.0025
+    small = 0.0 if as_published(settings) else 0.0025
     assert statistics["ambiguous_fraction"] == close(0.03 + small)
     assert statistics["texture_fraction"] == close(0.7975)
     assert statistics["strong"] == 1
-    assert statistics["boundary"] == close(100 / 400 * (2 if settings.is_published else 1))
+    assert statistics["boundary"] == close(100 / 400 * (2 if as_published(settings) else 1))
 
 
 def test_regions_below_the_limit_are_taken_where_fewer_than_two_are_above():

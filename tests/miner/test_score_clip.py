@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from detecture.config.sections.miner_stages import ClipScoreSettings
 from detecture.errors import CheckpointError
 from detecture.miner.score.clip import (
-    NEGATIVE,
-    POSITIVE,
     ClipScorer,
-    ClipScoreSettings,
     clip_scores,
     is_candidate,
     unit,
@@ -56,11 +54,11 @@ def test_what_is_no_number_is_nothing():
 
 
 def test_as_many_queries_as_published():
-    assert (len(POSITIVE), len(NEGATIVE)) == (9, 10)
+    assert (len(ClipScoreSettings.positive), len(ClipScoreSettings.negative)) == (9, 10)
 
 
 def test_a_batch_is_as_single_images_and_as_transformers_says(model):
-    settings = ClipScoreSettings(batch=2)
+    settings = ClipScoreSettings(batch_size=2)
     scorer = ClipScorer(ClipEncoder(model), settings)
     found = list(scorer.features(iter(images(5))))
     assert len(found) == 5
@@ -99,7 +97,7 @@ def test_weights_from_a_folder(model, tmp_path):
 
 def test_weights_that_are_not_there(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"MINER\.SCORE\.CLIP\.BASE"):
+    with pytest.raises(CheckpointError, match=r"MINER\.CLIP\.BASE"):
         ClipScorer.load(ClipScoreSettings(base=str(tmp_path)), torch.device("cpu"))
 
 

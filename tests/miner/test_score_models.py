@@ -2,6 +2,7 @@
 
 import pytest
 
+from detecture.config.sections.miner_stages import AskSettings
 from detecture.errors import MinerError
 from detecture.miner.score.batching import balanced_counts, balanced_subset, batch_numbers
 from detecture.miner.score.fusion import Verdict, clip_percents, fuse, fused_score
@@ -22,7 +23,6 @@ from detecture.miner.score.generalized import (
 )
 from detecture.miner.score.rubric import (
     FLAGS,
-    HardRules,
     OverlayVerdict,
     count_in,
     decision_of,
@@ -247,9 +247,9 @@ def test_a_salient_subject_overrules():
     verdict = rubric(GOOD | {"salient": True})
     assert verdict.score == 90
     assert verdict.flags == ("object_centric", "salient_semantic_subject")
-    ruled = hard_rules(verdict, OverlayVerdict(), HardRules.published())
+    ruled = hard_rules(verdict, OverlayVerdict(), AskSettings.published())
     assert (ruled.score, ruled.decision) == (45, "not_match")
-    forced = HardRules(force_object=True, object_cap=55)
+    forced = AskSettings(force_object=True, object_cap=55)
     ruled = hard_rules(verdict, OverlayVerdict(), forced)
     assert (ruled.score, ruled.decision) == (55, "not_match")
 
@@ -264,7 +264,7 @@ def test_the_rubric_of_overlays():
 
 def test_overlays_overrule():
     verdict = Verdict(score=82, decision="match")
-    rules = HardRules.published()
+    rules = AskSettings.published()
     assert hard_rules(verdict, OverlayVerdict(score=70, passed=True), rules).score == 88
     failed = hard_rules(verdict, OverlayVerdict(score=40, passed=False), rules)
     assert (failed.score, failed.decision) == (31, "not_match")
@@ -272,7 +272,7 @@ def test_overlays_overrule():
     assert (missing.score, missing.decision) == (45, "not_match")
     assert failed.flags == missing.flags == ("no_clear_texture_boundary",)
     # Ours asks for an overlay only where there can be one.
-    assert hard_rules(verdict, OverlayVerdict(), HardRules()) == verdict
+    assert hard_rules(verdict, OverlayVerdict(), AskSettings()) == verdict
     assert hard_rules(Verdict(), OverlayVerdict(), rules) == Verdict()
 
 
@@ -332,6 +332,8 @@ def test_a_balanced_subset():
     assert balanced_counts(1000, 1000, 1000, 100) == [35, 25, 40]
     assert balanced_counts(1, 1, 1, 100) == [1, 1, 1]
     assert balanced_counts(50, 0, 3, 20) == [17, 0, 3]
+    # 35 are missing: 15 each until the borderline ones are all in, and 5 more of the selected.
+    assert balanced_counts(200, 40, 5, 100) == [55, 40, 5]
     scores = {f"i{n:03}": float(n) for n in range(100)}
     statuses = {
         name: "selected" if s >= 80 else "borderline" if s >= 70 else "rejected"

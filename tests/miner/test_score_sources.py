@@ -13,7 +13,8 @@ from scipy.io import savemat
 from detecture.config import make_config
 from detecture.data.formats.rle import to_coco_rle
 from detecture.errors import ImageError, MinerError
-from detecture.miner.score.generalized import panoptic_semantics
+from detecture.miner.running import Mine
+from detecture.miner.score.generalized import SelectionModel, Semantics, judge, panoptic_semantics
 from detecture.miner.score.item_score import item_scorer
 from detecture.miner.score.settings import ScoreSettings
 from detecture.miner.sources import build_source
@@ -423,3 +424,28 @@ def test_the_real_ade20k(require_dataset):
     source = source_of("ade20k", require_dataset("ADEChallengeData2016_sample"))
     results = [item_scorer(source, OURS)(item) for item in source.items()]
     assert [found["status"] for found in results] == ["ok"] * 3
+
+
+def test_the_published_model_of_coco_judges_by_what_the_panoptic_annotation_says(tmp_path):
+    write_panoptic(tmp_path / "coco")
+    cfg = make_config(
+        None,
+        [
+            *("MINER.SOURCE.NAME", "coco", "MINER.SOURCE.ROOT", str(tmp_path / "coco")),
+            *("MINER.SCORE.SELECTION", "generalized", "OUTPUT_DIR", str(tmp_path / "out")),
+        ],
+    )
+    mine = Mine.of(cfg)
+    assert [outcome.stage for outcome in mine.run(["score", "fuse"])] == ["score", "fuse"]
+    for item in mine.items:
+        score, judged = mine.result("score", item), mine.result("fuse", item)
+        semantics = score["semantics"]
+        assert 0 <= semantics["thing"] <= 1
+        wanted = judge(
+            SelectionModel(),
+            geometry=score["s_geom"],
+            semantics=Semantics(**semantics),
+            geometry_object=score["statistics"]["object_fraction"],
+        )
+        assert judged["review"] == wanted.score and judged["selected"] == wanted.selected
+        assert judged["vetoes"] == list(wanted.vetoes)

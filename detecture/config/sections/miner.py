@@ -53,8 +53,23 @@ class MinerSourceSettings(Settings):
 class MinerRunningSettings(Settings):
     """See `detecture.config.sections.declaring`."""
 
-    workers: int = key(1, "Processes of the stages that compute; 1: this one alone.", least=1)
-    threads: int = key(4, "Questions to a describer at once.", least=1)
+    engine: str = key(
+        "local",
+        "`local`: processes of this machine; `ray`: a Ray cluster, whose machines see the same "
+        "folders under the same paths.",
+        choices=("local", "ray"),
+    )
+    ray_address: str = key(
+        "", "Of the cluster; empty: the one that this machine is part of, or a new one here."
+    )
+    store: str = key(
+        "",
+        "Where the mine is kept, such as `s3://bucket/mine` or `gs://..`, with your own "
+        "credentials; OUTPUT_DIR is then a copy, which may be empty. Empty: in OUTPUT_DIR alone.",
+    )
+    workers: int = key(
+        1, "Processes of the stages that compute, on a cluster in all; 1: this one alone.", least=1
+    )
     failures_in_a_row: int = key(
         20, "A stage gives up after so many images in a row that failed.", least=1
     )
@@ -78,6 +93,20 @@ class MinerSelectSettings(Settings):
         """Refuse a choice by a list without one."""
         if self.by == "picked" and not self.picked:
             raise ConfigError("MINER.SELECT.BY is picked; name the list, MINER.SELECT.PICKED")
+
+
+@section("MINER.REVIEW", "The page on which mined images are looked at and picked.")
+@dataclass(frozen=True, kw_only=True)
+class MinerReviewSettings(Settings):
+    """See `detecture.config.sections.declaring`."""
+
+    limit: int = key(
+        1500,
+        "Images shown at most: 35 % selected, 25 % borderline, the others rejected; 0: all.",
+        least=0,
+    )
+    side: int = key(960, "Longer side of the images on the page, in pixels.", least=64)
+    seed: int = key(42, "Of the rejected images that are drawn by lot.")
 
 
 @section("MINER.EXPORT", "The data set that is written.")

@@ -6,6 +6,7 @@ from detecture.config.sections.declaring import Settings, key, section
 from detecture.errors import ConfigError
 
 _SCORE_MODES = ("ours", "published")
+_SELECTIONS = ("review", "generalized", "ultra_strict", "natural_views")
 _KIND_TABLES = ("reviewed", "published")
 _EXTRACT_MODES = ("texture", "published")
 _DESCRIBERS = ("offline", "local_vlm", "openai", "anthropic")
@@ -35,6 +36,13 @@ class ScoreSettings(Settings):
         "reviewed",
         "Which classes are textures: by the `reviewed` table, or by the `published` rule.",
         choices=_KIND_TABLES,
+    )
+    selection: str = key(
+        "review",
+        "How an image is judged: by its `review` score; or, as published for COCO, with what its "
+        "panoptic annotation says of things, people, sky and buildings: `generalized`, and its "
+        "stricter profiles `ultra_strict` and `natural_views`, which bring their own thresholds.",
+        choices=_SELECTIONS,
     )
     large_region: float = key(
         0.08, "Share of the image from which a region is large.", above=0, greatest=1
@@ -72,21 +80,86 @@ class ScoreSettings(Settings):
         """Those of the published run."""
         return cls(mode="published", selected_min=60.0, borderline_min=50.0)
 
-    @property
-    def is_published(self) -> bool:
-        """Whether the published figures are wanted."""
-        return self.mode == "published"
 
-    def strong_length(self, height: int, width: int) -> float:
-        """Length in pixels from which a boundary of an image of this size is strong."""
-        if self.is_published:
-            return float(self.strong_boundary_pixels)
-        return self.strong_boundary * 2 * (height + width)
+@section("MINER.CLIP", "How near an image is to words for textures, by CLIP; part of the score.")
+@dataclass(frozen=True, kw_only=True)
+class ClipScoreSettings(Settings):
+    """See `detecture.config.sections.declaring`."""
 
-    def floor_length(self, share: float, height: int, width: int) -> float:
-        """Length in pixels below which a boundary does not count, for a share of the perimeter."""
-        length = share * 2 * (height + width)
-        return float(max(1, round(length))) if self.is_published else length
+    enabled: bool = key(False, "Whether CLIP is asked; its weights are needed.")
+    base: str = key("openai/clip-vit-base-patch32", "Weights: a hub id or folder of transformers.")
+    positive: tuple[str, ...] = key(
+        (
+            "a close-up photo of a textured surface",
+            "a photo of two different textures that meet at a clear boundary",
+            "a photo of grass next to pavement",
+            "a photo of a shoreline where sand meets water",
+            "a photo of a stone wall",
+            "a photo of concrete ground",
+            "a close-up photo of fabric",
+            "a close-up photo of wood grain",
+            "a photo of dense foliage",
+        ),
+        "Queries for what is wanted.",
+    )
+    negative: tuple[str, ...] = key(
+        (
+            "a photo of a person",
+            "a portrait of a face",
+            "a product photo of an object on a table",
+            "a photo of a car",
+            "a photo of a dog",
+            "a photo of a plate of food",
+            "a poster with text",
+            "a logo",
+            "a screenshot of a user interface",
+            "a cartoon or computer graphic",
+        ),
+        "Queries for what is not.",
+    )
+    alpha: float = key(0.7, "Weight of the nearest negative query.")
+    threshold: float = key(0.20, "Score from which an image passes.")
+    top_k: int = key(
+        2000, "Images that pass for each positive query, whatever their score.", least=0
+    )
+    batch_size: int = key(32, "Images at a time.", least=1)
+    least_side: int = key(
+        256, "Pixels of the shorter side from which an image is asked about (`published`).", least=0
+    )
+
+    def check(self) -> None:
+        """Refuse an empty list of queries."""
+        if not self.positive or not self.negative:
+            raise ConfigError("MINER.CLIP.POSITIVE and MINER.CLIP.NEGATIVE need a query each")
+
+
+@section("MINER.ASK", "What MODEL.VLM says of an image when asked; part of the score.")
+@dataclass(frozen=True, kw_only=True)
+class AskSettings(Settings):
+    """What a VLM is asked, and the rules that overrule its points."""
+
+    enabled: bool = key(False, "Whether the VLM is asked; MODEL.VLM.BASE names its weights.")
+    overlay: bool = key(False, "Also ask about the image with its regions drawn in.")
+    batch_size: int = key(4, "Images at a time.", least=1)
+    force_object: bool = key(False, "An image about one object is no match.")
+    object_cap: int = key(59, "Most points of such an image.")
+    force_salient: bool = key(True, "An image with people, animals or vehicles is no match.")
+    salient_cap: int = key(45, "Most points of such an image.")
+    overlay_required: bool = key(
+        False,
+        "An image whose regions were not looked at is no match. The published run asks for that "
+        "and draws them only afterwards, so that no image ever matches.",
+    )
+    overlay_min: int = key(65, "Points of the overlay that are enough.")
+    fail_cap: int = key(55, "Most points where they are not.")
+    fail_penalty: int = key(24, "Taken off then.")
+    missing_cap: int = key(45, "Most points where the overlay is required and missing.")
+    bonus: int = key(6, "Points where the overlay is enough.")
+
+    @classmethod
+    def published(cls) -> "AskSettings":
+        """Those of the published run."""
+        return cls(object_cap=55, overlay_required=True)
 
 
 @section("MINER.EXTRACT", "What makes a region.")
@@ -119,11 +192,6 @@ class ExtractSettings(Settings):
                 f"MINER.EXTRACT.MIN_REGIONS {self.min_regions} and MAX_REGIONS {self.max_regions}: "
                 f"use 1 <= MIN_REGIONS <= MAX_REGIONS <= {_MOST_REGIONS}"
             )
-
-    def least(self, pixels: int) -> float:
-        """Pixels of a region at least, of so many in all."""
-        # 10 of 1000 pixels are 1 %, whatever floats make of it.
-        return self.min_share * pixels * (1.0 - 1e-9)
 
 
 @section("MINER.EXPAND", "Variants that share the regions of an image, such as other degrees.")
@@ -187,7 +255,11 @@ class DescribeSettings(Settings):
     concurrency: int = key(4, "Calls at a time.", least=1)
     price_in: float = key(0.0, "USD for a million tokens read; 0: not known.", least=0)
     price_out: float = key(0.0, "USD for a million tokens written; 0: not known.", least=0)
-    max_cost: float = key(0.0, "USD after which nothing more is asked; 0: no limit.", least=0)
+    max_cost: float = key(
+        0.0,
+        "USD after which nothing more is asked, counted over all runs in OUTPUT_DIR; 0: no limit.",
+        least=0,
+    )
     pixels_per_token: float = key(750.0, "Of an image, for estimates of cost.", least=1)
     seed: int = key(0, "Of the random part of waits.")
 

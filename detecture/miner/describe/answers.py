@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from detecture.config.sections.miner_stages import ValidateSettings
 from detecture.errors import MinerError, brief
 from detecture.untrusted import parse_json
 
-PREFIX = "Texture of "
+PREFIX = ValidateSettings.prefix
 """Begins every description."""
 
 MOST_CHARACTERS = 64 << 10
@@ -30,7 +31,9 @@ _OUTER = " \t\r\n\"'`*"
 
 @dataclass(frozen=True, kw_only=True)
 class WordRules:
-    """How many words may stand behind "Texture of".
+    """How many words may stand behind "Texture of"; by default as MINER.VALIDATE has it by default.
+
+    Other keys there make no description anew: they may be dear.
 
     Attributes:
         asked: least and greatest number that is asked for; others bring a warning.
@@ -38,9 +41,9 @@ class WordRules:
         most: more are refused.
     """
 
-    asked: tuple[int, int] = (10, 15)
-    least: int = 5
-    most: int = 25
+    asked: tuple[int, int] = ValidateSettings.words
+    least: int = ValidateSettings.most_extreme_words[0]
+    most: int = ValidateSettings.most_extreme_words[1]
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.asked[0] <= self.asked[1] <= self.most:
@@ -49,7 +52,7 @@ class WordRules:
             )
 
 
-OFFLINE_RULES = WordRules(least=3)
+OFFLINE_RULES = WordRules(least=ValidateSettings.offline_least_words)
 """For sentences that were made of measurements."""
 
 

@@ -70,14 +70,7 @@ class LocalVlmDescriber:
             CheckpointError: the weights, MODEL.VLM.BASE, cannot be had.
             ConfigError: a value is out of its range.
         """
-        if not cfg.MODEL.VLM.BASE:
-            logger.warning(
-                "MODEL.VLM.BASE is empty: the describer local_vlm runs with random weights; its "
-                "answers mean nothing. Give a hub id such as Qwen/Qwen3-VL-8B-Instruct, or a folder"
-            )
-        settings = replace(VlmSettings.from_config(cfg), train="none", stop_supervision="released")
-        vlm = build_vlm(cfg, settings=settings, with_seg_rows=False)
-        return cls(vlm.to(resolve_device(cfg.MODEL.DEVICE)), look, batch_size)
+        return cls(vlm_of(cfg, "the describer local_vlm"), look, batch_size)
 
     def describe(
         self,
@@ -117,3 +110,25 @@ class LocalVlmDescriber:
         if self.look is None:
             return image, IMAGE_ALONE
         return canvas(image, self.look.render(image, index_mask))
+
+
+def vlm_of(cfg: CfgNode, asker: str) -> Qwen3VL:
+    """The VLM of MODEL.VLM on its device, as it comes: without `<|seg|>` rows.
+
+    Args:
+        cfg: the whole config.
+        asker: who asks it, for the warning where its weights are random.
+
+    Raises:
+        CheckpointError: the weights, MODEL.VLM.BASE, cannot be had.
+        ConfigError: a value is out of its range.
+    """
+    if not cfg.MODEL.VLM.BASE:
+        logger.warning(
+            "MODEL.VLM.BASE is empty: %s runs with random weights; its answers mean nothing. Give "
+            "a hub id such as Qwen/Qwen3-VL-8B-Instruct, or a folder",
+            asker,
+        )
+    settings = replace(VlmSettings.from_config(cfg), train="none", stop_supervision="released")
+    vlm = build_vlm(cfg, settings=settings, with_seg_rows=False)
+    return vlm.to(resolve_device(cfg.MODEL.DEVICE)).eval().requires_grad_(False)

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
-from detecture.errors import DetectureError, MinerError
+from detecture.errors import DetectureError
 from detecture.miner.describe.answers import OFFLINE_RULES, WordRules, check_texts
 from detecture.miner.describe.costs import CostLimit, tokens_of_call
 from detecture.miner.describe.interface import (
@@ -26,6 +26,7 @@ from detecture.miner.describe.interface import (
 )
 from detecture.miner.describe.pace import Pace, backoff
 from detecture.miner.describe.settings import DescribeSettings
+from detecture.miner.stage import StageStopped
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ DescribeOutcome = tuple[str, dict[str, Any]]
 """Id of an image, and its result."""
 
 
-class DescribeStopped(MinerError):
+class DescribeStopped(StageStopped):
     """Nothing more can be asked; the text says why, and what to do.
 
     Attributes:

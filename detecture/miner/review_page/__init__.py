@@ -2,13 +2,12 @@
 
 from detecture.miner.review_page.building import ReviewSettings, build_review
 from detecture.miner.review_page.picks import ReviewPick, picked_ids, read_picks
-from detecture.miner.review_page.rows import ReviewRow, balanced_subset
+from detecture.miner.review_page.rows import ReviewRow
 
 __all__ = [
     "ReviewPick",
     "ReviewRow",
     "ReviewSettings",
-    "balanced_subset",
     "build_review",
     "picked_ids",
     "read_picks",

@@ -19,7 +19,7 @@ from detecture.miner.score.segments import (
     dense_shares,
     segment_geometry,
 )
-from detecture.miner.score.settings import ScoreSettings
+from detecture.miner.score.settings import ScoreSettings, as_published
 from detecture.miner.score.statistics import MaskStatistics
 
 Result = dict[str, Any]
@@ -49,10 +49,10 @@ def score_labels(
     values, index = np.unique(runs.values_R, return_inverse=True)
     areas = np.bincount(index, runs.lengths_R, minlength=values.size)
     counted = values > 0
-    if not settings.is_published:  # a class such as "unknown" is no label either
+    if not as_published(settings):  # a class such as "unknown" is no label either
         counted &= kind_codes(values, kinds) != KINDS.index(IGNORE)
     statistics = MaskStatistics.of(areas[counted] / max(labels_HW.size, 1))
-    two_sided = binary and settings.is_published
+    two_sided = binary and as_published(settings)
     geometry = class_geometry(runs, kinds, settings, two_sided=two_sided)
     passes = geometry.large >= 2 and geometry.score >= settings.pass_geometry
     return _result(runs.size, statistics, geometry, passes, settings)
@@ -116,9 +116,9 @@ def _result(
     settings: ScoreSettings,
 ) -> Result:
     labelled = statistics.count > 0
-    s_a = statistics.score if labelled or settings.is_published else 0.0
+    s_a = statistics.score if labelled or as_published(settings) else 0.0
     s_geom = geometry.score
-    review = review_score(s_a, s_geom, geometry) if labelled or settings.is_published else 0.0
+    review = review_score(s_a, s_geom, geometry) if labelled or as_published(settings) else 0.0
     return {
         "status": "ok" if labelled else "unlabelled",
         "size": [int(size[0]), int(size[1])],

@@ -16,61 +16,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from detecture.config.sections.miner_stages import ClipScoreSettings
 from detecture.errors import CheckpointError
 from detecture.modeling.clip.encoder import PIXEL_DEVIATION, PIXEL_MEAN, ClipEncoder
 from detecture.modeling.clip.tokenizer import tokenize
 from detecture.modeling.weights.pretrained import LOAD_ERRORS, cannot_load, check_loaded
 
-POSITIVE = (
-    "a close-up photo of a textured surface",
-    "a photo of two different textures that meet at a clear boundary",
-    "a photo of grass next to pavement",
-    "a photo of a shoreline where sand meets water",
-    "a photo of a stone wall",
-    "a photo of concrete ground",
-    "a close-up photo of fabric",
-    "a close-up photo of wood grain",
-    "a photo of dense foliage",
-)
-NEGATIVE = (
-    "a photo of a person",
-    "a portrait of a face",
-    "a product photo of an object on a table",
-    "a photo of a car",
-    "a photo of a dog",
-    "a photo of a plate of food",
-    "a poster with text",
-    "a logo",
-    "a screenshot of a user interface",
-    "a cartoon or computer graphic",
-)
-
-_BASE_KEY = "MINER.SCORE.CLIP.BASE"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipScoreSettings:
-    """Settings of the stage.
-
-    Attributes:
-        base: weights: a hub id or folder of transformers.
-        positive: what should be in an image.
-        negative: what should not.
-        alpha: weight of the negative queries.
-        threshold: score from which an image passes.
-        top_k: images that pass for each positive query, whatever their score.
-        batch: images at a time.
-        least_side: pixels of the shorter side from which an image is asked about (`published`).
-    """
-
-    base: str = "openai/clip-vit-base-patch32"
-    positive: tuple[str, ...] = POSITIVE
-    negative: tuple[str, ...] = NEGATIVE
-    alpha: float = 0.7
-    threshold: float = 0.20
-    top_k: int = 2000
-    batch: int = 32
-    least_side: int = 256
+_BASE_KEY = "MINER.CLIP.BASE"
 
 
 @dataclass(frozen=True)
@@ -181,7 +133,7 @@ class ClipScorer:
     def features(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Features (E,) of images uint8 (H,W,3), a batch at a time, in their order."""
         waiting = iter(images)
-        while batch := list(islice(waiting, self.settings.batch)):
+        while batch := list(islice(waiting, self.settings.batch_size)):
             pixels_B3SS = torch.stack([self._preprocess(image) for image in batch])
             with torch.inference_mode():
                 model = self._encoder.model

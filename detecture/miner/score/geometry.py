@@ -11,7 +11,7 @@ import numpy as np
 from detecture.miner.kinds import AMBIGUOUS, KINDS, OBJECT, TEXTURE, kind_codes
 from detecture.miner.score.components import Runs, components, pair_lengths
 from detecture.miner.score.published_paths import two_sided_lengths
-from detecture.miner.score.settings import ScoreSettings
+from detecture.miner.score.settings import ScoreSettings, floor_length, strong_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +120,9 @@ def measure(
         return Boundaries()
     height, width = size
     found = (two_sided_lengths if two_sided else pair_lengths)(regions_HW)
-    least = settings.floor_length(floor, height, width) if floor > 0.0 else 0.0
+    least = floor_length(settings, floor, height, width) if floor > 0.0 else 0.0
     lengths = [length for length in found.values() if length >= least]
-    strong = settings.strong_length(height, width)
+    strong = strong_length(settings, height, width)
     return Boundaries(
         strong=sum(length >= strong for length in lengths),
         boundary=sum(lengths) / (2 * (height + width)),

@@ -1,6 +1,7 @@
 """The score of an item of a source, whatever annotation the source has."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Protocol, runtime_checkable
 
 from detecture.errors import DatasetError, ImageError, MinerError
@@ -13,8 +14,10 @@ from detecture.miner.score.annotation import (
     score_segments,
     unscored,
 )
+from detecture.miner.score.generalized import panoptic_semantics
 from detecture.miner.score.segments import Segment
 from detecture.miner.score.settings import ScoreSettings
+from detecture.miner.sources.coco import Coco
 from detecture.miner.sources.registry import Source
 
 _BINARY = ("rwtd",)  # sources whose maps have two textures
@@ -69,6 +72,10 @@ def item_scorer(
             return {**unscored("unreadable", settings), "reason": str(error)}
         if source.KIND == "segments":
             return score_regions(labels, settings)
-        return score_labels(labels, kinds, settings, binary=binary)
+        result = score_labels(labels, kinds, settings, binary=binary)
+        if isinstance(source, Coco) and source.panoptic:
+            semantics = panoptic_semantics(source.segments_info(item), source.categories)
+            result["semantics"] = asdict(semantics)
+        return result
 
     return score

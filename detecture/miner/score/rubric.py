@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from detecture.config.sections.miner_stages import AskSettings
 from detecture.errors import MinerError
 from detecture.miner.score.fusion import Verdict
 from detecture.untrusted import parse_json
@@ -45,6 +46,10 @@ OVERLAY_QUESTIONS = {
 }
 """Of the image with its regions' boundaries drawn in."""
 
+SYSTEM = "You look at images and answer questions about them, in JSON and nothing else."
+"""Said to a VLM before the questions."""
+
+_NUMBER = "regions"  # the question that takes a number; the others take yes or no
 _START = 50
 _YES = frozenset({"yes", "y", "true", "yeah", "yep", "correct"})
 _NO = frozenset({"no", "n", "false", "nope", "not"})
@@ -91,39 +96,41 @@ class OverlayVerdict:
     passed: bool | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class HardRules:
-    """Rules that overrule the points.
+def form_of(questions: Mapping[str, str]) -> str:
+    """The text that asks all questions at once.
 
-    Attributes:
-        force_object: an image about an object is no match.
-        object_cap: most points of such an image.
-        force_salient: an image with a salient subject is no match.
-        salient_cap: most points of such an image.
-        overlay_required: an image whose regions were not looked at is no match. The published run
-            asks for that and draws them only afterwards, so that no image ever matches.
-        overlay_min: points of the overlay that are enough.
-        fail_cap: most points where they are not.
-        fail_penalty: taken off then.
-        missing_cap: most points where the overlay is required and missing.
-        bonus: points where the overlay is enough.
+    Args:
+        questions: by their names, as `QUESTIONS`.
     """
+    listed = "\n".join(f"{name}: {question}" for name, question in questions.items())
+    form = ", ".join(
+        f'"{name}": {"<number>" if name == _NUMBER else "<yes or no>"}' for name in questions
+    )
+    return f"{listed}\n\nAnswer with this JSON object and nothing else: {{{form}}}"
 
-    force_object: bool = False
-    object_cap: int = 59
-    force_salient: bool = True
-    salient_cap: int = 45
-    overlay_required: bool = False
-    overlay_min: int = 65
-    fail_cap: int = 55
-    fail_penalty: int = 24
-    missing_cap: int = 45
-    bonus: int = 6
 
-    @classmethod
-    def published(cls) -> "HardRules":
-        """Those of the published run."""
-        return cls(object_cap=55, overlay_required=True)
+def answers_in(answer: str, questions: Mapping[str, str]) -> dict[str, bool | int | None]:
+    """What a VLM has answered to `form_of`: None to a question whose answer says nothing.
+
+    Args:
+        answer: its words.
+        questions: that it was asked, by their names.
+
+    Raises:
+        MinerError: there is no JSON object in it, or it answers no question.
+    """
+    content = json_in(answer)
+    found: dict[str, bool | int | None] = {}
+    for name in questions:
+        given = content.get(name)
+        if isinstance(given, bool) and name != _NUMBER:
+            found[name] = given
+        else:
+            words = "" if given is None else str(given)
+            found[name] = count_in(words) if name == _NUMBER else yes_or_no(words)
+    if all(value is None for value in found.values()):
+        raise MinerError("the answer says nothing to any question; take another model")
+    return found
 
 
 def yes_or_no(answer: str) -> bool | None:
@@ -177,7 +184,7 @@ def rubric(answers: Mapping[str, bool | int | None]) -> Verdict:
 
 
 def overlay_rubric(
-    answers: Mapping[str, bool | int | None], rules: HardRules | None = None
+    answers: Mapping[str, bool | int | None], rules: AskSettings | None = None
 ) -> OverlayVerdict:
     """The verdict on drawn regions by the answers to `OVERLAY_QUESTIONS`."""
     points = _START
@@ -187,10 +194,10 @@ def overlay_rubric(
     if (regions := answers.get("regions")) is not None:
         points += _by_count(regions, few=-14, some=16, many=-12)
     score = min(100, max(0, points))
-    return OverlayVerdict(score=score, passed=score >= (rules or HardRules()).overlay_min)
+    return OverlayVerdict(score=score, passed=score >= (rules or AskSettings()).overlay_min)
 
 
-def hard_rules(verdict: Verdict, overlay: OverlayVerdict, rules: HardRules) -> Verdict:
+def hard_rules(verdict: Verdict, overlay: OverlayVerdict, rules: AskSettings) -> Verdict:
     """A verdict after the hard rules, of which the first that applies counts."""
     score = verdict.score
     if score is None:

@@ -15,7 +15,7 @@ from detecture.data.formats.rle import from_coco_rle
 from detecture.miner.kinds import AMBIGUOUS, OBJECT, TEXTURE
 from detecture.miner.score.components import Runs
 from detecture.miner.score.geometry import Geometry, measure
-from detecture.miner.score.settings import ScoreSettings
+from detecture.miner.score.settings import ScoreSettings, as_published
 
 _ROOT_HALF = 0.70710678  # distance from the centre to a corner, in sides
 _TOUCH = 2.0  # pixels from an edge within which a box touches it
@@ -135,7 +135,7 @@ def dense_shares(runs: Runs, settings: ScoreSettings) -> tuple[np.ndarray, np.nd
     areas = np.bincount(index, runs.lengths_R, minlength=values.size)
     pixels = max(runs.size[0] * runs.size[1], 1)
     least = settings.dense_segment * pixels
-    if settings.is_published:
+    if as_published(settings):
         least = max(least, settings.dense_segment_pixels)
     kept = np.flatnonzero((values > 0) & (areas >= least))
     kept = kept[np.argsort(-areas[kept], kind="stable")]
@@ -202,7 +202,7 @@ def _with_boundaries(
         (drawn_HW.shape[0], drawn_HW.shape[1]),
         settings,
         floor=floor,
-        two_sided=settings.is_published,
+        two_sided=as_published(settings),
     )
     return Geometry(
         large=len(large),

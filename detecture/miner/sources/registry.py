@@ -133,9 +133,11 @@ def fingerprint(source: Source, item: Item) -> str:
 
 
 def _size_of(path: Path) -> int:
-    """In bytes; 0 of what is no file."""
+    """In bytes; of what is in a shard, that of the shard; 0 of what is no file."""
     try:
         found = path.stat()
+    except NotADirectoryError:
+        return _size_of(path.parent)
     except OSError:
         return 0
     return found.st_size if stat.S_ISREG(found.st_mode) else 0

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detecture.config.sections.miner import MinerSourceSettings
 from detecture.config.sections.miner_stages import ExpandSettings
+from detecture.d2 import CfgNode
 from detecture.miner.expand import Anchor, expand_degrees
-from detecture.miner.stages import Context, Task, WholeFunction
+from detecture.miner.stage import Context, Task, WholeFunction
 
 
 def make(context: Context) -> WholeFunction:
@@ -23,3 +25,8 @@ def make(context: Context) -> WholeFunction:
         return expand_degrees(anchors, source.items(), root, settings, strength).results()
 
     return expand
+
+
+def facts(cfg: CfgNode) -> dict[str, Any]:
+    """What variants rest on besides MINER.EXPAND: which end of the degrees is the textured one."""
+    return {"textured_end": MinerSourceSettings.from_config(cfg).textured_end}

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from detecture.config.sections.miner_stages import ExtractSettings, ScoreSettings
 from detecture.d2 import CfgNode
 from detecture.data.image_io import image_size
@@ -14,8 +16,8 @@ from detecture.miner.extract import (
 from detecture.miner.items import Item
 from detecture.miner.kinds import kinds_of
 from detecture.miner.score.item_score import SegmentSource
-from detecture.miner.sources import image_path
-from detecture.miner.stages import Context, Earlier, ItemFunction
+from detecture.miner.sources import Source
+from detecture.miner.stage import Context, Earlier, ItemFunction
 
 
 def make(context: Context) -> ItemFunction:
@@ -26,16 +28,12 @@ def make(context: Context) -> ItemFunction:
     kinds = {} if source.KIND != "classes" else _kinds(source, table)
 
     def extract(item: Item, earlier: Earlier) -> dict[str, Any]:
-        size = image_size(image_path(source, item))
+        size = image_size(context.image(item))
         if source.KIND == "classes":
             labels = source.read_labels(item)
             found = extract_regions(labels, size, source.class_names, kinds, settings)
             return store_extraction(found, item.item_id, context.output)
-        if isinstance(source, SegmentSource):
-            frame, segments = source.read_segments(item)
-            labels = paint_segments((segment.mask(frame) for segment in segments), frame)
-        else:
-            labels = source.read_labels(item)
+        labels = region_map(source, item)
         texts = earlier["regions"]["descriptions"] if "regions" in earlier else []
         numbers = {number: str(number) for number in range(1, len(texts) + 1)}
         names = numbers or source.class_names
@@ -45,6 +43,18 @@ def make(context: Context) -> ItemFunction:
         return store_extraction(found, item.item_id, context.output)
 
     return extract
+
+
+def region_map(source: Source, item: Item) -> np.ndarray:
+    """Number of the region or class of each pixel, (H,W), 0 in none, whatever the annotation is.
+
+    Raises:
+        ImageError: the annotation cannot be read.
+    """
+    if not isinstance(source, SegmentSource):
+        return source.read_labels(item)
+    frame, segments = source.read_segments(item)
+    return paint_segments((segment.mask(frame) for segment in segments), frame)
 
 
 def facts(cfg: CfgNode) -> dict[str, Any]:

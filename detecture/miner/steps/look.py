@@ -5,7 +5,7 @@ from typing import Any
 from detecture.miner.duplicates import perceptual_hash
 from detecture.miner.items import Item
 from detecture.miner.journal import OK
-from detecture.miner.stages import Context, Earlier, ItemFunction
+from detecture.miner.stage import Context, Earlier, ItemFunction
 
 
 def make(context: Context) -> ItemFunction:

@@ -7,7 +7,7 @@ from detecture.errors import ImageError
 from detecture.miner.items import Item
 from detecture.miner.score.annotation import score_regions, unscored
 from detecture.miner.score.item_score import item_scorer
-from detecture.miner.stages import Context, Earlier, ItemFunction
+from detecture.miner.stage import Context, Earlier, ItemFunction
 
 
 def make(context: Context) -> ItemFunction:

@@ -7,7 +7,7 @@ from detecture.config.sections.miner_stages import SplitSettings
 from detecture.miner.duplicates import near_duplicates
 from detecture.miner.journal import OK
 from detecture.miner.split import split_items
-from detecture.miner.stages import Context, Task, WholeFunction
+from detecture.miner.stage import Context, Task, WholeFunction
 
 
 def make(context: Context) -> WholeFunction:

@@ -4,8 +4,7 @@ from typing import Any
 
 from detecture.config.sections.miner_stages import ValidateSettings
 from detecture.miner.items import Item
-from detecture.miner.sources import image_path
-from detecture.miner.stages import Context, Earlier, ItemFunction
+from detecture.miner.stage import Context, Earlier, ItemFunction
 from detecture.miner.validate import validate_files
 
 
@@ -16,8 +15,8 @@ def make(context: Context) -> ItemFunction:
 
     def validate(item: Item, earlier: Earlier) -> dict[str, Any]:
         return validate_files(
-            image_path(context.source, item),
-            context.output / str(earlier["extract"]["index_mask"]),
+            context.image(item),
+            context.file(str(earlier["extract"]["index_mask"])),
             list(earlier["describe"]["descriptions"]),
             settings,
             max_pixels,

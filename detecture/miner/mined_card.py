@@ -1,0 +1,128 @@
+"""The data card of a mine: README.md of the data set that it has written, with some examples."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from detecture.checkpoint.atomic import utf8, write_atomic
+from detecture.checkpoint.ownership import HTML_COMMENT, write_own
+from detecture.config import make_config
+from detecture.data.image_io import read_image
+from detecture.miner.card import (
+    CardExample,
+    CardFacts,
+    CardSource,
+    count_facts,
+    render_card,
+)
+from detecture.miner.extract import read_index_mask, resized_nearest
+from detecture.miner.journal import Result
+from detecture.miner.palette import render_overlay
+from detecture.miner.published_set import EXAMPLES, SPLITS, SUMMARY, folder_of
+from detecture.miner.stages import EXPORT
+from detecture.miner.validate import summarize_validation
+
+if TYPE_CHECKING:
+    from detecture.miner.items import Item
+    from detecture.miner.running import Mine
+
+CARD = "README.md"
+
+_ALL_PASS = ("clip", "ask", "expand", "look", "split")  # these drop nothing
+
+_EXAMPLES, _SIDE, _QUALITY = 3, 640, 90
+_REMEDY = "move it away; the card is written again at the next run"
+_SETTINGS = (
+    "SOURCE",
+    "SCORE",
+    "SELECT",
+    "CLIP",
+    "ASK",
+    "EXTRACT",
+    "EXPAND",
+    "DESCRIBE",
+    "VALIDATE",
+    "SPLIT",
+)
+_NOT_SHOWN = frozenset(
+    {"ROOT", "ANNOTATION_ROOT", "KEY_VARIABLE", "BASE_URL", "PICKED", "BASE", "REGIONS_CONFIG"}
+)
+
+
+def write_card(mine: Mine) -> Path | None:
+    """Write the card beside the data set; None where nothing is exported.
+
+    Raises:
+        OutputError: somebody has changed it, or it cannot be written.
+    """
+    kept = mine.exported()
+    if not (folder_of(mine.context) / SUMMARY).is_file():
+        return None
+    splits = Counter(str(result["split"]) for _, result in kept)
+    validated = mine.journal("validate")
+    stage = next(stage for stage in mine.stages if stage.name == "validate")
+    checked = (validated.get(task.item.item_id) for task in mine.tasks(stage))
+    folder = folder_of(mine.context)
+    facts = CardFacts(
+        title=folder.name,
+        sources=[CardSource(name=mine.source.name, licence=mine.source.licence, images=len(kept))],
+        funnel=_funnel(mine, len(kept)),
+        splits={split: splits[split] for split in SPLITS if splits[split]},
+        validation=summarize_validation(one for one in checked if one and "problems" in one),
+        settings=_settings(mine),
+        examples=[_example(mine, folder, task.item, one) for task, one in kept[:_EXAMPLES]],
+        **count_facts((t.earlier["extract"], t.earlier["describe"]) for t, _ in kept),
+    )
+    _remove_others(mine, folder, {example.overlay for example in facts.examples})
+    path = folder / CARD
+    write_own(path, utf8(render_card(facts)), comment=HTML_COMMENT, remedy=_REMEDY)
+    return path
+
+
+def _remove_others(mine: Mine, folder: Path, kept: set[str]) -> None:
+    """Remove overlays of examples of an earlier card."""
+    ids = {item.item_id for item, _ in mine.all_items()}
+    for path in (folder / EXAMPLES).glob("*.jpg"):
+        if f"{EXAMPLES}/{path.name}" not in kept and path.stem in ids:
+            path.unlink()
+
+
+def _funnel(mine: Mine, exported: int) -> dict[str, int]:
+    """Images, and how many each stage has let pass."""
+    funnel = {"images": len(mine.items)}
+    for before, stage in itertools.pairwise(mine.stages):
+        if before.name not in _ALL_PASS:
+            funnel[before.name] = len(mine.tasks(stage))
+    return funnel | {EXPORT: exported}
+
+
+def _settings(mine: Mine) -> dict[str, Any]:
+    """Keys of the miner that are not as they are by default, without places and addresses."""
+    default = make_config(None, [])
+    return {
+        f"MINER.{section}.{key}": value
+        for section in _SETTINGS
+        for key, value in mine.cfg.MINER[section].items()
+        if key not in _NOT_SHOWN and value != default.MINER[section][key]
+    }
+
+
+def _example(mine: Mine, folder: Path, item: Item, result: Result) -> CardExample:
+    """An item with its overlay, which is written."""
+    most, inner = mine.cfg.INPUT.MAX_PIXELS, folder.relative_to(mine.output).as_posix()
+    image = read_image(mine.context.file(f"{inner}/{result['entry']['image_path']}"), most)
+    mask = read_index_mask(mine.context.file(result["index_mask"]), most)
+    shown = Image.fromarray(image)
+    shown.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    small = np.asarray(shown)
+    overlay = Image.fromarray(render_overlay(small, resized_nearest(mask, small.shape[:2])))
+    name = f"{EXAMPLES}/{item.item_id}.jpg"
+    write_atomic(folder / name, lambda file: overlay.save(file, format="JPEG", quality=_QUALITY))
+    texts = [texture["description"] for texture in result["entry"]["textures"]]
+    return CardExample(item_id=item.item_id, descriptions=texts, overlay=name)

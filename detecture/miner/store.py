@@ -1,0 +1,328 @@
+"""A mine on shared storage: what is in OUTPUT_DIR, at an address such as s3://bucket/mine.
+
+Nothing can be appended there, so a journal is parts that are written once and read as one. A part
+is written after the files that its lines name. OUTPUT_DIR is then a copy: what is not in it is
+fetched when it is needed, so that a run may go on from another machine with an empty one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from detecture.checkpoint.atomic import write_atomic
+from detecture.errors import MinerError
+from detecture.miner.journal import files_of, parse_line
+from detecture.untrusted import parse_own_json
+
+logger = logging.getLogger(__name__)
+
+LOCK = "mine.lock"
+"""Says whose run the mine is; in the store."""
+
+_JOURNALS = "journals"
+_SECONDS, _LINES = 2.0, 500  # after which lines become a part
+_REFRESH, _STALE = 30.0, 600.0  # of the lock, seconds
+_AT_ONCE = 8  # files on their way
+_TRIES = 5
+
+
+class Store:
+    """Files below an address, by their names relative to it."""
+
+    def __init__(self, url: str) -> None:
+        """Open it; nothing is read or written yet.
+
+        Args:
+            url: of fsspec, such as `s3://bucket/mine`; credentials are those of its library.
+
+        Raises:
+            MinerError: the library for it is not installed, or the address is none.
+        """
+        try:
+            import fsspec
+        except ImportError as error:
+            raise MinerError('a store needs fsspec: pip install -e ".[store]"') from error
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise MinerError(f"MINER.RUNNING.STORE {url}: {error}") from error
+        self.url, self._root = url.rstrip("/"), root.rstrip("/")
+
+    def read(self, name: str) -> bytes | None:
+        """Content of a file; None where there is none."""
+        with self._told(name):
+            try:
+                content: bytes = self._fs.cat_file(self._at(name))
+            except FileNotFoundError:
+                return None
+            return content
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file that is not there yet; whether it was not, among all who try at once."""
+        with self._told(name):
+            self._fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+            try:
+                self._fs.pipe_file(self._at(name), content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whether it is there or not."""
+        with self._told(name):
+            self._fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+            self._fs.pipe_file(self._at(name), content)
+
+    def push(self, folder: Path, names: Iterable[str]) -> None:
+        """Write files out of a folder; those that are not in it are passed over."""
+        there = [name for name in dict.fromkeys(names) if (folder / name).is_file()]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            list(threads.map(lambda name: self.write(name, (folder / name).read_bytes()), there))
+
+    def push_others(self, output: Path, folder: str, named: Iterable[Iterable[str]]) -> None:
+        """Write all files of a folder that no result names.
+
+        Args:
+            output: OUTPUT_DIR.
+            folder: in it.
+            named: the names of files of each result.
+        """
+        known = {name for names in named for name in names}
+        files = (path for path in (output / folder).rglob("*") if path.is_file())
+        names = (path.relative_to(output).as_posix() for path in files)
+        here = set(names)
+        self.push(output, sorted(here - known))
+        for name in self.names(folder):
+            if name not in here and name not in known:
+                self.remove(name)
+
+    def fetch(self, name: str, path: Path) -> bool:
+        """Copy a file here; whether it is there."""
+        content = self.read(name)
+        if content is None:
+            return False
+        write_atomic(path, lambda file: file.write(content))
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        """Names of all files in a folder and those within it, sorted."""
+        with self._told(folder):
+            try:
+                found = self._fs.find(self._at(folder))
+            except FileNotFoundError:
+                return []
+        return sorted(str(path)[len(self._root) + 1 :] for path in found)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with self._told(name), suppress(FileNotFoundError):
+            self._fs.rm_file(self._at(name))
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Other people's errors of the network, and of rights, in our words."""
+        try:
+            yield
+        except MinerError:
+            raise
+        except Exception as error:
+            raise MinerError(
+                f"{self.url}/{name}: cannot be had ({type(error).__name__}: {error!s:.200}); check "
+                "the address, your credentials and the network, and run the same again: it goes on "
+                "from there"
+            ) from error
+
+
+# ---- journals --------------------------------------------------------------------------------
+
+
+class Parts:
+    """The parts of one journal in a store."""
+
+    def __init__(self, store: Store, name: str, folder: Path) -> None:
+        """See which parts there are.
+
+        Args:
+            store: that they are in.
+            name: of the stage.
+            folder: OUTPUT_DIR.
+        """
+        self._store, self._name, self._folder = store, name, folder
+        self._waiting: list[bytes] = []
+        self._files: list[str] = []
+        self._pushed = time.monotonic()
+        self._next = 0
+
+    def merged(self, path: Path) -> bytes:
+        """The journal of the store with the lines that are only here; nothing is written.
+
+        Args:
+            path: of the journal here.
+        """
+        return b"".join(self._lines(path)[0])
+
+    def pull(self, path: Path) -> None:
+        """Make the journal here that of the store, and write to the store what is only here.
+
+        Files here that the store's new lines name are of earlier results, and are removed.
+
+        Args:
+            path: of the journal here.
+        """
+        lines, only_here, new = self._lines(path)
+        if lines and b"".join(lines) != (path.read_bytes() if path.is_file() else b""):
+            for line in new:
+                for name in _files_of_line(line):
+                    (self._folder / name).unlink(missing_ok=True)
+            write_atomic(path, lambda file: file.writelines(lines))
+        for line in only_here:
+            self.add(line, _files_of_line(line))
+        self.flush()
+
+    def _lines(self, path: Path) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """All lines; those that are only here; those that are new here.
+
+        What was written here and never reached the store is older than what others have written
+        of the same item since, and gives way to it.
+        """
+        names = self._store.names(f"{_JOURNALS}/{self._name}")
+        self._next = len(names)
+        kept = [line for name in names for line in _whole_lines(self._store.read(name) or b"")]
+        here = _whole_lines(path.read_bytes()) if path.is_file() else []
+        known, had = set(kept), set(here)
+        new = [line for line in kept if line not in had]
+        again = {_id_of(line) for line in new}
+        only_here = [x for x in here if x not in known and _id_of(x) not in again]
+        return [*kept, *only_here], only_here, new
+
+    def add(self, line: bytes, files: Iterable[str]) -> None:
+        """A line was written here; it becomes part of a part in a while."""
+        self._waiting.append(line)
+        self._files.extend(files)
+        if len(self._waiting) >= _LINES or time.monotonic() - self._pushed > _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits: the files that it names first, then the part."""
+        if self._waiting:
+            self._store.push(self._folder, self._files)
+            content = b"".join(self._waiting)
+            while not self._store.create(
+                f"{_JOURNALS}/{self._name}/{self._next:08}.jsonl", content
+            ):
+                self._next += 1
+            self._next += 1
+        self._waiting, self._files, self._pushed = [], [], time.monotonic()
+
+
+def _whole_lines(content: bytes) -> list[bytes]:
+    """Lines of a part, each with its end, also where a kill has cut the last one."""
+    lines = content.splitlines(keepends=True)
+    return [line if line.endswith(b"\n") else line + b"\n" for line in lines]
+
+
+def _id_of(line: bytes) -> str | None:
+    try:
+        return str(parse_line(line)["id"])
+    except ValueError:
+        return None
+
+
+def _files_of_line(line: bytes) -> list[str]:
+    try:
+        return files_of(parse_line(line)["result"])
+    except ValueError:  # damaged: the journal says so when it is read
+        return []
+
+
+# ---- the lock --------------------------------------------------------------------------------
+
+
+@contextmanager
+def reserved(store: Store) -> Iterator[None]:
+    """Keeps other runs off a store, wherever they run.
+
+    A run that is gone without a word frees it after ten minutes.
+
+    Raises:
+        MinerError: another run has it.
+    """
+    token = uuid.uuid4().hex
+    _acquire(store, token)
+    over = threading.Event()
+    keeper = threading.Thread(target=_refresh, args=(store, token, over), daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+        if _holder(store).get("token") == token:
+            store.remove(LOCK)
+
+
+def _content(token: str) -> bytes:
+    said = {
+        "token": token,
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "time": time.time(),
+    }
+    return json.dumps(said).encode()
+
+
+def _holder(store: Store) -> dict[str, Any]:
+    try:
+        content = parse_own_json(store.read(LOCK) or b"{}")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _acquire(store: Store, token: str) -> None:
+    for _ in range(_TRIES):
+        if store.create(LOCK, _content(token)):
+            return
+        holder = _holder(store)
+        if holder:
+            break
+        time.sleep(1.0)  # it is being written, or was given free just now
+    age = time.time() - float(holder.get("time") or 0.0)
+    if holder and age < _STALE:
+        raise MinerError(
+            f"{store.url}: another run of the miner writes to it (process {holder.get('process')} "
+            f"on {holder.get('host')}, {age:.0f} s ago); wait for it, choose another "
+            f"MINER.RUNNING.STORE, or, if that run is dead, remove {store.url}/{LOCK}"
+        )
+    # Of those who find it dead, one goes on.
+    marker = f"locks/after-{holder.get('token')}"
+    if not store.create(marker, _content(token)):
+        raise MinerError(
+            f"{store.url}: another run has taken it over; wait for it, or, if that is dead, remove "
+            f"{store.url}/{marker}"
+        )
+    logger.warning("%s: a run on %s ended without a word; going on", store.url, holder.get("host"))
+    store.write(LOCK, _content(token))
+
+
+def _refresh(store: Store, token: str, over: threading.Event) -> None:
+    while not over.wait(_REFRESH):
+        try:
+            if _holder(store).get("token") == token:
+                store.write(LOCK, _content(token))
+        except MinerError as error:
+            logger.warning("the lock could not be renewed: %s", error)

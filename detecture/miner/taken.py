@@ -1,0 +1,64 @@
+"""Which of the scored images go on: by their scores, all, or those that a person has picked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from detecture.config.sections.miner import MinerSelectSettings
+from detecture.miner.items import Item
+from detecture.miner.journal import FAILED, OK, Result
+from detecture.miner.review_page.picks import picked_ids, read_picks
+from detecture.miner.stages import FUSE
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Which scored images are taken: what MINER.SELECT says.
+
+    Attributes:
+        settings: MINER.SELECT.
+        judge: the stage whose score counts.
+        ids: of the list MINER.SELECT.PICKED, where that is used.
+    """
+
+    settings: MinerSelectSettings
+    judge: str = "score"
+    ids: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls, settings: MinerSelectSettings, judge: str, source: str, items: Iterable[Item]
+    ) -> "Taken":
+        """Read the list, where one is used.
+
+        Args:
+            settings: MINER.SELECT.
+            judge: the stage whose score counts.
+            source: its name.
+            items: all that may be picked.
+
+        Raises:
+            MinerError: the list cannot be read, or names an image that is not there.
+        """
+        if settings.by != "picked":
+            return cls(settings, judge)
+        picks = read_picks(Path(settings.picked).expanduser())
+        known = [item.item_id for item in items]
+        return cls(settings, judge, frozenset(picked_ids(picks, source, known)))
+
+    def passes(self, stage: str, item: Item, result: Result) -> bool:
+        """Whether the result of a stage lets an item go on.
+
+        Args:
+            stage: its name.
+            item: that the result is of.
+            result: of the stage.
+        """
+        if stage not in ("score", FUSE):
+            return bool(result["status"] == OK)
+        if self.settings.by == "picked":
+            return item.item_id in self.ids and result["status"] != FAILED
+        if result["status"] != OK or self.settings.by == "all" or stage != self.judge:
+            return bool(result["status"] == OK)
+        wanted = ("selected", "borderline") if self.settings.borderline else ("selected",)
+        return result.get("selected") in wanted
