@@ -13,7 +13,13 @@ from pycocotools import mask as coco_mask
 from detecture import SemanticPredictor, SemanticResult, TexturePredictor
 from detecture.data.vocabulary import Vocabulary
 from detecture.engine.prediction import FailedImage, FailedImages
-from detecture.errors import ConfigError, DetectureError, ImageError, PredictionError
+from detecture.errors import (
+    CheckpointError,
+    ConfigError,
+    DetectureError,
+    ImageError,
+    PredictionError,
+)
 from detecture.modeling.meta_arch import TextureClusters
 from detecture.modeling.meta_arch.protocol import EncodesImages, SemanticModel
 
@@ -242,6 +248,20 @@ def test_a_stream_of_one_image(ask, tmp_path):
 def test_a_list_that_ships_is_meant_by_its_name(ask):
     assert ask.check("voc_20") == Vocabulary.load("voc_20")
     assert ask.check("voc_20, sky").classes == ("voc_20", "sky")
+
+
+def test_an_unknown_data_set_is_named_where_its_classes_are_missed(caplog):
+    unknown = predictor("DATASETS.TEST", "('nope',)")
+    assert "the data set nope (DATASETS) is not registered" in caplog.text
+    assert unknown.check("sky").classes == ("sky",)
+
+
+def test_templates_are_named_where_weights_are_of_other_ones(ask):
+    state = ask.model.checkpoint_state()
+    predictor("MODEL.CLIP.TEMPLATES", "plain").model.load_checkpoint_state(state)
+    several = predictor("MODEL.CLIP.TEMPLATES", "imagenet_select")
+    with pytest.raises(CheckpointError, match=r"1 costs .* makes 8: .*MODEL\.CLIP\.TEMPLATES"):
+        several.model.load_checkpoint_state(state)
 
 
 def test_commas_part_synonyms_in_a_list(ask):
