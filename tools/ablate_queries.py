@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from detecture.checkpoint.ownership import json_bytes, require_own, write_own
+from detecture.checkpoint.ownership import json_bytes, require_place, write_own
 from detecture.config import make_config
 from detecture.d2 import CfgNode
 from detecture.data import build_test_loader, load_ground_truth, load_registered
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     cfg = make_config(args.config_file, [*args.overrides, "TEST.ORACLE", "True"])
-    require_own([args.json] if args.json else [], args.overwrite, REMEDY)
+    require_place(args.json, args.overwrite, REMEDY)
     model = load_model(cfg)
     if not isinstance(model, Detecture):
         raise ConfigError(

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from detecture import SemanticPredictor, SemanticResult, TexturePredictor, TextureResult
 from detecture.checkpoint.ownership import carries_mark, require_folder
-from detecture.data.vocabulary import Vocabulary
+from detecture.data.vocabulary import Vocabulary, shipped_lists
 from detecture.engine import predictor_of
 from detecture.engine.result_files import ImageIdentity, find_place
 from detecture.errors import EXIT_FAILED, ConfigError, DetectureError, OutputError
@@ -93,8 +93,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, help="number of regions, if you know it")
     parser.add_argument(
         "--classes",
-        help='what to look for, as in "sky|clouds, wet sand, reed", or a .json class list; by '
-        "default the classes of the config",
+        help='what to look for, as in "sky|clouds, wet sand, reed", or a .json class list, or the '
+        "name of one that ships, as ade_150; by default the classes of the config",
     )
     parser.add_argument(
         "--background",
@@ -135,7 +135,12 @@ def read_classes(text: str | None) -> Vocabulary | None:
     """
     if text is None:
         return None
-    return Vocabulary.load(text) if text.endswith(".json") else Vocabulary.asked(text)
+    if text.endswith(".json"):
+        return Vocabulary.load(text)
+    asked = Vocabulary.asked(text)
+    if text.strip() in shipped_lists():
+        print(f"--classes {text.strip()}: the {len(asked)} classes of the list that ships")
+    return asked
 
 
 def question_of(

@@ -27,6 +27,9 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "datasets/samples/photos"
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
+MOST = 1_000_000  # millions: of bytes and of pixels
+
+
 def example_images(folder: Path | None) -> list[Path]:
     """Images of a folder; those of the checkout, if there are any, without one.
 
@@ -66,9 +69,13 @@ def main(argv: list[str] | None = None, stop: threading.Event | None = None) -> 
     stop = stop or threading.Event()
     require_gradio()
     for name in ("max_megabytes", "max_megapixels"):
-        if not getattr(args, name) > 0:
+        if not 0 < getattr(args, name) <= MOST:
             option = "--" + name.replace("_", "-")
-            raise ConfigError(f"{option} is a positive number, got {getattr(args, name)}")
+            raise ConfigError(
+                f"{option} is a positive number, {MOST:,} at most, got {getattr(args, name):g}"
+            )
+    if not 1 <= args.port <= 65535:
+        raise ConfigError(f"--port is a number from 1 to 65535, got {args.port}")
     examples = example_images(args.examples)
     overrides = [word for word in args.opts if word != "--"]
     predictor = predictor_of(args.config_file, overrides)

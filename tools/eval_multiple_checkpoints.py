@@ -79,9 +79,13 @@ def checkpoints_in(folder: Path) -> list[Path]:
     """All checkpoints of a folder.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or no such folder.
     """
-    found = list_checkpoints(folder)[::-1] if folder.is_dir() else []
+    if not folder.is_dir():
+        raise ConfigError(
+            f"--checkpoints {folder}: no such folder; name the OUTPUT_DIR of a training"
+        )
+    found = list_checkpoints(folder)[::-1]
     if (best := folder / f"{BEST}{WEIGHTS}").is_file():
         found.append(best)
     if not found:

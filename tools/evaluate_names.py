@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from detecture.checkpoint.ownership import json_bytes, require_own, write_own
+from detecture.checkpoint.ownership import json_bytes, require_place, write_own
 from detecture.checkpoint.shipped import DEFAULT_CONFIG
 from detecture.config import make_config
 from detecture.data.k_hint import KHint
 from detecture.data.open_mapper import OpenVocabularyMapper
 from detecture.data.vocabulary import Vocabulary
 from detecture.engine.evaluate import load_model
+from detecture.errors import ConfigError
 from detecture.evaluation.named_masks import (
     Answer,
     NamedImage,
@@ -47,6 +48,7 @@ from detecture.evaluation.named_masks import (
 )
 from detecture.evaluation.words.matching import Similarity
 from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.modeling.meta_arch.protocol import SemanticModel
 
 REMEDY = "choose another --json, or give --overwrite"
 
@@ -122,8 +124,22 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
-    require_own([args.json] if args.json else [], args.overwrite, REMEDY)
+    if args.limit < 0:
+        raise ConfigError(f"--limit is a number of records, 0 for all, got {args.limit}")
+    if not (args.config_file or args.floors or args.describer):
+        raise ConfigError(
+            "nothing to measure: give the --config-file of a semantic model, --floors or "
+            "--describer"
+        )
     cfg = make_config(args.config_file, args.overrides)
+    model = load_model(cfg) if args.config_file else None
+    if model is not None and not isinstance(model, SemanticModel):
+        raise ConfigError(
+            f"--config-file {args.config_file}: {type(model).__name__} finds regions by itself and "
+            "is asked for no names; give one of configs/ahs_seg, or --describer for the regions "
+            "of the default method"
+        )
+    require_place(args.json, args.overwrite, REMEDY)
     if args.dataset.startswith("synthetic_open"):
         mapper = OpenVocabularyMapper(cfg, is_train=False, dataset_name=args.dataset)
         found = procedural_images(mapper, args.dataset, args.limit)
@@ -136,8 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.without:
         images = list(stripped(images, args.without))
     answers: dict[str, Answer] = {}
-    if args.config_file:
-        answer = asked(load_model(cfg))
+    if model is not None:
+        answer = asked(model)
         answers |= {"model": by_name(answer), "model, names shuffled": shuffled(answer)}
     if args.floors or args.describer:
         regions = DefaultRegions(args.describer)

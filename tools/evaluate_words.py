@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from detecture.checkpoint.ownership import json_bytes, require_own, write_own
+from detecture.checkpoint.ownership import json_bytes, require_place, write_own
 from detecture.config import make_config
 from detecture.data import register_dataset_json
 from detecture.errors import ConfigError, EvaluationError
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_args(argv)
     cfg = make_config(args.config_file, args.overrides)
-    require_own([args.json] if args.json else [], args.overwrite, REMEDY)
+    require_place(args.json, args.overwrite, REMEDY)
     dataset = args.dataset
     if args.dataset_json:
         dataset = register_dataset_json(args.dataset_json)

@@ -76,8 +76,12 @@ def accepted_hashes(path: Path) -> list[str] | None:
         return None
 
 
-def verify_checkpoint(path: Path) -> str:
+def verify_checkpoint(path: Path, key: str = "MODEL.WEIGHTS or OUTPUT_DIR") -> str:
     """Compare a file with the manifest beside it; a file that no manifest lists passes.
+
+    Args:
+        path: of the file.
+        key: what named it, for the error.
 
     Returns:
         Its SHA-256.
@@ -86,7 +90,7 @@ def verify_checkpoint(path: Path) -> str:
         CheckpointError: no such file, or its content is not what was written.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; check MODEL.WEIGHTS or OUTPUT_DIR")
+        raise CheckpointError(f"{path}: no such checkpoint; check {key}")
     known = accepted_hashes(path)
     digest = sha256_file(path)
     if known and digest not in known:

@@ -205,6 +205,21 @@ def require_folder(folder: Path, remedy: str) -> None:
         raise OutputError(f"{folder}: cannot be written to ({reason}); {remedy}") from error
 
 
+def require_place(file: Path | None, overwrite: bool, remedy: str) -> None:
+    """See that a file can be written, before the work that it is to tell of; makes its folder.
+
+    Args:
+        file: that is due; None: there is none.
+        overwrite, remedy: see `require_own`.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    if file is not None:
+        require_own([file], overwrite, remedy)
+        require_folder(file.parent, remedy)
+
+
 def _note(path: Path, notes: Path | None) -> Path:
     if notes is None:
         return path.with_name(f".{short_name(path.name)}.detecture")

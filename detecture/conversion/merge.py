@@ -67,12 +67,17 @@ def merge_adapter(
     require_free_output(output, "folder")
     words = [*overrides, "MODEL.DEVICE", "cpu", "MODEL.VLM.DEVICE_MAP", ""]
     cfg = make_config(config_file, words)
+    if cfg.MODEL.META_ARCHITECTURE != "Detecture":
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: only Detecture models have a "
+            "VLM that an adapter can be merged into; give the --config-file of one"
+        )
     if cfg.MODEL.VLM.QUANTIZATION != "none":
         raise ConfigError(
             "MODEL.VLM.QUANTIZATION must be none: nothing can be added to weights in few bits; "
             "merge in full precision and quantize when loading the result"
         )
-    digest = verify_checkpoint(adapter)
+    digest = verify_checkpoint(adapter, "the name of the adapter")
     tensors, header = read_weights(adapter)
     if not header:
         raise CheckpointError(

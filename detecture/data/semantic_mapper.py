@@ -69,6 +69,7 @@ class SemanticMapper:
         self.augmentation = augmentation
         self.per_image = per_image
         self.ignore_value = ignore_value
+        self._told_of_empty = False
         classes = len(source.vocabulary)
         if len(self.vocabulary) != classes:
             part = "TRAIN" if is_train else "TEST"
@@ -141,6 +142,13 @@ class SemanticMapper:
         except DetectureError as error:
             logger.warning("Training record %r is left out: %s", record["image_id"], error)
             return None
+        if not self._told_of_empty and (labels == NO_CLASS).all():
+            self._told_of_empty = True  # once is enough: of some sets many images are so
+            logger.warning(
+                "%s: no pixel has a class (all are %d). From such images no mask is learnt; if "
+                "those of %s are all so, the training learns none",
+                *(record["sem_seg_file_name"], self.source.ignore_label, self.source.label_root),
+            )
         height, width = image.shape[:2]
         random = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
         image, labels = self.augmentation(image, labels, random)

@@ -7,17 +7,20 @@ are JSON: a list of names, in which bars and commas part synonyms, of lists of s
 `{"background": ["bag", "bed"]}`, a class that is looked for by other names than its own.
 """
 
+import logging
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_json
+
+logger = logging.getLogger(__name__)
 
 CLASS_LISTS = Path(__file__).with_name("class_lists")
 """Folder of the lists that ship, such as `ade_150`."""
@@ -73,13 +76,18 @@ class Vocabulary:
         """What a user asks for: a text (see `parse`), a list (see `of`), or a vocabulary.
 
         All names of a text or a list are looked for, whatever TEST.SEMANTIC.SYNONYMS says of the
-        class lists of data sets.
+        class lists of data sets. A text that is the name of a shipped list is that list. (Never a
+        file: texts come from pages in browsers, too.)
 
         Raises:
             ConfigError: as `parse`, for a list too.
         """
         if isinstance(classes, Vocabulary):
             return classes
+        if isinstance(classes, str) and (name := classes.strip()) in shipped_lists():
+            vocabulary = cls.load(name)
+            logger.info("classes %s: the %d of the list that ships", name, len(vocabulary))
+            return vocabulary
         if isinstance(classes, str):
             vocabulary = cls.parse(classes)
         elif isinstance(classes, Sequence):
@@ -122,10 +130,9 @@ class Vocabulary:
         if not file.is_file():
             file = Path(path)
         if not file.is_file():
-            shipped = ", ".join(sorted(p.stem for p in CLASS_LISTS.glob("*.json")))
             raise ConfigError(
                 f"class list {brief(str(path))}: no such file; give the path of a JSON list of "
-                f"names, or one of those that ship: {shipped}"
+                f"names, or the name of one of those that ship: {', '.join(shipped_lists())}"
             )
         content = read_json(file, ConfigError)
         if not isinstance(content, list):
@@ -170,13 +177,30 @@ class Vocabulary:
         return all(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
 
 
+@cache
+def shipped_lists() -> tuple[str, ...]:
+    """Names of the class lists that ship."""
+    return tuple(sorted(path.stem for path in CLASS_LISTS.glob("*.json")))
+
+
 def _text_class(number: int, item: Any) -> TextClass:
     if isinstance(item, dict) and len(item) == 1:
-        ((shown, parts),) = item.items()
+        ((key, parts),) = item.items()
         if isinstance(parts, list) and parts:
-            return TextClass(_tidy(shown), tuple(_synonyms(number, part) for part in parts))
+            shown = _shown(number, item, key)
+            return TextClass(shown, tuple(_synonyms(number, part) for part in parts))
     names = _synonyms(number, item)
     return TextClass(names[0], (names,))
+
+
+def _shown(number: int, item: Any, key: Any) -> str:
+    """What a class is called that is looked for by other names: as good as a name."""
+    if not isinstance(key, str):
+        raise ConfigError(f"class {number} is {brief(item)}; what it is called must be a text")
+    if not (shown := _tidy(key)):
+        raise ConfigError(f"class {number} ({brief(item)}) is called nothing; give it a name")
+    _check_name(shown)
+    return shown
 
 
 def _synonyms(number: int, item: Any) -> tuple[str, ...]:
@@ -194,7 +218,8 @@ def _tidy(name: str) -> str:
 
 
 def _refuse_twice(names: Iterable[str]) -> None:
-    counts = Counter(map(str.casefold, names))
+    # Letters with accents are written in one sign or in two, and look alike.
+    counts = Counter(unicodedata.normalize("NFC", name.casefold()) for name in names)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise ConfigError(f"the class {brief(twice[0])} is given twice; leave one out")
 

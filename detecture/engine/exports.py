@@ -16,6 +16,12 @@ from detecture.checkpoint.ownership import json_bytes
 from detecture.engine.result_files import ImageIdentity, put_files
 
 
+def is_index(value: Any, count: int) -> bool:
+    """Whether a value is a whole number from 0 to below `count`; True and 1.0 are none."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and 0 <= int(value) < count
+
+
 def areas_of(label_map: np.ndarray, labels: int) -> np.ndarray:
     """Pixels of each of L labels, from 0 on, int64 (L,), of a label map (H,W)."""
     # Row by row: counting widens the labels to eight bytes each.

@@ -124,10 +124,9 @@ class Predictor(ABC, Generic[Result]):
 
     def _call(self, images: Any, question: dict[str, Any], batch_size: int) -> Any:
         """The result of one image, or a list of those of several, any of which may fail."""
-        alone = isinstance(images, (str, bytes, Image.Image, np.ndarray, torch.Tensor))
-        if alone or not isinstance(images, Iterable):
-            return _result_of(next(self._stream(iter((images,)), question, 1)))
-        outcomes = list(self._stream(iter(images), question, batch_size))
+        if _is_alone(images):
+            return _result_of(next(self._stream(each_of(images), question, 1)))
+        outcomes = list(self._stream(each_of(images), question, batch_size))
         if any(isinstance(outcome, FailedImage) for outcome in outcomes):
             raise FailedImages(outcomes)
         return outcomes
@@ -200,6 +199,16 @@ class Predictor(ABC, Generic[Result]):
         )
         failure.__cause__ = error
         return failure
+
+
+def each_of(images: Any) -> Iterator[Any]:
+    """Of several images each; of one, which may be a text or an array, itself."""
+    return iter((images,)) if _is_alone(images) else iter(images)
+
+
+def _is_alone(images: Any) -> bool:
+    alone = isinstance(images, (str, bytes, Image.Image, np.ndarray, torch.Tensor))
+    return alone or not isinstance(images, Iterable)
 
 
 def _result_of(outcome: Result | FailedImage) -> Result:

@@ -33,7 +33,7 @@ from detecture.config.sections.images import InputSettings
 from detecture.d2 import CfgNode
 from detecture.data import KHint
 from detecture.engine.evaluate import load_model
-from detecture.engine.prediction import FailedImage, ImageSource, Predictor
+from detecture.engine.prediction import FailedImage, ImageSource, Predictor, each_of
 from detecture.engine.result import TextureResult
 from detecture.errors import ConfigError, DetectureError
 from detecture.evaluation.label_map import check_output, scores_to_label_map
@@ -137,7 +137,7 @@ class TexturePredictor(Predictor[TextureResult]):
 
     def stream(
         self,
-        images: Iterable[ImageSource],
+        images: ImageSource | Iterable[ImageSource],
         count: int | None = None,
         batch_size: int = 8,
     ) -> Iterator[TextureResult | FailedImage]:
@@ -154,7 +154,7 @@ class TexturePredictor(Predictor[TextureResult]):
         Raises:
             DetectureError: `count` is not positive.
         """
-        return self._stream(iter(images), self._question(count), batch_size)
+        return self._stream(each_of(images), self._question(count), batch_size)
 
     def predict(self, count: int | None = None) -> TextureResult:
         """Predict the regions of the image that was set.

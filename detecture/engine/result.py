@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from detecture.engine.exports import annotation, areas_of, header_of, save_files
-from detecture.errors import DetectureError
+from detecture.engine.exports import annotation, areas_of, header_of, is_index, save_files
+from detecture.errors import DetectureError, brief
 from detecture.visualize import draw_overlay, label_map_image
 
 
@@ -43,9 +43,15 @@ class TextureResult:
         return self.label_map[None] == labels
 
     def mask(self, region: int) -> np.ndarray:
-        """bool (H,W) mask of one region, counted from 0."""
-        if not 0 <= region < self.num_regions:
-            raise DetectureError(f"{self.name}: region {region} of {self.num_regions} (from 0)")
+        """bool (H,W) mask of one region, counted from 0.
+
+        Raises:
+            DetectureError: there is no such region, or `region` is no whole number.
+        """
+        if not is_index(region, self.num_regions):
+            raise DetectureError(
+                f"{self.name}: region {brief(region)} of {self.num_regions} (from 0)"
+            )
         return self.label_map == region + 1
 
     @property

@@ -14,6 +14,7 @@ images:
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from detecture.config.sections.semantic import SemanticTestSettings
 from detecture.d2 import CfgNode
 from detecture.data.vocabulary import Vocabulary
 from detecture.engine.evaluate import load_model
-from detecture.engine.prediction import FailedImage, ImageSource, Predictor
+from detecture.engine.prediction import FailedImage, ImageSource, Predictor, each_of
 from detecture.engine.predictor import TexturePredictor, finished_config
 from detecture.engine.semantic_result import SemanticResult
 from detecture.errors import ConfigError
@@ -67,6 +68,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
         super().__init__(model, max_pixels)
         self.semantic: SemanticModel = model
         self.background = background
+        self._judged: set[int] = set()  # hashes of vocabularies whose letters were looked at
 
     @classmethod
     def from_config(
@@ -128,7 +130,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
 
     def stream(
         self,
-        images: Iterable[ImageSource],
+        images: ImageSource | Iterable[ImageSource],
         classes: Classes | None = None,
         background: float | None = None,
         scores: bool = False,
@@ -145,7 +147,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
         Raises:
             ConfigError: see `__call__`.
         """
-        return self._stream(iter(images), self._question(classes, background, scores), 1)
+        return self._stream(each_of(images), self._question(classes, background, scores), 1)
 
     def predict(
         self,
@@ -179,24 +181,27 @@ class SemanticPredictor(Predictor[SemanticResult]):
     ) -> dict[str, Any]:
         """Entries of the mapped dict; the names are read here, before any image."""
         threshold = self.background if background is None else background
-        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        if isinstance(threshold, bool) or not isinstance(threshold, Real):
             raise ConfigError(f"background is {threshold!r}; it is a score, from 0 to 1")
+        threshold = float(threshold)
         if not 0 <= threshold <= 1:
             raise ConfigError(f"background is {threshold:g}; it is a score, from 0 to 1")
         asked = self.semantic.read_classes(None if classes is None else Vocabulary.asked(classes))
-        if threshold and BACKGROUND in asked.classes:
+        named = [name for name in asked.classes if name.casefold() == BACKGROUND]
+        if threshold and named:
             raise ConfigError(
-                f"the class {BACKGROUND!r} is asked for by name, and so is a background by its "
+                f"the class {named[0]!r} is asked for by name, and so is a background by its "
                 "threshold; leave out one of them"
             )
-        if not asked.is_latin():
+        if hash(asked) not in self._judged and not asked.is_latin():
             logger.warning(
                 "some names are not in Latin letters, of which CLIP has read next to nothing else: "
                 "such classes are found by chance; translate them"
             )
+        self._judged.add(hash(asked))
         return {
             "vocabulary": asked,
-            "background_threshold": float(threshold),
+            "background_threshold": threshold,
             "with_scores": scores,
         }
 

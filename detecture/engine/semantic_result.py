@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from detecture.data.vocabulary import Vocabulary
-from detecture.engine.exports import annotation, areas_of, header_of, save_files
+from detecture.engine.exports import annotation, areas_of, header_of, is_index, save_files
 from detecture.errors import DetectureError, brief
 from detecture.visualize import draw_overlay, label_map_image, region_colors
 
@@ -63,10 +63,14 @@ class SemanticResult:
         return [*present, len(self.classes) - 1] if has_background else present
 
     def mask(self, which: str | int) -> np.ndarray:
-        """bool (H,W) mask of a class, by its name or label."""
+        """bool (H,W) mask of a class, by its name or label.
+
+        Raises:
+            DetectureError: there is no such class.
+        """
         if isinstance(which, str) and which in self.classes:
             which = self.classes.index(which)
-        if isinstance(which, str) or not 0 <= which < len(self.classes):
+        if not is_index(which, len(self.classes)):
             raise DetectureError(
                 f"{self.name}: {brief(which)} is no class of this result; it has "
                 f"{brief(self.classes)}, or their labels, from 0"

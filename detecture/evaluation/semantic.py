@@ -167,6 +167,16 @@ class SemanticEvaluator(RecordedEvaluator):
 
     def report(self, summary: dict[str, Any]) -> None:
         """Log the headline with all that it depends on."""
+        if summary["mIoU"] is None:
+            logger.warning(
+                "%s on %s: NOTHING MEASURED: in no label map that could be read has a pixel a "
+                "class (%d of %d images ok). See that the label maps in %s hold 0 to %d; %d is no "
+                "class; %s",
+                *(self.method, self.dataset_name, summary["n_ok"], summary["n_total"]),
+                *(self.source.label_root, len(self.source.vocabulary) - 1),
+                *(self.source.ignore_label, self._records.summary_path),
+            )
+            return
         low, high = summary["ci95"]["mIoU"] or (float("nan"), float("nan"))
         logger.info(
             "%s on %s: mIoU %.4f [%.4f, %.4f] over the %d classes that are %s; bIoU %.4f, fwIoU "

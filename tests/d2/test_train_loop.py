@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from detecture.d2 import AMPTrainer, SimpleTrainer, TrainerBase, hooks
+from detecture.errors import DatasetError
 
 
 class Line(nn.Module):
@@ -140,6 +141,21 @@ def test_iteration_after_success_and_after_an_exception():
         trainer.train(0, 4)
     assert trainer.iter == 2
     assert recorder.calls[-1] == "after_train"
+
+
+@pytest.mark.parametrize(("error", "traced"), [(DatasetError, False), (ValueError, True)])
+def test_what_a_user_can_mend_is_logged_without_a_traceback(caplog, error, traced):
+    class Refuse(hooks.HookBase):
+        def before_step(self):
+            raise error("labels/a.png: is empty")
+
+    trainer = make_trainer()
+    trainer.register_hooks([Refuse()])
+    with pytest.raises(error, match="is empty"):
+        trainer.train(0, 4)
+    (record,) = [r for r in caplog.records if "Training stopped" in r.message]
+    assert bool(record.exc_info) == traced
+    assert traced or "labels/a.png: is empty" in record.message
 
 
 def test_loss_goes_down():

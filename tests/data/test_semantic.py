@@ -144,6 +144,13 @@ def test_what_a_folder_lacks_is_said(mine, change, error, says):
     assert str(mine) in str(caught.value)
 
 
+def test_a_root_that_is_no_folder(mine):
+    with pytest.raises(DatasetError, match=r"classes\.json is a file; give a folder"):
+        register_semantic_folder(mine / "classes.json")
+    with pytest.raises(DatasetError, match="does not exist"):
+        register_semantic_folder(mine / "nowhere")
+
+
 def test_what_is_found_out_when_it_is_loaded(mine, tmp_path):
     with pytest.raises(DatasetError, match="does not exist; give a folder"):
         register_semantic_folder(tmp_path / "nowhere")
@@ -300,6 +307,15 @@ def test_unusable_records_are_left_out(mine, caplog):
         (mine / f"labels/toy_{number}.png").write_bytes(b"")
     with pytest.raises(DatasetError, match="in a row could not be used"):
         training_batch("DATASETS.TRAIN", "('mine',)")
+
+
+def test_a_training_without_a_labelled_pixel_is_told(mine, caplog):
+    for number in range(4):
+        Image.fromarray(np.full(SIZE, 255, np.uint8)).save(mine / f"labels/toy_{number}.png")
+    register_semantic_folder(mine)
+    training_batch("DATASETS.TRAIN", "('mine',)")
+    assert caplog.text.count("no pixel has a class (all are 255)") == 1
+    assert str(mine / "labels") in caplog.text
 
 
 def test_training_needs_a_crop_of_one_size(mine):

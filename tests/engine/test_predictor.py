@@ -164,6 +164,10 @@ def test_masks_and_areas():
     assert result.areas.tolist() == [4, 0, 3]
     with pytest.raises(DetectureError, match="region 3 of 3"):
         result.mask(3)
+    for wrong in (1.5, True, None, "1"):
+        with pytest.raises(DetectureError, match="of 3 "):
+            result.mask(wrong)
+    np.testing.assert_array_equal(result.mask(np.int64(1)), LABELS == 2)
 
 
 def test_coco_masks_decode_to_the_masks():
@@ -330,6 +334,8 @@ def test_a_stream_says_what_becomes_of_each_image_as_it_goes():
     assert [len(names) for names in model.asked] == [2, 1, 1, 2]
     with pytest.raises(DetectureError, match="count is the number"):
         TexturePredictor(model).stream([plain(4)], count=0)
+    (alone,) = TexturePredictor(model).stream("gone.png")
+    assert isinstance(alone, FailedImage) and alone.name == "gone.png"
 
 
 def test_a_method_that_fails_on_the_one_image():

@@ -13,7 +13,13 @@ from pycocotools import mask as coco_mask
 from detecture import SemanticPredictor, SemanticResult, TexturePredictor
 from detecture.data.vocabulary import Vocabulary
 from detecture.engine.prediction import FailedImage, FailedImages
-from detecture.errors import ConfigError, DetectureError, ImageError, PredictionError
+from detecture.errors import (
+    CheckpointError,
+    ConfigError,
+    DetectureError,
+    ImageError,
+    PredictionError,
+)
 from detecture.modeling.meta_arch import TextureClusters
 from detecture.modeling.meta_arch.protocol import EncodesImages, SemanticModel
 
@@ -150,7 +156,12 @@ def test_a_background_only_where_it_is_asked_for(ask):
     assert always(noise(), NAMES, background=0).background is None
     with pytest.raises(ConfigError, match="'background' is asked for by name"):
         ask(noise(), "sky, background", background=0.5)
-    for wrong in (1.5, -0.1, "0.5", True, float("nan")):
+    with pytest.raises(ConfigError, match="'Background' is asked for by name"):
+        ask(noise(), "sky, Background", background=0.5)
+    for kind in (np.float32, np.float64, np.float16):
+        assert ask(noise(), NAMES, background=kind(0.25)).background_threshold == 0.25
+    assert ask(noise(), NAMES, background=np.int64(0)).background is None
+    for wrong in (1.5, -0.1, "0.5", True, float("nan"), np.float32(2), np.bool_(True), 1j):
         with pytest.raises(ConfigError, match="from 0 to 1"):
             ask(noise(), NAMES, background=wrong)
 
@@ -185,6 +196,12 @@ def test_scores_are_made_where_they_are_asked_for_and_their_size_is_said(ask, ca
         (" ".join(["grass"] * 500), "has 2999 letters, and 400 is the most"),
         ("\u8349" * 90, "tokens, and CLIP reads 77; shorten it"),
         ("tab\u0007bell", "cannot be printed"),
+        ("caf\u00e9, cafe\u0301", "is given twice"),
+        ([{"bell\u0007": ["bed"]}], "cannot be printed"),
+        ([{"rest " * 100: ["bed"]}], "has 499 letters, and 400 is the most"),
+        ([{"": ["bed"]}], "class 1 .* is called nothing; give it a name"),
+        ([{" \n": ["bed"]}], "is called nothing"),
+        (["sky", {7: ["bed"]}], "class 2 is .*; what it is called must be a text"),
         (None, "no classes are given: name them"),
         ([f"name {i}" for i in range(10_000)], r"10,000 names .*MOST_NAMES is 4,096"),
     ],
@@ -214,6 +231,42 @@ def test_names_in_other_letters_are_asked_and_warned_of(ask, caplog, tmp_path):
     caplog.clear()
     ask(noise(), "caf\u00e9 wall, 3 stones")
     assert "Latin" not in caplog.text
+    ask(noise(seed=1), "\u5929\u7a7a, \u6c34, caf\u00e9 wall")
+    assert "Latin" not in caplog.text  # once for each vocabulary, not for each image
+    ask(noise(), "\u5929\u7a7a")
+    assert "Latin" in caplog.text
+
+
+def test_a_stream_of_one_image(ask, tmp_path):
+    path = tmp_path / "img.png"
+    Image.fromarray(noise()).save(path)
+    for one in (str(path), path, noise(), Image.fromarray(noise())):
+        (result,) = ask.stream(one, NAMES)
+        equal(result, ask(noise(), NAMES))
+
+
+def test_a_list_that_ships_is_meant_by_its_name(ask):
+    assert ask.check("voc_20") == Vocabulary.load("voc_20")
+    assert ask.check("voc_20, sky").classes == ("voc_20", "sky")
+
+
+def test_an_unknown_data_set_is_named_where_its_classes_are_missed(caplog):
+    unknown = predictor("DATASETS.TEST", "('nope',)")
+    assert "the data set nope (DATASETS) is not registered" in caplog.text
+    assert unknown.check("sky").classes == ("sky",)
+
+
+def test_templates_are_named_where_weights_are_of_other_ones(ask):
+    state = ask.model.checkpoint_state()
+    predictor("MODEL.CLIP.TEMPLATES", "plain").model.load_checkpoint_state(state)
+    several = predictor("MODEL.CLIP.TEMPLATES", "imagenet_select")
+    with pytest.raises(CheckpointError, match=r"1 costs .* makes 8: .*MODEL\.CLIP\.TEMPLATES"):
+        several.model.load_checkpoint_state(state)
+
+
+def test_commas_part_synonyms_in_a_list(ask):
+    assert ask.check(["red, white"]).classes == ("red",)
+    assert ask.check(["red, white"]).names == ("red", "white")
 
 
 def test_files_and_weights_that_do_not_fit(tmp_path):
@@ -248,7 +301,7 @@ def test_areas_masks_and_what_is_found():
     np.testing.assert_array_equal(result.mask("reed"), result.label_map == 2)
     np.testing.assert_array_equal(result.mask(0), result.label_map == 0)
     assert result.region_map.tolist() == [[1, 1, 3], [1, 0, 0]]
-    for wrong in ("grass", 4, -1):
+    for wrong in ("grass", 4, -1, 1.5, 1.0, True, None):
         with pytest.raises(DetectureError, match="is no class of this result"):
             result.mask(wrong)
     assert result.captions() == [

@@ -181,6 +181,17 @@ def test_perfect_answers(mine, tmp_path):
     assert np.array_equal(label_map, perfect(0)["label_map"] + 1)
 
 
+def test_nothing_labelled_is_told_instead_of_a_figure(mine, tmp_path, caplog):
+    logging.getLogger("detecture").propagate = True
+    for number in range(4):
+        Image.fromarray(np.full(SIZE, 255, np.uint8)).save(mine / f"labels/toy_{number}.png")
+    _, summary = evaluate(tmp_path / "out", all_perfect())
+    assert summary["mIoU"] is None
+    (record,) = [r for r in caplog.records if "NOTHING MEASURED" in r.message]
+    assert record.levelname == "WARNING" and str(mine / "labels") in record.message
+    assert "hold 0 to 2; 255 is no class" in record.message
+
+
 def test_every_figure_stands_beside_what_it_depends_on(mine, tmp_path):
     _, summary = evaluate(tmp_path / "out", all_perfect())
     assert summary["miou_rule"] == "present" and summary["vocabulary"] == "full"

@@ -83,6 +83,18 @@ def test_stem_weights_that_do_not_go():
         build_model(cfg)
 
 
+@pytest.mark.parametrize("key", ["MODEL.CLIP.STEM_WEIGHTS", "MODEL.REGION_MEANS.WEIGHTS"])
+def test_weights_that_are_not_there_are_told_by_their_key(key):
+    with pytest.raises(CheckpointError, match=f"nowhere: no such checkpoint; check {key}$"):
+        build("AHSSeg", key, "nowhere")
+
+
+def test_regions_of_another_form_are_told_by_their_key():
+    words = ("MODEL.GROUPING.NETS", "1", "MODEL.REGION_MEANS.WEIGHTS")
+    with pytest.raises(CheckpointError, match=r"MODEL\.REGION_MEANS\.WEIGHTS .*MODEL\.GROUPING"):
+        build("AHSSeg", *words, "detecture://texture_grouping.safetensors")
+
+
 def test_images_need_names_of_their_own(aligner):
     bare = {key: value for key, value in BATCH[0].items() if key != "vocabulary"}
     with pytest.raises(ConfigError, match="without names"):

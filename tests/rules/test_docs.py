@@ -126,6 +126,41 @@ def test_commands(doc, line, tmp_path):
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 
+def required_options(tool):
+    """Options without which a tool refuses to start, of tools without subcommands."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse((REPO / tool).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument"
+    ]
+    return [
+        call.args[0].value
+        for call in calls
+        if isinstance(call.func.value, ast.Name) and call.func.value.id == "parser"
+        for word in call.keywords
+        if word.arg == "required" and word.value.value is True
+    ]
+
+
+def test_commands_name_all_that_is_required():
+    in_prose = [
+        (doc.name, " ".join(command.split()))
+        for doc in DOCS
+        for command in re.findall(
+            r"`(python tools/[^`]*? --[^`]*)`", BLOCK.sub("", doc.read_text(encoding="utf-8"))
+        )
+    ]
+    lacking = [
+        (doc, line, option)
+        for doc, line in [*commands(), *in_prose]
+        for tool in re.findall(r"python (tools/\w+\.py)", line)
+        for option in required_options(tool)
+        if not re.search(rf"{option}\b", line)
+    ]
+    assert not lacking
+    assert required_options("tools/demo.py") == ["--input", "--output"]
+
+
 def runs_on_samples(line):
     """Commands on the shipped images need nothing that is not here: they are run."""
     return "samples" in line or "output/procedural" in line

@@ -139,6 +139,8 @@ def test_wrong_input_ends_with_one_line_and_status_2(tool, work, capsys):
     merge = words(folder, overrides, "there.safetensors", "merged", "merge")
     refused(merge, "there.safetensors: cannot be read")
     refused(words(folder, overrides, "no", "merged", "merge"), "no such checkpoint")
+    other = [*merge, "MODEL.META_ARCHITECTURE", "CATSeg"]
+    refused(other, "MODEL.META_ARCHITECTURE CATSeg: only Detecture models")
     refused(words(folder, overrides, "best.pt", "micro", "merge"), "already there")
     assert not (folder / "merged").exists()
 

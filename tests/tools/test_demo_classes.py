@@ -70,6 +70,14 @@ def test_a_class_list_in_a_file(demo, image, tmp_path):
     assert values["background"] is None
 
 
+def test_a_list_that_ships_by_its_name(demo, image, capfd):
+    status, output = run(demo, image, "--classes", " voc_20 ")
+    assert status == 0
+    values = json.loads((output / "a.json").read_text("utf-8"))
+    assert [item["name"] for item in values["classes"]][:2] == ["aeroplane", "bicycle"]
+    assert "--classes voc_20: the 20 classes of the list that ships" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -78,6 +86,7 @@ def test_a_class_list_in_a_file(demo, image, tmp_path):
         (["--classes", " ".join(["grass"] * 500)], "letters, and 400 is the most"),
         (["--classes", ", ".join(f"n{i}" for i in range(10_000))], "MOST_NAMES is 4,096"),
         (["--classes", "nowhere.json"], "class list 'nowhere.json': no such file"),
+        (["--classes", "nowhere.json"], "the name of one of those that ship: ade_150, "),
         (["--classes", "sky", "--background", "2"], "from 0 to 1"),
         (["--classes", "sky", "--count", "2"], "--count is for models that find regions"),
         ([], "no classes are given: name them (--classes)"),

@@ -230,6 +230,9 @@ def test_texture_models_too(tool, tmp_path):
 
 
 def test_what_cannot_be_done_is_told_first(run_here, tool, folder, mine, tmp_path):
+    with pytest.raises(ConfigError, match=r"--checkpoints .*none: no such folder"):
+        run_here(tmp_path / "none", mine)
+    (tmp_path / "none").mkdir()
     with pytest.raises(ConfigError, match=r"--checkpoints .*none: has no model_\*"):
         run_here(tmp_path / "none", mine)
     words = ["--config-file", str(CONFIG), "--checkpoints", str(folder), "DATASETS.TEST", "()"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from detecture.config.sections.declaring import Settings, key, nested, section
 from detecture.errors import ConfigError
 
+_WIDEST, _LARGEST_GRID, _MOST_PIXELS = 16_384, 256, 16_384  # far beyond what any memory takes
 FINETUNE = ("attention", "frozen", "full", "orthogonal")
 
 
@@ -13,7 +14,9 @@ FINETUNE = ("attention", "frozen", "full", "orthogonal")
 class OrthogonalSettings(Settings):
     """See `detecture.config.sections.declaring`."""
 
-    block: int = key(128, "Side of a block; divides the widths of both encoders.", least=2)
+    block: int = key(
+        128, "Side of a block; divides the widths of both encoders.", least=2, greatest=_WIDEST
+    )
     text_cayley: bool = key(True, "Blocks of the text encoder are orthogonal.")
     image_cayley: bool = key(False, "Blocks of the image encoder are orthogonal.")
     relation: bool = key(
@@ -34,7 +37,12 @@ class ClipSettings(Settings):
     config: str = key(
         "vit_b16", "Structure: `vit_b16`, `vit_l14_336`, `tiny`, or a json file of a `CLIPConfig`."
     )
-    grid: int = key(24, "Patches a side; images are resized to as many patches.", least=4)
+    grid: int = key(
+        24,
+        "Patches a side; images are resized to as many patches.",
+        least=4,
+        greatest=_LARGEST_GRID,
+    )
     finetune: str = key(
         "attention",
         "What trains: `attention` (queries and values), `orthogonal`, `full`, or `frozen`.",
@@ -63,30 +71,48 @@ class ClipSettings(Settings):
 class CostAggregationSettings(Settings):
     """See `detecture.config.sections.declaring`."""
 
-    hidden: int = key(128, "Channels.", least=8)
-    layers: int = key(2, "Pairs of spatial and class aggregation.", least=1)
-    heads: int = key(4, "Heads of the attention.", least=1)
-    window: int = key(12, "Side of a window of the spatial attention, in patches.", least=1)
+    hidden: int = key(128, "Channels.", least=8, greatest=_WIDEST)
+    layers: int = key(2, "Pairs of spatial and class aggregation.", least=1, greatest=64)
+    heads: int = key(4, "Heads of the attention.", least=1, greatest=_WIDEST)
+    window: int = key(
+        12,
+        "Side of a window of the spatial attention, in patches.",
+        least=1,
+        greatest=_LARGEST_GRID,
+    )
     attention: str = key(
         "linear", "Between classes: `linear` or `full`.", choices=("full", "linear")
     )
-    text_guidance: int = key(128, "Channels that names are projected to.", least=1)
-    image_guidance: int = key(128, "Channels that patches are projected to.", least=1)
-    decoder: tuple[int, int] = key((64, 32), "Channels after each stage of the decoder.", least=8)
+    text_guidance: int = key(
+        128, "Channels that names are projected to.", least=1, greatest=_WIDEST
+    )
+    image_guidance: int = key(
+        128, "Channels that patches are projected to.", least=1, greatest=_WIDEST
+    )
+    decoder: tuple[int, int] = key(
+        (64, 32), "Channels after each stage of the decoder.", least=8, greatest=_WIDEST
+    )
     decoder_guidance: tuple[int, int] = key(
-        (256, 128), "Channels of the enlarged CLIP features that guide it.", least=1
+        (256, 128),
+        "Channels of the enlarged CLIP features that guide it.",
+        least=1,
+        greatest=_WIDEST,
     )
     decoder_guidance_projected: tuple[int, int] = key(
-        (32, 16), "Channels that they are projected to.", least=1
+        (32, 16), "Channels that they are projected to.", least=1, greatest=_WIDEST
     )
     pooling: tuple[int, int] = key(
-        (2, 2), "Patches are averaged by this before class aggregation, in training.", least=1
+        (2, 2),
+        "Patches are averaged by this before class aggregation, in training.",
+        least=1,
+        greatest=_LARGEST_GRID,
     )
     most_classes: int = key(
         256,
         "Names that are aggregated at a time: of more, those that fit an image best; fewer are "
         "padded to it.",
         least=1,
+        greatest=32000,
     )
 
     def check(self) -> None:
@@ -146,7 +172,7 @@ class ClassProjectionSettings(Settings):
     """See `detecture.config.sections.declaring`."""
 
     enabled: bool = key(False, "Use it.")
-    rank: int = key(64, "Of the part that grows with the complexity.", least=1)
+    rank: int = key(64, "Of the part that grows with the complexity.", least=1, greatest=_WIDEST)
     contrast_weight: float = key(0.05, "Weight of `loss_contrast`; 0: none.", least=0)
 
 
@@ -231,14 +257,16 @@ class SlidingSettings(Settings):
     canvas: tuple[int, ...] = key(
         (640, 640), "Height and width that images are resized to; empty: they keep theirs."
     )
-    kernel: int = key(384, "Side of a window, in pixels of the canvas.", least=8)
+    kernel: int = key(
+        384, "Side of a window, in pixels of the canvas.", least=8, greatest=_MOST_PIXELS
+    )
     overlap: float = key(
         1 / 3, "Share of a window that the next one covers again.", least=0, greatest=0.95
     )
     global_weight: float = key(
         0.5, "Weight of the whole image beside its windows.", least=0, greatest=1
     )
-    batch: int = key(1, "Windows that are seen at a time.", least=1)
+    batch: int = key(1, "Windows that are seen at a time.", least=1, greatest=4096)
 
     def check(self) -> None:
         """See `Settings.check`."""
@@ -246,6 +274,10 @@ class SlidingSettings(Settings):
             raise ConfigError(
                 f"TEST.SLIDING.CANVAS {self.canvas}: give a height and a width, each at least "
                 f"KERNEL {self.kernel}, or ()"
+            )
+        if self.canvas and max(self.canvas) > _MOST_PIXELS:
+            raise ConfigError(
+                f"TEST.SLIDING.CANVAS {self.canvas}: {_MOST_PIXELS} pixels a side is the most"
             )
 
 
@@ -255,7 +287,7 @@ class SemanticTestSettings(Settings):
     """See `detecture.config.sections.declaring`."""
 
     pooling: tuple[int, int] = key(
-        (1, 1), "As MODEL.COST_AGGREGATION.POOLING, in evaluation.", least=1
+        (1, 1), "As MODEL.COST_AGGREGATION.POOLING, in evaluation.", least=1, greatest=_LARGEST_GRID
     )
     synonyms: str = key(
         "all",

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from detecture.errors import DetectureError
+
 from . import comm
 from .events import EventStorage, get_event_storage
 
@@ -95,6 +97,9 @@ class TrainerBase:
                     self.after_step()
                 # iter == max_iter tells after_train that no exception ended the loop.
                 self.iter += 1
+            except DetectureError as error:  # the user's to mend: where it arose says nothing
+                logger.error("Training stopped in iteration %d: %s", self.iter, error)
+                raise
             except Exception:
                 logger.exception("Training stopped in iteration %d:", self.iter)
                 raise

@@ -128,6 +128,8 @@ def register_semantic_folder(root: str | os.PathLike[str]) -> dict[str, str]:
         ConfigError: the class list is none.
     """
     folder = expand_location(root).resolve()
+    if folder.exists() and not folder.is_dir():
+        raise DatasetError(f"--semantic-root {folder} is a file; give a folder. {_HELP}")
     if not folder.is_dir():
         raise DatasetError(f"--semantic-root {folder} does not exist; give a folder. {_HELP}")
     parts = [part for part in SPLITS if (folder / part / IMAGES).is_dir()]

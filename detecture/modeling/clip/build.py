@@ -24,6 +24,7 @@ from detecture.modeling.weights.structure import read_structure
 STRUCTURES = Path(__file__).parent / "configs"
 """Folder of the structures that ship: `vit_b16`, `vit_l14_336`, `tiny`."""
 
+_FILE_ENDINGS = (".bin", ".pt", ".pth", ".safetensors")  # no hub id ends so
 _BASE, _CONFIG = "MODEL.CLIP.BASE", "MODEL.CLIP.CONFIG"
 _ORIGIN = "(openai/clip-vit-base-patch16 on the hub, or ViT-B-16.pt of github.com/openai/CLIP)"
 
@@ -42,6 +43,8 @@ def build_clip(settings: ClipSettings, seed: int) -> tuple[ClipEncoder, str]:
     from transformers import CLIPModel
 
     base = settings.base
+    if base.endswith(_FILE_ENDINGS) and not Path(base).exists():
+        raise CheckpointError(f"{_BASE} {base}: no such file; give one, or a hub id {_ORIGIN}")
     if base and not Path(base).is_file():
         try:
             model, info = CLIPModel.from_pretrained(base, output_loading_info=True)

@@ -83,7 +83,7 @@ class ConvStem(nn.Module):
             CheckpointError: it cannot be read, or holds no such trunk.
         """
         file = locate(path)
-        verify_checkpoint(file)
+        verify_checkpoint(file, "MODEL.CLIP.STEM_WEIGHTS")
         found, _ = read_weights(file)
         own = self.trunk.state_dict()
         prefix = next((p for p in _TRUNKS if f"{p}stem.weight" in found), "")

@@ -99,7 +99,7 @@ class TextureOdds(nn.Module):
             CheckpointError: it cannot be read, or lacks a layer or has it in another shape.
         """
         file = locate(path)
-        verify_checkpoint(file)
+        verify_checkpoint(file, "MODEL.DESCRIBER.TEXTURE_WEIGHTS")
         found, _ = read_weights(file)
         part: nn.Module = self.trunk
         prefix = _OF_THE_NET

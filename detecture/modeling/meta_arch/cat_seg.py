@@ -9,6 +9,7 @@ Legend: B images, T names, P templates, E width of the common space, G grid, g s
 H, W size of an image, S side of what CLIP sees, V views, X further cost channels.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from detecture.config.sections.semantic import (
     SlidingSettings,
     VocabularySettings,
 )
-from detecture.d2 import META_ARCH_REGISTRY, CfgNode, MetadataCatalog, configurable
+from detecture.d2 import META_ARCH_REGISTRY, CfgNode, DatasetCatalog, MetadataCatalog, configurable
 from detecture.data.vocabulary import Vocabulary
 from detecture.errors import ConfigError
 from detecture.modeling.clip.build import build_clip, orthogonal_adapter
@@ -41,6 +42,8 @@ from detecture.modeling.heads.cost_aggregation import CostHeadShape
 from detecture.modeling.meta_arch.cat_seg_parts import CATSegParts
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.meta_arch.semantic import SemanticOutput
+
+logger = logging.getLogger(__name__)
 
 _MASK_LOSS = "loss_sem_seg"
 
@@ -381,4 +384,11 @@ def _vocabulary(named: str, datasets: Sequence[str]) -> Vocabulary | None:
         classes = MetadataCatalog.get(dataset).get("stuff_classes", None)
         if classes is not None:
             return Vocabulary.of(list(classes))
+    if unknown := [dataset for dataset in datasets if dataset not in DatasetCatalog]:
+        # No error: all images may bring, or be asked for, classes of their own.
+        logger.warning(
+            "the data set %s (DATASETS) is not registered, so the classes that it may have are not "
+            "known",
+            ", ".join(unknown),
+        )
     return None

@@ -5,7 +5,7 @@ A checkpoint has what trains and says what the rest was made of. One that CAT-Se
 Legend: C channels of the aggregation, P templates, X further costs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -114,10 +114,13 @@ class CATSegParts(nn.Module):
         """
         if is_published(state):
             state = self._from_published(state)
-            own = self.state_dict()
-            take_over({name: own[name] for name in own if _is_plain(name)}, state)
+            own = {name: value for name, value in self.state_dict().items() if _is_plain(name)}
         else:
-            take_over(self.checkpoint_state(), state)
+            own = self.checkpoint_state()
+        try:
+            take_over(own, state)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{_about_templates(own, state)}") from error
 
     def _from_published(self, published: dict[str, Tensor]) -> dict[str, Tensor]:
         """CAT-Seg's tensors, of any shapes, by the names that they have here."""
@@ -199,3 +202,15 @@ def _wrapped(name: str) -> str:
     """The name of a tensor of CLIP's attention where that is turned."""
     layer, _, end = name.rpartition(".")
     return f"{layer}.base.{end}"
+
+
+def _about_templates(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What to say where the first layers of two heads, (C,P+X,7,7), read other numbers of costs."""
+    here, there = own.get(_EMBED), found.get(_EMBED)
+    if here is None or there is None or there.ndim != 4 or here.shape[1] == there.shape[1]:
+        return ""
+    return (
+        f"; its head reads {there.shape[1]} costs of a name, and this config makes "
+        f"{here.shape[1]}: one for each template of MODEL.CLIP.TEMPLATES, and one more with "
+        "MODEL.CLASS_PROJECTION.ENABLED"
+    )

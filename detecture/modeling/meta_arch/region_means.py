@@ -16,9 +16,10 @@ from detecture.checkpoint.shipped import locate
 from detecture.checkpoint.weights_file import read_weights
 from detecture.config.sections.semantic import RegionMeansSettings
 from detecture.d2 import CfgNode
-from detecture.errors import ConfigError
+from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 
+_KEY = "MODEL.REGION_MEANS.WEIGHTS"
 _NOT_THERE = -30.0  # a logit of what has no score; infinity would make borders of regions NaN
 
 
@@ -57,8 +58,11 @@ class RegionMeans:
         cfg.MODEL.GROUPING.DESCRIBE = False
         grouping = TextureGrouping(cfg)
         file = locate(settings.weights)
-        verify_checkpoint(file)
-        grouping.load_checkpoint_state(read_weights(file)[0])
+        verify_checkpoint(file, _KEY)
+        try:
+            grouping.load_checkpoint_state(read_weights(file)[0])
+        except CheckpointError as error:
+            raise CheckpointError(f"{_KEY} {file}: {error}, in MODEL.GROUPING") from error
         return cls(grouping, settings, cfg.MODEL.MAX_REGIONS)
 
     @torch.no_grad()

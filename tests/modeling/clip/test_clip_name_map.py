@@ -4,6 +4,7 @@ import pytest
 import torch
 from ahs_toy import toy_config, toy_model, weightless
 from torch import nn
+from transformers import CLIPModel
 
 from detecture.config.sections.semantic import ClipSettings
 from detecture.errors import CheckpointError, ConfigError
@@ -192,6 +193,16 @@ def test_what_is_no_weights_file(tmp_path):
         build_clip(settings(tmp_path / "text.pt"), seed=0)
     with pytest.raises(ConfigError, match=r"MODEL\.CLIP\.CONFIG"):
         toy_model("CATSeg", "MODEL.CLIP.CONFIG", "other")
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16.pt", "model.safetensors", "pytorch_model.bin"])
+def test_a_file_that_is_not_there_is_looked_for_nowhere_else(tmp_path, monkeypatch, name):
+    def never(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(CLIPModel, "from_pretrained", never)
+    with pytest.raises(CheckpointError, match=rf"MODEL\.CLIP\.BASE .*{name}: no such file"):
+        build_clip(settings(tmp_path / name), seed=0)
 
 
 def test_a_folder_of_transformers(tmp_path):
