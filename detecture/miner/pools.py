@@ -5,6 +5,7 @@ handed out as they are needed, so that an interrupt waits for those in work alon
 still come out, since they may have cost something.
 """
 
+import errno
 import itertools
 import logging
 import multiprocessing
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 _AHEAD = 3  # tasks handed out for each worker
 _REASON_CHARACTERS = 300
+_NO_ROOM = {errno.ENOSPC, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 Done = tuple[Task, Result]
 
@@ -134,9 +136,22 @@ def attempt(function: ItemFunction, task: Task) -> Result:
         raise
     except DetectureError as error:
         return failed(error)
+    except OSError as error:
+        if error.errno in _NO_ROOM:  # it would be the same for all further items
+            raise StageStopped(no_room(error)) from error
+        return failed(error)
     except Exception as error:
         logger.debug("%s failed", task.item.item_id, exc_info=True)
         return failed(error)
+
+
+def no_room(error: OSError) -> str:
+    """What a full disk, or one that cannot be written, means, and what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    return (
+        f"{where}cannot be written ({error.strerror or error}); make room, and run the same again: "
+        "it goes on from here"
+    )
 
 
 def failed(error: Exception) -> Result:

@@ -27,7 +27,7 @@ from detecture.jobs.crew import ended_like_interrupts
 from detecture.jobs.locks import FolderLock
 from detecture.miner.items import Item
 from detecture.miner.journal import FAILED, GONE, OK, Journal, Result, files_of
-from detecture.miner.pools import Pools, failed
+from detecture.miner.pools import Pools, failed, no_room
 from detecture.miner.progress import PROGRESS, Clock, StageBar, StageOutcome
 from detecture.miner.results import Results
 from detecture.miner.sources import Source, mined_items
@@ -181,10 +181,13 @@ class Mine:
                 f"stage {brief(unknown[0])}: not one of {', '.join(self.hashes)}, which "
                 f"{self.source.name} has"
             )
-        with self.reserved(), ended_like_interrupts(), self._pools() as pools:
-            write_config(self.output / _CONFIG, self.cfg.dump())
-            names = [stage.name for stage in chosen]
-            return [self._run_stage(stage, pools, names) for stage in chosen]
+        try:
+            with self.reserved(), ended_like_interrupts(), self._pools() as pools:
+                write_config(self.output / _CONFIG, self.cfg.dump())
+                names = [stage.name for stage in chosen]
+                return [self._run_stage(stage, pools, names) for stage in chosen]
+        except OSError as error:
+            raise MinerError(no_room(error)) from error
 
     def _pools(self) -> Pools:
         settings = MinerRunningSettings.from_config(self.cfg)

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from miner.endpoints import GOOD, Endpoint, answer_of, fails, serving, stalls
 from miner_toy import write_ade_toy, write_textured_toy
 from PIL import Image
 
@@ -199,6 +202,49 @@ def test_variants_are_described_and_stay_on_one_side(ade, tmp_path):
     assert sides and all(len(side) == 1 for side in sides.values())
 
 
+TEXTS = [*GOOD, "Texture of brown wet sand, fine grains with soft ripples, along the lower edge"]
+
+
+def good(endpoint, request):
+    """An answer about as many regions as were asked about."""
+    asked = re.findall(r'\\"texture_[a-z]\\": \\"Texture of', json.dumps(request))
+    return answer_of(len(asked), TEXTS)
+
+
+@pytest.mark.parametrize("describer", ["openai", "anthropic"])
+def test_an_endpoint_that_misbehaves_loses_no_image(ade, tmp_path, capsys, monkeypatch, describer):
+    pytest.importorskip(describer, reason=f"needs {describer}")
+    monkeypatch.setenv(f"{describer.upper()}_API_KEY", "secret")
+    bad = [fails(500), fails(429, retry_after="0"), "no JSON at all", stalls, "{}", fails(503)]
+    endpoint = Endpoint(*[one for pair in zip(bad, [good] * len(bad), strict=True) for one in pair])
+    keys = ["MINER.DESCRIBE.DESCRIBER", describer, "MINER.DESCRIBE.SEND_IMAGES", "True"]
+    keys += ["MINER.DESCRIBE.MODEL", "m", "MINER.DESCRIBE.CONCURRENCY", "3"]
+    keys += ["MINER.DESCRIBE.ATTEMPTS", "1", "MINER.DESCRIBE.RETRIES", "3"]
+    keys += ["MINER.DESCRIBE.TIMEOUT", "1.0", "MINER.DESCRIBE.BACKOFF", "0.01"]
+    keys += ["MINER.DESCRIBE.PRICE_IN", "1", "MINER.DESCRIBE.PRICE_OUT", "2"]
+    output = tmp_path / "out"
+    with serving(endpoint) as url:
+        keys += ["MINER.DESCRIBE.BASE_URL", url + ("/v1" if describer == "openai" else "")]
+        assert mine.main(["run", *command(ade, output), *keys]) == 1
+        assert "images failed; --retry-failed tries those again" in capsys.readouterr().out
+        lines = (output / "journals/describe.jsonl").read_text().splitlines()
+        results = {json.loads(line)["id"]: json.loads(line)["result"] for line in lines}
+        failures = {name for name, result in results.items() if result["status"] == "failed"}
+        assert failures and all(results[name]["reason"] for name in failures)
+        assert len(entries_of(output)) == len(results) - len(failures)
+        assert endpoint.most_at_once <= 3
+        asked = len(endpoint.bodies)
+        assert mine.main(["run", "--retry-failed", *command(ade, output), *keys]) == 0
+        assert len(endpoint.bodies) == asked + len(failures)
+        assert len(entries_of(output)) == len(results)
+        assert mine.main(["status", *command(ade, output), *keys]) == 0
+        assert "USD" in capsys.readouterr().out
+    assert all(not entry["offline"] for entry in entries_of(output))
+    assert "secret" not in "".join(
+        path.read_text(errors="replace") for path in output.rglob("*.*") if path.is_file()
+    )
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_killed_at_ten_points_of_chance_it_ends_as_if_nothing_had_been(tmp_path, workers):
@@ -216,6 +262,27 @@ def test_killed_at_ten_points_of_chance_it_ends_as_if_nothing_had_been(tmp_path,
         process.send_signal(signal.SIGKILL)
         process.wait(60)
     subprocess.run([*tool, *command(ade, tmp_path / "out", *keys)], check=True, **quiet)
+    assert exported(tmp_path / "out") == exported(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_disk_without_room_ends_a_run_that_then_goes_on(tmp_path, workers):
+    ade = write_ade_toy(tmp_path, count=12, val=0)
+    keys = ["MINER.DESCRIBE.OFFLINE_MODEL", "False", "MINER.RUNNING.WORKERS", workers]
+    tool = [sys.executable, str(REPO / "tools/mine.py"), "run"]
+    limit = resource.RLIMIT_FSIZE
+    options = {"cwd": REPO, "capture_output": True, "text": True}
+    for size in (3_000, 9_000):  # of a file, in bytes: a journal, then an image
+        found = subprocess.run(
+            [*tool, *command(ade, tmp_path / "out", *keys)],
+            preexec_fn=lambda size=size: resource.setrlimit(limit, (size, size)),
+            **options,
+        )
+        assert found.returncode == 2, found.stderr
+        assert "cannot be written (File too large)" in found.stderr
+        assert "run the same" in found.stderr and "Traceback" not in found.stderr
+    assert mine.main(["run", *command(ade, tmp_path / "out", *keys)]) == 0
+    assert mine.main(["run", *command(ade, tmp_path / "whole", *keys)]) == 0
     assert exported(tmp_path / "out") == exported(tmp_path / "whole")
 
 
