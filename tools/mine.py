@@ -17,7 +17,7 @@ is detecture_train and detecture_val.
 
 `--engine ray` runs on a Ray cluster whose machines share the folders of the images and OUTPUT_DIR.
 `review` makes OUTPUT_DIR/review/index.html, a page on which images are looked at and picked; its
-list goes back in as MINER.SELECT.BY picked MINER.SELECT.PICKED FILE. `import` takes regions and
+list goes back in with --picked-list FILE. `import` takes regions and
 descriptions that people have corrected in Label Studio or CVAT; the next `run` goes on from them.
 `--dry-run` tries a few images, and says how long all would take and what it would cost.
 
@@ -64,6 +64,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--engine", choices=("local", "ray"), help="where it runs (MINER.RUNNING.ENGINE)"
     )
+    parser.add_argument(
+        "--max-cost", metavar="USD", help="stop in time (MINER.DESCRIBE.MAX_COST; needs prices)"
+    )
+    parser.add_argument(
+        "--picked-list",
+        metavar="FILE",
+        help="only what the review page has saved (MINER.SELECT.BY picked, MINER.SELECT.PICKED)",
+    )
     parser.add_argument("--tool", choices=sorted(READERS), help="with import: what it is from")
     parser.add_argument("--export", metavar="FILE", help="with import: what the tool has exported")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config overrides")
@@ -78,8 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError("--limit must be 0 or more")
     if args.command not in ("status", "review"):  # what these print is read by others
         log_to_terminal()
-    engine = ["MINER.RUNNING.ENGINE", args.engine] if args.engine else []
-    cfg = make_config(args.config_file, [*args.opts, *engine])
+    cfg = make_config(args.config_file, [*args.opts, *_keys_of(args)])
     mine = Mine.of(cfg, limit=args.limit, retry_failed=args.retry_failed)
     if args.command == "status":
         status = status_of(mine)
@@ -104,6 +111,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{failed} images failed; --retry-failed tries those again")
     rejected = outcomes[0].counts.get("rejected", 0) if args.command == "validate" else 0
     return EXIT_FAILED if failed or rejected else 0
+
+
+def _keys_of(args: argparse.Namespace) -> list[str]:
+    """The keys that options stand for."""
+    keys = []
+    if args.engine:
+        keys += ["MINER.RUNNING.ENGINE", args.engine]
+    if args.max_cost:
+        keys += ["MINER.DESCRIBE.MAX_COST", args.max_cost]
+    if args.picked_list:
+        keys += ["MINER.SELECT.BY", "picked", "MINER.SELECT.PICKED", args.picked_list]
+    return keys
 
 
 def _import(mine: Mine, tool: str | None, export: str | None) -> int:

@@ -126,11 +126,11 @@ def test_picked_images_alone_become_the_data_set(ade, mined, tmp_path, capsys):
     path = tmp_path / "picked_image_names.txt"
     path.write_text("\n".join(picks) + "\n")
     output = tmp_path / "out"
-    keys = ["MINER.SELECT.BY", "picked", "MINER.SELECT.PICKED", str(path)]
-    assert mine.main(["run", *command(ade, output), *keys]) == 0
+    keys = ["--picked-list", str(path)]
+    assert mine.main(["run", *command(ade, output, *keys)]) == 0
     assert [f"ade20k/{entry['id']}" for entry in entries_of(output)] == picks
     path.write_text("ade20k/nothing\n")
-    assert mine.main(["run", *command(ade, output), *keys]) != 0
+    assert mine.main(["run", *command(ade, output, *keys)]) != 0
     assert "1 picked images are not in ade20k: nothing" in capsys.readouterr().err
 
 
@@ -302,12 +302,17 @@ def exported(output):
         (["MINER.SOURCE.PARTS", "('holiday',)"], "none is of MINER.SOURCE.PARTS"),
         (["MINER.SELECT.BY", "picked"], "name the list, MINER.SELECT.PICKED"),
         (["MINER.DESCRIBE.DESCRIBER", "openai"], "MINER.DESCRIBE.SEND_IMAGES"),
+        (["--max-cost", "3"], "needs the prices of the model"),
+        (["--max-cost", "much"], "MINER.DESCRIBE.MAX_COST"),
         (["MINER.EXTRACT.MIN_REGIONS", "7"], "MIN_REGIONS <= MAX_REGIONS"),
         (["MINER.EXPORT.FORMATS", "('paper',)"], "the format of an export"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_lost(ade, tmp_path, capsys, more, text):
-    assert mine.main(["run", *command(ade, tmp_path / "out"), *more]) == 2
+    options = [*more, *command(ade, tmp_path / "out")]
+    if not more[0].startswith("--"):
+        options = [*command(ade, tmp_path / "out"), *more]
+    assert mine.main(["run", *options]) == 2
     assert text in capsys.readouterr().err
 
 
