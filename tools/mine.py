@@ -21,8 +21,8 @@ list goes back in with --picked-list FILE. `import` takes regions and
 descriptions that people have corrected in Label Studio or CVAT; the next `run` goes on from them.
 `--dry-run` tries a few images, and says how long all would take and what it would cost.
 
-Exit status: 0 done, 1 an image failed (--retry-failed tries those again) or `validate` rejected
-one, 2 wrong input, or a run that could not go on, 130 interrupted.
+Exit status: 0 done, 1 an image failed (--retry-failed tries those again), cannot be read, or was
+rejected by `validate`, 2 wrong input, or a run that could not go on, 130 interrupted.
 """
 
 import argparse
@@ -82,6 +82,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = build_parser().parse_intermixed_args(argv)
+    if args.dry_run and args.command in ("review", "import", "status"):
+        raise ConfigError(f"--dry-run is for run and the stages, not for {args.command}")
     if args.limit < 0:
         raise ConfigError("--limit must be 0 or more")
     if args.command not in ("status", "review"):  # what these print is read by others
@@ -107,10 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             f"{outcome.stage:9} {outcome.done:,} done now; {counts or 'no image has come so far'}"
         )
+    unreadable = sum(outcome.counts.get("unreadable", 0) for outcome in outcomes)
+    if unreadable:
+        print(f"{unreadable} images cannot be read; mend or remove them, and run the same again")
     if failed := sum(outcome.failed for outcome in outcomes):
         print(f"{failed} images failed; --retry-failed tries those again")
     rejected = outcomes[0].counts.get("rejected", 0) if args.command == "validate" else 0
-    return EXIT_FAILED if failed or rejected else 0
+    return EXIT_FAILED if failed or rejected or unreadable else 0
 
 
 def _keys_of(args: argparse.Namespace) -> list[str]:

@@ -130,6 +130,9 @@ def finish(mine: Mine) -> None:
     if not (folder / SUMMARY).is_file():
         return  # nothing has come so far
     kept = [result for _, result in mine.exported()]
+    if context.store is not None:  # what other machines have written
+        for path in (path for result in kept for path in result["files"]):
+            context.file(path)
     _remove_others(context, {path for result in kept for path in result["files"]})
     by_split: dict[str, list[dict[str, Any]]] = {
         split: [result["entry"] for result in kept if result["split"] == split] for split in SPLITS

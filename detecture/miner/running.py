@@ -85,6 +85,8 @@ class Mine:
         Raises:
             MinerError: the output would lie among the images.
         """
+        if not cfg.OUTPUT_DIR:
+            raise MinerError("OUTPUT_DIR is empty; name the folder that the mine is kept in")
         mine = cls(cfg, Path(cfg.OUTPUT_DIR).expanduser().absolute(), limit, retry_failed, only)
         root = Path(mine.source.root).resolve()
         if mine.output.resolve().is_relative_to(root):
@@ -114,7 +116,7 @@ class Mine:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """Of the stages."""
-        return stage_hashes(self.stages, self.cfg)
+        return stage_hashes(self.stages, self.cfg, self.source.class_names)
 
     @cached_property
     def items(self) -> list[Item]:
@@ -266,6 +268,9 @@ class Mine:
                 clock.tick()
                 self._note(stage, task, result)
                 bar.step(result)
+                if result.get("reason"):
+                    name = task.item.item_id
+                    logger.warning("%s: %s: %s", stage.name, name, result["reason"])
                 in_a_row = in_a_row + 1 if result["status"] == FAILED else 0
                 if in_a_row >= most:
                     raise MinerError(

@@ -186,20 +186,25 @@ def _runs(stage: MinerStage, cfg: CfgNode) -> str:
     return by_describer.get(DescribeSettings.from_config(cfg).describer, THREADS)
 
 
-def stage_hashes(stages: Sequence[MinerStage], cfg: CfgNode) -> dict[str, str]:
+def stage_hashes(
+    stages: Sequence[MinerStage], cfg: CfgNode, class_names: Mapping[int, str]
+) -> dict[str, str]:
     """Hash of each stage, by its name.
 
     Args:
         stages: in order, with all that they take from.
         cfg: the config.
+        class_names: of the source.
     """
     found: dict[str, str] = {}
+    classes = {str(number): name for number, name in class_names.items()}
     for stage in stages:
         found[stage.name] = digest_of(
             {
                 "stage": stage.name,
                 "version": stage.version,
                 "source": cfg.MINER.SOURCE.NAME,
+                "classes": classes if stage.name in ("score", "extract") else None,
                 "settings": {path: _values(stage, cfg, path) for path in stage.sections},
                 "takes": {name: found[name] for name in stage.takes},
                 "more": load(stage.more, stage.name)(cfg) if stage.more else None,

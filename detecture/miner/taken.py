@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detecture.config.sections.miner import MinerSelectSettings
+from detecture.errors import MinerError
 from detecture.miner.items import Item
 from detecture.miner.journal import FAILED, OK, Result
 from detecture.miner.review_page.picks import picked_ids, read_picks
@@ -44,7 +45,13 @@ class Taken:
             return cls(settings, judge)
         picks = read_picks(Path(settings.picked).expanduser())
         known = [item.item_id for item in items]
-        return cls(settings, judge, frozenset(picked_ids(picks, source, known)))
+        ids = picked_ids(picks, source, known)
+        if not ids:
+            raise MinerError(
+                f"MINER.SELECT.PICKED {settings.picked}: names no image of {source}; save the list "
+                "of picks again"
+            )
+        return cls(settings, judge, frozenset(ids))
 
     def passes(self, stage: str, item: Item, result: Result) -> bool:
         """Whether the result of a stage lets an item go on.

@@ -64,3 +64,10 @@ def test_two_runs_do_not_write_one_export(items, tmp_path):  # noqa: F811
 
     assert export(nested(), ["coco"], tmp_path).written == {"coco": 2}
     assert len(list(read_coco(tmp_path / "coco"))) == 2
+
+
+def test_the_formats_of_the_config_are_those_that_there_are():
+    from detecture.config.sections.miner import EXPORT_FORMATS
+    from detecture.miner.export import WRITERS
+
+    assert set(EXPORT_FORMATS) == set(WRITERS)

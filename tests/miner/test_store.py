@@ -108,6 +108,7 @@ def test_a_run_goes_on_elsewhere_and_ends_with_the_same(ade, tmp_path, url, monk
     # A third machine has nothing to do, and can look at all.
     third = mine_of(ade, tmp_path / "three", url, *more)
     assert {outcome.done for outcome in third.run()} == {0}
+    assert content_of(tmp_path / "three/export") == content_of(tmp_path / "whole/export")
     assert kept_in(Store(url)) == content_of(tmp_path / "whole/export")
     ids = [
         json.loads(line)["id"]

@@ -129,6 +129,10 @@ def test_picked_images_alone_become_the_data_set(ade, mined, tmp_path, capsys):
     keys = ["--picked-list", str(path)]
     assert mine.main(["run", *command(ade, output, *keys)]) == 0
     assert [f"ade20k/{entry['id']}" for entry in entries_of(output)] == picks
+    path.write_text("# none\n")
+    assert mine.main(["run", *command(ade, output, *keys)]) == 2
+    assert "names no image of ade20k" in capsys.readouterr().err
+    assert [f"ade20k/{entry['id']}" for entry in entries_of(output)] == picks
     path.write_text("ade20k/nothing\n")
     assert mine.main(["run", *command(ade, output, *keys)]) != 0
     assert "1 picked images are not in ade20k: nothing" in capsys.readouterr().err
@@ -305,7 +309,14 @@ def exported(output):
         (["--max-cost", "3"], "needs the prices of the model"),
         (["--max-cost", "much"], "MINER.DESCRIBE.MAX_COST"),
         (["MINER.EXTRACT.MIN_REGIONS", "7"], "MIN_REGIONS <= MAX_REGIONS"),
-        (["MINER.EXPORT.FORMATS", "('paper',)"], "the format of an export"),
+        (["MINER.EXPORT.FORMATS", "('paper',)"], "MINER.EXPORT.FORMATS: 'paper' is none"),
+        (["MINER.EXPORT.NAME", "../../evil"], "MINER.EXPORT.NAME '../../evil'"),
+        (["MINER.EXPORT.NAME", "coco"], "MINER.EXPORT.NAME 'coco'"),
+        (["MINER.EXPORT.NAME", ""], "MINER.EXPORT.NAME ''"),
+        (["MINER.SCORE.SELECTED_MIN", "nan"], "MINER.SCORE.SELECTED_MIN"),
+        (["MINER.SCORE.SELECTED_MIN", "10"], "is above SELECTED_MIN 10"),
+        (["MINER.VALIDATE.WORDS", "(1,2,3)"], "MINER.VALIDATE.WORDS (1, 2, 3): must be two"),
+        (["OUTPUT_DIR", ""], "OUTPUT_DIR is empty"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_lost(ade, tmp_path, capsys, more, text):
@@ -314,6 +325,61 @@ def test_what_is_wrong_is_told_before_anything_is_lost(ade, tmp_path, capsys, mo
         options = [*command(ade, tmp_path / "out"), *more]
     assert mine.main(["run", *options]) == 2
     assert text in capsys.readouterr().err
+
+
+def own_folder(root):
+    """Two images with labels and names, in the layout of one's own."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (root / name).mkdir(parents=True)
+    for name in ("a", "b"):
+        image = rng.integers(0, 256, (60, 80, 3)).astype(np.uint8)
+        Image.fromarray(image).save(root / f"images/{name}.png")
+        labels = np.ones((60, 80), np.uint8)
+        labels[:, 40:] = 2
+        Image.fromarray(labels).save(root / f"labels/{name}.tif")
+    (root / "classes.json").write_text('["grass", "water"]')
+    return root
+
+
+def run_own(root, output):
+    keys = ["MINER.SOURCE.ROOT", str(root), "OUTPUT_DIR", str(output), "MINER.SELECT.BY", "all"]
+    keys += ["MINER.DESCRIBE.OFFLINE_MODEL", "False"]
+    return mine.main(["run", "--config-file", str(REPO / "configs/miner/folder.yaml"), *keys])
+
+
+def test_labels_and_names_that_were_changed_in_place_are_seen(tmp_path):
+    root = own_folder(tmp_path / "own")
+    assert run_own(root, tmp_path / "out") == 0
+    assert len(entries_of(tmp_path / "out")) == 2
+    labels = np.ones((60, 80), np.uint8)
+    labels[30:] = 2
+    path = root / "labels/a.tif"
+    before = path.stat().st_size
+    Image.fromarray(labels).save(path)
+    assert path.stat().st_size == before
+    (root / "classes.json").write_text('["sand", "water"]')
+    assert run_own(root, tmp_path / "out") == 0
+    entry = next(entry for entry in entries_of(tmp_path / "out") if entry["id"] == "a")
+    names = {texture["class_name"]: texture["mask_path"] for texture in entry["textures"]}
+    assert set(names) == {"sand", "water"}
+    mask = np.asarray(Image.open(dataset(tmp_path / "out") / names["sand"])) > 0
+    assert np.array_equal(mask, labels == 1)
+
+
+def test_labels_that_cannot_be_read_are_named(tmp_path, capsys, caplog):
+    root = own_folder(tmp_path / "own")
+    (root / "labels/a.tif").write_bytes(b"no image")
+    (root / "images/self.png").symlink_to("self.png")
+    assert run_own(root, tmp_path / "out") == 1
+    assert "1 images cannot be read" in capsys.readouterr().out
+    assert "labels/a.tif" in caplog.text and "self.png: left out" in caplog.text
+
+
+def test_what_has_no_dry_run(ade, mined, capsys):
+    for name in ("review", "import", "status"):
+        assert mine.main([name, "--dry-run", *command(ade, mined)]) == 2
+        assert f"not for {name}" in capsys.readouterr().err
 
 
 def test_import_without_a_file_and_of_something_else(ade, mined, tmp_path, capsys):

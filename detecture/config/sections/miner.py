@@ -4,11 +4,18 @@ Each stage has a section of its own, MINER.<STAGE>. What is said there is part o
 where it changes, the stage is done again. What only says how to run stands in MINER.RUNNING.
 """
 
+import re
 from dataclasses import dataclass
 
 from detecture.config.sections.declaring import Settings, key, section
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
 
+EXPORT_FORMATS = (
+    *("published_layout", "coco", "fiftyone", "label_studio", "cvat", "webdataset", "parquet"),
+)
+"""Names of formats; `detecture.miner.export` has what writes them."""
+
+_FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 TEXTURED_ENDS = ("high", "low")
 
 
@@ -124,3 +131,17 @@ class MinerExportSettings(Settings):
         "Further formats, each in a folder of its name in OUTPUT_DIR/export: `coco`, `fiftyone`, "
         "`label_studio`, `cvat`, `webdataset`, `parquet`, `published_layout`.",
     )
+
+    def check(self) -> None:
+        """Refuse what is no name of a folder in OUTPUT_DIR/export, and formats that are none."""
+        for name in self.formats:
+            if name not in EXPORT_FORMATS:
+                raise ConfigError(
+                    f"MINER.EXPORT.FORMATS: {brief(name)} is none; use some of "
+                    f"{', '.join(EXPORT_FORMATS)}"
+                )
+        if not _FOLDER.fullmatch(self.name) or self.name in EXPORT_FORMATS:
+            raise ConfigError(
+                f"MINER.EXPORT.NAME {brief(self.name)}: use letters, digits and _-. for a folder, "
+                f"and none of {', '.join(EXPORT_FORMATS)}"
+            )

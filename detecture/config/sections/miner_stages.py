@@ -56,8 +56,12 @@ class ScoreSettings(Settings):
     pass_geometry: float = key(
         55.0, "Geometry that an image needs, with two large regions, to pass the first stage."
     )
-    selected_min: float = key(65.0, "Review score from which an image is selected.")
-    borderline_min: float = key(50.0, "Review score from which an image is borderline.")
+    selected_min: float = key(
+        65.0, "Review score from which an image is selected.", least=0, greatest=100
+    )
+    borderline_min: float = key(
+        50.0, "Review score from which an image is borderline.", least=0, greatest=100
+    )
     most_segments: int = key(80, "Segments of a list that are drawn, the largest first.", least=1)
     long_side: int = key(960, "Pixels of the raster that they are drawn on, at most.", least=16)
     pair_floor: float = key(
@@ -74,6 +78,14 @@ class ScoreSettings(Settings):
     dense_texture_fallback: float = key(0.02, "The same where fewer than two are.", least=0)
     dense_most: int = key(6, "Textures of a map, at most.", least=1)
     dense_large: float = key(0.04, "Share from which a region of a map is large.", least=0)
+
+    def check(self) -> None:
+        """Refuse thresholds in the wrong order."""
+        if self.borderline_min > self.selected_min:
+            raise ConfigError(
+                f"MINER.SCORE.BORDERLINE_MIN {self.borderline_min:g} is above SELECTED_MIN "
+                f"{self.selected_min:g}; use one that is not"
+            )
 
     @classmethod
     def published(cls) -> "ScoreSettings":
@@ -296,6 +308,12 @@ class ValidateSettings(Settings):
 
     def check(self) -> None:
         """Refuse ranges that are none."""
+        for name in ("words", "most_extreme_words", "regions"):
+            if len(getattr(self, name)) != 2:
+                raise ConfigError(
+                    f"MINER.VALIDATE.{name.upper()} {getattr(self, name)}: must be two numbers, "
+                    "the least and the most"
+                )
         (least, low), (most, high) = zip(self.most_extreme_words, self.words, strict=True)
         if not least <= low <= high <= most or self.regions[0] > self.regions[1]:
             raise ConfigError(

@@ -4,8 +4,10 @@ Legend: H, W size of an image in pixels.
 """
 
 import itertools
+import logging
 import os
 import stat
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +21,8 @@ from detecture.data.paths import expand_location
 from detecture.errors import MinerError, brief
 from detecture.miner.items import Item
 
+logger = logging.getLogger(__name__)
+
 MINER_SOURCE_REGISTRY = Registry("MINER_SOURCE")
 MINER_SOURCE_REGISTRY.__doc__ = """
 Registry of sources. The registered object is called as `obj(cfg)` and returns a `Source`.
@@ -27,6 +31,7 @@ Registry of sources. The registered object is called as `obj(cfg)` and returns a
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 """Of files that are taken for images."""
 
+_SAMPLE = 4096  # bytes
 _LABELS = "a label map has one channel, whose values are the numbers of the classes"
 
 
@@ -121,26 +126,32 @@ def image_path(source: Source, item: Item) -> Path:
 
 
 def fingerprint(source: Source, item: Item) -> str:
-    """Sizes of an item's files: results of files that were changed since are not used.
+    """Sizes of an item's files, and sums of some of their bytes.
 
-    It is the same wherever the files lie.
+    Results of files that were changed since are not used. It is the same wherever the files lie,
+    which times are not, and cheap to have; a change in a few bytes in the middle is not seen.
     """
     annotations = Path(getattr(source, "annotation_root", source.root))
-    return "-".join(
-        str(_size_of(path))
-        for path in (image_path(source, item), annotations / (item.annotation or ""))
-    )
+    paths = image_path(source, item), annotations / (item.annotation or "")
+    return "-".join(map(_mark_of, paths))
 
 
-def _size_of(path: Path) -> int:
-    """In bytes; of what is in a shard, that of the shard; 0 of what is no file."""
+def _mark_of(path: Path) -> str:
+    """Size of a file and a sum of its bytes at three places; of what is in a shard, the shard's."""
     try:
-        found = path.stat()
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "0"
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            total = 0
+            for place in (0, size // 2, size - _SAMPLE):
+                file.seek(max(0, place))
+                total = zlib.crc32(file.read(_SAMPLE), total)
     except NotADirectoryError:
-        return _size_of(path.parent)
+        return _mark_of(path.parent)
     except OSError:
-        return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+        return "0"
+    return f"{size}.{total:08x}"
 
 
 def require_folder(root: str, key: str, holds: str) -> Path:
@@ -173,9 +184,14 @@ def files_below(folder: Path) -> Iterator[str]:
                 if entry.name.startswith("."):
                     continue
                 path = f"{inner}/{entry.name}" if inner else entry.name
-                if entry.is_dir(follow_symlinks=False):
+                try:
+                    is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
+                except OSError as error:  # such as a link to itself
+                    logger.warning("%s: left out (%s)", folder / path, error.strerror or error)
+                    continue
+                if is_folder:
                     todo.append(path)
-                elif entry.is_file():
+                elif is_file:
                     yield path
 
 
