@@ -138,20 +138,20 @@ def attempt(function: ItemFunction, task: Task) -> Result:
         return failed(error)
     except OSError as error:
         if error.errno in _NO_ROOM:  # it would be the same for all further items
-            raise StageStopped(no_room(error)) from error
+            raise StageStopped(disk_error(error)) from error
         return failed(error)
     except Exception as error:
         logger.debug("%s failed", task.item.item_id, exc_info=True)
         return failed(error)
 
 
-def no_room(error: OSError) -> str:
-    """What a full disk, or one that cannot be written, means, and what to do."""
-    where = f"{error.filename}: " if error.filename else ""
-    return (
-        f"{where}cannot be written ({error.strerror or error}); make room, and run the same again: "
-        "it goes on from here"
-    )
+def disk_error(error: OSError) -> str:
+    """What an error of the disk means, and what to do: make room, where there is none."""
+    where, reason = f"{error.filename}: " if error.filename else "", error.strerror or error
+    said = f"{reason}; mend that"
+    if error.errno in _NO_ROOM:
+        said = f"cannot be written ({reason}); make room"
+    return f"{where}{said}, and run the same again: it goes on from here"
 
 
 def failed(error: Exception) -> Result:

@@ -27,7 +27,7 @@ from detecture.jobs.crew import ended_like_interrupts
 from detecture.jobs.locks import FolderLock
 from detecture.miner.items import Item
 from detecture.miner.journal import FAILED, GONE, OK, Journal, Result, files_of
-from detecture.miner.pools import Pools, failed, no_room
+from detecture.miner.pools import Pools, disk_error, failed
 from detecture.miner.progress import PROGRESS, Clock, StageBar, StageOutcome
 from detecture.miner.results import Results
 from detecture.miner.sources import Source, mined_items
@@ -189,7 +189,7 @@ class Mine:
                 names = [stage.name for stage in chosen]
                 return [self._run_stage(stage, pools, names) for stage in chosen]
         except OSError as error:
-            raise MinerError(no_room(error)) from error
+            raise MinerError(disk_error(error)) from error
 
     def _pools(self) -> Pools:
         settings = MinerRunningSettings.from_config(self.cfg)

@@ -1,5 +1,6 @@
 """The engine of the miner, with stages that stand in for the real ones."""
 
+import errno
 import json
 import os
 import signal
@@ -207,6 +208,22 @@ def test_variants_share_regions_and_if_so_told_descriptions(ade, tmp_path, reuse
     assert check(mine, "train").ok and check(mine, "val").ok
     again = mine_of(ade, tmp_path / "out", *source, *more)
     assert set(done_of(again.run()).values()) == {0}
+
+
+def test_an_error_of_the_disk_is_told_as_what_it_is(ade, tmp_path, monkeypatch):
+    def raising(number):
+        def write(*args):
+            raise OSError(number, os.strerror(number), "out/config.yaml")
+
+        return write
+
+    for number, text in (
+        (errno.ENOSPC, r"out/config.yaml: cannot be written \(No space left.*make room, and run"),
+        (errno.ELOOP, r"out/config.yaml: Too many levels of symbolic links; mend that, and run"),
+    ):
+        monkeypatch.setattr("detecture.miner.running.write_config", raising(number))
+        with pytest.raises(MinerError, match=text):
+            mine_of(ade, tmp_path / "out").run()
 
 
 def test_a_second_run_at_the_same_time_is_refused(ade, tmp_path):
