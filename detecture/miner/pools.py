@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
@@ -32,6 +32,7 @@ from detecture.miner.journal import FAILED, Result
 from detecture.miner.stage import (
     PROCESSES,
     THREADS,
+    CanStop,
     Context,
     InBatches,
     ItemFunction,
@@ -87,9 +88,12 @@ class Pools:
         """
         if stage.runs == THREADS and self._threads > 1:
             function: ItemFunction = stage.function(self._context)
+            stop = function.stop if isinstance(function, CanStop) else lambda: None
             with ThreadPoolExecutor(self._threads) as threads:
                 ahead = self._threads * _AHEAD
-                yield from _drawn(threads, tasks, ahead, lambda task: (attempt, function, task))
+                yield from _drawn(
+                    threads, tasks, ahead, lambda task: (attempt, function, task), stop
+                )
         elif stage.runs == PROCESSES and min(self._workers, len(tasks)) > 1:
             try:
                 yield from _drawn(
@@ -185,7 +189,13 @@ def attempt_batch(function: InBatches, batch: Sequence[Task]) -> list[Result]:
         return [result for task in batch for result in attempt_batch(function, [task])]
 
 
-def _drawn(pool: Executor, tasks: Iterable[Task], ahead: int, call: Any) -> Iterator[Done]:
+def _drawn(
+    pool: Executor,
+    tasks: Iterable[Task],
+    ahead: int,
+    call: Any,
+    stop: Callable[[], None] = lambda: None,
+) -> Iterator[Done]:
     """Results as they come.
 
     Args:
@@ -193,6 +203,7 @@ def _drawn(pool: Executor, tasks: Iterable[Task], ahead: int, call: Any) -> Iter
         tasks: taken as they are needed.
         ahead: tasks that are handed out at a time.
         call: gives what is submitted for a task.
+        stop: called where the run ends early, so that nobody waits out the pauses between calls.
     """
     running: dict[Future[Any], Task] = {}
     rest = iter(tasks)
@@ -213,17 +224,20 @@ def _drawn(pool: Executor, tasks: Iterable[Task], ahead: int, call: Any) -> Iter
                 task = running[future]
                 try:
                     result = _result(future)
-                except StageStopped as stop:
-                    stopped = stopped or stop
+                except StageStopped as reason:
+                    stopped = stopped or reason
                     del running[future]
                     continue
                 del running[future]
                 yield task, result
         if stopped is not None:
             raise stopped
-    except KeyboardInterrupt:
+    except BaseException as end:
         for future in running:
             future.cancel()
+        stop()
+        if not isinstance(end, KeyboardInterrupt):
+            raise
         for future, task in list(running.items()):
             if not future.cancelled():
                 with suppress(StageStopped):

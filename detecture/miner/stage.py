@@ -144,6 +144,15 @@ class InBatches(Protocol):
         ...
 
 
+@runtime_checkable
+class CanStop(Protocol):
+    """A stage's function that waits for others, and can be told not to."""
+
+    def stop(self) -> None:
+        """Begin nothing new; calls that wait end with `StageStopped`. Any thread may call this."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class MinerStage:
     """One stage.

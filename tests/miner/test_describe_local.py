@@ -7,7 +7,7 @@ import pytest
 import torch
 from micro import VLM
 from miner.endpoints import GOOD, answer_of
-from miner.scenes import LOOK, task
+from miner.scenes import LOOK, described_together, task
 
 pytest.importorskip("pydantic", reason='answers need pydantic: pip install -e ".[miner-api]"')
 
@@ -34,7 +34,7 @@ def vlm(tmp_path_factory):
 
 def run(describer, count=5, **more):
     runner = DescribeRunner(describer, DescribeSettings(describer="local_vlm", **more))
-    return dict(runner.run(task(f"image{i}", seed=i) for i in range(count)))
+    return dict(described_together(runner, (task(f"image{i}", seed=i) for i in range(count))))
 
 
 def test_random_weights_answer_and_are_refused_with_the_reason(vlm):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from miner.scenes import task
+from miner.scenes import described, task
 
 from detecture.miner.describe import DescribeRunner, DescribeSettings, build_describer
 from detecture.miner.describe.answers import OFFLINE_RULES, check_texts, words_after_prefix
@@ -72,7 +72,7 @@ def test_a_models_sentence_is_taken_where_it_does_not_contradict_the_class():
 def test_results_are_marked_offline_and_cost_nothing():
     settings = DescribeSettings(offline_model=False, price_in=1.0, price_out=1.0, max_cost=1e-9)
     runner = DescribeRunner(build_describer(settings), settings)
-    results = dict(runner.run(task(f"i{i}", seed=i) for i in range(3)))
+    results = dict(described(runner, (task(f"i{i}", seed=i) for i in range(3))))
     for result in results.values():
         assert result["status"] == "ok" and result["offline"] is True and result["cost"] == 0
         assert result["describer"] == "offline" and result["model"] == "template"

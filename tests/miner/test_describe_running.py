@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 from miner.endpoints import GOOD, Endpoint, answer_of, fails, serving
-from miner.scenes import task
+from miner.scenes import described, described_together, task
 
 from detecture.errors import DetectureError
 from detecture.miner.describe import (
@@ -80,7 +80,7 @@ def test_so_many_calls_run_at_a_time_and_no_more(monkeypatch):
             timeout=15.0,
         )
         runner = DescribeRunner(build_describer(settings), settings)
-        results = dict(runner.run(numbered(12)))
+        results = dict(described(runner, numbered(12)))
     assert {result["status"] for result in results.values()} == {"ok"} and len(results) == 12
     assert endpoint.most_at_once == 4
 
@@ -93,9 +93,9 @@ def test_images_are_drawn_only_as_they_are_needed():
             drawn.append(one.item_id)
             yield one
 
-    for _ in runner_of(Fake()).run(tasks()):
+    for _ in described(runner_of(Fake()), tasks()):
         given += 1
-        assert len(drawn) <= given + 3
+        assert len(drawn) <= given + 3 * 3  # three for each thread
     assert given == 30
 
 
@@ -112,7 +112,7 @@ def test_nothing_is_lost_whatever_fails():
         return SAID
 
     runner = runner_of(Fake(answers), price_in=1.0, price_out=1.0)
-    results = dict(runner.run(numbered(40)))
+    results = dict(described(runner, numbered(40)))
     assert len(results) == 40
     by_kind = [results[f"image{i:03d}"] for i in range(5)]
     assert [result["status"] for result in by_kind] == ["ok", "failed", "failed", "ok", "failed"]
@@ -120,9 +120,8 @@ def test_nothing_is_lost_whatever_fails():
     assert by_kind[2]["reason"] == "RuntimeError: a client's fault"
     assert by_kind[4]["reason"] == "1 texts for 2 regions"
     assert all(result["reason"] for result in results.values() if result["status"] == "failed")
-    assert runner.totals.described == 16 and runner.totals.failed == 24
-    assert runner.totals.cost == pytest.approx(sum(r["cost"] for r in results.values()))
-    assert runner.limit.spent == pytest.approx(runner.totals.cost)
+    assert sum(result["status"] == "ok" for result in results.values()) == 16
+    assert runner.limit.spent == pytest.approx(sum(r["cost"] for r in results.values()))
 
 
 def test_the_results_do_not_depend_on_threads():
@@ -130,20 +129,25 @@ def test_the_results_do_not_depend_on_threads():
         time.sleep(0.001 * (number * 7 % 5))
         return SAID if number % 3 or reason else Said(problem="odd")
 
-    alone = dict(runner_of(Fake(answers), concurrency=1).run(numbered(15)))
-    assert dict(runner_of(Fake(answers), concurrency=8).run(numbered(15))) == alone
+    alone = dict(described(runner_of(Fake(answers), concurrency=1), numbered(15)))
+    assert dict(described(runner_of(Fake(answers), concurrency=8), numbered(15))) == alone
 
 
-def test_whoever_stops_reading_ends_the_waits():
+@pytest.mark.parametrize("ends", ["close", "interrupt"])
+def test_whoever_ends_the_run_does_not_wait_for_pauses(ends):
     failing = Fake(lambda number, reason: (_ for _ in ()).throw(CallFailed("busy", retry=True)))
 
     def answers(number, reason):
         return SAID if number == 0 else failing.answers(number, reason)
 
     begun = time.monotonic()
-    results = runner_of(Fake(answers), backoff=60.0, concurrency=3).run(numbered(9))
+    results = described(runner_of(Fake(answers), backoff=60.0, concurrency=3), numbered(9))
     assert next(results)[0] == "image000"
-    results.close()
+    if ends == "close":
+        results.close()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            list(itertools.chain([results.throw(KeyboardInterrupt())], results))
     assert time.monotonic() - begun < 10
 
 
@@ -166,7 +170,7 @@ def test_what_does_not_fit_together_fails_before_anything_is_asked(wrong, reason
         **wrong,
     }
     fake = Fake()
-    (result,) = dict(runner_of(fake).run([DescribeTask("x", **parts)])).values()
+    (result,) = dict(described(runner_of(fake), [DescribeTask("x", **parts)])).values()
     assert result["status"] == "failed" and not fake.calls
     assert re.search(reason, result["reason"])
 
@@ -178,7 +182,7 @@ def test_calls_keep_to_so_many_a_minute():
     fake, times = Fake(), []
     fake.answers = lambda number, reason: times.append(time.monotonic()) or SAID
     runner = runner_of(fake, requests_per_minute=1200, concurrency=4)
-    dict(runner.run(numbered(8)))
+    dict(described(runner, numbered(8)))
     assert times[-1] - times[0] >= 7 * 0.05 - 0.01
     assert all(later - sooner >= 0.03 for sooner, later in itertools.pairwise(times))
 
@@ -214,19 +218,13 @@ def test_the_limit_of_cost_is_never_passed_and_said():
     runner = runner_of(fake, price_in=1e3, price_out=1e3, max_cost=5.5, concurrency=4)
     results = {}
     with pytest.raises(DescribeStopped) as stopped:
-        results.update(runner.run(numbered(40)))
+        results.update(described(runner, numbered(40)))
     spent = sum(result["cost"] for result in results.values())
     assert 1.0 <= spent <= 5.5 and runner.limit.spent == pytest.approx(spent)
     assert {result["status"] for result in results.values()} == {"ok"}
     said = str(stopped.value)
     assert "MINER.DESCRIBE.MAX_COST 5.5 USD would be passed" in said
-    assert f"{len(results)} images described, 0 failed" in said
-    begun = set(results) | set(stopped.value.left)
-    assert (
-        len(begun)
-        == len(results) + len(stopped.value.left)
-        == len(fake.calls) + len(stopped.value.left)
-    )
+    assert len(results) == len(fake.calls)
 
 
 def test_what_was_spent_before_counts():
@@ -234,14 +232,14 @@ def test_what_was_spent_before_counts():
     fake = Fake()
     runner = DescribeRunner(fake, settings, spent=1.0)
     with pytest.raises(DescribeStopped, match=r"1\.0000 USD are spent"):
-        dict(runner.run(numbered(2)))
+        dict(described(runner, numbered(2)))
     assert not fake.calls
 
 
 def test_where_no_second_attempt_can_be_paid_what_was_spent_is_kept():
     fake = Fake(lambda number, reason: Said(problem="odd", tokens=(10**6, 0)))
     runner = runner_of(fake, price_in=1.0, price_out=1.0, max_cost=1.5, concurrency=1)
-    (result,) = dict(runner.run(numbered(1))).values()
+    (result,) = dict(described(runner, numbered(1))).values()
     assert result["status"] == "failed" and result["cost"] == 1.0
     assert "odd; no other attempt: MINER.DESCRIBE.MAX_COST" in result["reason"]
 
@@ -312,7 +310,7 @@ def test_several_images_are_described_at_a_time_and_those_refused_again():
         return Said(problem="odd") if number in (1, 6) and not reason else SAID
 
     fake = FakeBatches(answers)
-    results = list(runner_of(fake).run(numbered(10)))
+    results = list(described_together(runner_of(fake), numbered(10)))
     assert [item_id for item_id, _ in results] == [f"image{i:03d}" for i in range(10)]
     assert {result["status"] for _, result in results} == {"ok"}
     assert fake.sizes == [4, 1, 4, 1, 2]
@@ -321,11 +319,11 @@ def test_several_images_are_described_at_a_time_and_those_refused_again():
 
 def test_where_a_batch_is_too_large_images_go_one_by_one():
     fake = FakeBatches(most=1)
-    results = dict(runner_of(fake).run(numbered(3)))
+    results = dict(described_together(runner_of(fake), numbered(3)))
     assert {result["status"] for result in results.values()} == {"ok"}
     assert fake.sizes == [3, 1, 1, 1]
     fake = FakeBatches(most=0)
-    results = dict(runner_of(fake, attempts=1).run(numbered(2)))
+    results = dict(described_together(runner_of(fake, attempts=1), numbered(2)))
     assert {result["reason"] for result in results.values()} == {"RuntimeError: no memory"}
 
 
@@ -344,9 +342,8 @@ def test_a_server_that_fails_now_and_then_loses_no_image(monkeypatch):
             requests_per_minute=6000,
         )
         runner = DescribeRunner(build_describer(settings), settings)
-        results = dict(runner.run(numbered(20)))
+        results = dict(described(runner, numbered(20)))
     assert len(results) == 20
-    assert runner.totals.described + runner.totals.failed == 20
     for result in results.values():
         assert (
             bool(result["descriptions"]) == (result["status"] == "ok") != bool(result.get("reason"))

@@ -1,16 +1,14 @@
-"""Describes many images: retries, a pace, several calls at a time, and a limit of cost.
+"""Describes images: attempts, retries, a pace, and a limit of cost, which all threads share.
 
-Every image that is begun ends described, or failed with the reason. Where nothing more can be
-asked, what is finished is given first, and then an error says why and how many are left.
+Every image that is begun ends described, or failed with the reason; where nothing more can be
+asked, with an error that says why.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +17,6 @@ from detecture.miner.describe.answers import OFFLINE_RULES, WordRules, check_tex
 from detecture.miner.describe.costs import CostLimit, tokens_of_call
 from detecture.miner.describe.interface import (
     CallFailed,
-    DescribesBatches,
     DescribeTask,
     MinerDescriber,
     Said,
@@ -35,45 +32,9 @@ MOST_FAILURES_IN_A_ROW = 20
 
 _SHOWN_CHARACTERS = 300
 
-DescribeOutcome = tuple[str, dict[str, Any]]
-"""Id of an image, and its result."""
-
 
 class DescribeStopped(StageStopped):
-    """Nothing more can be asked; the text says why, and what to do.
-
-    Attributes:
-        left: ids of images that were begun and have no result.
-    """
-
-    def __init__(self, text: str, left: Sequence[str] = ()) -> None:
-        super().__init__(text)
-        self.left = tuple(left)
-
-
-@dataclass
-class DescribeTotals:
-    """What has been done so far.
-
-    Attributes:
-        described, failed: images.
-        tokens: read and written.
-        cost: USD.
-        retries: calls that were made again.
-    """
-
-    described: int = 0
-    failed: int = 0
-    tokens: list[int] = field(default_factory=lambda: [0, 0])
-    cost: float = 0.0
-    retries: int = 0
-
-    def __str__(self) -> str:
-        return (
-            f"{self.described:,} images described, {self.failed:,} failed; {self.tokens[0]:,} "
-            f"tokens read, {self.tokens[1]:,} written, {self.cost:.4f} USD, "
-            f"{self.retries:,} retries"
-        )
+    """Nothing more can be asked; the text says why, and what to do."""
 
 
 @dataclass
@@ -92,7 +53,6 @@ class DescribeRunner:
     """Runs a describer over images.
 
     Attributes:
-        totals: what has been done so far.
         limit: of cost.
     """
 
@@ -109,7 +69,6 @@ class DescribeRunner:
         self.describer = describer
         self.settings = settings
         self.rules = OFFLINE_RULES if describer.offline else WordRules()
-        self.totals = DescribeTotals()
         self.limit = CostLimit(settings.max_cost if describer.remote else 0.0, spent)
         self._pace = Pace(settings.requests_per_minute if describer.remote else 0.0)
         self._lock = threading.Lock()
@@ -118,63 +77,17 @@ class DescribeRunner:
 
     # ---- many images ------------------------------------------------------------------------
 
-    def run(self, tasks: Iterable[DescribeTask]) -> Iterator[DescribeOutcome]:
-        """Describe images, and give each result as soon as it is there, in any order.
+    def stop(self) -> None:
+        """Make no more calls, as where the run was interrupted; images that wait end unresolved."""
+        self._stop("the run was interrupted")
+
+    def describe_batch(self, tasks: Sequence[DescribeTask]) -> list[dict[str, Any]]:
+        """The results of several images at a time, in their order.
 
         Args:
-            tasks: drawn as they are needed, at most MINER.DESCRIBE.CONCURRENCY of them at a time.
-
-        Raises:
-            DescribeStopped: after all results that are there.
+            tasks: for a describer that `DescribesBatches`.
         """
-        if self.describer.remote:
-            return self._run_threads(iter(tasks))
-        if isinstance(self.describer, DescribesBatches):
-            return self._run_batches(iter(tasks), self.describer)
-        return ((task.item_id, self.describe_one(task)) for task in tasks)
-
-    def _run_threads(self, tasks: Iterator[DescribeTask]) -> Iterator[DescribeOutcome]:
-        stopped: DescribeStopped | None = None
-        left: list[str] = []
-        running: dict[Future[dict[str, Any]], str] = {}
-        threads = ThreadPoolExecutor(self.settings.concurrency, thread_name_prefix="describe")
-        finished = False
-        try:
-            while True:
-                room = 0 if stopped else self.settings.concurrency - len(running)
-                for task in itertools.islice(tasks, room):
-                    running[threads.submit(self.describe_one, task)] = task.item_id
-                if not running:
-                    break
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    item_id = running.pop(future)
-                    try:
-                        outcome = item_id, future.result()
-                    except DescribeStopped as stop:
-                        stopped = stopped or stop
-                        left.append(item_id)
-                        continue
-                    yield outcome
-            finished = True
-        finally:
-            if not finished:  # whoever runs this has been interrupted
-                self._pace.stop()
-            threads.shutdown(wait=finished, cancel_futures=True)
-        if stopped:
-            text = f"{stopped}. {self.totals}; finished images are kept, run again for the others"
-            raise DescribeStopped(text, sorted(left)) from stopped
-
-    def _run_batches(
-        self, tasks: Iterator[DescribeTask], describer: DescribesBatches
-    ) -> Iterator[DescribeOutcome]:
-        while batch := list(itertools.islice(tasks, describer.batch_size)):
-            for one in self._describe_batch([_Progress(task) for task in batch], describer):
-                yield one.task.item_id, self._result(one)
-
-    def _describe_batch(
-        self, batch: list[_Progress], describer: DescribesBatches
-    ) -> list[_Progress]:
+        batch = [_Progress(task) for task in tasks]
         open_ones = []
         for one in batch:
             one.reason = one.task.problem()
@@ -183,19 +96,20 @@ class DescribeRunner:
         for _ in range(self.settings.attempts):
             if not open_ones:
                 break
-            for one, said in zip(open_ones, self._said_of_batch(open_ones, describer), strict=True):
+            for one, said in zip(open_ones, self._said_of_batch(open_ones), strict=True):
                 self._take(one, said)
             open_ones = [one for one in open_ones if one.reason]
-        return batch
+        return [self._result(one) for one in batch]
 
-    def _said_of_batch(self, batch: list[_Progress], describer: DescribesBatches) -> list[Said]:
+    def _said_of_batch(self, batch: list[_Progress]) -> list[Said]:
+        describer: Any = self.describer
         try:
             return describer.describe_batch([b.task for b in batch], [b.reason for b in batch])
         except Exception as error:  # noqa: BLE001 - such as no memory for so many images at a time
             if len(batch) == 1:
                 return [Said(problem=_text_of(error))]
             logger.warning("%d images together failed (%s); one by one", len(batch), error)
-            return [said for one in batch for said in self._said_of_batch([one], describer)]
+            return [said for one in batch for said in self._said_of_batch([one])]
 
     # ---- one image --------------------------------------------------------------------------
 
@@ -279,8 +193,6 @@ class DescribeRunner:
                 pause = max(pause, failure.wait)
             logger.info("%s: %s; again in %.1f s", task.item_id, failure, pause)
             retry += 1
-            with self._lock:
-                self.totals.retries += 1
             if not self._pace.rest(pause):
                 raise DescribeStopped(self._why) from failure
 
@@ -331,12 +243,6 @@ class DescribeRunner:
     def _result(self, one: _Progress) -> dict[str, Any]:
         described = one.said is not None and not one.reason
         cost = self.settings.cost(one.tokens) if self.describer.remote else 0.0
-        with self._lock:
-            self.totals.described += described
-            self.totals.failed += not described
-            self.totals.tokens[0] += one.tokens[0]
-            self.totals.tokens[1] += one.tokens[1]
-            self.totals.cost += cost
         result: dict[str, Any] = {
             "status": "ok" if described else "failed",
             "describer": self.describer.name,

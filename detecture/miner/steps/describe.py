@@ -35,6 +35,10 @@ class DescribeStage:
         """The descriptions of an item's regions."""
         return self._said(earlier) or self._runner.describe_one(self._task(item, earlier))
 
+    def stop(self) -> None:
+        """See `CanStop`."""
+        self._runner.stop()
+
     def _said(self, earlier: Earlier) -> Result | None:
         """What the model that found the regions has said of them, where that will do."""
         regions = earlier["extract"]["regions"]
@@ -80,7 +84,8 @@ class DescribeBatchStage(DescribeStage):
                 ready.append(self._task(task.item, task.earlier))
             except DetectureError as error:
                 results[task.item.item_id] = failed(error)
-        results |= dict(self._runner.run(ready))
+        said = self._runner.describe_batch(ready)
+        results |= {task.item_id: result for task, result in zip(ready, said, strict=True)}
         return [results[task.item.item_id] for task in tasks]
 
 
