@@ -1,9 +1,11 @@
 """What the stages have done: a file of lines for each, to which only is added.
 
-    {"id": "ADE_train_1", "hash": .., "files": .., "given": .., "result": {..}, "digest": ..}
+    {"id": "ADE_train_1", "hash": .., "files": .., "given": .., "size": 812, "result": {..},
+     "digest": ..}
 
 `hash` is of the stage's settings, `files` the fingerprint of the item's files, `given` the digest
-of the earlier results that the stage was given.
+of the earlier results that the stage was given, `size` the bytes of the files that the result
+names.
 
 A line counts when it is whole: a kill at any moment loses at most the one that was being written.
 The last line of an item counts. Lines that were damaged later are told, and set aside where the
@@ -48,6 +50,7 @@ class _Place:
     given: str
     status: str
     names_files: bool
+    size: int
 
 
 @dataclass
@@ -58,11 +61,13 @@ class Journal:
         path: of the file; it need not exist.
         stage_hash: results under others are left where they are, and not used.
         damaged: lines that cannot be used.
+        has_others: there are results under other settings.
     """
 
     path: Path
     stage_hash: str
     damaged: list[Damage] = field(default_factory=list)
+    has_others: bool = False
 
     def __post_init__(self) -> None:
         self._places: dict[str, _Place] = {}
@@ -100,6 +105,11 @@ class Journal:
         if place is None or files not in (None, place.files) or given not in (None, place.given):
             return ""
         return place.status
+
+    def size(self, item_id: str) -> int:
+        """Bytes of the files that an item's result names, as they were written; 0 without one."""
+        place = self._places.get(item_id)
+        return 0 if place is None else place.size
 
     def get(self, item_id: str) -> Result | None:
         """An item's result; None without one.
@@ -149,7 +159,12 @@ class Journal:
             raise self._unwritable(error) from error
 
     def append(
-        self, item_id: str, result: Mapping[str, Any], files: str = "", given: str = ""
+        self,
+        item_id: str,
+        result: Mapping[str, Any],
+        files: str = "",
+        given: str = "",
+        size: int = 0,
     ) -> bytes:
         """Add a result; may be called from several threads. Returns the line.
 
@@ -158,13 +173,14 @@ class Journal:
             result: plain values; its `status` says what became of the item.
             files: fingerprint of the item's files.
             given: digest of the earlier results.
+            size: bytes of the files that the result names.
 
         Raises:
             MinerError: the file cannot be written; what was written before stays.
             ValueError: the result holds NaN or Infinity.
         """
         content: dict[str, Any] = {"id": item_id, "hash": self.stage_hash, "files": files}
-        content |= {"given": given, "result": dict(result)}
+        content |= {"given": given, "size": size, "result": dict(result)}
         line = json_line(seal(content)).encode("utf-8")
         with self._guard:
             if self._descriptor is None:
@@ -220,7 +236,9 @@ class Journal:
         item_id = content["id"]
         if content["hash"] == self.stage_hash:
             self._places[item_id] = _place(content, offset, length)
-        elif item_id in self._places and self._places[item_id].names_files:
+            return
+        self.has_others = True
+        if item_id in self._places and self._places[item_id].names_files:
             # Later settings have replaced the files that it names.
             del self._places[item_id]
 
@@ -275,7 +293,7 @@ def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
-    """Content of a line: `id`, `hash`, `files`, `given` and `result`.
+    """Content of a line: `id`, `hash`, `files`, `given`, `size` and `result`.
 
     Raises:
         ValueError: it is damaged.
@@ -286,6 +304,8 @@ def parse_line(line: bytes) -> dict[str, Any]:
     content = unseal(content)
     result = content.get("result")
     if not all(isinstance(content.get(key), str) for key in ("id", "hash", "files", "given")):
+        raise ValueError("no record")
+    if not isinstance(content.get("size"), int):
         raise ValueError("no record")
     if not isinstance(result, dict) or not isinstance(result.get("status"), str):
         raise ValueError("no result")
@@ -301,6 +321,7 @@ def _place(content: Mapping[str, Any], offset: int, length: int) -> _Place:
         content["given"],
         sys.intern(result["status"]),
         bool(files_of(result)),
+        content["size"],
     )
 
 

@@ -40,6 +40,7 @@ from detecture.untrusted import parse_own_json
 logger = logging.getLogger(__name__)
 
 _BATCH = 16  # items of a call to an actor
+_WINDOW = 50_000  # items of a pipeline; its actors make the function of the stage anew
 _ANSWER_SECONDS = 10.0
 _RESTARTS = 3  # of an actor that died; one item may kill each
 
@@ -84,6 +85,11 @@ class RayPools(Pools):
         if stage.runs not in (PROCESSES, HERE) or not tasks:
             yield from super().run(stage, tasks)
             return
+        # Rows and Ray's own notes on them are in memory: not those of a million at once.
+        for first in range(0, len(tasks), _WINDOW):
+            yield from self._run_window(stage, tasks[first : first + _WINDOW])
+
+    def _run_window(self, stage: MinerStage, tasks: Sequence[Task]) -> Iterator[Done]:
         known = {task.item.item_id: task for task in tasks}
         rows = [{"task": json.dumps(_packed(task))} for task in tasks]
         data = self._ray.data

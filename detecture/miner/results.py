@@ -102,9 +102,36 @@ class Results:
             name: of the stage, or `CORRECTIONS`.
             item_id, result, files, given: see `Journal.append`.
         """
-        line = self.journal(name).append(item_id, result, files, given)
+        size = self._size_of(files_of(result))
+        line = self.journal(name).append(item_id, result, files, given, size)
         if name in self._parts:
             self._parts[name].add(line, files_of(result))
+
+    def has_files(self, name: str, item_id: str) -> bool:
+        """Whether the files of a result are there, and as large as they were written.
+
+        Args:
+            name: of the stage.
+            item_id: of an item that it has a result of.
+        """
+        if self._context.store is not None:
+            return True  # they are in the store before the line that names them
+        journal = self.journal(name)
+        files = files_of(journal.get(item_id) or {})
+        return self._size_of(files) == journal.size(item_id)
+
+    def _size_of(self, files: Sequence[str]) -> int:
+        """Bytes of files of OUTPUT_DIR; -1 where one is not there, or empty."""
+        size = 0
+        for name in files:
+            try:
+                found = (self._context.output / name).stat().st_size
+            except OSError:
+                return -1
+            if not found:
+                return -1
+            size += found
+        return size
 
     def get(self, name: str, item: Item, of: Item | None = None) -> Result | None:
         """What a stage has made of an item as it is now, or a person of that; None where nothing.

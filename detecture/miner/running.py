@@ -29,6 +29,7 @@ from detecture.miner.items import Item
 from detecture.miner.journal import FAILED, GONE, OK, Journal, Result, files_of
 from detecture.miner.pools import Pools, disk_error, failed
 from detecture.miner.progress import PROGRESS, Clock, StageBar, StageOutcome
+from detecture.miner.ready import require_gates, require_own_folders, require_ready
 from detecture.miner.results import Results
 from detecture.miner.sources import Source, mined_items
 from detecture.miner.stage import WHOLE, Context, MinerStage, Task, load
@@ -183,6 +184,8 @@ class Mine:
                 f"stage {brief(unknown[0])}: not one of {', '.join(self.hashes)}, which "
                 f"{self.source.name} has"
             )
+        if self.items and self._taken:  # reads them: what is wrong there is found first
+            require_ready(self.results, chosen, retry_failed=self.retry_failed)
         try:
             with self.reserved(), ended_like_interrupts(), self._pools() as pools:
                 write_config(self.output / _CONFIG, self.cfg.dump())
@@ -209,6 +212,7 @@ class Mine:
         """
         store = self.context.store
         with self.lock(), store_reserved(store) if store is not None else nullcontext():
+            require_own_folders(self.output)
             self.results.forget(owns=True)
             try:
                 yield
@@ -229,10 +233,13 @@ class Mine:
     def _run_stage(self, stage: MinerStage, pools: Pools, names: Sequence[str]) -> StageOutcome:
         tasks = self.tasks(stage)
         if not tasks:
-            self._say_why_empty(stage, names)
+            require_gates(self.results, stage, names)
+            logger.warning("stage %s: no image has come so far", stage.name)
         clock = Clock()
         with self.results.writing(stage.name):
-            if stage.runs == WHOLE:
+            if stage.runs == WHOLE and self.retry_failed and ALL not in self.journal(stage.name):
+                done = 0
+            elif stage.runs == WHOLE:
                 variants = self._variants() if stage.name == EXPAND else []
                 changed = run_whole(self.context, self.results, stage, tasks, variants)
                 self.redone |= changed
@@ -366,29 +373,8 @@ class Mine:
         status = journal.status(item.item_id, self.results.fingerprint(item), task.given)
         if self.retry_failed:
             return status == FAILED or (not status and item.item_id in self.redone)
-        if status in ("", GONE):
-            return True
-        if self.context.store is not None:
-            return False  # files are there before the line that names them
-        result = journal.get(item.item_id) or {}
-        return not all(_is_whole(self.output / name) for name in files_of(result))
-
-    def _say_why_empty(self, stage: MinerStage, names: Sequence[str]) -> None:
-        for name in stage.gates:
-            if name not in names and not len(self.journal(name)):
-                raise MinerError(
-                    f"stage {stage.name}: stage {name} has no results with these settings; run it "
-                    "first (`mine.py run` runs all)"
-                )
-        logger.warning("stage %s: no image has come so far", stage.name)
+        return status in ("", GONE) or not self.results.has_files(stage.name, item.item_id)
 
 
 def _place(name: str) -> int:
     return list(STAGES).index(name)
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False

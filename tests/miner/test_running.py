@@ -112,6 +112,16 @@ def test_what_failed_is_done_again_when_asked_alone(ade, tmp_path):
     assert content_of(output / "export") == content_of(tmp_path / "whole/export")
 
 
+def test_retrying_is_refused_where_a_key_has_changed_and_nothing_is_lost(ade, tmp_path):
+    mine_of(ade, tmp_path / "out").run()
+    before = content_of(tmp_path / "out/export")
+    for key, stage in (("MINER.SPLIT.SEED", "split"), ("MINER.SCORE.LONG_SIDE", "score")):
+        changed = mine_of(ade, tmp_path / "out", key, "70", retry_failed=True)
+        with pytest.raises(MinerError, match=f"the settings of stage {stage} have changed"):
+            changed.run()
+    assert content_of(tmp_path / "out/export") == before
+
+
 def test_retrying_leaves_what_is_merely_missing(ade, tmp_path):
     mine_of(ade, tmp_path / "out", limit=4).run()
     outcomes = mine_of(ade, tmp_path / "out", retry_failed=True).run(["score", "extract"])
@@ -181,6 +191,31 @@ def test_a_file_that_is_gone_is_written_again(ade, tmp_path):
     assert content_of(tmp_path / "out/export") == before
 
 
+def test_a_file_that_was_cut_is_written_again(ade, tmp_path):
+    mine = mine_of(ade, tmp_path / "out")
+    mine.run()
+    before = content_of(tmp_path / "out/export")
+    folder = folder_of(mine.context)
+    for path in (*folder.glob("textures_mask/*"), *folder.glob("images/*01.jpg")):
+        path.write_bytes(path.read_bytes()[:-7])
+    cut = next((tmp_path / "out/extract").iterdir())
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    mine_of(ade, tmp_path / "out").run()
+    assert cut.read_bytes() == whole
+    assert content_of(tmp_path / "out/export") == before
+
+
+@pytest.mark.parametrize("name", ["extract", "regions", "corrections", "journals"])
+def test_files_of_the_user_s_own_are_not_written_over(ade, tmp_path, name):
+    own = tmp_path / "out" / name / "ADE_train_00000001.png"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"mine")
+    with pytest.raises(MinerError, match=rf"{own.name}: is there already.*choose another"):
+        mine_of(ade, tmp_path / "out").run()
+    assert own.read_bytes() == b"mine" and not (tmp_path / "out/config.yaml").exists()
+
+
 def test_a_changed_image_is_done_again(tmp_path):
     ade = write_ade_toy(tmp_path, count=3, val=0)
     mine_of(ade, tmp_path / "out", "MINER.SELECT.BY", "all").run()
@@ -237,6 +272,10 @@ def test_a_stage_before_its_time_and_one_that_is_none(ade, tmp_path):
         mine_of(ade, tmp_path / "out").run(["extract"])
     with pytest.raises(MinerError, match="not one of score"):
         mine_of(ade, tmp_path / "out").run(["scores"])
+    (tmp_path / "none").mkdir()
+    with pytest.raises(MinerError, match="none: holds no images"):
+        mine_of(tmp_path / "none", tmp_path / "out").run()
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_output_among_the_images_is_refused(ade):

@@ -1,0 +1,78 @@
+"""What must hold before a run of the miner writes anything."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detecture.errors import MinerError
+from detecture.miner.results import JOURNALS, Results
+from detecture.miner.stage import MinerStage
+
+_FOLDERS = (JOURNALS, "extract", "regions", "corrections", "unpacked", "source")
+
+
+def require_own_folders(output: Path) -> None:
+    """See that what the stages write to is new, empty, or of a mine: one that has journals.
+
+    The export and the review page are claimed by those who write them.
+
+    Args:
+        output: OUTPUT_DIR.
+
+    Raises:
+        MinerError: one holds files, and there is no journal that could know them.
+    """
+    if any((output / JOURNALS).glob("*.jsonl")):
+        return
+    for name in _FOLDERS:
+        folder = output / name
+        if folder.is_dir():
+            held = next((path for path in sorted(folder.iterdir()) if path.name[0] != "."), None)
+        else:
+            held = folder if folder.exists() else None
+        if held is not None:
+            raise MinerError(
+                f"{held}: is there already, and no run of the miner has written it ({output} has "
+                f"no {JOURNALS}); move {folder} away, or choose another OUTPUT_DIR"
+            )
+
+
+def require_ready(results: Results, chosen: Sequence[MinerStage], *, retry_failed: bool) -> None:
+    """See that stages can be run now.
+
+    Args:
+        results: of the mine.
+        chosen: the stages, in order.
+        retry_failed: what failed is to be done again, and nothing else.
+
+    Raises:
+        MinerError: an earlier stage has not been run, or what failed was done with other settings.
+    """
+    require_gates(results, chosen[0], [stage.name for stage in chosen])
+    if not retry_failed:
+        return
+    for stage in chosen:
+        journal = results.journal(stage.name)
+        if not len(journal) and journal.has_others:
+            raise MinerError(
+                f"--retry-failed: the settings of stage {stage.name} have changed since it was "
+                "run; run the same without it, which does all that rests on them"
+            )
+
+
+def require_gates(results: Results, stage: MinerStage, names: Sequence[str]) -> None:
+    """See that the stages which let images into a stage have been run.
+
+    Args:
+        results: of the mine.
+        stage: that is to run.
+        names: of the stages that this run does itself.
+
+    Raises:
+        MinerError: one has no results.
+    """
+    for name in stage.gates:
+        if name not in names and not len(results.journal(name)):
+            raise MinerError(
+                f"stage {stage.name}: stage {name} has no results with these settings; run it "
+                "first (`mine.py run` runs all)"
+            )
