@@ -188,19 +188,39 @@ def _fetch_lists(context: Context) -> None:
             context.file(name)
 
 
-def _claim(folder: Path) -> None:
-    """See that the folder is new, or ours."""
+def check(context: Context) -> None:
+    """See that the folder is new, or ours.
+
+    Raises:
+        MinerError: it holds something else.
+    """
+    _is_claimed(folder_of(context))
+
+
+def _is_claimed(folder: Path) -> bool:
+    """Whether the folder is ours already; else it is new.
+
+    Raises:
+        MinerError: it holds something else.
+    """
     if carries_mark(folder / SUMMARY):
-        return
+        return True
     if folder.exists() and (
         not folder.is_dir() or any(".tmp-" not in path.name for path in folder.iterdir())
     ):
         if carries_mark(folder / SUMMARY):
-            return  # another process has claimed it just now
+            return True  # another process has claimed it just now
         raise MinerError(
             f"{folder}: is there already, and holds no data set of the miner (it has no "
             f"{SUMMARY} of ours); {_REMEDY}"
         )
+    return False
+
+
+def _claim(folder: Path) -> None:
+    """Say that the folder is ours; see `_is_claimed`."""
+    if _is_claimed(folder):
+        return
     unfinished = json_bytes({"name": folder.name, "finished": False})
     write_own(folder / SUMMARY, unfinished, remedy=_REMEDY, overwrite=True)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from detecture.errors import MinerError
 from detecture.miner.results import JOURNALS, Results
-from detecture.miner.stage import MinerStage
+from detecture.miner.stage import Context, MinerStage, load
 
 _FOLDERS = (JOURNALS, "extract", "regions", "corrections", "unpacked", "source")
 
@@ -36,18 +36,25 @@ def require_own_folders(output: Path) -> None:
             )
 
 
-def require_ready(results: Results, chosen: Sequence[MinerStage], *, retry_failed: bool) -> None:
-    """See that stages can be run now.
+def require_ready(
+    context: Context, results: Results, chosen: Sequence[MinerStage], *, retry_failed: bool
+) -> None:
+    """See that stages can be run now, the last of them too: hours may lie between.
 
     Args:
+        context: of the mine.
         results: of the mine.
         chosen: the stages, in order.
         retry_failed: what failed is to be done again, and nothing else.
 
     Raises:
-        MinerError: an earlier stage has not been run, or what failed was done with other settings.
+        MinerError: an earlier stage has not been run, one that has not begun yet could not, or
+            what failed was done with other settings.
     """
     require_gates(results, chosen[0], [stage.name for stage in chosen])
+    for stage in chosen:
+        if stage.check and not len(results.journal(stage.name)):
+            load(stage.check, stage.name)(context)
     if not retry_failed:
         return
     for stage in chosen:

@@ -185,7 +185,7 @@ class Mine:
                 f"{self.source.name} has"
             )
         if self.items and self._taken:  # reads them: what is wrong there is found first
-            require_ready(self.results, chosen, retry_failed=self.retry_failed)
+            require_ready(self.context, self.results, chosen, retry_failed=self.retry_failed)
         try:
             with self.reserved(), ended_like_interrupts(), self._pools() as pools:
                 write_config(self.output / _CONFIG, self.cfg.dump())

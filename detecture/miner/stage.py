@@ -169,6 +169,8 @@ class MinerStage:
         version: raised where the same settings would give another result.
         only_images: the stage is for images without annotations alone.
         more: `module:function` of the config: further plain values that the results rest on.
+        check: `module:function` of a `Context`: finds, before a run begins, what would stop the
+            stage hours later; a MinerError says what.
     """
 
     name: str
@@ -182,6 +184,7 @@ class MinerStage:
     version: int = 1
     only_images: bool = False
     more: str = ""
+    check: str = ""
 
     def function(self, context: Context) -> Any:
         """Its `ItemFunction`, `InBatches` or `WholeFunction`.

@@ -114,6 +114,7 @@ STAGES: dict[str, MinerStage] = {
             apart_from=PACE,
             runs=THREADS,
             more="detecture.miner.steps.describe:facts",
+            check="detecture.miner.steps.describe:check",
         ),
         MinerStage(
             name="validate",
@@ -142,6 +143,7 @@ STAGES: dict[str, MinerStage] = {
             gates=("score", FUSE, "validate", "split"),
             sections=("MINER.EXPORT",),
             apart_from=("FORMATS",),
+            check="detecture.miner.published_set:check",
             finish=(
                 "detecture.miner.published_set:finish",
                 "detecture.miner.mined_card:write_card",

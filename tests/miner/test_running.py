@@ -290,6 +290,7 @@ def test_a_data_set_of_somebody_else_is_left_alone(ade, tmp_path):
     with pytest.raises(MinerError, match="holds no data set of the miner"):
         mine_of(ade, tmp_path / "out").run()
     assert [path.name for path in folder.iterdir()] == ["metadata.json"]
+    assert not (tmp_path / "out/journals").exists()  # it is found before the work, not behind it
 
 
 def test_a_stage_that_there_is_not(ade, tmp_path, monkeypatch):

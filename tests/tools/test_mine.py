@@ -325,6 +325,7 @@ def test_what_is_wrong_is_told_before_anything_is_lost(ade, tmp_path, capsys, mo
         options = [*command(ade, tmp_path / "out"), *more]
     assert mine.main(["run", *options]) == 2
     assert text in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def own_folder(root):

@@ -105,6 +105,17 @@ def make(context: Context) -> DescribeStage:
     return DescribeStage(context, runner)
 
 
+def check(context: Context) -> None:
+    """See that an endpoint may be asked: leave, key and package are there; nothing is sent.
+
+    Raises:
+        MinerError: see `build_describer`.
+    """
+    settings = DescribeSettings.from_config(context.cfg)
+    if settings.describer in ("openai", "anthropic"):
+        build_describer(settings)
+
+
 def facts(cfg: CfgNode) -> dict[str, Any] | None:
     """What descriptions rest on besides MINER.DESCRIBE: the VLM, where one here writes."""
     if DescribeSettings.from_config(cfg).describer != "local_vlm":
