@@ -375,6 +375,15 @@ def test_many_failures_in_a_row_stop_the_run(describer_name, monkeypatch):
     assert len(endpoint.bodies) == 4
 
 
+def test_an_endpoint_that_has_never_answered_is_given_up_soon(describer_name):
+    settings = settings_for(describer_name, "http://127.0.0.1:9", retries=0)
+    runner = DescribeRunner(build_describer(settings), settings)
+    results = {}
+    with pytest.raises(DescribeStopped, match="3 images in a row got no answer.*cannot be reached"):
+        results.update(described(runner, (task(f"image{i}") for i in range(50))))
+    assert len(results) == 3
+
+
 def test_an_image_that_is_refused_fails_alone(describer_name):
     known = answer_of(2)
     endpoint = Endpoint(known, fails(400, "image too odd"), known)

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 MOST_FAILURES_IN_A_ROW = 20
 """Images whose calls fail, one after the other, before the endpoint is given up."""
 
+MOST_BEFORE_AN_ANSWER = 3
+"""The same where there has been no answer at all: it is the address or the network, then."""
+
 _SHOWN_CHARACTERS = 300
 
 
@@ -73,6 +76,7 @@ class DescribeRunner:
         self._pace = Pace(settings.requests_per_minute if describer.remote else 0.0)
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
+        self._has_answered = False
         self._why = "calls have been stopped"
 
     # ---- many images ------------------------------------------------------------------------
@@ -178,7 +182,7 @@ class DescribeRunner:
                 continue
             if not failure.retry or retry >= settings.retries:
                 tried = f" (tried {retry + 1} times)" if retry else ""
-                raise CallFailed(f"{failure}{tried}") from failure
+                raise CallFailed(f"{failure}{tried}", retry=failure.retry) from failure
             pause = backoff(
                 settings.backoff, settings.most_wait, retry, f"{settings.seed} {task.item_id}"
             )
@@ -213,10 +217,12 @@ class DescribeRunner:
             return
         with self._lock:
             self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
-            many = self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW
+            self._has_answered |= failed is None or not failed.retry
+            most = MOST_FAILURES_IN_A_ROW if self._has_answered else MOST_BEFORE_AN_ANSWER
+            many = self._failures_in_a_row >= most
         if many:
             self._stop(
-                f"{MOST_FAILURES_IN_A_ROW} images in a row got no answer, the last one because of: "
+                f"{most} images in a row got no answer, the last one because of: "
                 f"{failed}. Mend that, and run again"
             )
 
