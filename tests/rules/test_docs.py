@@ -18,6 +18,7 @@ DOCS = [
     REPO / name
     for name in (
         "README.md",
+        "CONTRIBUTING.md",
         "INSTALL.md",
         "datasets/README.md",
         "docs/benchmark.md",
@@ -29,6 +30,7 @@ DOCS = [
         "docs/miner.md",
         "docs/model_zoo.md",
         "docs/open_vocabulary.md",
+        "docs/usage.md",
         "docs/web.md",
         "docs/words.md",
     )
