@@ -7,7 +7,7 @@ from detecture.errors import MinerError
 from detecture.miner.results import JOURNALS, Results
 from detecture.miner.stage import Context, MinerStage, load
 
-_FOLDERS = (JOURNALS, "extract", "regions", "corrections", "unpacked", "source")
+_FOLDERS = (JOURNALS, "extract", "regions", "corrections", "unpacked")
 
 
 def require_own_folders(output: Path) -> None:
