@@ -15,6 +15,7 @@ done stays done: the same command goes on where it was killed, and a changed key
 rests on it. The data set is OUTPUT_DIR/export; with DETECTURE_DATASETS_ROOT set to that folder it
 is detecture_train and detecture_val.
 
+MINER.SOURCE.ROOT may be an address of an object store, such as s3://bucket/ADEChallengeData2016.
 `--engine ray` runs on a Ray cluster whose machines share the folders of the images and OUTPUT_DIR.
 `review` makes OUTPUT_DIR/review/index.html, a page on which images are looked at and picked; its
 list goes back in with --picked-list FILE. `import` takes regions and
@@ -37,7 +38,7 @@ from detecture.errors import EXIT_FAILED, ConfigError
 from detecture.jobs.command_line import command_line
 from detecture.miner.bring_in import bring_in
 from detecture.miner.corrections import READERS
-from detecture.miner.rehearsal import rehearse
+from detecture.miner.rehearsal import leaving_nothing, rehearse
 from detecture.miner.reviewing import review
 from detecture.miner.running import Mine
 from detecture.miner.stages import STAGES
@@ -89,6 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command not in ("status", "review"):  # what these print is read by others
         log_to_terminal()
     cfg = make_config(args.config_file, [*args.opts, *_keys_of(args)])
+    names = [] if args.command == "run" else [args.command]
+    if args.dry_run:
+        with leaving_nothing(cfg) as trial:
+            print("\n".join(rehearse(Mine.of(trial, limit=args.limit), names).lines()))
+        return 0
     mine = Mine.of(cfg, limit=args.limit, retry_failed=args.retry_failed)
     if args.command == "status":
         status = status_of(mine)
@@ -99,10 +105,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if args.command == "import":
         return _import(mine, args.tool, args.export)
-    names = [] if args.command == "run" else [args.command]
-    if args.dry_run:
-        print("\n".join(rehearse(mine, names).lines()))
-        return 0
     outcomes = mine.run(names)
     for outcome in outcomes:
         counts = ", ".join(f"{count:,} {status}" for status, count in outcome.counts.items())

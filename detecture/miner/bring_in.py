@@ -6,6 +6,7 @@ Legend: H, W size of an image in pixels.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from detecture.miner.extract import read_index_mask, regions_of
 from detecture.miner.items import Item
 from detecture.miner.journal import OK, Result
 from detecture.miner.running import Mine
+from detecture.miner.stage import Context
 
 _LEAST_SHARE = 0.5  # of a corrected region, within one that had a class
 
@@ -65,7 +67,7 @@ def bring_in(mine: Mine, path: Path, tool: str) -> CorrectionsReport:
         DatasetError: it is no export of the tool, or malformed as a whole.
     """
     items = {item.item_id: (item, of) for item, of in mine.all_items()}
-    images = {item_id: mine.context.image(item) for item_id, (item, _) in items.items()}
+    images = _Images(mine.context, {item_id: item for item_id, (item, _) in items.items()})
     found = Corrections(path, tool, images, mine.cfg.INPUT.MAX_PIXELS)
     report = CorrectionsReport()
     with mine.reserved(), mine.results.writing(CORRECTIONS):
@@ -81,6 +83,25 @@ def bring_in(mine: Mine, path: Path, tool: str) -> CorrectionsReport:
     report.unknown = found.unknown
     report.problems, report.notes = found.problems, found.notes
     return report
+
+
+class _Images(Mapping[str, Path]):
+    """The files of items' images by their ids, each fetched or unpacked when it is asked for."""
+
+    def __init__(self, context: Context, items: Mapping[str, Item]) -> None:
+        self._context, self._items = context, items
+
+    def __getitem__(self, item_id: str) -> Path:
+        return self._context.image(self._items[item_id])
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
 
 
 def _is_as_before(mine: Mine, item: Item, of: Item, one: LabelledImage) -> bool:

@@ -86,7 +86,7 @@ def variant_id(base_id: str, degree: float) -> str:
 def expand_degrees(
     anchors: Iterable[Anchor],
     items: Iterable[Item],
-    root: Path,
+    image: Callable[[Item], Path],
     settings: ExpandSettings,
     strength: Callable[[float], float] = float,
 ) -> Expansion:
@@ -97,7 +97,8 @@ def expand_degrees(
     Args:
         anchors: items with regions.
         items: all of the source, the variants among them.
-        root: of the source; the images' sizes are read from their headers.
+        image: gives the file of an item's image; sizes are read from the headers. An `ImageError`
+            of it leaves that item out.
         settings: which ones.
         strength: how textured a degree is; by default a higher one is more.
 
@@ -122,7 +123,7 @@ def expand_degrees(
             by_base[base_id], key=lambda a: (strength(a.item.degree or 0.0), a.item.item_id)
         )
         for degree in _wanted(found, variants[base_id], settings, strength):
-            _expand(found[0], degree, variants[base_id].get(degree), root, settings, expansion)
+            _expand(found[0], degree, variants[base_id].get(degree), image, settings, expansion)
     expansion.variants.sort(key=lambda variant: variant.item.item_id)
     return expansion
 
@@ -148,24 +149,24 @@ def _expand(
     anchor: Anchor,
     degree: str,
     item: Item | None,
-    root: Path,
+    image: Callable[[Item], Path],
     settings: ExpandSettings,
     expansion: Expansion,
 ) -> None:
     if item is None:
         name = variant_id(anchor.item.base_id, float(degree))
         expansion.problems[name] = "missing: the source has no image of this degree"
-    elif problem := _why_not(item, anchor.extract["size"], root):
+    elif problem := _why_not(item, anchor.extract["size"], image):
         expansion.problems[item.item_id] = problem
     else:
         expansion.variants.append(_variant(item, anchor, settings))
 
 
-def _why_not(item: Item, size: Sequence[int], root: Path) -> str:
-    path = root / item.image
-    if not path.is_file():
-        return f"missing: {item.image} does not exist"
+def _why_not(item: Item, size: Sequence[int], image: Callable[[Item], Path]) -> str:
     try:
+        path = image(item)
+        if not path.is_file():
+            return f"missing: {item.image} does not exist"
         found = image_size(path)
     except ImageError as error:
         return f"unreadable: {error!s:.300}"

@@ -123,7 +123,7 @@ class Pools:
                 # spawn: a fork of a process with threads (torch has some) may lock up.
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_begin,
-                initargs=(self._context.cfg, self._context.output, self._workers),
+                initargs=(self._context.elsewhere, self._workers),
             )
         return self._processes
 
@@ -258,10 +258,10 @@ def _result(future: "Future[Any]") -> Result:
 _here: dict[str, Any] = {}
 
 
-def _begin(cfg: Any, output: Any, workers: int) -> None:
+def _begin(context: Context, workers: int) -> None:
     # Models of several processes with as many threads each as there are cores wait for each other.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    _here.update(context=Context(cfg, output), functions={})
+    _here.update(context=context, functions={})
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that started us ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -2,10 +2,10 @@
 
 A stage is a Ray Data pipeline: its items go in batches to actors, each of which makes the stage's
 function once, as a process of the local engine does. Files are written by the actors, so that
-OUTPUT_DIR and the source must be on storage that all machines share, under the same paths. Results
-come back to the machine that runs the command, which alone writes the journals: an item whose
-machine dies is done again, and is there once. What waits for an endpoint, and what looks at all
-items at once, runs on that machine as well.
+OUTPUT_DIR and the source must be on storage that all machines share, under the same paths, or on
+object stores. Results come back to the machine that runs the command, which alone writes the
+journals: an item whose machine dies is done again, and is there once. What waits for an endpoint,
+and what looks at all items at once, runs on that machine as well.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import json
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from detecture.d2 import CfgNode
 from detecture.device import resolve_device
 from detecture.errors import MinerError
 from detecture.miner.items import Item
@@ -97,7 +95,7 @@ class RayPools(Pools):
         blocks = max(1, -(-len(rows) // _BATCH))
         dataset = data.from_items(rows, override_num_blocks=blocks).map_batches(
             StageActor,
-            fn_constructor_args=(self._context.cfg, self._context.output, stage.name),
+            fn_constructor_args=(self._context.elsewhere, stage.name),
             batch_size=_BATCH,
             concurrency=(1, max(1, min(self._actors, blocks))),
             num_gpus=self._gpus(stage),
@@ -144,19 +142,18 @@ class RayPools(Pools):
 class StageActor:
     """Does a stage for batches of items, in a process of a Ray cluster."""
 
-    def __init__(self, cfg: CfgNode, output: Path, name: str) -> None:
+    def __init__(self, context: Context, name: str) -> None:
         """Make the function of the stage.
 
         Args:
-            cfg: the whole config.
-            output: OUTPUT_DIR.
+            context: of the mine.
             name: of the stage.
         """
         self._error = ""
         torch.set_num_threads(1)  # an actor has one core
         try:
-            self._context = Context(cfg, output)
-            stages = {stage.name: stage for stage in stages_for(self._context.source, cfg)}
+            self._context = context
+            stages = {stage.name: stage for stage in stages_for(context.source, context.cfg)}
             self._function = stages[name].function(self._context)
         except Exception as error:  # noqa: BLE001 - told to who runs the command, and ends the run
             self._error = f"stage {name} cannot begin: {failed(error)['reason']}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detecture.config.sections.miner import MinerRunningSettings
 from detecture.config.sections.miner_stages import DescribeSettings
+from detecture.d2 import CfgNode
 from detecture.miner.describe import estimate
 from detecture.miner.describe.costs import DescribeEstimate
 from detecture.miner.progress import duration
@@ -79,6 +81,19 @@ class Rehearsal:
             f"together about {together}, with {self.workers} "
             f"{'process' if self.workers == 1 else 'processes'}",
         ]
+
+
+@contextmanager
+def leaving_nothing(cfg: CfgNode) -> Iterator[CfgNode]:
+    """The config for a rehearsal: what is fetched from stores goes to a folder that is gone again.
+
+    Where MINER.SOURCE.COPIES names one, it goes there, and stays.
+    """
+    with tempfile.TemporaryDirectory(prefix="detecture-copies-") as folder:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MINER.SOURCE.COPIES = cfg.MINER.SOURCE.COPIES or folder
+        yield cfg
 
 
 def rehearse(mine: Mine, names: Sequence[str] = (), sample: int = SAMPLE) -> Rehearsal:

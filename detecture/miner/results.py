@@ -10,7 +10,6 @@ from pathlib import Path
 from detecture.miner.corrected import CORRECTIONS, CORRECTIONS_HASH, corrected_results
 from detecture.miner.items import Item
 from detecture.miner.journal import Journal, Result, files_of
-from detecture.miner.sources.registry import fingerprint
 from detecture.miner.stage import Context
 from detecture.miner.store import Parts
 
@@ -53,7 +52,7 @@ class Results:
     def fingerprint(self, item: Item) -> str:
         """Of an item's files."""
         if item.item_id not in self._fingerprints:
-            self._fingerprints[item.item_id] = fingerprint(self._context.source, item)
+            self._fingerprints[item.item_id] = self._context.fingerprint(item)
         return self._fingerprints[item.item_id]
 
     def journal(self, name: str) -> Journal:

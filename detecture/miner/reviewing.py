@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detecture.config.sections.miner import MinerReviewSettings
 from detecture.config.sections.miner_stages import ScoreSettings
-from detecture.errors import MinerError
+from detecture.errors import ImageError, MinerError
+from detecture.miner.items import Item
 from detecture.miner.journal import OK, Result
 from detecture.miner.review_page import ReviewRow, ReviewSettings, build_review
 from detecture.miner.score.batching import balanced_subset
+from detecture.miner.sources import image_path
 
 if TYPE_CHECKING:
     from detecture.miner.running import Mine
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "review"
 """Of the page, in OUTPUT_DIR."""
@@ -53,6 +59,8 @@ def review(mine: Mine) -> Path:
         statuses = {name: row.status for name, row in rows.items()}
         chosen = balanced_subset(scores, statuses, settings.limit, settings.seed)
         rows = {name: rows[name] for name in chosen}
+    items = {item.item_id: item for item in mine.items}
+    shown = [replace(row, image=_image(mine, items[name])) for name, row in rows.items()]
     page = ReviewSettings(
         title=f"Review of {mine.source.name}",
         selected_min=thresholds.selected_min,
@@ -60,11 +68,11 @@ def review(mine: Mine) -> Path:
         side=settings.side,
         max_pixels=mine.cfg.INPUT.MAX_PIXELS,
     )
-    return build_review(rows.values(), mine.output / FOLDER, page)
+    return build_review(shown, mine.output / FOLDER, page)
 
 
 def review_rows(mine: Mine) -> Iterator[ReviewRow]:
-    """The images of a mine that have a score."""
+    """The images of a mine that have a score; those on stores or in shards are not here yet."""
     for item in mine.items:  # what `expand` adds is not picked, but comes with these
         results = {name: mine.result(name, item) or {} for name in mine.hashes}
         score = results["score"]
@@ -75,7 +83,7 @@ def review_rows(mine: Mine) -> Iterator[ReviewRow]:
         yield ReviewRow(
             dataset=mine.source.name,
             item_id=item.item_id,
-            image=mine.context.image(item),
+            image=image_path(mine.source, item),
             status=str(judged.get("selected") or judged["status"]),
             score=judged.get("review"),
             index_mask=mine.context.file(str(extracted["index_mask"])) if regions else None,
@@ -83,6 +91,15 @@ def review_rows(mine: Mine) -> Iterator[ReviewRow]:
             descriptions=results["describe"].get("descriptions", []),
             facts=_facts(results),
         )
+
+
+def _image(mine: Mine, item: Item) -> Path:
+    """The file of an image; of one that is gone, where it would be."""
+    try:
+        return mine.context.image(item)
+    except ImageError as error:
+        logger.warning("%s: %s", item.item_id, error)
+        return image_path(mine.source, item)
 
 
 def _facts(results: Mapping[str, Result]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def _with(cfg: CfgNode, output: Path, workers: int) -> CfgNode:
     new.defrost()
     new.OUTPUT_DIR, new.MINER.RUNNING.WORKERS = str(output), workers
     new.MINER.RUNNING.STORE = ""
+    new.MINER.SOURCE.COPIES = cfg.MINER.SOURCE.COPIES or str(output.parent / "source")
     return new
 
 

@@ -15,6 +15,8 @@ from detecture.errors import MinerError
 from detecture.miner.items import Item
 from detecture.miner.journal import Result
 from detecture.miner.sources import Source, build_source, image_path
+from detecture.miner.sources.registry import fingerprint
+from detecture.miner.sources.remote import Remote
 from detecture.miner.sources.with_regions import WithRegions
 from detecture.miner.store import Store
 
@@ -36,15 +38,23 @@ class Context:
     Attributes:
         cfg: the whole config.
         output: OUTPUT_DIR; paths in results count from it.
+        listed: digest of the listings that the run began with, in its other processes; see
+            `Remote`.
     """
 
     cfg: CfgNode
     output: Path
+    listed: str = ""
+
+    @cached_property
+    def remote(self) -> Remote:
+        """What of the source lies on object stores."""
+        return Remote(self.cfg, self.output / "source", self.listed)
 
     @cached_property
     def source(self) -> Source:
         """Where the images come from; of images without labels, with regions that a model found."""
-        source = build_source(self.cfg)
+        source = self.remote.bind(build_source(self.remote.cfg))
         if source.KIND != "images":
             return source
         return WithRegions(source, self.file, self.cfg.INPUT.MAX_PIXELS)
@@ -56,12 +66,15 @@ class Context:
         return Store(url) if url else None
 
     def image(self, item: Item) -> Path:
-        """The file of an item's image; one within a shard is unpacked to OUTPUT_DIR first.
+        """The file of an item's image, fetched where it is only in a store.
+
+        One within a shard is unpacked to OUTPUT_DIR first.
 
         Raises:
-            ImageError: it cannot be read out of the shard.
+            ImageError: it cannot be read out of the shard, or is not in the store any more.
         """
         path = image_path(self.source, item)
+        self.remote.fetch(path)
         shards: Any = self.source
         if path.is_file() or not hasattr(shards, "image_bytes"):
             return path
@@ -70,6 +83,15 @@ class Context:
             content = shards.image_bytes(item)
             write_atomic(place, lambda file: file.write(content))
         return place
+
+    @property
+    def elsewhere(self) -> "Context":
+        """The same for another process, which lists no store anew."""
+        return Context(self.cfg, self.output, self.remote.digest)
+
+    def fingerprint(self, item: Item) -> str:
+        """Of an item's files; see `registry.fingerprint`."""
+        return fingerprint(self.source, item, self.remote.mark)
 
     def file(self, name: str) -> Path:
         """A file of OUTPUT_DIR, fetched where it is only in the store.

@@ -16,12 +16,13 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from detecture.checkpoint.atomic import write_atomic
 from detecture.errors import MinerError
+from detecture.miner.addresses import open_address, told
 from detecture.miner.journal import files_of, parse_line
 from detecture.untrusted import parse_own_json
 
@@ -49,15 +50,8 @@ class Store:
         Raises:
             MinerError: the library for it is not installed, or the address is none.
         """
-        try:
-            import fsspec
-        except ImportError as error:
-            raise MinerError('a store needs fsspec: pip install -e ".[store]"') from error
-        try:
-            self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            raise MinerError(f"MINER.RUNNING.STORE {url}: {error}") from error
-        self.url, self._root = url.rstrip("/"), root.rstrip("/")
+        self._fs, self._root = open_address("MINER.RUNNING.STORE", url)
+        self.url = url.rstrip("/")
 
     def read(self, name: str) -> bytes | None:
         """Content of a file; None where there is none."""
@@ -132,19 +126,8 @@ class Store:
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    @contextmanager
-    def _told(self, name: str) -> Iterator[None]:
-        """Other people's errors of the network, and of rights, in our words."""
-        try:
-            yield
-        except MinerError:
-            raise
-        except Exception as error:
-            raise MinerError(
-                f"{self.url}/{name}: cannot be had ({type(error).__name__}: {error!s:.200}); check "
-                "the address, your credentials and the network, and run the same again: it goes on "
-                "from there"
-            ) from error
+    def _told(self, name: str) -> AbstractContextManager[None]:
+        return told(f"{self.url}/{name}")
 
 
 # ---- journals --------------------------------------------------------------------------------

@@ -53,6 +53,10 @@ def anchor(degree, **more):
     return Anchor(item=item(degree), extract=EXTRACT, describe=DESCRIBE, **more)
 
 
+def images_in(root):
+    return lambda item: root / item.image
+
+
 def ids(expansion):
     return [variant.item.item_id for variant in expansion.variants]
 
@@ -61,7 +65,7 @@ ITEMS = [item(d) for d in (0.0, 0.5, 1.0)]
 
 
 def test_stronger_degrees_take_over_the_regions(root):
-    found = expand_degrees([anchor(0.5)], ITEMS, root, ExpandSettings())
+    found = expand_degrees([anchor(0.5)], ITEMS, images_in(root), ExpandSettings())
     assert ids(found) == [f"{BASE}_textured_degree1.0"]
     assert found.problems == {}
     (variant,) = found.variants
@@ -74,19 +78,21 @@ def test_stronger_degrees_take_over_the_regions(root):
 
 
 def test_all_degrees_and_the_lowest_anchor_gives_the_regions(root):
-    found = expand_degrees([anchor(1.0), anchor(0.5)], ITEMS, root, ExpandSettings(which="all"))
+    found = expand_degrees(
+        [anchor(1.0), anchor(0.5)], ITEMS, images_in(root), ExpandSettings(which="all")
+    )
     assert ids(found) == [f"{BASE}_textured_degree0.0"]
     assert found.variants[0].extract["anchor_degree"] == 0.5
 
 
 def test_where_a_low_degree_is_the_textured_one(root):
-    found = expand_degrees([anchor(0.5)], ITEMS, root, ExpandSettings(), lambda d: 1 - d)
+    found = expand_degrees([anchor(0.5)], ITEMS, images_in(root), ExpandSettings(), lambda d: 1 - d)
     assert ids(found) == [f"{BASE}_textured_degree0.0"]
 
 
 def test_results_are_plain_and_name_what_was_left(root):
     settings = ExpandSettings(degrees=(0.9, 1.0))
-    results = expand_degrees([anchor(0.5)], ITEMS, root, settings).results()
+    results = expand_degrees([anchor(0.5)], ITEMS, images_in(root), settings).results()
     assert list(results) == [f"{BASE}_textured_degree0.9", f"{BASE}_textured_degree1.0"]
     left, added = results.values()
     assert left["status"] == "left"
@@ -96,7 +102,7 @@ def test_results_are_plain_and_name_what_was_left(root):
 
 def test_descriptions_where_the_settings_say_so(root):
     settings = ExpandSettings(reuse_descriptions=True)
-    found = expand_degrees([anchor(0.0)], ITEMS, root, settings)
+    found = expand_degrees([anchor(0.0)], ITEMS, images_in(root), settings)
     assert len(found.variants) == 2
     for variant in found.variants:
         assert variant.describe["descriptions"] == DESCRIBE["descriptions"]
@@ -104,18 +110,18 @@ def test_descriptions_where_the_settings_say_so(root):
         assert variant.describe["tokens"] == [0, 0]
         assert variant.describe["reused_from"] == f"{BASE}_textured_degree0.0"
     failed = Anchor(item=item(0.0), extract=EXTRACT, describe={"status": "failed"})
-    found = expand_degrees([failed], ITEMS, root, settings)
+    found = expand_degrees([failed], ITEMS, images_in(root), settings)
     assert [v.describe for v in found.variants] == [None, None]
 
 
 def test_a_degree_is_one_however_it_is_written(root):
     assert variant_id(BASE, 1) == variant_id(BASE, 1.0) == f"{BASE}_textured_degree1.0"
     assert variant_id(BASE, 0.1 + 0.2) == f"{BASE}_textured_degree0.3"
-    found = expand_degrees([anchor(0.0)], ITEMS, root, ExpandSettings(degrees=[1]))
+    found = expand_degrees([anchor(0.0)], ITEMS, images_in(root), ExpandSettings(degrees=[1]))
     assert ids(found) == [f"{BASE}_textured_degree1.0"]
     # The anchor at 1 is the item at 1.0: it is not added to itself.
     whole = Anchor(item=item(1, text="1.0"), extract=EXTRACT)
-    found = expand_degrees([whole], ITEMS[2:], root, ExpandSettings(which="all"))
+    found = expand_degrees([whole], ITEMS[2:], images_in(root), ExpandSettings(which="all"))
     assert ids(found) == []
 
 
@@ -124,7 +130,7 @@ def test_missing_files_and_other_sizes_are_told(root):
     (root / f"{BASE}_textured_degree0.8.jpg").write_bytes(b"no image")
     items = [*ITEMS, item(0.6), item(0.7), item(0.8)]
     settings = ExpandSettings(degrees=(0.5, 0.6, 0.7, 0.8, 0.9))
-    found = expand_degrees([anchor(0.0)], items, root, settings)
+    found = expand_degrees([anchor(0.0)], items, images_in(root), settings)
     assert ids(found) == [f"{BASE}_textured_degree0.5"]
     problems = {name[-3:]: text for name, text in found.problems.items()}
     assert sorted(problems) == ["0.6", "0.7", "0.8", "0.9"]
@@ -139,7 +145,7 @@ def test_other_bases_and_images_without_degrees_are_left_alone(root):
     single = Item(item_id="plain", image="plain.jpg")
     other = item(1.0, base="ADE_train_00000038")
     anchors = [anchor(0.5), Anchor(item=single, extract=EXTRACT)]
-    found = expand_degrees(anchors, [*ITEMS, single, other], root, ExpandSettings())
+    found = expand_degrees(anchors, [*ITEMS, single, other], images_in(root), ExpandSettings())
     assert ids(found) == [f"{BASE}_textured_degree1.0"]
 
 
@@ -148,7 +154,7 @@ def test_errors(root):
         expand_degrees(
             [Anchor(item=item(0.5), extract={"status": "too_few_regions"})],
             ITEMS,
-            root,
+            images_in(root),
             ExpandSettings(),
         )
     with pytest.raises(ConfigError, match=r"MINER\.EXPAND\.WHICH"):

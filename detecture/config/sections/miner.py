@@ -27,7 +27,16 @@ class MinerSourceSettings(Settings):
     name: str = key(
         "folder", "Layout of the images, by its name in MINER_SOURCE_REGISTRY, such as `ade20k`."
     )
-    root: str = key("", "Folder that holds them; `~` and environment variables are expanded.")
+    root: str = key(
+        "",
+        "Folder that holds them, or address of a store such as `s3://bucket/folder` or `gs://..`, "
+        "with your own credentials; `~` and environment variables are expanded.",
+    )
+    copies: str = key(
+        "",
+        "Folder for what is fetched from a store, which stays until you remove it; empty: "
+        "OUTPUT_DIR/source.",
+    )
     parts: tuple[str, ...] = key(
         ("train", "val"),
         "Parts of the source that are mined, where it has parts; empty: all.",
@@ -35,7 +44,7 @@ class MinerSourceSettings(Settings):
     annotation_root: str = key(
         "",
         "Folder of the annotations where they lie elsewhere: of `textured_ade20k`, the original "
-        "ADEChallengeData2016.",
+        "ADEChallengeData2016; a folder or an address.",
     )
     degrees: tuple[float, ...] = key(
         (),

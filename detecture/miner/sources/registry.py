@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -125,19 +125,27 @@ def image_path(source: Source, item: Item) -> Path:
     return Path(source.root) / item.image
 
 
-def fingerprint(source: Source, item: Item) -> str:
-    """Sizes of an item's files, and sums of some of their bytes.
+def fingerprint(source: Source, item: Item, mark: Callable[[Path], str] | None = None) -> str:
+    """Marks of an item's files: what changes with them, and is the same wherever they lie.
 
-    Results of files that were changed since are not used. It is the same wherever the files lie,
-    which times are not, and cheap to have; a change in a few bytes in the middle is not seen.
+    Results of files that were changed since are not used.
+
+    Args:
+        source: of the item.
+        item: the item.
+        mark: of a file; by default `mark_of`.
     """
     annotations = Path(getattr(source, "annotation_root", source.root))
     paths = image_path(source, item), annotations / (item.annotation or "")
-    return "-".join(map(_mark_of, paths))
+    return "-".join(map(mark or mark_of, paths))
 
 
-def _mark_of(path: Path) -> str:
-    """Size of a file and a sum of its bytes at three places; of what is in a shard, the shard's."""
+def mark_of(path: Path) -> str:
+    """Size of a file and a sum of its bytes at three places; of what is in a shard, the shard's.
+
+    Unlike times it is the same on all machines, and it is cheap to have; a change in a few bytes in
+    the middle is not seen.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "0"
@@ -148,7 +156,7 @@ def _mark_of(path: Path) -> str:
                 file.seek(max(0, place))
                 total = zlib.crc32(file.read(_SAMPLE), total)
     except NotADirectoryError:
-        return _mark_of(path.parent)
+        return mark_of(path.parent)
     except OSError:
         return "0"
     return f"{size}.{total:08x}"

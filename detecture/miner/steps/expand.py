@@ -1,7 +1,6 @@
 """The stage `expand`, as `detecture.miner.stages` calls it."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from detecture.config.sections.miner import MinerSourceSettings
@@ -21,8 +20,8 @@ def make(context: Context) -> WholeFunction:
         if all(task.item.degree is None for task in tasks):
             return {}
         anchors = [Anchor(item=task.item, extract=task.earlier["extract"]) for task in tasks]
-        root = Path(source.root)
-        return expand_degrees(anchors, source.items(), root, settings, strength).results()
+        found = expand_degrees(anchors, source.items(), context.image, settings, strength)
+        return found.results()
 
     return expand
 

@@ -1,0 +1,66 @@
+"""Addresses of object stores, such as s3://bucket/folder: how they are opened, and their errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from detecture.errors import DetectureError, MinerError, brief
+
+_REMEDY = (
+    's3://bucket/folder needs pip install -e ".[store]", gs:// gcsfs in the place of s3fs, az:// '
+    "adlfs; a plain path is a folder of this machine"
+)
+
+
+def is_address(text: str) -> bool:
+    """Whether a value is an address of fsspec, and no path."""
+    return "://" in text or "::" in text
+
+
+def open_address(key: str, address: str) -> tuple[Any, str]:
+    """The file system of an address, and the folder in it; credentials are those of its library.
+
+    Nothing is read yet.
+
+    Args:
+        key: of the config, for the error.
+        address: its value.
+
+    Raises:
+        MinerError: the library for it is not installed, or the address is none.
+    """
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MinerError(
+            f'{key} {brief(address)}: needs fsspec: pip install -e ".[store]"'
+        ) from error
+    try:
+        found, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
+    except Exception as error:  # each protocol has a library of its own
+        raise MinerError(
+            f"{key} {address:.200}: cannot be opened ({type(error).__name__}: {error!s:.200}); "
+            f"{_REMEDY}"
+        ) from error
+    return found, str(root).rstrip("/")
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Other people's errors of the network, and of rights, in our words.
+
+    Args:
+        where: what is read or written, for the error.
+
+    Raises:
+        MinerError: in the place of what was raised, unless that was in our words already.
+    """
+    try:
+        yield
+    except DetectureError:
+        raise
+    except Exception as error:  # each protocol has a library of its own
+        raise MinerError(
+            f"{where}: cannot be had ({type(error).__name__}: {error!s:.200}); check the address, "
+            "your credentials and the network, and run the same again: it goes on from there"
+        ) from error
