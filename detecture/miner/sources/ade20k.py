@@ -39,6 +39,7 @@ LICENCE = "ADE20K terms of use (images: non-commercial research and education)"
 
 _MOST_BYTES = 1 << 20
 _NAME_COLUMN = 4
+_SHIPPED = CLASS_LISTS / "ade_150.json"
 
 
 class Ade20k:
@@ -66,6 +67,11 @@ class Ade20k:
     def class_names(self) -> Mapping[int, str]:
         """Names of the classes 1 to 150."""
         return read_object_info(self._folder)
+
+    @property
+    def names_from(self) -> str:
+        """The file of these names."""
+        return str(object_info_of(self._folder))
 
     def items(self) -> list[Item]:
         """See `Source`; an image without annotation is left out, and a warning counts them."""
@@ -126,16 +132,24 @@ def annotations_of(root: Path) -> dict[str, str]:
     return found
 
 
+def object_info_of(root: Path) -> Path:
+    """objectInfo150.txt of a challenge folder, or, where it is missing, our own list."""
+    path = root / OBJECT_INFO
+    return path if path.is_file() else _SHIPPED
+
+
 def read_object_info(root: Path) -> dict[int, str]:
     """Names of the classes by objectInfo150.txt, or, where it is missing, by our own list.
 
     Raises:
         MinerError: a line of the file is none of such a file.
     """
-    path = root / OBJECT_INFO
-    if not path.is_file():
-        logger.warning("%s is missing; the names of the classes are those that ship", path)
-        names = read_json(CLASS_LISTS / "ade_150.json", MinerError)
+    path = object_info_of(root)
+    if path == _SHIPPED:
+        logger.warning(
+            "%s is missing; the names of the classes are those that ship", root / OBJECT_INFO
+        )
+        names = read_json(path, MinerError)
         return {number: str(name) for number, name in enumerate(names, 1)}
     with open_file(path) as file:
         text = file.read(_MOST_BYTES).decode("utf-8", "replace")

@@ -76,6 +76,11 @@ class Folder:
             )
         return {int(key): name for key, name in content.items()}
 
+    @property
+    def names_from(self) -> str:
+        """The file of these names."""
+        return str(self._folder / CLASSES)
+
     def items(self) -> list[Item]:
         """See `Source`; of images without a label map where others have one, a warning tells."""
         labels = self._labels()

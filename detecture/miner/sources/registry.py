@@ -44,7 +44,8 @@ class Source(Protocol):
         name: in the registry.
         root: folder that the paths of its items count from.
         licence: of the images, for the data set's card.
-        class_names: of the label maps' values; empty where they have none.
+        class_names: of the label maps' values; empty where they have none, and any may occur.
+        names_from: the file of these names, for errors; a source may do without.
     """
 
     KIND: str

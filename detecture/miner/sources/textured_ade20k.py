@@ -20,7 +20,7 @@ from detecture.d2 import CfgNode
 from detecture.data.image_io import read_image
 from detecture.errors import MinerError
 from detecture.miner.items import Item, degree_text, safe_id
-from detecture.miner.sources.ade20k import annotations_of, read_object_info
+from detecture.miner.sources.ade20k import annotations_of, object_info_of, read_object_info
 from detecture.miner.sources.colour_labels import read_class_labels
 from detecture.miner.sources.registry import (
     IMAGE_ENDINGS,
@@ -75,6 +75,11 @@ class TexturedAde20k:
     def class_names(self) -> Mapping[int, str]:
         """Names of the classes 1 to 150."""
         return read_object_info(self._annotations)
+
+    @property
+    def names_from(self) -> str:
+        """The file of these names."""
+        return str(object_info_of(self._annotations))
 
     def strength(self, degree: float) -> float:
         """How textured a variant of a degree is, 0 to 1, whichever way the degrees count."""

@@ -1,0 +1,164 @@
+"""Input that is wrong, through tools/mine.py: each has its message and its exit status."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from miner_toy import write_ade_toy, write_textured_toy
+from PIL import Image
+
+from tools import mine
+
+REPO = Path(__file__).resolve().parents[2]
+TABLE = "objectInfo150.txt"
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    """An ADE20K that is as it should be; tests change copies of it."""
+    return write_ade_toy(tmp_path_factory.mktemp("ade"), count=3, val=1)
+
+
+@pytest.fixture
+def ade(pristine, tmp_path):
+    return Path(shutil.copytree(pristine, tmp_path / "ade"))
+
+
+def keys_of(config, root, output, *more):
+    keys = ["--config-file", str(REPO / f"configs/miner/{config}.yaml"), "MINER.SOURCE.ROOT"]
+    keys += [str(root), "OUTPUT_DIR", str(output), "MINER.SELECT.BY", "all"]
+    return [*keys, "MINER.DESCRIBE.OFFLINE_MODEL", "False", *more]
+
+
+def write_own(root, classes=("grass", "water"), names=("a", "b", "c")):
+    """Images with labels, left grass and right water, in the layout of one's own."""
+    rng = np.random.default_rng(0)
+    labels = np.ones((60, 80), np.uint8)
+    labels[:, 40:] = 2
+    for name in names:
+        path = root / f"images/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (60, 80, 3)).astype(np.uint8)).save(path)
+        path = root / f"labels/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(path)
+    if classes is not None:
+        (root / "classes.json").write_text(json.dumps(classes))
+    return root
+
+
+def results_of(output, stage="score"):
+    lines = (output / f"journals/{stage}.jsonl").read_text().splitlines()
+    return {json.loads(line)["id"]: json.loads(line)["result"] for line in lines}
+
+
+# ---- classes without a name ----------------------------------------------------------------------
+
+
+def paint(path, value, kind=np.uint8):
+    """Give the first rows of a label map another class."""
+    labels = np.asarray(Image.open(path)).astype(kind)
+    labels[:9] = value
+    Image.fromarray(labels).save(path)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(151, np.uint8), (255, np.uint8), (4242, np.uint16)])
+def test_a_class_that_ade20k_does_not_have_fails_its_image(ade, tmp_path, capsys, value, kind):
+    label_map = ade / "annotations/training/ADE_train_00000002.png"
+    paint(label_map, value, kind)
+    assert mine.main(["run", *keys_of("ade20k", ade, tmp_path / "out")]) == 1
+    assert "1 images failed" in capsys.readouterr().out
+    found = results_of(tmp_path / "out")["ADE_train_00000002"]
+    assert found["status"] == "failed"
+    assert f"class {value} of {label_map} has no name in {ade / TABLE}" in found["reason"]
+    assert "ADE_train_00000002" not in results_of(tmp_path / "out", "extract")
+
+
+def test_a_table_that_was_cut_short_and_is_whole_again(ade, tmp_path, capsys):
+    whole = (ade / TABLE).read_text()
+    (ade / TABLE).write_text("".join(whole.splitlines(keepends=True)[:3]))
+    keys = keys_of("ade20k", ade, tmp_path / "out")
+    assert mine.main(["run", *keys]) == 1
+    reasons = [found.get("reason", "") for found in results_of(tmp_path / "out").values()]
+    assert any(f"has no name in {ade / TABLE}" in reason for reason in reasons)
+    (ade / TABLE).write_text(whole)
+    assert mine.main(["run", *keys]) == 0
+    assert "export    4 done now; 4 ok" in capsys.readouterr().out
+
+
+def test_variants_of_an_image_with_a_class_that_is_not_there(ade, tmp_path):
+    paint(ade / "annotations/training/ADE_train_00000002.png", 200)
+    (ade / TABLE).unlink()  # then the names are those that ship
+    textured = write_textured_toy(tmp_path, ade)
+    more = ["MINER.SOURCE.ANNOTATION_ROOT", str(ade)]
+    assert mine.main(["score", *keys_of("textured_ade20k", textured, tmp_path / "out", *more)]) == 1
+    reason = results_of(tmp_path / "out")["ADE_train_00000002_textured_degree0.0"]["reason"]
+    assert f"class 200 of {ade}/annotations" in reason and "ade_150.json" in reason
+
+
+@pytest.mark.parametrize("value", [3, 255, 65535])
+def test_a_class_that_classes_json_does_not_name(tmp_path, value):
+    root = write_own(tmp_path / "own")
+    paint(root / "labels/b.png", value, np.uint16)
+    paint(root / "labels/c.png", 0)  # no class is no fault
+    assert mine.main(["run", *keys_of("folder", root, tmp_path / "out")]) == 1
+    found = results_of(tmp_path / "out")
+    assert {name: result["status"] for name, result in found.items()} == {
+        **{"a": "ok", "b": "failed", "c": "ok"}
+    }
+    said = f"class {value} of {root}/labels/b.png has no name in {root}/classes.json"
+    assert said in found["b"]["reason"]
+
+
+def write_coco_stuff(root, value):
+    labels = np.full((40, 60), 123, np.uint8)
+    labels[:, 30:] = value
+    labels[:4] = 255  # of no class
+    for folder, name, pixels in (
+        ("val2017", "1.jpg", np.zeros((40, 60, 3), np.uint8)),
+        ("stuffthingmaps/val2017", "1.png", labels),
+    ):
+        (root / folder).mkdir(parents=True)
+        Image.fromarray(pixels).save(root / folder / name)
+
+
+@pytest.mark.parametrize(("value", "status"), [(105, 0), (11, 1), (200, 1)])
+def test_labels_of_coco_that_are_no_class(tmp_path, value, status):
+    write_coco_stuff(tmp_path / "coco", value)
+    more = ["MINER.SOURCE.NAME", "coco"]
+    keys = keys_of("base_miner", tmp_path / "coco", tmp_path / "out", *more)
+    assert mine.main(["score", *keys]) == status
+    reason = results_of(tmp_path / "out")["1"].get("reason", "")
+    assert ("coco_stuff_171.json" in reason) is bool(status)
+
+
+@pytest.mark.parametrize(
+    ("segments", "categories", "text"),
+    [
+        ([(1, 7), (2, 7)], [7], ""),
+        ([(1, 7)], [7], "1 segments that"),  # the JSON is of another release
+        ([(1, 7), (2, 8)], [7], "class 8 of"),
+    ],
+)
+def test_segments_of_coco_that_nothing_names(tmp_path, segments, categories, text):
+    root = tmp_path / "coco"
+    colours = np.zeros((40, 60, 3), np.uint8)
+    colours[:, :30, 0], colours[:, 35:, 0] = 1, 2  # what is 0 belongs to none
+    for folder, name, pixels in (
+        ("val2017", "1.jpg", colours),
+        ("annotations/panoptic_val2017", "1.png", colours),
+    ):
+        (root / folder).mkdir(parents=True)
+        Image.fromarray(pixels).save(root / folder / name)
+    infos = [{"id": n, "category_id": c, "area": 1, "iscrowd": 0} for n, c in segments]
+    content = {
+        "annotations": [{"image_id": 1, "file_name": "1.png", "segments_info": infos}],
+        "categories": [{"id": n, "name": "grass-merged", "isthing": 0} for n in categories],
+    }
+    (root / "annotations/panoptic_val2017.json").write_text(json.dumps(content))
+    keys = keys_of("base_miner", root, tmp_path / "out", "MINER.SOURCE.NAME", "coco")
+    assert mine.main(["score", *keys]) == bool(text)
+    reason = results_of(tmp_path / "out")["1"].get("reason", "")
+    assert text in reason and ("panoptic_val2017.json" in reason) is bool(text)
