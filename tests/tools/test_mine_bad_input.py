@@ -1,6 +1,7 @@
 """Input that is wrong, through tools/mine.py: each has its message and its exit status."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from miner_toy import write_ade_toy, write_textured_toy
 from PIL import Image
 
+from detecture.engine import log_to_terminal
 from tools import mine
 
 REPO = Path(__file__).resolve().parents[2]
@@ -24,6 +26,14 @@ def pristine(tmp_path_factory):
 @pytest.fixture
 def ade(pristine, tmp_path):
     return Path(shutil.copytree(pristine, tmp_path / "ade"))
+
+
+@pytest.fixture
+def logged(caplog):
+    """What the tool logs; its loggers pass nothing on once they are set up."""
+    log_to_terminal()
+    logging.getLogger("detecture").propagate = True
+    return caplog
 
 
 def keys_of(config, root, output, *more):
@@ -162,3 +172,21 @@ def test_segments_of_coco_that_nothing_names(tmp_path, segments, categories, tex
     assert mine.main(["score", *keys]) == bool(text)
     reason = results_of(tmp_path / "out")["1"].get("reason", "")
     assert text in reason and ("panoptic_val2017.json" in reason) is bool(text)
+
+
+# ---- files that are passed over ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_images_of_a_kind_that_is_not_read_are_counted_and_named(tmp_path, logged, labels):
+    root = write_own(tmp_path / "own")
+    if not labels:
+        shutil.rmtree(root / "labels")
+    for name in ("d.gif", "e.GIF", "f.heic", "g.avif", "h.jp2", "notes.txt", ".hidden.gif"):
+        (root / "images" / name).write_bytes(b"anything")
+    keys = keys_of("folder", root, tmp_path / "out")
+    assert mine.main(["score" if labels else "run", "--dry-run", *keys]) == 0
+    (said,) = {r.getMessage() for r in logged.records if "not read" in r.getMessage()}
+    start = f"{root}/images: 5 files are images of a kind that is not read (1 .avif, 2 .gif, "
+    assert said.startswith(start + "1 .heic, 1 .jp2), such as ")
+    assert said.endswith("; convert them to PNG or JPEG")
