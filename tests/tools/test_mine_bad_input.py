@@ -1,7 +1,6 @@
 """Input that is wrong, through tools/mine.py: each has its message and its exit status."""
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from miner_toy import write_ade_toy, write_textured_toy
 from PIL import Image
 
-from detecture.engine import log_to_terminal
 from tools import mine
 
 REPO = Path(__file__).resolve().parents[2]
@@ -26,14 +24,6 @@ def pristine(tmp_path_factory):
 @pytest.fixture
 def ade(pristine, tmp_path):
     return Path(shutil.copytree(pristine, tmp_path / "ade"))
-
-
-@pytest.fixture
-def logged(caplog):
-    """What the tool logs; its loggers pass nothing on once they are set up."""
-    log_to_terminal()
-    logging.getLogger("detecture").propagate = True
-    return caplog
 
 
 def keys_of(config, root, output, *more):
@@ -122,6 +112,17 @@ def test_a_class_that_classes_json_does_not_name(tmp_path, value):
     assert said in found["b"]["reason"]
 
 
+def test_label_maps_whose_classes_have_no_names_are_regions_as_they_are(tmp_path):
+    root = write_own(tmp_path / "own", classes=None)
+    paint(root / "labels/b.png", 4242, np.uint16)
+    assert mine.main(["run", *keys_of("folder", root, tmp_path / "out")]) == 0
+    regions = {
+        name: found["regions"] for name, found in results_of(tmp_path / "out", "extract").items()
+    }
+    assert {name: len(found) for name, found in regions.items()} == {"a": 2, "b": 3, "c": 2}
+    assert len(results_of(tmp_path / "out", "export")) == 3
+
+
 def write_coco_stuff(root, value):
     labels = np.full((40, 60), 123, np.uint8)
     labels[:, 30:] = value
@@ -178,7 +179,7 @@ def test_segments_of_coco_that_nothing_names(tmp_path, segments, categories, tex
 
 
 @pytest.mark.parametrize("labels", [True, False])
-def test_images_of_a_kind_that_is_not_read_are_counted_and_named(tmp_path, logged, labels):
+def test_images_of_a_kind_that_is_not_read_are_counted_and_named(tmp_path, capsys, labels):
     root = write_own(tmp_path / "own")
     if not labels:
         shutil.rmtree(root / "labels")
@@ -186,7 +187,7 @@ def test_images_of_a_kind_that_is_not_read_are_counted_and_named(tmp_path, logge
         (root / "images" / name).write_bytes(b"anything")
     keys = keys_of("folder", root, tmp_path / "out")
     assert mine.main(["score" if labels else "run", "--dry-run", *keys]) == 0
-    (said,) = {r.getMessage() for r in logged.records if "not read" in r.getMessage()}
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "not read" in line]
     start = f"{root}/images: 5 files are images of a kind that is not read (1 .avif, 2 .gif, "
-    assert said.startswith(start + "1 .heic, 1 .jp2), such as ")
+    assert start + "1 .heic, 1 .jp2), such as " in said
     assert said.endswith("; convert them to PNG or JPEG")

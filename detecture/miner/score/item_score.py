@@ -73,7 +73,7 @@ def item_scorer(
             labels = source.read_labels(item)
         except (ImageError, DatasetError) as error:
             return {**unscored("unreadable", settings), "reason": str(error)}
-        if source.KIND == "segments":
+        if source.KIND == "segments" or not source.class_names:
             return score_regions(labels, settings)
         check = partial(require_named, source, item)
         result = score_labels(labels, kinds, settings, binary=binary, check=check)
