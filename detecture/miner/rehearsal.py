@@ -13,6 +13,7 @@ from detecture.config.sections.miner_stages import DescribeSettings
 from detecture.miner.describe import estimate
 from detecture.miner.describe.costs import DescribeEstimate
 from detecture.miner.progress import duration
+from detecture.miner.ready import require_ready
 from detecture.miner.stage import PROCESSES, THREADS, WHOLE, MinerStage
 
 if TYPE_CHECKING:
@@ -90,7 +91,11 @@ def rehearse(mine: Mine, names: Sequence[str] = (), sample: int = SAMPLE) -> Reh
         mine: what would be run; it is not changed.
         names: of the stages that would run; empty: all.
         sample: images to try.
+
+    Raises:
+        MinerError: a run would be refused; says why.
     """
+    require_ready(mine, [s for s in mine.stages if not names or s.name in names])
     settings = DescribeSettings.from_config(mine.cfg)
     paid = settings.describer in ("openai", "anthropic")
     items = mine.items

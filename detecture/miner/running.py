@@ -29,6 +29,7 @@ from detecture.miner.items import Item
 from detecture.miner.journal import FAILED, GONE, OK, Journal, Result, files_of
 from detecture.miner.pools import Pools, disk_error, failed
 from detecture.miner.progress import PROGRESS, Clock, StageBar, StageOutcome
+from detecture.miner.ready import require_ready
 from detecture.miner.results import Results
 from detecture.miner.sources import Source, mined_items
 from detecture.miner.stage import WHOLE, Context, MinerStage, Task, load
@@ -134,7 +135,8 @@ class Mine:
         return FUSE if FUSE in self.hashes else "score"
 
     @cached_property
-    def _taken(self) -> Taken:
+    def taken(self) -> Taken:
+        """Which scored images are taken; raises `MinerError` where a list of picks is no good."""
         settings = MinerSelectSettings.from_config(self.cfg)
         return Taken.of(settings, self.judge, self.source.name, self._all_items)
 
@@ -185,6 +187,7 @@ class Mine:
             )
         try:
             with self.reserved(), ended_like_interrupts(), self._pools() as pools:
+                require_ready(self, chosen)
                 write_config(self.output / _CONFIG, self.cfg.dump())
                 names = [stage.name for stage in chosen]
                 return [self._run_stage(stage, pools, names) for stage in chosen]
@@ -340,7 +343,7 @@ class Mine:
             owner = of if name in self.results.shared else item
             result = self.results.get(name, item, of)
             if result is None or (
-                name in stage.gates and not self._taken.passes(name, owner, result)
+                name in stage.gates and not self.taken.passes(name, owner, result)
             ):
                 return None
             before[name] = result

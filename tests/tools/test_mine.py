@@ -104,8 +104,13 @@ def test_status_and_a_second_run(ade, mined, capsys):
     }
 
 
-def test_a_dry_run_says_how_long_and_how_dear_and_leaves_nothing(ade, tmp_path, capsys):
+def test_a_dry_run_says_how_long_and_how_dear_and_leaves_nothing(
+    ade, tmp_path, capsys, monkeypatch
+):
+    pytest.importorskip("openai", reason="needs openai")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
     prices = ["MINER.DESCRIBE.DESCRIBER", "openai", "MINER.DESCRIBE.PRICE_IN", "2.5"]
+    prices += ["MINER.DESCRIBE.SEND_IMAGES", "True", "MINER.DESCRIBE.MODEL", "m"]
     prices += ["MINER.DESCRIBE.PRICE_OUT", "10"]
     assert mine.main(["run", "--dry-run", *command(ade, tmp_path / "out"), *prices]) == 0
     said = capsys.readouterr().out

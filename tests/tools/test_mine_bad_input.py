@@ -1,11 +1,13 @@
 """Input that is wrong, through tools/mine.py: each has its message and its exit status."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from miner.endpoints import GOOD, Endpoint, answer_of, serving
 from miner_toy import write_ade_toy, write_textured_toy
 from PIL import Image
 
@@ -191,3 +193,66 @@ def test_images_of_a_kind_that_is_not_read_are_counted_and_named(tmp_path, capsy
     start = f"{root}/images: 5 files are images of a kind that is not read (1 .avif, 2 .gif, "
     assert start + "1 .heic, 1 .jp2), such as " in said
     assert said.endswith("; convert them to PNG or JPEG")
+
+
+# ---- what would end a run late -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [None, "ade20k/nothing\n", "ade20k/\n", "# none\n"])
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_list_of_picks_that_is_no_good_names_its_key(ade, tmp_path, capsys, content, more):
+    path = tmp_path / "picks.txt"
+    if content is not None:
+        path.write_text(content)
+    keys = [*keys_of("ade20k", ade, tmp_path / "out"), "--picked-list", str(path), *more]
+    assert mine.main(["run", *keys]) == 2
+    said = capsys.readouterr().err
+    assert "mine: MINER.SELECT.PICKED (--picked-list): " in said
+    assert str(path) in said or "1 picked images are not in ade20k: nothing" in said
+    assert not (tmp_path / "out/journals").exists()  # nothing was scored in vain
+
+
+ALLOWED = ("MINER.DESCRIBE.SEND_IMAGES", "True", "MINER.DESCRIBE.MODEL", "m")
+
+
+@pytest.mark.parametrize("describer", ["openai", "anthropic"])
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ((), "set MINER.DESCRIBE.SEND_IMAGES True"),
+        (ALLOWED, "_API_KEY with the key of https://api"),
+        ((*ALLOWED, "MINER.DESCRIBE.KEY_VARIABLE", "MINE"), "the environment variable MINE"),
+        ((*ALLOWED, "MINER.DESCRIBE.BASE_URL", "nowhere"), "MINER.DESCRIBE.BASE_URL 'nowhere'"),
+    ],
+)
+def test_who_may_not_be_asked_is_told_first_by_a_dry_run_too(
+    ade, tmp_path, capsys, monkeypatch, describer, more, text
+):
+    pytest.importorskip(describer, reason=f"needs {describer}")
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "MINE"):
+        monkeypatch.delenv(name, raising=False)
+    keys = [*keys_of("ade20k", ade, tmp_path / "out"), "MINER.DESCRIBE.DESCRIBER", describer, *more]
+    for option in (["--dry-run"], []):
+        assert mine.main(["run", *keys, *option]) == 2
+        assert text in capsys.readouterr().err
+        assert not (tmp_path / "out/journals").exists()
+
+
+def test_a_mine_that_is_described_needs_no_key_any_more(ade, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("openai", reason="needs openai")
+    keys = keys_of("ade20k", ade, tmp_path / "out")
+    keys += ["MINER.DESCRIBE.DESCRIBER", "openai", *ALLOWED, "MINER.DESCRIBE.CONCURRENCY", "1"]
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    with serving(Endpoint(answers_all)) as url:
+        keys += ["MINER.DESCRIBE.BASE_URL", f"{url}/v1"]
+        assert mine.main(["run", *keys]) == 0
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert mine.main(["run", *keys, "MINER.EXPORT.FORMATS", "('coco',)"]) == 0
+    assert mine.main(["run", "--dry-run", *keys]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def answers_all(endpoint, request):
+    """An answer about as many regions as were asked about."""
+    asked = re.findall(r'\\"texture_[a-z]\\": \\"Texture of', json.dumps(request))
+    return answer_of(len(asked), [*GOOD, "Texture of brown wet sand, fine grains, soft ripples"])
