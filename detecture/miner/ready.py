@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def require_ready(mine: Mine, chosen: Sequence[MinerStage]) -> None:
     """Check that stages which depend on more than files can begin; nothing is sent or written.
 
-    The list of picks is read. Where an endpoint will be asked, it is seen whether it may be: consent,
-    key, prices.
+    The list of picks is read. Where an endpoint will be asked, it must be one that may be: with
+    consent, key and prices.
 
     Args:
         mine: that is to be run.

@@ -256,3 +256,50 @@ def answers_all(endpoint, request):
     """An answer about as many regions as were asked about."""
     asked = re.findall(r'\\"texture_[a-z]\\": \\"Texture of', json.dumps(request))
     return answer_of(len(asked), [*GOOD, "Texture of brown wet sand, fine grains, soft ripples"])
+
+
+# ---- corrections ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled(ade, tmp_path):
+    """Keys of a mine, and its export for Label Studio as people get it."""
+    keys = keys_of("ade20k", ade, tmp_path / "out", "MINER.EXPORT.FORMATS", "('label_studio',)")
+    assert mine.main(["run", *keys]) == 0
+    tasks = json.loads((tmp_path / "out/export/label_studio/tasks-00000.json").read_text())
+    return keys, tasks
+
+
+def import_of(tmp_path, keys, tasks):
+    path = tmp_path / "project.json"
+    path.write_text(json.dumps(tasks))
+    return ["import", *keys, "--tool", "label_studio", "--export", str(path)]
+
+
+def test_an_export_without_tasks_or_of_another_mine(labelled, tmp_path, capsys):
+    keys, tasks = labelled
+    assert mine.main(import_of(tmp_path, keys, [])) == 2
+    assert "project.json: holds no image; export again" in capsys.readouterr().err
+    for number, task in enumerate(tasks):
+        task["data"] |= {"item_id": f"other_{number}", "image": f"/data/other_{number}.jpg"}
+    assert mine.main(import_of(tmp_path, keys, tasks)) == 2
+    said = capsys.readouterr().err
+    assert f"holds {len(tasks)} images, and none is mined here, such as '/data/other_0.jpg'" in said
+
+
+def test_what_was_looked_at_and_is_as_it_was_is_told_from_what_nobody_has_looked_at(
+    labelled, tmp_path, capsys
+):
+    keys, tasks = labelled
+    for task in tasks[:2]:
+        task["annotations"] = [{"result": json.loads(json.dumps(task["predictions"][0]["result"]))}]
+    text = "Texture of what a person has written about it, plain and clear"
+    tasks[0]["annotations"][0]["result"][1]["value"]["text"] = [text]
+    capsys.readouterr()
+    assert mine.main(import_of(tmp_path, keys, tasks)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "1 images corrected; `mine.py run` takes them from here",
+        "1 unchanged",
+        f"{len(tasks) - 2} that nobody has looked at",
+    ]
