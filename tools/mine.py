@@ -89,6 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command not in ("status", "review"):  # what these print is read by others
         log_to_terminal()
     cfg = make_config(args.config_file, [*args.opts, *_keys_of(args)])
+    if Path(cfg.OUTPUT_DIR).expanduser().is_file():
+        raise ConfigError(f"OUTPUT_DIR {cfg.OUTPUT_DIR} is a file; name a folder")
     mine = Mine.of(cfg, limit=args.limit, retry_failed=args.retry_failed)
     if args.command == "status":
         status = status_of(mine)

@@ -1,6 +1,8 @@
 """Input that is wrong, through tools/mine.py: each has its message and its exit status."""
 
+import errno
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +12,9 @@ import pytest
 from miner.endpoints import GOOD, Endpoint, answer_of, serving
 from miner_toy import write_ade_toy, write_textured_toy
 from PIL import Image
+from scipy.io import savemat
 
+from detecture.data.validate import check_dataset
 from tools import mine
 
 REPO = Path(__file__).resolve().parents[2]
@@ -303,3 +307,267 @@ def test_what_was_looked_at_and_is_as_it_was_is_told_from_what_nobody_has_looked
         "1 unchanged",
         f"{len(tasks) - 2} that nobody has looked at",
     ]
+
+
+# ---- files of a source ---------------------------------------------------------------------------
+
+IMAGE = "images/training/ADE_train_00000002.jpg"
+LABEL_MAP = "annotations/training/ADE_train_00000002.png"
+
+
+def cut(share):
+    """A change that cuts a file down to a share of it."""
+
+    def change(path):
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+
+    return change
+
+
+def replaced(old, new):
+    """A change that puts a text in the place of another one."""
+    return lambda path: path.write_text(path.read_text().replace(old, new))
+
+
+def half_as_high(path):
+    labels = np.asarray(Image.open(path))
+    Image.fromarray(labels[: len(labels) // 2]).save(path)
+
+
+def in_another_encoding(encoding):
+    return lambda path: path.write_bytes(path.read_text().replace("grass", "gräs").encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "status", "text"),
+    [
+        (LABEL_MAP, half_as_high, 1, "the annotation is 32 x 96 and the image 64 x 96"),
+        (LABEL_MAP, cut(0.5), 1, f"{LABEL_MAP}: cannot be decoded"),
+        (LABEL_MAP, cut(0), 1, f"{LABEL_MAP}: is empty (0 bytes); replace the file"),
+        (LABEL_MAP, Path.unlink, 0, f"1 images have no annotation, such as {IMAGE}; left out"),
+        (IMAGE, cut(0.05), 1, f"{IMAGE}: cannot be decoded, it is truncated"),
+        (IMAGE, cut(0.6), 1, f"{IMAGE}: cannot be decoded, it is truncated"),
+        (IMAGE, cut(0), 1, f"{IMAGE}: is empty (0 bytes); replace the file"),
+        (IMAGE, lambda path: path.write_text("no image"), 1, f"{IMAGE}: is no image in one of"),
+        (TABLE, Path.unlink, 0, f"{TABLE} is missing; the names of the classes are those"),
+        (TABLE, cut(0), 2, f"{TABLE}: names no class; take it from the release anew"),
+        (TABLE, in_another_encoding("utf-16"), 2, f"{TABLE}: cannot be read (it is UTF-16)"),
+        (TABLE, in_another_encoding("latin-1"), 2, "perhaps Latin-1); save it as UTF-8"),
+        (TABLE, replaced("\twater", "\twall"), 0, "the classes 1 and 22 are both called 'wall'"),
+        (TABLE, replaced("22 \t", "1\t"), 2, f"{TABLE}: line 23 names class 1 again"),
+        (TABLE, replaced("22 \t", "²\t"), 2, f"{TABLE}: line 23 is '²"),
+        (TABLE, replaced("22 \t", "9999999999\t"), 2, f"{TABLE}: line 23 is '9999999999"),
+        (TABLE, replaced("Idx\tRatio\tTrain\tVal\tName\n", ""), 0, "export    4 done now; 4 ok"),
+    ],
+)
+def test_a_file_of_ade20k_that_is_no_good(ade, tmp_path, capsys, name, change, status, text):
+    change(ade / name)
+    assert mine.main(["run", *keys_of("ade20k", ade, tmp_path / "out")]) == status
+    said = said_by(capsys)
+    assert text in said and said.count(text) == 1
+    if status != 2:
+        left = 4 if name == TABLE else 3
+        assert f"export    {left} done now; {left} ok" in said
+
+
+def said_by(capsys):
+    found = capsys.readouterr()
+    assert "Traceback" not in found.out + found.err
+    return found.out + found.err
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "text"),
+    [
+        ("", 2, "cannot be read as JSON"),
+        ("null", 2, "must be a list of names"),
+        ("[1, 2]", 2, "must be a list of names"),
+        ('{"²": "grass"}', 2, "must be a list of names"),
+        ('{"99999999999999999999": "grass"}', 2, "with numbers up to 65535"),
+        ('["grass", " "]', 1, "class 2 of"),
+        ('["grass", "grass"]', 0, "the classes 1 and 2 are both called 'grass'"),
+    ],
+)
+def test_a_classes_json_that_is_no_good(tmp_path, capsys, content, status, text):
+    root = write_own(tmp_path / "own")
+    (root / "classes.json").write_text(content)
+    assert mine.main(["run", *keys_of("folder", root, tmp_path / "out")]) == status
+    said = said_by(capsys)
+    assert text in said and str(root / "classes.json") in said
+
+
+def test_variants_need_no_mapping_file_and_some_have_no_original(ade, tmp_path, capsys):
+    textured = write_textured_toy(tmp_path, ade)
+    mapping = {"missing.jpg": {"base_ade20k_id": "ADE_train_00000009", "degree": 0.3}}
+    (textured / "image_mapping.json").write_text(json.dumps(mapping))
+    (ade / LABEL_MAP).unlink()
+    more = ["MINER.SOURCE.ANNOTATION_ROOT", str(ade)]
+    assert mine.main(["run", *keys_of("textured_ade20k", textured, tmp_path / "out", *more)]) == 0
+    said = said_by(capsys)
+    assert "export    6 done now; 6 ok" in said
+    name = "ADE_train_00000002_textured_degree0.0.jpg"
+    assert f"3 images have no annotation in {ade}, such as {name}; left out" in said
+
+
+def test_images_of_other_sources_without_annotations_are_counted(tmp_path, capsys):
+    for name in ("bsds500", "rwtd"):
+        folder = tmp_path / name / "images" / ("train" if name == "bsds500" else "")
+        folder.mkdir(parents=True)
+        for stem in ("1", "2"):
+            Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / f"{stem}.jpg")
+    truth = np.empty((1, 1), object)
+    truth[0, 0] = {"Segmentation": np.ones((40, 60), np.uint16)}
+    (tmp_path / "bsds500/groundTruth/train").mkdir(parents=True)
+    savemat(tmp_path / "bsds500/groundTruth/train/1.mat", {"groundTruth": truth})
+    (tmp_path / "rwtd/labels").mkdir()
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(tmp_path / "rwtd/labels/1.png")
+    for name, path in (("bsds500", "images/train/2.jpg"), ("rwtd", "images/2.jpg")):
+        more = ["MINER.SOURCE.NAME", name, "MINER.SOURCE.PARTS", "()"]
+        keys = keys_of("base_miner", tmp_path / name, tmp_path / "out" / name, *more)
+        assert mine.main(["score", *keys]) == 0
+        assert f", such as {path}; left out" in said_by(capsys)
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+NAMES = ("a:b", "a b", "  ", "süß", "日本", "a#b", "a%b", "a%20b", "-lead", "x" * 200, "q?*[z]")
+NAMES += ("dir: #%/-in", "a'b\"c", "new\nline", "back\\slash")
+
+
+def test_names_that_are_odd_are_mined_and_give_a_clean_data_set(tmp_path, capsys):
+    root = write_own(tmp_path / "own: ü #%20 -x", names=NAMES)
+    output = tmp_path / "-out: ü #%20 x"
+    formats = ["MINER.EXPORT.FORMATS", "('coco', 'label_studio', 'cvat', 'webdataset')"]
+    assert mine.main(["run", *keys_of("folder", root, output, *formats)]) == 0
+    assert f"export    {len(NAMES)} done now; {len(NAMES)} ok" in said_by(capsys)
+    dataset = output / "export/ADE20K_textured_images"
+    entries = 0
+    for path in dataset.glob("*_metadata.json"):
+        report = check_dataset(path.stem, str(path), str(dataset), max_pixels=10**8)
+        assert report.ok and not report.findings, report.findings
+        entries += len(json.loads(path.read_text()))
+    assert entries == len(NAMES)
+    assert mine.main(["review", *keys_of("folder", root, output)]) == 0
+
+
+# ---- folders and keys ----------------------------------------------------------------------------
+
+
+def file_at(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("somebody's")
+    return path
+
+
+@pytest.mark.parametrize("command", ["run", "status", "review", "score"])
+def test_an_output_folder_that_is_a_file_or_below_one(ade, tmp_path, capsys, command):
+    path = file_at(tmp_path / "file")
+    assert mine.main([command, *keys_of("ade20k", ade, path)]) == 2
+    assert f"OUTPUT_DIR {path} is a file; name a folder" in said_by(capsys)
+    assert path.read_text() == "somebody's"
+    assert mine.main(["run", *keys_of("ade20k", ade, path / "out")]) == 2
+    assert f"{path}/out: cannot be written to (Not a directory); choose" in said_by(capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_folder", "text"),
+    [
+        ("journals/score.jsonl", True, "journals/score.jsonl: cannot be read (Is a directory)"),
+        ("journals", False, "journals/score.jsonl: cannot be read (Not a directory)"),
+        ("config.yaml", True, "config.yaml: Is a directory; mend that"),
+        ("export", False, "cannot be written (Not a directory); move it away"),
+        ("export/ADE20K_textured_images/own.txt", False, "holds no data set of the miner"),
+    ],
+)
+def test_what_is_in_the_way_in_the_folder_of_the_mine(ade, tmp_path, capsys, name, is_folder, text):
+    path = tmp_path / "out" / name
+    path.mkdir(parents=True) if is_folder else file_at(path)
+    assert mine.main(["run", *keys_of("ade20k", ade, tmp_path / "out")]) == 2
+    assert text in said_by(capsys)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("what", ["missing", "file", "empty", ""])
+@pytest.mark.parametrize("config", ["ade20k", "folder"])
+def test_a_root_that_is_none(tmp_path, capsys, config, what):
+    file_at(tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    root = tmp_path / what if what else ""
+    assert mine.main(["run", *keys_of(config, root, tmp_path / "out")]) == 2
+    said = said_by(capsys)
+    assert (f"{root}: holds no images" if what == "empty" else "MINER.SOURCE.ROOT '") in said
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["MINER.SOURCE.NAME", "imagenet"], "no such source; there are ade20k"),
+        (["MINER.SOURCE.ROOTS", "x"], "unknown key MINER.SOURCE.ROOTS; did you mean"),
+        (["MINER.EXTRACT.MIN_REGIONS", "two"], "MINER.EXTRACT.MIN_REGIONS must be of type int"),
+        (["MINER.RUNNING.WORKERS", "0"], "MINER.RUNNING.WORKERS is 0; it must be at least 1"),
+        (["MINER.SOURCE.PARTS", "train"], "write it as ('train',)"),
+        (["MINER.SOURCE.DEGREES", "('a',)"], "MINER.SOURCE.DEGREES: 'a' is no number"),
+        (["MINER.SOURCE.DEGREES", "(True,)"], "MINER.SOURCE.DEGREES: True is no number"),
+        (["MINER.EXPAND.DEGREES", "(0.5, [])"], "MINER.EXPAND.DEGREES: [] is no number"),
+        (["MINER.EXPAND.DEGREES", "(1e999,)"], "MINER.EXPAND.DEGREES"),
+        (["MINER.SELECT.BY", "chance"], "use one of score, all, picked"),
+        (["OUTPUT_DIR"], "overrides are pairs of KEY VALUE"),
+        (["--config-file", "nothing.yaml"], "nothing.yaml: no such config file"),
+        (["--limit", "-1"], "--limit must be 0 or more"),
+    ],
+)
+def test_a_key_or_an_option_that_is_wrong(ade, tmp_path, capsys, more, text):
+    assert mine.main(["run", *keys_of("ade20k", ade, tmp_path / "out", *more)]) == 2
+    assert text in said_by(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [["--limit", "abc"], ["--engine", "slurm"], ["--nothing"]])
+def test_an_option_that_is_none(ade, tmp_path, capsys, more):
+    with pytest.raises(SystemExit) as ended:
+        mine.main(["run", *keys_of("ade20k", ade, tmp_path / "out"), *more])
+    assert ended.value.code == 2 and more[-1] in said_by(capsys)
+
+
+@pytest.mark.parametrize("stage", ["extract", "describe", "validate", "look", "split", "export"])
+def test_a_stage_before_those_that_it_needs(ade, tmp_path, capsys, stage):
+    assert mine.main([stage, *keys_of("ade20k", ade, tmp_path / "out")]) == 2
+    assert f"stage {stage}: stage score has no results" in said_by(capsys)
+
+
+def test_lines_of_a_journal_that_are_broken_are_told_and_done_again(ade, tmp_path, capsys):
+    keys = keys_of("ade20k", ade, tmp_path / "out")
+    assert mine.main(["run", *keys]) == 0
+    journal = tmp_path / "out/journals/score.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[1:3] = [b'{"broken\n', lines[2].replace(b'"ok"', b'"OK"')]
+    journal.write_bytes(b"".join(lines) + b'{"half a li')
+    said_by(capsys)
+    assert mine.main(["status", *keys]) == 0
+    assert "score     2 of 4 done (2 ok); 2 damaged lines" in said_by(capsys)
+    assert mine.main(["run", *keys]) == 0
+    said = said_by(capsys)
+    assert f"{journal}: 2 damaged lines are in score.damaged-1.jsonl now" in said
+    assert "score     2 done now; 4 ok" in said and "export    0 done now; 4 ok" in said
+
+
+def test_a_disk_that_fills_up(ade, tmp_path, capsys, monkeypatch):
+    """The disk says so itself here; test_mine.py has a limit on the sizes of files."""
+    real, left = os.write, [2]
+
+    def write(descriptor, data):
+        if b'"hash"' in bytes(data[:4096]):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    keys = keys_of("ade20k", ade, tmp_path / "out")
+    assert mine.main(["run", *keys]) == 2
+    said = said_by(capsys)
+    assert "score.jsonl: cannot be written (No space left on device). Make room" in said
+    monkeypatch.undo()
+    assert mine.main(["run", *keys]) == 0
+    assert "score     2 done now; 4 ok" in said_by(capsys)

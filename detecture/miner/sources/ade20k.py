@@ -21,13 +21,15 @@ from detecture.data.image_io import read_image
 from detecture.data.vocabulary import CLASS_LISTS
 from detecture.errors import MinerError
 from detecture.miner.items import Item, safe_id
+from detecture.miner.sources.class_names import class_number, tell_twins
 from detecture.miner.sources.colour_labels import read_class_labels
 from detecture.miner.sources.registry import (
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
+    tell_left_out,
 )
-from detecture.untrusted import open_file, read_json
+from detecture.untrusted import read_json, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ class Ade20k:
     def items(self) -> list[Item]:
         """See `Source`; an image without annotation is left out, and a warning counts them."""
         annotations = annotations_of(self._folder)
-        found, without = [], 0
+        found, without = [], []
         for folder, part in PARTS.items():
             images = self._folder / "images" / folder
             if not images.is_dir():
@@ -84,7 +86,7 @@ class Ade20k:
             for path in only_images(files_below(images), images):
                 pure = PurePosixPath(path)
                 if (annotation := annotations.get(pure.stem)) is None:
-                    without += 1
+                    without.append(f"images/{folder}/{path}")
                     continue
                 item = Item(
                     item_id=safe_id(pure.stem),
@@ -98,8 +100,7 @@ class Ade20k:
                 f"{self.root}: holds no images/{{{','.join(PARTS)}}} with annotations of the same "
                 "names; give the folder ADEChallengeData2016"
             )
-        if without:
-            logger.warning("%s: %d images have no annotation; left out", self.root, without)
+        tell_left_out(self.root, without, "have no annotation")
         return sorted(found, key=lambda item: item.item_id)
 
     def read_image(self, item: Item) -> np.ndarray:
@@ -149,20 +150,25 @@ def read_object_info(root: Path) -> dict[int, str]:
         )
         names = read_json(path, MinerError)
         return {number: str(name) for number, name in enumerate(names, 1)}
-    with open_file(path) as file:
-        text = file.read(_MOST_BYTES).decode("utf-8", "replace")
     found: dict[int, str] = {}
-    for number, line in enumerate(text.splitlines()[1:], 2):
+    for number, line in enumerate(read_text(path, MinerError, _MOST_BYTES).splitlines(), 1):
         # Some lines of the published file have blanks beside their tabs.
         columns = [column.strip() for column in line.split("\t") if column.strip()]
-        if not columns:
+        if not columns or (number == 1 and class_number(columns[0]) is None):  # the headings
             continue
-        if len(columns) <= _NAME_COLUMN or not columns[0].isdigit():
+        class_id = class_number(columns[0])
+        if len(columns) <= _NAME_COLUMN or class_id is None:
             raise MinerError(
                 f"{path}: line {number} is {line[:80]!r}; it should be the tab-separated columns "
                 "Idx, Ratio, Train, Val, Name"
             )
-        found[int(columns[0])] = columns[_NAME_COLUMN]
+        if class_id in found:
+            raise MinerError(
+                f"{path}: line {number} names class {class_id} again; take the file from the "
+                "release anew"
+            )
+        found[class_id] = columns[_NAME_COLUMN]
     if not found:
         raise MinerError(f"{path}: names no class; take it from the release anew, or delete it")
+    tell_twins(found, path)
     return found

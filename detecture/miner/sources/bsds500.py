@@ -23,6 +23,7 @@ from detecture.miner.sources.registry import (
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
+    tell_left_out,
 )
 
 _PARTS = ("train", "val", "test")
@@ -57,8 +58,9 @@ class Bsds500:
         self._max_pixels = max_pixels
 
     def items(self) -> list[Item]:
-        """See `Source`; an image without regions is left out."""
+        """See `Source`; an image without regions is left out, and a warning counts them."""
         found: dict[str, Item] = {}
+        without: list[str] = []
         for part in _PARTS:
             images = self._folder / "images" / part
             files = files_below(images) if images.is_dir() else ()
@@ -66,6 +68,7 @@ class Bsds500:
                 pure = PurePosixPath(path)
                 annotation = f"groundTruth/{part}/{pure.with_suffix('.mat')}"
                 if not (self._folder / annotation).is_file():
+                    without.append(f"images/{part}/{path}")
                     continue
                 item_id = safe_id(pure.stem)
                 found[item_id] = Item(
@@ -79,6 +82,7 @@ class Bsds500:
                 f"{self.root}: holds no images/{{{','.join(_PARTS)}}} with a groundTruth of the "
                 "same names; give the folder BSDS500"
             )
+        tell_left_out(self.root, without, "have no groundTruth")
         return [found[item_id] for item_id in sorted(found)]
 
     def read_image(self, item: Item) -> np.ndarray:

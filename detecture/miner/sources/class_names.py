@@ -3,15 +3,45 @@
 Legend: N number of ids.
 """
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from detecture.errors import MinerError
+from detecture.errors import MinerError, brief
 from detecture.miner.items import Item
 from detecture.miner.sources.registry import Source
 
+logger = logging.getLogger(__name__)
+
+MOST_CLASS = 65535
+"""Of a label map, whose pixels have 16 bits at most."""
+
 _SHOWN = 5
+
+
+def class_number(text: str) -> int | None:
+    """The class that a text names by its number; None where it names none."""
+    is_number = text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= MOST_CLASS
+    return int(text) if is_number else None
+
+
+def tell_twins(class_names: Mapping[int, str], path: Path) -> None:
+    """Warn of classes that have one name: whoever reads it cannot tell them apart.
+
+    Args:
+        class_names: by number.
+        path: of the file that they are from.
+    """
+    seen: dict[str, int] = {}
+    for number, name in class_names.items():
+        if name.strip() and seen.setdefault(name, number) != number:
+            logger.warning(
+                "%s: the classes %d and %d are both called %s; they stay two. Name them apart, or "
+                "give their pixels one number",
+                *(path, seen[name], number, brief(name)),
+            )
 
 
 def require_named(source: Source, item: Item, ids_N: np.ndarray) -> None:

@@ -8,7 +8,8 @@ import logging
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -191,6 +192,24 @@ def files_below(folder: Path) -> Iterator[str]:
                     todo.append(path)
                 elif is_file:
                     yield path
+
+
+@cache
+def _warn(text: str) -> None:
+    """Once: a source is asked for its items several times."""
+    logger.warning("%s", text)
+
+
+def tell_left_out(root: str, images: Sequence[str], why: str) -> None:
+    """Warn of images that are not mined; nothing is said where there are none.
+
+    Args:
+        root: of the source.
+        images: their paths.
+        why: they are not, as the end of a sentence about them.
+    """
+    if images:
+        _warn(f"{root}: {len(images)} images {why}, such as {images[0]}; left out")
 
 
 def read_index_labels(path: Path, max_pixels: int) -> np.ndarray:

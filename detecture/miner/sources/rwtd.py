@@ -23,6 +23,7 @@ from detecture.miner.sources.registry import (
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
+    tell_left_out,
 )
 
 _LABELS = ("labeles", "labels", "masks")
@@ -52,26 +53,30 @@ class Rwtd:
         self._max_pixels = max_pixels
 
     def items(self) -> list[Item]:
-        """See `Source`; an image without a map is left out."""
+        """See `Source`; an image without a map is left out, and a warning counts them."""
         annotations = self._annotations()
         images = self._folder / "images"
         found: dict[str, Item] = {}
+        without: list[str] = []
         files = files_below(images) if images.is_dir() else ()
         for path in only_images(files, images):
             pure = PurePosixPath(path)
-            if pure.stem in annotations:
-                item_id = safe_id(pure.stem)
-                found[item_id] = Item(
-                    item_id=item_id,
-                    image=f"images/{path}",
-                    annotation=annotations[pure.stem],
-                    part="test",
-                )
+            if pure.stem not in annotations:
+                without.append(f"images/{path}")
+                continue
+            item_id = safe_id(pure.stem)
+            found[item_id] = Item(
+                item_id=item_id,
+                image=f"images/{path}",
+                annotation=annotations[pure.stem],
+                part="test",
+            )
         if not found:
             raise MinerError(
                 f"{self.root}: holds no images/ with maps of the same names in "
                 f"{', '.join((*_LABELS, _MASKS))}; give the folder of RWTD"
             )
+        tell_left_out(self.root, without, "have no map")
         return [found[item_id] for item_id in sorted(found)]
 
     def read_image(self, item: Item) -> np.ndarray:

@@ -6,7 +6,6 @@ The names of the files say what they are, `ADE_train_00000037_textured_degree0_3
 Legend: H, W size of an image in pixels.
 """
 
-import logging
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -27,9 +26,8 @@ from detecture.miner.sources.registry import (
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
+    tell_left_out,
 )
-
-logger = logging.getLogger(__name__)
 
 LICENCE = "ADE20K terms of use (images), DTD research use (textures)"
 
@@ -93,7 +91,8 @@ class TexturedAde20k:
         """
         annotations = annotations_of(self._annotations)
         found: dict[str, Item] = {}
-        without, twice = 0, 0
+        without: list[str] = []
+        twice: list[str] = []
         for path in sorted(only_images(files_below(self._folder), self._folder)):
             variant = variant_of(path)
             if variant is None:
@@ -101,9 +100,9 @@ class TexturedAde20k:
             base, degree = variant
             item_id = safe_id(f"{base}_textured_degree{degree_text(degree)}")
             if (annotation := annotations.get(base)) is None:
-                without += 1
+                without.append(path)
             elif item_id in found:
-                twice += 1
+                twice.append(path)
             else:
                 found[item_id] = Item(
                     item_id=item_id,
@@ -116,13 +115,10 @@ class TexturedAde20k:
         if not found:
             raise MinerError(
                 f"{self.root}: holds no images named as ADE_train_00000001_textured_degree0.3.jpg "
-                f"whose annotations are in {self._annotations} ({without} have none there)"
+                f"whose annotations are in {self._annotations} ({len(without)} have none there)"
             )
-        if without or twice:
-            logger.warning(
-                "%s: left out %d images without an annotation, and %d that are there twice",
-                *(self.root, without, twice),
-            )
+        tell_left_out(self.root, without, f"have no annotation in {self._annotations}")
+        tell_left_out(self.root, twice, "are there twice")
         return [found[item_id] for item_id in sorted(found)]
 
     def read_image(self, item: Item) -> np.ndarray:
