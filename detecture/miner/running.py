@@ -341,12 +341,6 @@ class Mine:
         if EXPAND in self.hashes:
             yield from self._added()
 
-    def exported(self) -> list[tuple[Task, Result]]:
-        """What is in the data set: items that have come so far, and their results, by their ids."""
-        stage = next(stage for stage in self.stages if stage.name == EXPORT)
-        found = [(task, self.journal(EXPORT).get(task.item.item_id)) for task in self.tasks(stage)]
-        return [(t, result) for t, result in found if result and result["status"] == OK]
-
     # ---- inner -------------------------------------------------------------------------------
 
     def _task(self, stage: MinerStage, item: Item, of: Item) -> Task | None:
