@@ -19,6 +19,7 @@ DOCS = [
     for name in (
         "README.md",
         "INSTALL.md",
+        "CHANGELOG.md",
         "datasets/README.md",
         "docs/benchmark.md",
         "docs/config.md",
