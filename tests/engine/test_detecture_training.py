@@ -94,7 +94,7 @@ def test_resumed_equals_unbroken_bit_by_bit_over_the_stage_switch(tmp_path):
 
 
 def test_tables_stay_bit_identical_and_cost_nothing(tmp_path):
-    """Weight decay on, stage 2, three steps: the published way shrinks every row."""
+    """Weight decay on, stage 2, three steps: in fp32 the published way shrinks every row."""
     trainer = Trainer(config(tmp_path, "out", "SOLVER.MAX_ITER", 3))
     vlm = trainer.model.vlm.model
     tables = [vlm.get_input_embeddings().base.weight, vlm.lm_head.base.weight]
