@@ -1,6 +1,7 @@
 """tools/mine.py from images to a data set, with the stages as they are."""
 
 import json
+import logging
 import os
 import random
 import re
@@ -18,6 +19,7 @@ from miner_toy import write_ade_toy, write_textured_toy
 from PIL import Image
 
 from detecture.data.validate import check_dataset
+from detecture.engine import log_to_terminal
 from detecture.miner.corrections import READERS
 from tools import mine
 
@@ -368,13 +370,21 @@ def test_labels_and_names_that_were_changed_in_place_are_seen(tmp_path):
     assert np.array_equal(mask, labels == 1)
 
 
-def test_labels_that_cannot_be_read_are_named(tmp_path, capsys, caplog):
+@pytest.fixture
+def logged(caplog):
+    """What the tool logs; its loggers pass nothing on once they are set up."""
+    log_to_terminal()
+    logging.getLogger("detecture").propagate = True
+    return caplog
+
+
+def test_labels_that_cannot_be_read_are_named(tmp_path, capsys, logged):
     root = own_folder(tmp_path / "own")
     (root / "labels/a.tif").write_bytes(b"no image")
     (root / "images/self.png").symlink_to("self.png")
     assert run_own(root, tmp_path / "out") == 1
     assert "1 images cannot be read" in capsys.readouterr().out
-    assert "labels/a.tif" in caplog.text and "self.png: left out" in caplog.text
+    assert "labels/a.tif" in logged.text and "self.png: left out" in logged.text
 
 
 def test_what_has_no_dry_run(ade, mined, capsys):

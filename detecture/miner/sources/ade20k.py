@@ -16,13 +16,13 @@ import numpy as np
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.image_files import only_images
 from detecture.data.image_io import read_image
 from detecture.data.vocabulary import CLASS_LISTS
 from detecture.errors import MinerError
 from detecture.miner.items import Item, safe_id
 from detecture.miner.sources.colour_labels import read_class_labels
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
@@ -75,10 +75,8 @@ class Ade20k:
             images = self._folder / "images" / folder
             if not images.is_dir():
                 continue
-            for path in files_below(images):
+            for path in only_images(files_below(images), images):
                 pure = PurePosixPath(path)
-                if pure.suffix.lower() not in IMAGE_ENDINGS:
-                    continue
                 if (annotation := annotations.get(pure.stem)) is None:
                     without += 1
                     continue

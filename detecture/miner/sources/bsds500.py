@@ -14,12 +14,12 @@ import numpy as np
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.image_files import only_images
 from detecture.data.image_io import read_image
 from detecture.errors import ImageError, MinerError
 from detecture.miner.items import Item, safe_id
 from detecture.miner.sources.mat_files import check_labels, read_mat
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
@@ -61,11 +61,10 @@ class Bsds500:
         found: dict[str, Item] = {}
         for part in _PARTS:
             images = self._folder / "images" / part
-            for path in sorted(files_below(images)) if images.is_dir() else ():
+            files = files_below(images) if images.is_dir() else ()
+            for path in sorted(only_images(files, images)):
                 pure = PurePosixPath(path)
                 annotation = f"groundTruth/{part}/{pure.with_suffix('.mat')}"
-                if pure.suffix.lower() not in IMAGE_ENDINGS:
-                    continue
                 if not (self._folder / annotation).is_file():
                     continue
                 item_id = safe_id(pure.stem)

@@ -18,11 +18,11 @@ from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
 from detecture.data.datasets.semantic import CLASSES, IMAGES, LABELS
+from detecture.data.image_files import only_images
 from detecture.data.image_io import read_image
 from detecture.errors import MinerError, brief
 from detecture.miner.items import Item, safe_id
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     read_index_labels,
@@ -81,10 +81,9 @@ class Folder:
         labels = self._labels()
         found: dict[str, Item] = {}
         without = 0
-        for path in sorted(files_below(self._folder / self._images)):
+        folder = self._folder / self._images
+        for path in sorted(only_images(files_below(folder), folder)):
             pure = PurePosixPath(path)
-            if pure.suffix.lower() not in IMAGE_ENDINGS:
-                continue
             name = str(pure.with_suffix(""))
             annotation = labels.get(name)
             if self.KIND == "classes" and annotation is None:

@@ -28,9 +28,6 @@ MINER_SOURCE_REGISTRY.__doc__ = """
 Registry of sources. The registered object is called as `obj(cfg)` and returns a `Source`.
 """
 
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Of files that are taken for images."""
-
 _SAMPLE = 4096  # bytes
 _LABELS = "a label map has one channel, whose values are the numbers of the classes"
 

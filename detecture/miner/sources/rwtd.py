@@ -15,11 +15,11 @@ import numpy as np
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.image_files import only_images
 from detecture.data.image_io import FOREGROUND_LEVEL, read_image, read_mask_levels
 from detecture.errors import ImageError, MinerError
 from detecture.miner.items import Item, safe_id
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
@@ -56,9 +56,10 @@ class Rwtd:
         annotations = self._annotations()
         images = self._folder / "images"
         found: dict[str, Item] = {}
-        for path in files_below(images) if images.is_dir() else ():
+        files = files_below(images) if images.is_dir() else ()
+        for path in only_images(files, images):
             pure = PurePosixPath(path)
-            if pure.suffix.lower() in IMAGE_ENDINGS and pure.stem in annotations:
+            if pure.stem in annotations:
                 item_id = safe_id(pure.stem)
                 found[item_id] = Item(
                     item_id=item_id,
@@ -101,11 +102,11 @@ class Rwtd:
         for folder in (*_LABELS, _MASKS):
             if not (self._folder / folder).is_dir():
                 continue
-            for path in sorted(files_below(self._folder / folder)):
+            files = files_below(self._folder / folder)
+            for path in sorted(only_images(files, self._folder / folder)):
                 pure = PurePosixPath(path)
-                if pure.suffix.lower() in IMAGE_ENDINGS:
-                    stem = pure.stem.rpartition(_MASK)[0] if folder == _MASKS else pure.stem
-                    found.setdefault(stem, f"{folder}/{path}")
+                stem = pure.stem.rpartition(_MASK)[0] if folder == _MASKS else pure.stem
+                found.setdefault(stem, f"{folder}/{path}")
         return found
 
 

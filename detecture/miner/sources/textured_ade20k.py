@@ -17,13 +17,13 @@ import numpy as np
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.image_files import IMAGE_ENDINGS, only_images
 from detecture.data.image_io import read_image
 from detecture.errors import MinerError
 from detecture.miner.items import Item, degree_text, safe_id
 from detecture.miner.sources.ade20k import annotations_of, read_object_info
 from detecture.miner.sources.colour_labels import read_class_labels
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
@@ -89,7 +89,7 @@ class TexturedAde20k:
         annotations = annotations_of(self._annotations)
         found: dict[str, Item] = {}
         without, twice = 0, 0
-        for path in sorted(files_below(self._folder)):
+        for path in sorted(only_images(files_below(self._folder), self._folder)):
             variant = variant_of(path)
             if variant is None:
                 continue
