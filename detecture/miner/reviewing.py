@@ -59,6 +59,7 @@ def review(mine: Mine) -> Path:
         borderline_min=thresholds.borderline_min,
         side=settings.side,
         max_pixels=mine.cfg.INPUT.MAX_PIXELS,
+        bands=tuple(mine.cfg.INPUT.BANDS),
     )
     return build_review(rows.values(), mine.output / FOLDER, page)
 
