@@ -54,7 +54,7 @@ def rgb_of_array(image: Any, max_pixels: int, name: str, bands: Sequence[int]) -
 
 
 def _array_of(tensor: Any, max_pixels: int, name: str) -> np.ndarray:
-    """Values of a tensor, on whatever device and in whatever form it lies, in its shape."""
+    """Values (..,) of a tensor (..,), on whatever device and in whatever form it lies."""
     shape = tuple(tensor.shape)
     if len(shape) in (2, 3):
         check_pixels(name, shape[-2:], max_pixels)

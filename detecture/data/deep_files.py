@@ -156,6 +156,7 @@ def open_tiff(stream: IO[bytes], name: str, max_pixels: int | None, wanted: int 
     turn = int(tags[274].value) if 274 in tags and isinstance(tags[274].value, int) else 1
 
     def read(picked: Sequence[int]) -> np.ndarray:
+        """Values (H,W,C) of 0-based bands."""
         if len(pages) > 1:
             values = np.concatenate([_page_values(pages[n]) for n in picked], axis=2)
         else:
@@ -207,7 +208,8 @@ def no_data_of(text: Any) -> float | None:
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Values (H,W,C) as they are shown, of an EXIF orientation 1 to 8; others are 1."""
+    """Values (H,W,C) as they are shown, of those (H,W,C) or (W,H,C) as stored, by an EXIF
+    orientation 1 to 8; others are 1."""
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -298,6 +300,7 @@ def _png_decoder() -> Any:
         return None
 
     def decode(content: bytes) -> np.ndarray:
+        """Values (C,H,W)."""
         data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         return np.asarray(decode_png(data, ImageReadMode.UNCHANGED).numpy())
 
@@ -316,6 +319,7 @@ def open_deep_png(stream: IO[bytes], image: ImageFile, orientation: int) -> Deep
     count = 2 if grey else len(image.getbands())
 
     def read(picked: Sequence[int]) -> np.ndarray:
+        """Values (H,W,C) of 0-based bands."""
         stream.seek(0)
         values = np.moveaxis(_png_decoder()(stream.read()), 0, 2)
         return turned(values[..., list(picked)], orientation)

@@ -108,7 +108,7 @@ _MASK = "a mask is 0 where there is background, and 255 (in 16 bits also 65535) 
 
 
 def rule_of(values: np.ndarray, low: float, high: float) -> str:
-    """`as_is`, `16_bit`, `unit` or `stretched`, of finite real values (..); see this module."""
+    """`as_is`, `16_bit`, `unit` or `stretched`, of finite real values (..,); see this module."""
     is_float = values.dtype.kind == "f"
     if is_float and low >= 0 and high <= 1:
         return "unit"
@@ -155,7 +155,7 @@ def _levels(
 
 
 def _gaps(values: np.ndarray, name: str, no_data: float | None) -> np.ndarray | None:
-    """Which pixels have a band without a value, bool (H,W); None where none has."""
+    """Which pixels of values (H,W,C) have a band without one, bool (H,W); None where none has."""
     gaps_HW = np.ma.getmaskarray(values).any(axis=2)
     plain = np.asarray(values)
     if values.dtype.kind == "f":
@@ -184,5 +184,5 @@ def _gaps(values: np.ndarray, name: str, no_data: float | None) -> np.ndarray | 
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
-    """Without a mask, if it is a masked array: what is masked is 0; as (..) as before."""
+    """Without a mask, if it is a masked array (..,): what is masked is 0; of the same shape."""
     return values.filled(0) if isinstance(values, np.ma.MaskedArray) else values
