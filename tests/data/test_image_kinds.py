@@ -6,6 +6,7 @@ It is over 400 lines: each kind of file has its cases.
 
 import importlib.util
 import io
+import json
 import re
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from PIL import Image, features
 
 from detecture.config.sections.images import InputSettings
 from detecture.data import decoders, image_notes
+from detecture.data.formats.item_files import ending_of
 from detecture.data.image_io import (
     as_image,
     image_format,
@@ -32,7 +34,9 @@ from detecture.data.image_io import (
 )
 from detecture.data.image_notes import collect_notes
 from detecture.data.levels import to_levels
-from detecture.errors import ConfigError, ImageError
+from detecture.data.mapper import TextureMapper
+from detecture.data.validate import check_dataset
+from detecture.errors import ConfigError, DatasetError, ImageError
 
 LIMIT = 10_000
 RNG = np.random.default_rng(0)
@@ -656,3 +660,40 @@ def test_what_is_no_label_map_says_why(tmp_path, values, text):
         read_label_map(write_tiff(tmp_path / "x.tif", values), LIMIT, remedy="draw it")
     with pytest.raises(ImageError, match="is no label map, it has 7 bands"):
         read_label_map(write_bands(tmp_path / "y.tif", SEVEN), LIMIT)
+
+
+# ---- data sets of such images ------------------------------------------------------------------
+
+
+def test_a_data_set_of_many_bands_is_checked_and_mapped(tmp_path):
+    path = write_bands(tmp_path / "field.tif", SEVEN)
+    Image.fromarray(INSIDE.astype(np.uint16)).save(tmp_path / "dim.png")
+    Image.fromarray(INSIDE.astype(np.uint16) * 65535).save(tmp_path / "mask.png")
+    textures = [{"description": "a", "mask_path": name} for name in ("mask.png", "dim.png")]
+    entry = {"id": "1", "image_path": "field.tif", "textures": textures}
+    (tmp_path / "metadata.json").write_text(json.dumps([entry]))
+    place = (str(tmp_path / "metadata.json"), str(tmp_path))
+    found = {
+        bands: [str(f) for f in check_dataset("x", *place, max_pixels=LIMIT, bands=bands).findings]
+        for bands in ((), (4, 3, 2))
+    }
+    assert len(found[()]) == 2 and "has 7 bands" in found[()][0]
+    # As of a mask of 8 bits.
+    assert len(found[4, 3, 2]) == 1 and "holds 0 and 1, so all of it" in found[4, 3, 2][0]
+    mapper = TextureMapper(is_train=False, settings=InputSettings(bands=(4, 3, 2)))
+    record = {"file_name": str(path), "image_id": "1", "textures": []}
+    np.testing.assert_array_equal(
+        mapper(record)["image"].permute(1, 2, 0).numpy(), SEVEN[..., [3, 2, 1]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"), [("PNG", ".png"), ("TIFF", ".tif"), ("AVIF", ".avif"), ("BMP", ".bmp")]
+)
+def test_endings_of_copies_are_those_of_what_an_image_is(tmp_path, kind, ending):
+    (tmp_path / "x").write_bytes(encoded(kind))
+    assert ending_of(tmp_path / "x") == ending
+    assert ending_of(write_bands(tmp_path / "y", SEVEN)) == ".tif"
+    (tmp_path / "z.png").write_bytes(b"GIF89a")
+    with pytest.raises(DatasetError, match=r"z\.png: is no image .*it is a GIF"):
+        ending_of(tmp_path / "z.png")
