@@ -62,7 +62,10 @@ def _matching(path: Path) -> list[Path]:
         return list(only_images(sorted(path.iterdir()), path))
     if path.exists():
         return [path]
-    matches = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    # Brackets in the name of a folder that exists are no pattern.
+    base = next((folder for folder in path.parents if folder.is_dir()), Path())
+    pattern = str(Path(glob.escape(str(base)), path.relative_to(base)))
+    matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
     return [p for p in matches if p.is_file()]
 
 
