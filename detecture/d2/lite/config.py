@@ -11,7 +11,7 @@ from fvcore.common.config import CfgNode as FvcoreCfgNode
 
 from detecture.device import available_device_type
 from detecture.errors import ConfigError, brief
-from detecture.untrusted import MOST_YAML_BYTES, parse_yaml
+from detecture.untrusted import MOST_YAML_BYTES, named_path, parse_yaml
 
 from .unread_keys import leaves, unread_defaults, warn_of_unread_keys
 
@@ -67,6 +67,8 @@ class CfgNode(FvcoreCfgNode):
     @classmethod
     def _read(cls, filename: str) -> dict[str, Any]:
         source = f"config file {filename}"
+        if "://" not in filename:
+            named_path(filename, "config file", ConfigError)
         try:
             with cls._open_cfg(filename) as file:
                 text = file.read(MOST_YAML_BYTES + 1)
