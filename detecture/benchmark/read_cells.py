@@ -12,12 +12,12 @@ from detecture.benchmark.results import (
     CellResult,
     read_summary,
 )
-from detecture.errors import ConfigError, EvaluationError, require_choice
+from detecture.errors import ConfigError, EvaluationError, brief, require_choice
 from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.record_lines import Record, read_lines
 from detecture.evaluation.semantic import unsummarizable
 from detecture.evaluation.summary import is_as_written
-from detecture.untrusted import read_own_json
+from detecture.untrusted import named_path, read_own_json
 
 # An index lists the cells: {"protocol": str, "request": .., "cells": [{"method", "label",
 # "dataset", "variant", "k_access", "random_weights", "folder", "state", "note"}]}, folders relative
@@ -154,7 +154,7 @@ def _cell(path: Path, entry: Any, where: str) -> CellResult:
 def _text(path: Path, entry: dict[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or (not value and key in ("method", "dataset")):
-        raise ConfigError(f"{path}: {where}: `{key}` must be a text, is {value!r:.80}; {_REMEDY}")
+        raise ConfigError(f"{path}: {where}: `{key}` must be a text, is {brief(value)}; {_REMEDY}")
     return value
 
 
@@ -162,20 +162,20 @@ def _folder(index: Path, text: Any, where: str) -> Path | None:
     """Folder of a cell; None where nothing was written."""
     if text is None:
         return None
-    if not isinstance(text, str) or "\0" in text:
+    if not isinstance(text, str):
         raise ConfigError(f"{index}: {where}.folder must be a text or null; {_REMEDY}")
     root = index.parent
-    folder = root / text
+    folder = named_path(root / text, f"{index}: {where}.folder", ConfigError)
     try:
         for path in (folder, *(folder / name for name in _FILES)):
             if not path.resolve().is_relative_to(root.resolve()):
                 raise ConfigError(
-                    f"{index}: {where}.folder {text!r} leads out of {root}, to "
+                    f"{index}: {where}.folder {brief(text)} leads out of {root}, to "
                     f"{path.resolve()}; move the files into the benchmark's folder"
                 )
         return folder if folder.is_dir() else None
     except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
-        raise ConfigError(f"{index}: {where}.folder {text!r:.80}: {error}") from error
+        raise ConfigError(f"{index}: {where}.folder {brief(text)}: {error!s:.200}") from error
 
 
 def _summary_of(folder: Path | None, dataset: str) -> tuple[dict[str, Any] | None, str]:
