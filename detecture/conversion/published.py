@@ -375,5 +375,3 @@ def _plain(value: Any) -> Any:
     single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
     value = value.item() if single else value
     return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
-
-
