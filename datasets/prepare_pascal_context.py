@@ -87,13 +87,14 @@ def convert_59(
 ) -> np.ndarray:
     """Labels, uint8 (H,W), of an image by its annotations, later ones over earlier ones."""
     table = {number: label for label, number in enumerate(IDS_OF_59)}
-    where = f"{source}: image {brief(image.get('image_id'))}"
+    image_id = brief(image.get("image_id"))
+    where = f"{source}: the annotations of image {image_id} cannot be used"
     size = sound_size((image.get("height"), image.get("width")), MAX_PIXELS, where)
     labels = np.full(size, IGNORED_8, np.uint8)
     for annotation in annotations:
         category = annotation.get("category_id")
         if type(category) is not int:
-            raise DatasetError(f"{where}: has an annotation without a category; {GET_59}")
+            raise DatasetError(f"{where}: one has no category; {GET_59}")
         # Run lengths are checked before a pixel is written: pycocotools trusts them.
         inside = from_coco_rle(annotation.get("segmentation"), size, where)
         labels[inside] = table.get(category, IGNORED_8)

@@ -30,6 +30,7 @@ from tests.untrusted_inputs import FILES, LOADERS, VALUES, as_json, changed
 
 _MOST_SECONDS = 30  # for one file, on a machine that has much else to do
 _MOST_MEMORY = 600 << 10  # KiB, for all files of one reader
+_MOST_PLACES = 12
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Their errors name a folder, a record, another file than the one that was changed, or a key.
 _UNNAMED = {"name of a base", "pointer", "panoptic", "FiftyOne", "protocol"}
@@ -68,8 +69,9 @@ def problem_of(name, path, caplog):
         return f"control characters: {told[:200]!r}"
     lines = [record.getMessage() for record in caplog.records]
     for text, most in ((told, 1), (said if isinstance(said, str) else "", 1), ("".join(lines), 4)):
-        if len(text.encode()) > most * MOST_ERROR_BYTES:
-            return f"{len(text.encode())} bytes are said: {text[:200]}"
+        size = len(text.encode("utf-8", "backslashreplace"))
+        if size > most * MOST_ERROR_BYTES:
+            return f"{size} bytes are said: {text[:200]}"
     return ""
 
 
@@ -113,17 +115,17 @@ def changes_of(loader):
             yield f"{place} = {label}", loader.write(content)
 
 
-CONFIGS = [name for name, loader in LOADERS.items() if loader.name in ("config.yaml", "base.yaml")]
 WITH_VALUES = [name for name, loader in LOADERS.items() if loader.sound is not None]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in CONFIGS else [])
-        for name in WITH_VALUES
-    ],
-)
+def with_tier(name):
+    """Of large files the values are for the slow tests: each makes a file, or has yaml parsed."""
+    loader = LOADERS[name]
+    is_slow = loader.name.endswith(".yaml") or len(changed(loader.sound, None)) > _MOST_PLACES
+    return pytest.param(name, marks=[pytest.mark.slow] if is_slow else [])
+
+
+@pytest.mark.parametrize("name", map(with_tier, WITH_VALUES))
 def test_single_values(assert_taken, name):
     assert_taken(name, changes_of(LOADERS[name]))
 

@@ -19,6 +19,8 @@ from .file_io import PathManager
 
 __all__ = ["DetectionCheckpointer", "PeriodicCheckpointer"]
 
+_LONGEST_NAME = 500  # of a tensor
+
 
 class DetectionCheckpointer(Checkpointer):
     """fvcore's `Checkpointer`, saving in the main process only and never running code on loading.
@@ -81,10 +83,15 @@ class DetectionCheckpointer(Checkpointer):
         content = content if "model" in content else {"model": content}
         weights = content["model"]
         if not isinstance(weights, dict) or not all(
-            isinstance(name, str) and isinstance(value, (Tensor, np.ndarray))
+            _is_name(name) and isinstance(value, (Tensor, np.ndarray))
             for name, value in weights.items()
         ):
             raise CheckpointError(
                 f"checkpoint {f}: its model is no dict of named tensors; name another file"
             )
         return content
+
+
+def _is_name(name: Any) -> bool:
+    # fvcore logs those that fit nothing, whatever their length.
+    return isinstance(name, str) and len(name) <= _LONGEST_NAME
