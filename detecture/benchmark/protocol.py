@@ -16,11 +16,11 @@ from detecture.data import require_registered
 from detecture.data.datasets.semantic import is_semantic
 from detecture.data.k_hint import FROM_TRUTH, K_OF_REGIME
 from detecture.errors import ConfigError, brief
-from detecture.untrusted import named_path, read_yaml
+from detecture.untrusted import read_yaml
 
 _SUBJECT = "{subject}"
 _ALL = "all"
-_SHOWN = 5
+_SHOWN = 200  # letters of names that are unknown
 _VOCABULARY = "TEST.SEMANTIC.VOCABULARY"
 # Set by the cell itself.
 _OWN_KEYS = ("DATASETS.TEST", "OUTPUT_DIR", "TEST.COUNT", "TEST.LIMIT")
@@ -370,8 +370,7 @@ def _mapping(
         missing, unknown = due - set(value), set(value) - due - (allowed or set())
         if missing or unknown:
             faults = [f"lacks {', '.join(sorted(missing))}"] if missing else []
-            if unknown:
-                faults.append(f"has unknown {', '.join(map(brief, sorted(unknown)[:_SHOWN]))}")
+            faults += [f"has unknown {', '.join(sorted(unknown))[:_SHOWN]}"] if unknown else []
             raise ConfigError(f"{path}: {where} {' and '.join(faults)}")
     return value
 
@@ -390,7 +389,11 @@ def _text(path: Path, where: str, value: Any) -> str:
 
 
 def _file(path: Path, where: str, value: Any) -> Path:
-    file = named_path(path.parent / _text(path, where, value), f"{path}: {where}", ConfigError)
-    if not file.is_file():
-        raise ConfigError(f"{path}: {where} names {file}, which does not exist")
+    file = path.parent / _text(path, where, value)
+    try:
+        is_there = file.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        is_there = False
+    if not is_there:
+        raise ConfigError(f"{path}: {where} names {str(file)[:300]}, which does not exist")
     return file

@@ -17,7 +17,7 @@ from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.record_lines import Record, read_lines
 from detecture.evaluation.semantic import unsummarizable
 from detecture.evaluation.summary import is_as_written
-from detecture.untrusted import named_path, read_own_json
+from detecture.untrusted import read_own_json
 
 # An index lists the cells: {"protocol": str, "request": .., "cells": [{"method", "label",
 # "dataset", "variant", "k_access", "random_weights", "folder", "state", "note"}]}, folders relative
@@ -162,10 +162,10 @@ def _folder(index: Path, text: Any, where: str) -> Path | None:
     """Folder of a cell; None where nothing was written."""
     if text is None:
         return None
-    if not isinstance(text, str):
+    if not isinstance(text, str) or "\0" in text:
         raise ConfigError(f"{index}: {where}.folder must be a text or null; {_REMEDY}")
     root = index.parent
-    folder = named_path(root / text, f"{index}: {where}.folder", ConfigError)
+    folder = root / text
     try:
         for path in (folder, *(folder / name for name in _FILES)):
             if not path.resolve().is_relative_to(root.resolve()):
@@ -174,8 +174,10 @@ def _folder(index: Path, text: Any, where: str) -> Path | None:
                     f"{path.resolve()}; move the files into the benchmark's folder"
                 )
         return folder if folder.is_dir() else None
-    except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
-        raise ConfigError(f"{index}: {where}.folder {brief(text)}: {error!s:.200}") from error
+    # A name that is too long or has no letters of a file's, links in a circle.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{index}: {where}.folder {brief(text)}: {reason!s:.200}") from error
 
 
 def _summary_of(folder: Path | None, dataset: str) -> tuple[dict[str, Any] | None, str]:
