@@ -34,7 +34,7 @@ _MOST_PLACES = 12
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Their errors name a folder, a record, another file than the one that was changed, or a key.
 _UNNAMED = {"name of a base", "pointer", "panoptic", "FiftyOne", "protocol"}
-_BY_KEY = re.compile(r"^[A-Z][A-Z0-9_]+(\.[A-Z0-9_]+)* |_BASE_")
+_BY_KEY = re.compile(r"^[A-Z][A-Z0-9_]+(\.[A-Z0-9_]+)*[ :]|_BASE_")
 
 
 class TooSlow(BaseException):
