@@ -36,6 +36,7 @@ from detecture.engine import predictor_of
 from detecture.engine.result_files import ImageIdentity, find_place
 from detecture.errors import EXIT_FAILED, ConfigError, DetectureError, OutputError
 from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.untrusted import named_path
 
 
 def find_images(inputs: list[str]) -> list[Path]:
@@ -48,7 +49,7 @@ def find_images(inputs: list[str]) -> list[Path]:
     endings = ", ".join(sorted(IMAGE_ENDINGS))
     for text in inputs:
         try:
-            here = _matching(Path(text).expanduser())
+            here = _matching(named_path(text, "--input", ConfigError))
         except OSError as error:  # no permission, or a name that no disk takes
             raise ConfigError(f"--input {text}: cannot be read ({error.strerror})") from error
         if not here:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.config.sections.detecture import VlmSettings
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_yaml
 
 STOP_SUPERVISION_MODES = VlmSettings.choices_of("stop_supervision")
@@ -93,16 +93,20 @@ class PromptTemplate:
             raise ConfigError("prompt user has no {N}: put it where the number of regions stands")
         for slot in ("{i}", "{description}", self.seg_token):
             if self.line.count(slot) != 1:
-                raise ConfigError(f"prompt line {self.line!r} must contain {slot} exactly once")
+                raise ConfigError(
+                    f"prompt line {brief(self.line)} must contain {brief(slot)[1:-1]} exactly once"
+                )
         if not self.line.endswith(self.seg_token):
-            raise ConfigError(f"prompt line {self.line!r} must end with {self.seg_token}")
+            raise ConfigError(
+                f"prompt line {brief(self.line)} must end with {brief(self.seg_token)[1:-1]}"
+            )
         if "\n" in self.line:
-            raise ConfigError(f"prompt line {self.line!r} must be a single line")
+            raise ConfigError(f"prompt line {brief(self.line)} must be a single line")
         if self.seg_token in self.joiner or self.end_token in self.joiner + self.line:
             raise ConfigError(
-                f"prompt line {self.line!r} and joiner {self.joiner!r}: the seg token "
-                f"{self.seg_token} belongs at the end of the line only, the end token "
-                f"{self.end_token} in neither"
+                f"prompt line {brief(self.line)} and joiner {brief(self.joiner)}: the seg token "
+                f"{brief(self.seg_token)[1:-1]} belongs at the end of the line only, the end token "
+                f"{brief(self.end_token)[1:-1]} in neither"
             )
 
     def user_text(self, k: int | None) -> str:
@@ -300,9 +304,9 @@ def check_keys(
     """
     for key in values:
         if key not in known:
-            close = get_close_matches(str(key), known, n=1)
+            close = get_close_matches(str(key)[:200], known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"use {', '.join(known)}"
-            raise ConfigError(f"{where} has an unknown key {key!r}: {hint}")
+            raise ConfigError(f"{where} has an unknown key {brief(key)}: {hint}")
     missing = [key for key in required if key not in values]
     if missing:
         raise ConfigError(f"{where} lacks {', '.join(missing)}")

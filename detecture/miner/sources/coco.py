@@ -86,7 +86,7 @@ class Coco:
         found: dict[int, Mapping[str, Any]] = {}
         for content in self._panoptic.values():
             for category in content["categories"]:
-                found[int(category["id"])] = category
+                found[category["id"]] = category
         return found
 
     def items(self) -> list[Item]:
@@ -151,11 +151,17 @@ class Coco:
             ImageError: a segment has no id or category that can be used.
         """
         segments = self._segments.get(str(item.annotation), [])
+        if not isinstance(segments, list):
+            raise ImageError(
+                f"{self.root}/{item.annotation}: its segments_info is {brief(segments)}, no list; "
+                "take the panoptic JSON of the release"
+            )
         for segment in segments:
-            numbers = (segment.get("id"), segment.get("category_id"))
-            if any(type(n) is not int or not 0 <= n < _MOST_ID for n in numbers):
+            keys = ("id", "category_id")
+            if not isinstance(segment, dict) or not all(_is_id(segment.get(key)) for key in keys):
                 raise ImageError(
-                    f"{item.annotation}: the segment {brief(dict(segment))} has no id or category; "
+                    f"{self.root}/{item.annotation}: the segment {brief(segment)} has no id or "
+                    "category; "
                     "take the panoptic JSON of the release"
                 )
         return segments
@@ -176,12 +182,18 @@ class Coco:
             )
             if not lists:
                 raise MinerError(f"{path}: is no panoptic JSON of COCO; take it from the release")
+            for category in content["categories"]:
+                if not _is_id(category["id"]):
+                    raise MinerError(
+                        f"{path}: the category {brief(category)} has no number as its id; take the "
+                        "file from the release"
+                    )
             found[part] = content
         return found
 
     @cached_property
-    def _segments(self) -> dict[str, list[dict[str, Any]]]:
-        """Panoptic segments by the path of the PNG."""
+    def _segments(self) -> dict[str, Any]:
+        """Panoptic segments by the path of the PNG; not looked at yet."""
         return {
             f"annotations/panoptic_{part}/{annotation['file_name']}": annotation["segments_info"]
             for part, content in self._panoptic.items()
@@ -201,6 +213,10 @@ class Coco:
                     if path.endswith(".png")
                 }
         return {}
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST_ID
 
 
 @MINER_SOURCE_REGISTRY.register()
