@@ -57,7 +57,9 @@ def main(argv: list[str] | None = None, stop: threading.Event | None = None) -> 
     parser.add_argument("--config-file", help="yaml file; without one, the default method")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="(%(default)s)")
-    parser.add_argument("--max-megabytes", type=float, default=50.0, help="of a file (%(default)s)")
+    parser.add_argument(
+        "--max-megabytes", type=float, default=50.0, help="of an upload (%(default)s)"
+    )
     parser.add_argument(
         "--max-megapixels", type=float, default=50.0, help="of an image (%(default)s)"
     )
