@@ -53,7 +53,7 @@ from detecture.data.ground_truth import paint
 from detecture.device import resolve_device
 from detecture.errors import ConfigError
 from detecture.evaluation import score_label_map
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import OverridesParser, command_line
 from detecture.profiling.clock import percentiles
 
 _CONFIGS = Path(__file__).parents[1] / "configs"
@@ -278,7 +278,7 @@ def benchmark_miner(args: argparse.Namespace) -> dict[str, Any]:
 @command_line("benchmark_speed")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     tasks = ("evaluation", "data", "inference", "train", "prediction", "semantic", "miner")

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from detecture.engine import predictor_of
 from detecture.errors import ConfigError
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import OverridesParser, command_line
 from detecture.web.server import WebDemo, require_gradio
 from detecture.web.service import Limits
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None, stop: threading.Event | None = None) -> 
         argv: arguments; by default those of the process.
         stop: ends the server when it is set; by default only a signal does.
     """
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", help="yaml file; without one, the default method")

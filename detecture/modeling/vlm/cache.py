@@ -27,7 +27,7 @@ def cache_argument(module: nn.Module, cache: Cache | None) -> dict[str, Any]:
 
 
 @lru_cache
-def _name_of(kind: type[nn.Module]) -> str:
+def _name_of(kind: Any) -> str:
     parameters = inspect.signature(kind.forward).parameters
     for name in _NAMES:
         if name in parameters:
