@@ -63,7 +63,10 @@ def _matching(path: Path) -> list[Path]:
         return [p for p in sorted(path.iterdir()) if p.suffix.lower() in EXTENSIONS]
     if path.exists():
         return [path]
-    matches = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    # A folder that is there is no pattern, whatever its name has: `holiday [1]/*.jpg`.
+    folder = next(parent for parent in (*path.parents, Path()) if parent.is_dir())
+    pattern = str(Path(glob.escape(str(folder))) / path.relative_to(folder))
+    matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
     return [p for p in matches if p.is_file()]
 
 
