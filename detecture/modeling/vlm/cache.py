@@ -23,7 +23,8 @@ def cache_argument(module: nn.Module, cache: Cache | None) -> dict[str, Any]:
     Raises:
         TypeError: `forward` has neither name.
     """
-    return {_name_of(type(module)): cache}
+    kind: Any = type(module)
+    return {_name_of(kind): cache}
 
 
 @lru_cache
