@@ -31,7 +31,7 @@ import torch
 from detecture.config import make_config
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode
 from detecture.errors import ConfigError
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import OverridesParser, command_line
 from detecture.modeling.meta_arch.cat_seg import CATSeg
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.profiling.counting import (
@@ -175,7 +175,7 @@ def show(result: dict[str, Any], tasks: list[str]) -> None:
 @command_line("analyze_model")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, metavar="FILE")

@@ -30,7 +30,7 @@ from detecture.errors import (
     DetectureError,
     EvaluationError,
 )
-from detecture.jobs.command_line import any_text_printed
+from detecture.jobs.command_line import OverridesParser, any_text_printed
 
 logger = logging.getLogger("detecture")
 
@@ -39,7 +39,13 @@ _KEYS_OF_A_RUN = {"DATASETS", "INPUT", "MODEL", "OUTPUT_DIR", "SOLVER", "TEST"}
 
 def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """Detectron2's arguments (`--config-file --resume --eval-only --num-gpus ..`) and ours."""
-    parser = default_argument_parser(epilog)
+    theirs = default_argument_parser(epilog)
+    parser = OverridesParser(
+        parents=[theirs],
+        add_help=False,
+        epilog=theirs.epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--dataset-json",
         metavar="FILE",

@@ -74,6 +74,77 @@ def _prints_any_text(stream: Any) -> bool:
     return True
 
 
+class OverridesParser(argparse.ArgumentParser):
+    """Takes pairs of config key and value anywhere, not only behind all options.
+
+    argparse itself gives everything behind the first of them to an argument with `nargs=REMAINDER`,
+    so that in `tool KEY VALUE --overwrite` the option was taken for a key.
+    """
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As that of argparse; the words of `args` in an order that it understands."""
+        words = list(sys.argv[1:] if args is None else args)
+        found, rest = super().parse_known_args(self._pairs_last(words), namespace)
+        for action in self._of_remainder():
+            given = getattr(found, action.dest, None)
+            setattr(found, action.dest, [word for word in given or () if word != "--"])
+        return found, rest
+
+    def _of_remainder(self) -> list[argparse.Action]:
+        return [action for action in self._actions if action.nargs == argparse.REMAINDER]
+
+    def _pairs_last(self, words: list[str]) -> list[str]:
+        """The words with all pairs behind the options; what stands behind `--` is pairs alone."""
+        if not self._of_remainder():
+            return words
+        positional = sum(not each.option_strings for each in self._actions) - 1
+        front: list[str] = []
+        pairs: list[str] = []
+        while words:
+            word = words.pop(0)
+            if word == "--":
+                pairs += words
+                break
+            if word.startswith("-"):
+                taken = self._taken(word, words)
+                front += [word, *words[:taken]]
+                del words[:taken]
+            elif positional > 0:
+                positional -= 1
+                front.append(word)
+            else:
+                pairs.append(word)
+                # A value may begin with hyphens, but an option is none.
+                if words and words[0] not in self._option_string_actions:
+                    pairs.append(words.pop(0))
+        return [*front, "--", *pairs] if pairs else front
+
+    def _taken(self, option: str, following: Sequence[str]) -> int:
+        """How many of the words that follow an option are its own."""
+        known = self._option_string_actions
+        names = [option] if option in known else [name for name in known if name.startswith(option)]
+        if not names:  # unknown, said by argparse, or `--option=value`
+            return 0
+        nargs = known[names[0]].nargs
+        most = 1 if nargs in (None, argparse.OPTIONAL) else len(following)
+        most = nargs if isinstance(nargs, int) else most
+        own = (n for n, word in enumerate(following[:most]) if _is_option(word))
+        return next(own, min(most, len(following)))
+
+
+def _is_option(word: str) -> bool:
+    """Whether argparse would take a word for an option: no negative number, no lone hyphen."""
+    if len(word) < 2 or not word.startswith("-"):
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return True
+    return False
+
+
 def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
     """Add `--overwrite`; without it, `detecture.checkpoint.ownership` says what is replaced."""
     parser.add_argument(

@@ -22,6 +22,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
 )
 
 from detecture.modeling.meta_arch.detecture import Detecture
+from detecture.modeling.vlm.cache import cache_argument
 
 META = torch.device("meta")
 _COUNTED = ("mm", "addmm", "bmm", "convolution", "scaled_dot_product", "baddbmm")
@@ -109,7 +110,7 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
             output = text(
                 inputs_embeds=states,
                 position_ids=torch.arange(length, device=META).expand(3, 1, -1) + cached,
-                past_key_values=_filled_cache(model, cached) if cached else None,
+                **cache_argument(text, _filled_cache(model, cached) if cached else None),
                 use_cache=bool(cached),
             )
             hidden: Tensor = output.last_hidden_state

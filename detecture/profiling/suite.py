@@ -176,6 +176,6 @@ def _require_detecture(cfg: CfgNode) -> CfgNode:
     if cfg.MODEL.META_ARCHITECTURE != "Detecture":
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; this needs a Detecture, "
-            "such as configs/bench/proportional.yaml"
+            "such as configs/bench/proportional.yaml; --task prediction takes every method"
         )
     return cfg
