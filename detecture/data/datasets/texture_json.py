@@ -230,8 +230,9 @@ def _path(entry: dict[str, Any], key: str, paths: RootedPaths, where: str = "") 
     if not text.strip() or "\0" in text:
         raise _RecordError(f"{name} must name a file, is {brief(text)}")
     try:
-        os.fsencode(text)
-    except UnicodeEncodeError as error:  # no name of a file has such letters
+        os.fsencode(Path(text).parent)
+    # No folder has such letters; a file alone that has them is found missing when it is read.
+    except UnicodeEncodeError as error:
         raise _RecordError(f"{name} must name a file, is {brief(text)}", kind="path") from error
     try:
         return paths.find(text)
