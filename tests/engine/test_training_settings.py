@@ -87,3 +87,35 @@ def test_a_model_without_its_weights_is_told(caplog):
     assert "MODEL.WEIGHTS is empty" not in caplog.text
     load_model(config())
     assert "MODEL.WEIGHTS is empty: StagedToy runs with random weights" in caplog.text
+
+
+OUT_OF_RANGE = {
+    "BASE_LR": (-0.1, "nan", "inf"),
+    "BASE_LR_END": (-0.1, "nan"),
+    "BIAS_LR_FACTOR": (-1.0, "inf"),
+    "CLIP_GRADIENTS.CLIP_VALUE": (0.0, -1.0, "nan"),
+    "CLIP_GRADIENTS.NORM_TYPE": (0.0, -2.0, "nan"),
+    "GAMMA": (-0.1, "nan"),
+    "MIN_LR": (-1e-6, "nan"),
+    "MOMENTUM": (2.0, -0.1, "nan"),
+    "NUM_DECAYS": (-1,),
+    "REFERENCE_WORLD_SIZE": (-1,),
+    "STEPS": ("(-3,)", "(5, 3)", "(3, 3)", "(0,)"),
+    "WARMUP_FACTOR": (-0.1, 1.5, "nan"),
+    "WEIGHT_DECAY": (-0.1, "inf"),
+    "WEIGHT_DECAY_BIAS": (-0.1, "True", "word", "nan"),
+}
+
+
+@pytest.mark.parametrize("key", OUT_OF_RANGE)
+def test_a_number_of_the_solver_out_of_its_range_is_refused(key):
+    for value in OUT_OF_RANGE[key]:
+        with pytest.raises(ConfigError, match=rf"SOLVER\.{key}"):
+            config(f"SOLVER.{key}", value)
+
+
+def test_numbers_of_the_solver_at_the_ends_of_their_ranges():
+    config("SOLVER.STEPS", "()", "SOLVER.MOMENTUM", 0, "SOLVER.WARMUP_FACTOR", 1)
+    config("SOLVER.CLIP_GRADIENTS.NORM_TYPE", "inf", "SOLVER.WEIGHT_DECAY_BIAS", 0)
+    with pytest.raises(ConfigError, match=r"SOLVER\.NESTEROV needs SOLVER\.MOMENTUM above 0"):
+        config("SOLVER.NESTEROV", True, "SOLVER.MOMENTUM", 0)
