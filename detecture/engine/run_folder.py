@@ -134,6 +134,22 @@ def write_config(folder: Path, config: str) -> None:
     logger.info("Full config saved to %s", folder / CONFIG)
 
 
+def where_to_go_on(folder: Path, start: int, end: int) -> str:
+    """What an interrupted training says: from where another one goes on.
+
+    Args:
+        folder: its OUTPUT_DIR.
+        start: the iteration after that of its newest checkpoint.
+        end: SOLVER.MAX_ITER.
+    """
+    if not start:
+        return "interrupted before the first checkpoint; the same command begins anew"
+    newest, _ = read_pointer(folder)
+    does = "evaluates them" if start >= end else f"goes on from iteration {start} of {end}"
+    saved = "the finished weights are" if start >= end else "what was trained is"
+    return f"interrupted; {saved} in {newest}, and the same command with --resume {does}"
+
+
 def is_half_set_aside(folder: Path) -> bool:
     """Whether a kill ended `set_run_aside`: nobody goes on with the run that lies there."""
     half = (folder / _HALF_ASIDE).is_dir()
@@ -227,6 +243,7 @@ class RunWriters:
         self._build = build
         self._writers: Sequence[Any] = ()
         self._failing: set[str] = set()
+        self._leaves_rest = False
 
     def open(self) -> None:
         """Make the writers of the main process (what they append to must be in order by then).
@@ -247,10 +264,15 @@ class RunWriters:
         for writer in self._writers:
             self._try(writer, writer.write)
 
+    def leave_rest(self) -> None:
+        """Do not write the rest at the end: this iteration had no line in an unbroken run."""
+        self._leaves_rest = True
+
     def close(self) -> None:
         """Write the rest and close the files."""
         for writer in self._writers:
-            self._try(writer, writer.write)
+            if not self._leaves_rest:
+                self._try(writer, writer.write)
             self._try(writer, writer.close)
         self._writers = ()
 

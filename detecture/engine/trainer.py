@@ -25,10 +25,10 @@ from detecture.d2 import (
 from detecture.data import build_test_loader, build_train_loader
 from detecture.data.build import stream_of
 from detecture.engine.accumulation import AccumulatingTrainer
-from detecture.engine.class_check import check_training_classes
 from detecture.engine.curriculum import CurriculumHook, ScheduleHook, distribute, enter_stage
 from detecture.engine.evaluate import check_folders, check_test_sets, evaluate, measured_names
 from detecture.engine.optimizer import build_training_optimizer
+from detecture.engine.plan import check_plan
 from detecture.engine.run_folder import (
     METRICS,
     MetricPrinter,
@@ -37,6 +37,7 @@ from detecture.engine.run_folder import (
     reserved,
     set_run_aside,
     trim_metrics,
+    where_to_go_on,
     write_config,
 )
 from detecture.engine.schedule import (
@@ -44,13 +45,12 @@ from detecture.engine.schedule import (
     CurriculumCosine,
     detectron2_schedule,
     resolve_epochs,
-    warn_of_idle,
 )
 from detecture.engine.validation import EarlyStop, ValidationHook
 from detecture.errors import CheckpointError, ConfigError, EvaluationError
+from detecture.jobs.signals import end_signals
 from detecture.jobs.together import in_all_processes
 from detecture.modeling import build_model
-from detecture.modeling.meta_arch.protocol import HasStages
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Trainer(DefaultTrainer):
             self.seed = self._stream.seed
         else:
             self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-        _check_plan(cfg, model, in_epochs=self._stream is None)
+        check_plan(cfg, model, in_epochs=self._stream is None)
         optimizer = self.build_optimizer(cfg, model)
         stages = CurriculumHook(cfg.SOLVER.CURRICULUM.STAGE2_ITER)
         enter_stage(model, stages.stage_at(0), optimizer)
@@ -165,6 +165,8 @@ class Trainer(DefaultTrainer):
                 or the evaluation after the last iteration failed, when all else is done.
             CheckpointError: the finished weights cannot be written.
             FloatingPointError: a loss or a gradient is not finite.
+            KeyboardInterrupt: this process was told to end (SIGINT, SIGTERM, SIGHUP), and what was
+                trained is saved; the text says from where `--resume` goes on.
             SystemExit: with status 1, if TEST.EXPECTED_RESULTS are missed.
         """
         if self._stream is not None:
@@ -175,9 +177,14 @@ class Trainer(DefaultTrainer):
                 if comm.is_main_process():
                     self._take_over(folder)
             try:
-                TrainerBase.train(self, self.start_iter, self.max_iter)
+                with end_signals.heard():
+                    TrainerBase.train(self, self.start_iter, self.max_iter)
             except EarlyStop:
                 logger.info("Training is done at iteration %d", self.iter)
+            except KeyboardInterrupt as error:
+                saved = self._validation.saved
+                start = self.start_iter if saved is None else saved + 1
+                raise KeyboardInterrupt(where_to_go_on(folder, start, self.max_iter)) from error
         if self._validation.failure:
             raise EvaluationError(
                 f"{folder}: the training is done and its weights are saved, but the last "
@@ -326,45 +333,6 @@ class Trainer(DefaultTrainer):
 
 
 _TEST = vars(Trainer)["test"].__func__
-
-
-def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
-    """Refuse settings that would have no effect, or another one than was meant, and bad classes.
-
-    Args:
-        cfg: with every length in iterations, unless `in_epochs`.
-        model: to be trained.
-        in_epochs: the lengths could not be converted to iterations.
-
-    Raises:
-        ConfigError: names the key.
-    """
-    solver = cfg.SOLVER
-    lengths = (solver.MAX_EPOCHS, solver.WARMUP_EPOCHS, solver.CURRICULUM.STAGE2_EPOCH)
-    if in_epochs and any((*lengths, solver.RESTART.EPOCH, solver.RESTART.WARMUP_EPOCHS)):
-        raise ConfigError(
-            "SOLVER.*EPOCH*: this training loader does not tell how long an epoch is; give the "
-            "lengths in iterations"
-        )
-    if solver.MAX_ITER < 1:
-        raise ConfigError("SOLVER.MAX_EPOCHS comes to 0 iterations; make it greater")
-    if cfg.TEST.EARLY_STOPPING_PATIENCE and not cfg.TEST.EVAL_PERIOD:
-        raise ConfigError(
-            "TEST.EARLY_STOPPING_PATIENCE needs TEST.EVAL_PERIOD above 0: it counts evaluations"
-        )
-    if solver.AMP.ENABLED and (solver.AMP.PRECISION, cfg.MODEL.DTYPE) == ("float16", "bfloat16"):
-        raise ConfigError(
-            "SOLVER.AMP.PRECISION float16 does not go with MODEL.DTYPE bfloat16; use bfloat16 for "
-            "both"
-        )
-    if solver.RESTART.ITER and solver.LR_SCHEDULER_NAME != CURRICULUM_COSINE:
-        raise ConfigError(f"SOLVER.RESTART needs SOLVER.LR_SCHEDULER_NAME {CURRICULUM_COSINE}")
-    if solver.CURRICULUM.STAGE2_ITER and not isinstance(model, HasStages):
-        raise ConfigError(
-            f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"
-        )
-    warn_of_idle(solver)
-    check_training_classes(cfg, model)
 
 
 def autocast_precision(cfg: CfgNode, device: torch.device) -> torch.dtype | None:

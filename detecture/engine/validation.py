@@ -12,6 +12,7 @@ from detecture.engine.curriculum import unwrap
 from detecture.engine.run_folder import RunWriters
 from detecture.errors import CheckpointError, ConfigError, DetectureError, EvaluationError
 from detecture.evaluation.validation_images import validation_images
+from detecture.jobs.signals import end_signals
 from detecture.jobs.together import in_all_processes
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ class ValidationHook(hooks.HookBase):
     counts neither for nor against an early stop; a checkpoint that cannot be written is told, and
     the next one is tried in its turn. Only the last one, of the finished model, is an error.
 
+    A process that is told to end ends all, after the iteration that runs; its checkpoint is saved.
+    An evaluation ends at once, and is owed.
+
     Args:
         cfg: SOLVER.CHECKPOINT_PERIOD, SOLVER.LOG_PERIOD, TEST.EVAL_PERIOD, TEST.BEST_METRIC,
             TEST.EARLY_STOPPING_PATIENCE and TEST.VALIDATION_IMAGES.
@@ -44,6 +48,7 @@ class ValidationHook(hooks.HookBase):
 
     Attributes:
         failure: what went wrong in the newest evaluation; empty where nothing did.
+        saved: the iteration of the newest checkpoint that this training has saved; None: of none.
 
     Raises:
         ConfigError: TEST.BEST_METRIC is none of what is measured.
@@ -75,6 +80,7 @@ class ValidationHook(hooks.HookBase):
         self.best_iteration: int | None = None
         self.without_progress = 0
         self.failure = ""
+        self.saved: int | None = None
         self._owed: dict[str, Any] | None = None
 
     def owed_iteration(self) -> int | None:
@@ -96,24 +102,35 @@ class ValidationHook(hooks.HookBase):
             self.trainer.iter = self.trainer.start_iter - 1  # nothing is trained any more
             self._stop_early()
 
+    def before_step(self) -> None:
+        """From the first iteration on, what tells this process to end waits for the iteration."""
+        end_signals.hold()
+
     def after_step(self) -> None:
         """Do what is due after this iteration."""
         done = self.trainer.iter + 1
         last = done >= self.trainer.max_iter
         evaluates = not last and _is_due(done, self._cfg.TEST.EVAL_PERIOD)
         saves = not last and _is_due(done, self._cfg.SOLVER.CHECKPOINT_PERIOD)
+        ends = not last and any(comm.all_gather(end_signals.is_asked))  # all in one iteration
         if self._is_of_training and self.trainer.iter == self.trainer.start_iter:
             self._latest()  # a name that nothing has is told before there is anything to lose
         if evaluates:
             self._owed = {"iteration": done - 1, "scalars": self._scalars()}
             self._save_if_possible(f"model_{done - 1:07d}")
+            if ends:  # who goes on evaluates first, and writes the line of this iteration
+                self._writers.leave_rest()
+                raise KeyboardInterrupt
             self._validate()
         if evaluates or last or _is_due(done, self._log_period):
             self._writers.write()
         if last:
             self._save(_FINAL)
-        elif evaluates or saves:
+        elif evaluates or saves or ends:
             self._save_if_possible(f"model_{done - 1:07d}")
+        if ends:
+            self._writers.leave_rest()
+            raise KeyboardInterrupt
         if evaluates and self._is_exhausted():
             self._stop_early()
 
@@ -127,6 +144,7 @@ class ValidationHook(hooks.HookBase):
     def _save(self, name: str) -> None:
         with in_all_processes(CheckpointError):
             self._checkpointer.save(name, iteration=self.trainer.iter)
+        self.saved = self.trainer.iter
 
     def _save_if_possible(self, name: str) -> None:
         try:
@@ -147,6 +165,10 @@ class ValidationHook(hooks.HookBase):
     def _validate(self) -> None:
         """Evaluate; what goes wrong in any process is told, and left out in all."""
         self.failure = ""
+        with end_signals.let_through():
+            self._evaluate_all()
+
+    def _evaluate_all(self) -> None:
         try:
             with in_all_processes(EvaluationError):  # it ends in the processes at different times
                 self._measure()

@@ -9,8 +9,8 @@ from detecture.config import make_config
 from detecture.engine import argument_parser, load_model, setup
 from detecture.engine.curriculum import enter_stage
 from detecture.engine.optimizer import build_training_optimizer
+from detecture.engine.plan import check_plan
 from detecture.engine.run_folder import reserved
-from detecture.engine.trainer import _check_plan
 from detecture.engine.validation import _less_is_better
 from detecture.errors import ConfigError
 
@@ -24,11 +24,11 @@ def test_what_can_never_act_is_told(caplog):
     overrides = ["SOLVER.LR_SCHEDULER_NAME", "CurriculumCosine", "SOLVER.MAX_ITER", 10]
     overrides += ["SOLVER.BASE_LR", 0.05, "SOLVER.WARMUP_ITERS", 2]
     cfg = config(*overrides)
-    _check_plan(cfg, StagedToy(cfg), in_epochs=False)
+    check_plan(cfg, StagedToy(cfg), in_epochs=False)
     assert not caplog.text
     late = ["WARMUP_ITERS", "CURRICULUM.STAGE2_ITER", "RESTART.ITER"]
     overrides += [word for key in late for word in (f"SOLVER.{key}", 10)]
-    _check_plan(config(*overrides, "SOLVER.MIN_LR", 0.1), StagedToy(cfg), in_epochs=False)
+    check_plan(config(*overrides, "SOLVER.MIN_LR", 0.1), StagedToy(cfg), in_epochs=False)
     for key in late:
         assert f"SOLVER.{key} is 10, not below SOLVER.MAX_ITER 10" in caplog.text
     assert "SOLVER.MIN_LR is 0.1, above SOLVER.BASE_LR 0.05" in caplog.text
