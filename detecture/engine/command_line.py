@@ -30,7 +30,7 @@ from detecture.errors import (
     DetectureError,
     EvaluationError,
 )
-from detecture.jobs.command_line import any_text_printed
+from detecture.jobs.command_line import any_text_printed, tell_once
 from detecture.jobs.signals import end_signals, passed_on
 
 logger = logging.getLogger("detecture")
@@ -141,6 +141,9 @@ def _open_logs(cfg: CfgNode) -> None:
         if folder:
             setup_logger(folder, distributed_rank=rank, name=name, configure_stdout=False)
     setup_logger(folder, distributed_rank=rank, name="detecture")
+    for name in ("fvcore", "detectron2", "detecture"):
+        for handler in logging.getLogger(name).handlers:
+            tell_once(handler)
 
 
 def log_to_terminal() -> None:
