@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,11 @@ def set_run_aside(folder: Path) -> None:
     if folder.is_dir():
         with _told_if_unwritable(folder):
             _move_aside(folder)
+
+
+def is_of_a_run(name: str) -> bool:
+    """Whether a new training sets a file of this name in its folder aside."""
+    return any(fnmatch(name, pattern) for pattern in _OF_A_RUN)
 
 
 def _move_aside(folder: Path) -> None:

@@ -22,13 +22,20 @@ from detecture.d2 import (
     hooks,
     verify_results,
 )
-from detecture.data import build_test_loader, build_train_loader
+from detecture.data import build_test_loader, build_train_loader, load_registered
 from detecture.data.build import stream_of
 from detecture.engine.accumulation import AccumulatingTrainer
 from detecture.engine.curriculum import CurriculumHook, ScheduleHook, distribute, enter_stage
+from detecture.engine.data_check import require_files, warn_without_words
 from detecture.engine.evaluate import check_folders, check_test_sets, evaluate, measured_names
 from detecture.engine.optimizer import build_training_optimizer
 from detecture.engine.plan import check_plan
+from detecture.engine.resumed import (
+    data_of,
+    refuse_weights_of_own_folder,
+    warn_of_changes,
+    warn_of_other_data,
+)
 from detecture.engine.run_folder import (
     METRICS,
     MetricPrinter,
@@ -88,6 +95,10 @@ class Trainer(DefaultTrainer):
             raise ConfigError("OUTPUT_DIR is empty: name a folder for the checkpoints")
         if self._has_usual_test():
             check_test_sets(cfg)
+        training = {name: load_registered(name) for name in cfg.DATASETS.TRAIN}
+        for name, records in training.items():
+            require_files(name, records)
+            warn_without_words(name, records, "what a model learns of them is no language")
         model = self.build_model(cfg)
         enter_stage(model, 2)  # the optimiser has all that will ever train
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -121,6 +132,7 @@ class Trainer(DefaultTrainer):
             keep=cfg.SOLVER.KEEP_CHECKPOINTS,
             trainer=weakref.proxy(self),
         )
+        self._data = data_of(training)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -137,12 +149,18 @@ class Trainer(DefaultTrainer):
                 are loaded and training starts at iteration 0.
 
         Raises:
+            ConfigError: MODEL.WEIGHTS is of the run that this one sets aside.
             CheckpointError: nothing that is there can be used, or the processes read different
                 checkpoints.
         """
-        resume = resume and not is_half_set_aside(Path(self.cfg.OUTPUT_DIR))
+        folder = Path(self.cfg.OUTPUT_DIR)
+        resume = resume and not is_half_set_aside(folder)
+        goes_on = resume and self.checkpointer.has_checkpoint()
+        if not goes_on:
+            refuse_weights_of_own_folder(self.cfg.MODEL.WEIGHTS, folder)
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        if resume and self.checkpointer.has_checkpoint():
+        if goes_on:
+            warn_of_changes(self.cfg, self.checkpointer.resumed_config)
             self.start_iter = self.iter + 1  # the checkpoint names the iteration that was finished
         starts = comm.all_gather(self.start_iter)
         if len(set(starts)) > 1:
@@ -257,9 +275,9 @@ class Trainer(DefaultTrainer):
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, hooks, optimiser and its kind, seed."""
-        kind = type(self.optimizer).__name__
-        return {**super().state_dict(), "seed": self.seed, "optimizer_kind": kind}
+        """Iteration, hooks, optimiser and its kind, seed, what the data sets held."""
+        own = {"seed": self.seed, "optimizer_kind": type(self.optimizer).__name__}
+        return {**super().state_dict(), **own, "data": self._data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave; a SEED that the config names stays.
@@ -275,6 +293,7 @@ class Trainer(DefaultTrainer):
                 "set it to that, or start anew without --resume"
             )
         super().load_state_dict(state_dict)
+        warn_of_other_data(self._data, state_dict.get("data"))
         seed = state_dict.get("seed", self.seed)
         if self.cfg.SEED >= 0 and seed != self.seed:
             logger.warning("SEED is %d; the checkpoint was made with %d", self.seed, seed)

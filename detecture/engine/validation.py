@@ -1,6 +1,5 @@
 """What happens between iterations: log, evaluate, keep the best, stop early, save."""
 
-import difflib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -9,6 +8,7 @@ from typing import Any
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.d2 import CfgNode, comm, hooks
 from detecture.engine.curriculum import unwrap
+from detecture.engine.evaluate import require_measured
 from detecture.engine.run_folder import RunWriters
 from detecture.errors import CheckpointError, ConfigError, DetectureError, EvaluationError
 from detecture.evaluation.validation_images import validation_images
@@ -74,7 +74,8 @@ class ValidationHook(hooks.HookBase):
             )
         self._is_of_training = False
         if self._metric and measured is not None and self._metric not in measured:
-            _require_scalar_of_training(self._metric, measured)
+            if not _may_be_of_training(self._metric):
+                require_measured("TEST.BEST_METRIC", self._metric, measured)
             self._is_of_training = True
         self.best: float | None = None
         self.best_iteration: int | None = None
@@ -245,6 +246,7 @@ class ValidationHook(hooks.HookBase):
     def state_dict(self) -> dict[str, Any]:
         """Best value, evaluations without progress, and an evaluation that is owed."""
         return {
+            "metric": self._metric,
             "best": self.best,
             "best_iteration": self.best_iteration,
             "without_progress": self.without_progress,
@@ -252,26 +254,22 @@ class ValidationHook(hooks.HookBase):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave; the best of another metric is no best."""
+        self._owed = state_dict["owed"]
+        if (before := state_dict.get("metric", self._metric)) != self._metric:
+            logger.warning(
+                "TEST.BEST_METRIC is %r now, %r in the checkpoint: the best so far is forgotten",
+                *(self._metric, before),
+            )
+            return
         self.best = state_dict["best"]
         self.best_iteration = state_dict["best_iteration"]
         self.without_progress = state_dict["without_progress"]
-        self._owed = state_dict["owed"]
 
 
-def _require_scalar_of_training(metric: str, measured: frozenset[str]) -> None:
-    """Refuse a name that is neither of an evaluation nor one that a training step may log.
-
-    Raises:
-        ConfigError: it is none; the text says which one may be meant.
-    """
-    if "loss" in metric.lower() or metric in _OF_TRAINING:
-        return
-    close = difflib.get_close_matches(metric, measured, n=1)
-    close = close or [name for name in sorted(measured) if name.endswith(f"/{metric}")]
-    meant = f"; did you mean {close[0]}?" if close else ""
-    known = ", ".join(sorted(measured)) or "losses alone, because DATASETS.TEST is empty"
-    raise ConfigError(f"TEST.BEST_METRIC {metric!r} is not measured{meant}; measured are {known}")
+def _may_be_of_training(metric: str) -> bool:
+    """Whether a training step may log a scalar of this name, which it alone knows."""
+    return "loss" in metric.lower() or metric in _OF_TRAINING
 
 
 def _less_is_better(metric: str) -> bool:
