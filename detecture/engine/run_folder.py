@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -250,6 +251,7 @@ class RunWriters:
         self._writers: Sequence[Any] = ()
         self._failing: set[str] = set()
         self._leaves_rest = False
+        self._usual_hook = threading.excepthook
 
     def open(self) -> None:
         """Make the writers of the main process (what they append to must be in order by then).
@@ -257,6 +259,8 @@ class RunWriters:
         Raises:
             ConfigError: a file cannot be opened.
         """
+        if threading.excepthook != self._tell_of_thread:
+            self._usual_hook, threading.excepthook = threading.excepthook, self._tell_of_thread
         try:
             self._writers = self._build()
         except OSError as error:
@@ -281,6 +285,14 @@ class RunWriters:
                 self._try(writer, writer.write)
             self._try(writer, writer.close)
         self._writers = ()
+        if threading.excepthook == self._tell_of_thread:
+            threading.excepthook = self._usual_hook
+
+    def _tell_of_thread(self, args: threading.ExceptHookArgs) -> None:
+        """Of the thread by which tensorboard writes no traceback: its next write tells."""
+        from_tensorboard = type(args.thread).__module__.startswith("tensorboard")
+        if not (from_tensorboard and issubclass(args.exc_type, OSError)):
+            self._usual_hook(args)
 
     def _try(self, writer: Any, action: Callable[[], object]) -> None:
         name = type(writer).__name__

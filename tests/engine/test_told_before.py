@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from staged_toy import StagedToy
 from torch.nn.parallel import DistributedDataParallel
 from toy import register_toy_dataset, write_toy_dataset
 
-from detecture.d2 import DatasetCatalog, EventStorage
+from detecture.d2 import DatasetCatalog, EventStorage, TensorboardXWriter
 from detecture.engine import Trainer, argument_parser, evaluate, load_model, setup
 from detecture.engine.accumulation import AccumulatingTrainer
 from detecture.errors import ConfigError, DatasetError
@@ -259,3 +260,22 @@ def test_a_log_on_a_full_disk_is_told_once(toys, tmp_path, capsys):
     )
     assert told.count("the work goes on") <= 3  # one for each logger's handler
     assert (tmp_path / f"out/inference/{name}/summary.json").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_metrics_and_tensorboard_on_a_full_disk(toys, tmp_path, monkeypatch, capfd, caplog):
+    _, name = toys("set")
+    opened = TensorboardXWriter.write
+
+    def full(self):
+        opened(self)
+        record_writer = self._writer.file_writer.event_writer._async_writer._worker._record_writer
+        record_writer._writer.filename = "/dev/full"
+
+    monkeypatch.setattr(TensorboardXWriter, "write", full)
+    hook = threading.excepthook
+    train(config((name,), tmp_path))
+    assert threading.excepthook == hook
+    assert caplog.text.count("TensorboardXWriter cannot write") == 1
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
+    assert (tmp_path / "model_final.safetensors").is_file()
