@@ -13,7 +13,7 @@ from engine.test_training import config, lines, losses, same, train, weights
 from toy import register_toy_dataset, write_toy_dataset
 
 from detecture.d2 import DatasetCatalog, hooks
-from detecture.engine import Trainer
+from detecture.engine import Trainer, argument_parser, run
 from detecture.jobs.signals import end_signals
 
 REPO = Path(__file__).parents[2]
@@ -129,6 +129,17 @@ def test_before_the_first_iteration_nothing_is_saved(data, tmp_path):
 
     assert "the same command begins anew" in stopped(evaluated(data, tmp_path), Early())
     assert not (tmp_path / "last_checkpoint").exists()
+
+
+def told_to_end(args):
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_command_that_is_told_to_end_says_so(caplog):
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(told_to_end, argument_parser().parse_args([])) == 130
+    assert "interrupted; the same command goes on from what is finished" in caplog.text
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_what_is_ignored_stays_ignored():
