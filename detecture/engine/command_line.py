@@ -30,7 +30,8 @@ from detecture.errors import (
     DetectureError,
     EvaluationError,
 )
-from detecture.jobs.command_line import OverridesParser, any_text_printed
+from detecture.jobs.command_line import OverridesParser, any_text_printed, tell_once
+from detecture.jobs.signals import end_signals, passed_on
 
 logger = logging.getLogger("detecture")
 
@@ -146,6 +147,9 @@ def _open_logs(cfg: CfgNode) -> None:
         if folder:
             setup_logger(folder, distributed_rank=rank, name=name, configure_stdout=False)
     setup_logger(folder, distributed_rank=rank, name="detecture")
+    for name in ("fvcore", "detectron2", "detecture"):
+        for handler in logging.getLogger(name).handlers:
+            tell_once(handler)
 
 
 def log_to_terminal() -> None:
@@ -185,10 +189,12 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
         args: parsed command line.
 
     Returns:
-        0; 1 if the work failed; 2 if it was given something it cannot work with.
+        0; 1 if the work failed; 2 if it was given something it cannot work with; 130 if it was told
+        to end, by Ctrl-C, SIGTERM or SIGHUP, whether that reached all processes or the first alone.
     """
     if _under_torchrun():
         return _in_torchrun(main, args)
+    was_told: Callable[[], bool] = bool
     try:
         for name in ("num_gpus", "num_machines"):
             if getattr(args, name) < 1:
@@ -199,18 +205,22 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
                 f"--machine-rank {args.machine_rank}: it must be 0 to {args.num_machines - 1}, "
                 "below --num-machines"
             )
-        launch(
-            _exit_with_status,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(main, args),
-        )
+        is_alone = args.num_gpus * args.num_machines == 1
+        with nullcontext(bool) if is_alone else passed_on() as was_told:
+            launch(
+                _exit_with_status,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(main, args),
+            )
+        if was_told():
+            return EXIT_INTERRUPTED
     except SystemExit as error:
         return _status(error)
     except mp.ProcessExitedException as error:
-        return error.exit_code
+        return EXIT_INTERRUPTED if was_told() else error.exit_code
     except DetectureError as error:
         return _report(error)
     except KeyboardInterrupt:
@@ -221,14 +231,14 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
 def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
     """In each process: a user's error ends it with a message and a status, not a traceback."""
     try:
-        with any_text_printed():
+        with any_text_printed(), end_signals.heard():
             main(args)
     except DetectureError as error:
         raise SystemExit(_report(error)) from error
     except KeyboardInterrupt as error:
         logger.error(
-            "interrupted; the same command goes on from what is finished "
-            "(a training: with --resume)"
+            "%s",
+            str(error) or "interrupted; the same command goes on from what is finished",
         )
         raise SystemExit(EXIT_INTERRUPTED) from error
 

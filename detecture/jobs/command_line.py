@@ -2,9 +2,10 @@
 
 import argparse
 import functools
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec
 
 from detecture.errors import (
@@ -62,6 +63,27 @@ def any_text_printed() -> Iterator[None]:
         for stream, errors in changed:
             if not stream.closed:
                 stream.reconfigure(errors=errors)
+
+
+def tell_once(handler: logging.Handler) -> None:
+    """Let a handler say once that it cannot write, and not in a traceback for every line.
+
+    A full disk under a log costs its lines, and not the work that they are about.
+    """
+    told: list[BaseException] = []
+    usual = handler.handleError
+
+    def handle(record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            usual(record)  # a defect of whoever logs
+        elif not told:
+            told.append(error)
+            name = getattr(handler, "baseFilename", "the log")
+            with suppress(OSError):
+                sys.stderr.write(f"{name}: cannot be written ({error}); the work goes on\n")
+
+    handler.handleError = handle  # type: ignore[method-assign]
 
 
 def _prints_any_text(stream: Any) -> bool:

@@ -23,8 +23,8 @@ from detecture.config.sections.miner import (
 from detecture.config.sections.miner_stages import DescribeSettings, ExpandSettings
 from detecture.d2 import CfgNode
 from detecture.errors import MinerError, brief
-from detecture.jobs.crew import ended_like_interrupts
 from detecture.jobs.locks import FolderLock
+from detecture.jobs.signals import end_signals
 from detecture.miner.items import Item
 from detecture.miner.journal import FAILED, GONE, OK, Journal, Result, files_of
 from detecture.miner.pools import Pools, disk_error, failed
@@ -196,7 +196,7 @@ class Mine:
             )
         self.require_ready(chosen)
         try:
-            with self.reserved(), ended_like_interrupts(), self._pools() as pools:
+            with self.reserved(), end_signals.heard(), self._pools() as pools:
                 write_config(self.output / _CONFIG, self.cfg.dump())
                 names = [stage.name for stage in chosen]
                 return [self._run_stage(stage, pools, names) for stage in chosen]
