@@ -28,6 +28,7 @@ from detecture.engine.accumulation import AccumulatingTrainer
 from detecture.engine.class_check import check_training_classes
 from detecture.engine.curriculum import CurriculumHook, ScheduleHook, distribute, enter_stage
 from detecture.engine.evaluate import check_folders, check_test_sets, evaluate, measured_names
+from detecture.engine.idle_keys import warn_of_idle_training_keys
 from detecture.engine.optimizer import build_training_optimizer
 from detecture.engine.run_folder import (
     METRICS,
@@ -364,6 +365,7 @@ def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
             f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"
         )
     warn_of_idle(solver)
+    warn_of_idle_training_keys(cfg, model)
     check_training_classes(cfg, model)
 
 
