@@ -21,7 +21,8 @@ EXTRAS = {
     # How actors are told to restart changes with 2.64.
     "ray": ["ray[data]>=2.40,<2.64"],
     # Mines that are kept on object stores; gs:// needs gcsfs in the place of s3fs.
-    "store": ["fsspec>=2024.10", "s3fs>=2024.10"],
+    # 2025.3: the first that creates a file only where there is none.
+    "store": ["fsspec>=2025.3", "s3fs>=2025.3"],
     # Exports of the miner as parquet files.
     "parquet": ["pyarrow>=17"],
     # Endpoints that describe regions for the miner, and the form of their answers.
@@ -104,7 +105,9 @@ setup(
         # The benchmark's page; torch brings it along anyway.
         "jinja2>=3.1",
         # The models themselves: Qwen3-VL, SAM 3 and CLIP, and low-rank adapters.
-        "transformers>=5.20",
+        # 5.20 is the last for Python 3.10. Its modules of Qwen3-VL, SAM 3 and CLIP are used by name,
+        # and the next major one may move them.
+        "transformers>=5.20,<6",
         "peft>=0.20",
     ],
     # `dev` has all the others: whoever changes this program can run every test.

@@ -125,7 +125,7 @@ def test_the_model_that_ships_is_counted_where_none_is_named(tool, capsys):
 
 def test_what_the_model_that_ships_costs_follows_its_keys(tool, capsys):
     def cost(*overrides):
-        assert tool.main(["--json", "--tasks", "parameter", "flop", *overrides]) == 0
+        assert tool.main(["--tasks", "parameter", "flop", "--json", *overrides]) == 0
         return json.loads(capsys.readouterr().out)
 
     given = cost()["stages"]["grouping_nets"]["flops"]

@@ -117,6 +117,7 @@ def load_backbone(
     try:
         # The patch embedding as a linear map: torch's Conv3d is slow, on torch 2.9 by 10 to 20.
         with _no_foreign_patches():
+            _forget_fused_names()
             model, report = Qwen3VLForConditionalGeneration.from_pretrained(
                 base, fusion_config={"patch_embeddings": True}, **options
             )
@@ -163,6 +164,21 @@ def _restore_classes() -> None:
     for name, found in list(vars(module).items()):
         if isinstance(found, type) and found.__name__ == f"Fused{name}":
             setattr(module, name, found.__bases__[-1])
+
+
+def _forget_fused_names() -> None:
+    """Drop the names of fused weights that an earlier load has registered.
+
+    transformers 5.20, the last one for Python 3.10, refuses to register them a second time.
+    """
+    from transformers import Qwen3VLForConditionalGeneration
+    from transformers import conversion_mapping as conversions
+
+    kind = Qwen3VLForConditionalGeneration.config_class.model_type
+    known = conversions.get_checkpoint_conversion_mapping(kind) or []
+    kept = [one for one in known if not any("patch_embed" in p for p in one.source_patterns)]
+    if len(kept) < len(known):
+        conversions.register_checkpoint_conversion_mapping(kind, kept, overwrite=True)
 
 
 def _check_base(base: str) -> None:
