@@ -29,7 +29,7 @@ EXTRAS = {
     # openai 1.55.3: the first that goes with httpx 0.28.
     "miner-api": ["openai>=1.55.3", "anthropic>=0.40", "pydantic>=2.7"],
     # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
-    "quantized": ["bitsandbytes>=0.50", "accelerate>=1.0"],
+    "quantized": ["bitsandbytes>=0.50", "accelerate>=1.1"],
 }
 TOOLS = [
     "pytest>=8",

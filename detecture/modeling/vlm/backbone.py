@@ -117,7 +117,6 @@ def load_backbone(
     try:
         # The patch embedding as a linear map: torch's Conv3d is slow, on torch 2.9 by 10 to 20.
         with _no_foreign_patches():
-            _forget_fused_names()
             model, report = Qwen3VLForConditionalGeneration.from_pretrained(
                 base, fusion_config={"patch_embeddings": True}, **options
             )
@@ -149,12 +148,14 @@ def _no_foreign_patches() -> Iterator[None]:
     before = patching.get_patch_mapping()
     patching.clear_patch_mapping()
     _restore_classes()
+    _forget_fused_names()
     try:
         yield
     finally:
         patching.clear_patch_mapping()
         patching.register_patch_mapping(before)
         _restore_classes()
+        _forget_fused_names()
 
 
 def _restore_classes() -> None:
@@ -167,7 +168,7 @@ def _restore_classes() -> None:
 
 
 def _forget_fused_names() -> None:
-    """Drop the names of fused weights that an earlier load has registered.
+    """Drop the names of fused weights that a load has registered; a model keeps those of its own.
 
     transformers 5.20, the last one for Python 3.10, refuses to register them a second time.
     """
