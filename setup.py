@@ -105,8 +105,8 @@ setup(
         # The benchmark's page; torch brings it along anyway.
         "jinja2>=3.1",
         # The models themselves: Qwen3-VL, SAM 3 and CLIP, and low-rank adapters.
-        # 5.20 is the last for Python 3.10. Its modules of Qwen3-VL, SAM 3 and CLIP are used by name,
-        # and the next major one may move them.
+        # 5.20 is the last for Python 3.10. Modules of Qwen3-VL, SAM 3 and CLIP are used by their
+        # names, which the next major version may move.
         "transformers>=5.20,<6",
         "peft>=0.20",
     ],
