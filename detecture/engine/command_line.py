@@ -21,6 +21,7 @@ from detecture.data import (
     require_registered,
 )
 from detecture.device import bind_process, collective_backend
+from detecture.engine.idle_keys import warn_of_keys_of_scripts
 from detecture.engine.run_folder import refuse_beside_training, reserved
 from detecture.errors import (
     EXIT_FAILED,
@@ -102,6 +103,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     elsewhere.OUTPUT_DIR = None
     elsewhere.SEED = min(cfg.SEED, cfg.SEED % 2**31)  # numpy, which it seeds too, takes no more
     default_setup(elsewhere, args)
+    warn_of_keys_of_scripts(cfg)
     logger.info("Running with full config:\n%s", cfg.dump())
     return cfg
 

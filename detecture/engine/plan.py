@@ -4,6 +4,7 @@ from torch import nn
 
 from detecture.d2 import CfgNode
 from detecture.engine.class_check import check_training_classes
+from detecture.engine.idle_keys import warn_of_idle_training_keys
 from detecture.engine.schedule import CURRICULUM_COSINE, warn_of_idle
 from detecture.errors import ConfigError
 from detecture.modeling.meta_arch.protocol import HasStages
@@ -51,4 +52,5 @@ def check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
             f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"
         )
     warn_of_idle(solver)
+    warn_of_idle_training_keys(cfg, model)
     check_training_classes(cfg, model)

@@ -16,6 +16,9 @@ DETECTRON2_KEYS = {
         greatest=2**63 - 1,  # random generators take no more
     ),
     "VERSION": Declaration("Of the config's format."),
+    "FLOAT32_PRECISION": Declaration(
+        "Precision of float32 products on a GPU: empty, highest, high or medium."
+    ),
     "CUDNN_BENCHMARK": Declaration("Let cuDNN search for the fastest convolution."),
     "DATALOADER.NUM_WORKERS": Declaration("Processes that load images, for each GPU.", least=0),
     "INPUT.CROP.ENABLED": Declaration("Train on random crops (sets of semantic segmentation)."),
@@ -24,16 +27,21 @@ DETECTRON2_KEYS = {
         choices=("absolute", "absolute_range", "relative", "relative_range"),
     ),
     "INPUT.CROP.SIZE": Declaration("Height and width of a crop."),
-    "INPUT.MAX_SIZE_TRAIN": Declaration("Greatest longer side of a training image.", least=1),
+    "INPUT.MAX_SIZE_TRAIN": Declaration(
+        "Greatest longer side of a training image (sets of semantic segmentation).", least=1
+    ),
     "INPUT.MIN_SIZE_TRAIN": Declaration(
-        "Lengths that the shorter side of a training image is resized to (likewise).", least=1
+        "Lengths that the shorter side of a training image is resized to (sets of semantic "
+        "segmentation).",
+        least=1,
     ),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": Declaration(
         "`choice`, one of them; `range`, any between the least and the greatest.",
         choices=("choice", "range"),
     ),
     "INPUT.RANDOM_FLIP": Declaration(
-        "How training images are flipped, every second one.",
+        "How training images are flipped, every second one (sets of semantic segmentation; those "
+        "with descriptions never are, since a description may say left or right).",
         choices=("horizontal", "none", "vertical"),
     ),
     "DATASETS.TRAIN": Declaration("Registered data sets to train on."),
@@ -83,6 +91,9 @@ DETECTRON2_KEYS = {
         "them; 0: they stay.",
         least=0,
     ),
+    "SOLVER.RESCALE_INTERVAL": Declaration(
+        "Squeeze Detectron2's schedules behind the warm-up, instead of cutting their beginning off."
+    ),
     "SOLVER.STEPS": Declaration(
         "Iterations at which WarmupMultiStepLR multiplies the learning rate by GAMMA, in "
         "ascending order."
@@ -96,10 +107,22 @@ DETECTRON2_KEYS = {
     ),
     "SOLVER.WEIGHT_DECAY": Declaration("Of the optimiser.", least=0),
     "SOLVER.WEIGHT_DECAY_BIAS": Declaration(
-        "The same of biases, where a model does not name its parts; None: as the others."
+        "The same of biases, under SGD, of a model that does not name its parts; None: as all."
     ),
     "SOLVER.WEIGHT_DECAY_NORM": Declaration(
         "The same of normalisation layers, where a model tells them apart.", least=0
+    ),
+    "TEST.AUG.ENABLED": Declaration(
+        "See each image several times and average (open-vocabulary segmentation)."
+    ),
+    "TEST.AUG.FLIP": Declaration("Also flipped."),
+    "TEST.AUG.MIN_SIZES": Declaration(
+        "Shorter sides of the canvases, with TEST.SLIDING.ENABLED.", least=1
+    ),
+    "TEST.AUG.MAX_SIZE": Declaration(
+        "Greatest longer side of a canvas, with TEST.SLIDING.ENABLED, also where TEST.AUG.ENABLED "
+        "is False.",
+        least=1,
     ),
     "TEST.EVAL_PERIOD": Declaration(
         "Iterations between two evaluations in training; 0: at the end alone.", least=0
@@ -122,8 +145,9 @@ def check_detectron2_keys(cfg: CfgNode) -> None:
     for name, declared in DETECTRON2_KEYS.items():
         node: Any = cfg
         for part in name.split("."):
-            node = node[part]
-        declared.check(name, node)
+            node = node.get(part) if isinstance(node, CfgNode) else None
+        if node is not None:  # an older detectron2 may lack one
+            declared.check(name, node)
     _check_solver(cfg.SOLVER)
     for row in cfg.TEST.EXPECTED_RESULTS:
         _check_expected(row)
