@@ -19,7 +19,7 @@ EXTRAS = {
     # HEIC images, as phones write them.
     "heif": ["pillow-heif>=1.1"],
     # TIFF of many bands in LZW and other compressions that tifffile leaves to it.
-    "tiff": ["imagecodecs>=2023.1.23"],
+    "tiff": ["imagecodecs>=2024.6.1"],
     # Curves of training runs (tools/plot_training.py).
     "plot": ["matplotlib>=3.8"],
     # How actors are told to restart changes with 2.64.

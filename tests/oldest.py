@@ -15,7 +15,10 @@ from types import ModuleType
 from typing import Any
 
 REPO = Path(__file__).resolve().parents[1]
-EXTRAS = ("web", "supervision", "plot", "ray", "store", "parquet", "miner-api", "quantized")
+EXTRAS = (
+    *("web", "supervision", "heif", "tiff", "plot", "ray", "store", "parquet", "miner-api"),
+    "quantized",
+)
 """All but `meta-sam3`, which needs a newer iopath than detectron2 allows, and `dev`."""
 
 _BOUND = re.compile(r"([A-Za-z0-9._-]+(?:\[[^]]*\])?)>=([0-9][^,;\s]*)")
