@@ -218,7 +218,7 @@ def _encoded(data, draw):
 
 
 def _repeated(data, draw):
-    return data * draw.choice((2, 3, 50))
+    return data * draw.choice((2, 3, 8))
 
 
 def _other_lines(data, draw):

@@ -49,6 +49,7 @@ _BOMBS = [
     "texture_" + "9" * 40_000 + ":",
     "<|seg|>" * 8_000,
 ]
+_LONGEST = 64 << 10
 
 
 def _text(case, parts):
@@ -62,6 +63,7 @@ def _text(case, parts):
     text = draw.choice(("\n", " ", "", f" {SEG}\n")).join(parts)
     if draw.random() < 0.5:
         text = damaged(draw, text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
+    text = text[:_LONGEST]
     (case.folder / "answer.txt").write_bytes(text.encode("utf-8", "surrogatepass"))
     return text
 

@@ -230,14 +230,31 @@ def checkpoint_load(case):
         assert value.device.type == "cpu"
 
 
+class Kept:
+    """Something else that a training keeps: it takes back only what it gave."""
+
+    def __init__(self, value=0):
+        self.value = value
+
+    def state_dict(self):
+        """A plain value and a tensor."""
+        return {"value": self.value, "moments": torch.full((3,), float(self.value))}
+
+    def load_state_dict(self, state):
+        """The inverse."""
+        assert torch.equal(state["moments"], torch.full((3,), float(state["value"])))
+        self.value = state["value"]
+
+
 @cache
 def _folder(place):
     """A folder with three checkpoints of a training; the weights after each."""
     states = {}
     model = Tiny()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    saver = Checkpointer(model, str(place), save_to_disk=True, keep=3, optimizer=optimizer)
+    kept = Kept()
+    saver = Checkpointer(model, str(place), save_to_disk=True, keep=3, kept=kept)
     for iteration in (9, 19, 29):
+        kept.value = iteration
         nn.init.constant_(model.layer.weight, iteration)
         saver.save(f"model_{iteration:07d}", iteration=iteration)
         states[iteration] = {k: v.clone() for k, v in model.state_dict().items()}
@@ -266,8 +283,8 @@ def checkpoint_folder(case):
     case.sound = not hurt
     model = Tiny()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    saver = Checkpointer(model, str(folder), save_to_disk=True, keep=3, optimizer=optimizer)
+    kept = Kept()
+    saver = Checkpointer(model, str(folder), save_to_disk=True, keep=3, kept=kept)
     if not saver.has_checkpoint():
         return
     try:
@@ -275,12 +292,12 @@ def checkpoint_folder(case):
     except CheckpointError:
         assert equal(model.state_dict(), before)
         raise
-    assert rest["iteration"] in states
+    assert rest["iteration"] in states and kept.value == rest["iteration"]
     assert equal(model.state_dict(), states[rest["iteration"]])
     saver.repair()
     read_manifest(folder)
     saver.save("model_0000039", iteration=39)
-    again = Checkpointer(Tiny(), str(folder), save_to_disk=True, optimizer=optimizer)
+    again = Checkpointer(Tiny(), str(folder), save_to_disk=True, kept=kept)
     assert again.resume_or_load("", resume=True)["iteration"] == 39
 
 

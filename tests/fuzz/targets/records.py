@@ -86,9 +86,9 @@ def record_lines(case):
         lines += [json.dumps(one) + "\n" for one in originals]
     lines = [line.encode() for line in lines]
     data = b"".join(lines) if case.chance(0.1) else altered_lines(case, lines)
-    case.sound = data == b"".join(lines)
     folder = case.folder / "inference"
     is_there = write(case, folder / "records.jsonl", data)
+    case.sound = is_there and data == b"".join(lines)
     known = {one["image_id"]: one for one in originals}
     kept = RecordFolder(folder, FINGERPRINT, record_problem)
     found = kept.read()

@@ -109,7 +109,7 @@ def _odd_matrix(draw):
             np.array([1 + 1j]),
             {"a": 1},
             np.zeros((2000, 2000), np.uint8),
-            np.array([[None, np.zeros(3)]], dtype=object),
+            np.array([["a", np.zeros(3)]], dtype=object),
             3,
         ]
     )
