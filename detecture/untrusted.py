@@ -53,7 +53,7 @@ def read_yaml(path: Path, error: type[DetectureError], most_bytes: int = MOST_YA
     Raises:
         DetectureError: of the given kind; names the file, the reason and, where known, the line.
     """
-    return parse_yaml(_read_text(path, error, most_bytes), str(path), error)
+    return parse_yaml(read_text(path, error, most_bytes), str(path), error)
 
 
 def parse_yaml(text: str, source: str, error: type[DetectureError], *, finite: bool = True) -> Any:
@@ -104,7 +104,7 @@ def read_json(
     Raises:
         DetectureError: of the given kind; names the file and the reason.
     """
-    return parse_json(_read_text(path, error, most_bytes), str(path), error, whole=whole)
+    return parse_json(read_text(path, error, most_bytes), str(path), error, whole=whole)
 
 
 def parse_json(text: str, source: str, error: type[DetectureError], *, whole: bool = True) -> Any:
@@ -177,7 +177,17 @@ def _loaded(text: str) -> Any:
         raise _Malformed(_TOO_DEEP) from refused
 
 
-def _read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
+def read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
+    """The content of a file of text in UTF-8; a byte order mark is passed over.
+
+    Args:
+        path: of the file.
+        error: kind of the error.
+        most_bytes: larger files are refused.
+
+    Raises:
+        DetectureError: of the given kind; names the file and the reason.
+    """
     try:
         with open_file(path) as file:
             content = file.read(most_bytes + 1)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Do the masks hang on the <|seg|> vectors? Measured by taking them away.
+"""Do the masks depend on the <|seg|> vectors? Measured by taking these away.
 
   python tools/ablate_queries.py --config-file configs/detecture_tiny.yaml --limit 100 \\
       --dataset synthetic_val MODEL.WEIGHTS output/detecture_tiny/model_final.safetensors

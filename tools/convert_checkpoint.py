@@ -51,15 +51,18 @@ def build_parser() -> argparse.ArgumentParser:
     published.add_argument(
         "--prompts",
         metavar="FILE",
-        help="wording that the checkpoint was trained with: a yaml (system, user, assistant_line, "
-        "assistant_join, seg_token, warm_start_token), or the release's data/dataset.py, whose "
-        "string constants are read; nothing in it is run",
+        help="wording that the checkpoint was trained with: a yaml that you write from the "
+        "release's texts (system, user, assistant_line, assistant_join, seg_token, "
+        "warm_start_token; docs/detecture.md says where each stands), or a Python source that has "
+        "them as string constants, which are read and not run (the release's has not)",
     )
     published.add_argument(
         "--seg-id", type=int, metavar="ROW", help="row of <|seg|> (default: the last one)"
     )
     published.add_argument(
-        "--lora-alpha", type=float, help="of the adapters (default: MODEL.VLM.LORA.ALPHA)"
+        "--lora-alpha",
+        type=float,
+        help="of the adapters (default: MODEL.VLM.LORA.ALPHA, 16 as in the release's training)",
     )
     published.add_argument(
         "--verify", action="store_true", help="compare the MD5 with those of the released files"
@@ -85,8 +88,8 @@ def _published(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     if args.prompts is None:
         raise ConfigError(
             "--prompts is missing: a checkpoint answers only to the wording it was trained on, and "
-            "the published files do not hold it. Give a yaml with it, or data/dataset.py of the "
-            "release"
+            "the published files do not hold it. Write it into a yaml and give that; "
+            "docs/detecture.md says where each text stands in the release"
         )
     source, output = Path(args.input), Path(args.output)
     if output.suffix != ".safetensors":

@@ -30,13 +30,12 @@ from tqdm import tqdm
 
 from detecture import SemanticPredictor, SemanticResult, TexturePredictor, TextureResult
 from detecture.checkpoint.ownership import carries_mark, require_folder
+from detecture.data.image_files import IMAGE_ENDINGS, only_images
 from detecture.data.vocabulary import Vocabulary, shipped_lists
 from detecture.engine import predictor_of
 from detecture.engine.result_files import ImageIdentity, find_place
 from detecture.errors import EXIT_FAILED, ConfigError, DetectureError, OutputError
 from detecture.jobs.command_line import add_overwrite_option, command_line
-
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def find_images(inputs: list[str]) -> list[Path]:
@@ -46,7 +45,7 @@ def find_images(inputs: list[str]) -> list[Path]:
         ConfigError: one of them names nothing.
     """
     found: dict[Path, None] = {}
-    endings = ", ".join(sorted(EXTENSIONS))
+    endings = ", ".join(sorted(IMAGE_ENDINGS))
     for text in inputs:
         try:
             here = _matching(Path(text).expanduser())
@@ -60,7 +59,7 @@ def find_images(inputs: list[str]) -> list[Path]:
 
 def _matching(path: Path) -> list[Path]:
     if path.is_dir():
-        return [p for p in sorted(path.iterdir()) if p.suffix.lower() in EXTENSIONS]
+        return list(only_images(sorted(path.iterdir()), path))
     if path.exists():
         return [path]
     matches = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207

@@ -17,6 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
+from detecture.data.image_files import only_images
 from detecture.engine import predictor_of
 from detecture.errors import ConfigError
 from detecture.jobs.command_line import command_line
@@ -24,8 +25,6 @@ from detecture.web.server import WebDemo, require_gradio
 from detecture.web.service import Limits
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "datasets/samples/photos"
-EXTENSIONS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-
 
 MOST = 1_000_000  # millions: of bytes and of pixels
 
@@ -40,7 +39,7 @@ def example_images(folder: Path | None) -> list[Path]:
         raise ConfigError(f"--examples {folder}: no such folder")
     folder = folder or EXAMPLES
     found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path.resolve() for path in found if path.suffix.lower() in EXTENSIONS]
+    return [path.resolve() for path in only_images(found, folder)]
 
 
 @command_line("demo_web")

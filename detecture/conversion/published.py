@@ -106,8 +106,8 @@ def import_published(
         config_file, overrides: config of the model that the adapter is for, as for `make_config`.
         prompts: the wording that the checkpoint was trained with.
         seg_id: row of `<|seg|>` in its tables; None: the last one, which must be the tokenizer's.
-        lora_alpha: numerator of the scale of its low-rank adapters, which the file does not say;
-            None: that of the config.
+        lora_alpha: numerator of the scale of its low-rank adapters, which is not in the file; None:
+            that of the config, 16 as in the release's training config.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit the config.

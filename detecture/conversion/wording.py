@@ -12,7 +12,9 @@ from detecture.errors import ConfigError
 def load_wording(path: Path) -> PromptTemplate:
     """Prompts from a yaml file, or from the string constants of a Python source (`*.py`).
 
-    The source is parsed, never run: constants of modules and classes that are string literals.
+    The source is parsed, never run: constants of modules and classes that are string literals. The
+    release builds its texts in functions, so its own source is refused, and a yaml has to be
+    written from it.
 
     Raises:
         ConfigError: it cannot be read, or lacks a part; says how to write the yaml.
@@ -52,7 +54,8 @@ def load_wording(path: Path) -> PromptTemplate:
             "texts that the checkpoint was trained with, and give that: system: .., user: .. (with "
             "{N} for the number of regions), assistant_line: .. (such as "
             f'"{DEFAULT_PROMPTS.line}"), assistant_join: "\\n", seg_token: '
-            f'"{DEFAULT_PROMPTS.seg_token}", warm_start_token: "{DEFAULT_PROMPTS.end_token}"'
+            f'"{DEFAULT_PROMPTS.seg_token}", warm_start_token: "{DEFAULT_PROMPTS.end_token}"; '
+            "docs/detecture.md says where each stands in the release"
         )
     system, user, line, joiner = (found[0] for found in parts.values())
     end = DEFAULT_PROMPTS.end_token

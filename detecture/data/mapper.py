@@ -58,7 +58,8 @@ class TextureMapper:
     In training the image is stretched to a square of INPUT.TRAIN_SIZE, and `sem_seg` (int64
     (S,S): 0 dustbin, i texture i, later masks over earlier) and `descriptions`
     come with it; `height` and `width` are the image's own. Textures without a visible pixel are
-    left out of both. A record that cannot be used is logged and becomes None.
+    left out of both, but with INPUT.KEEP_HIDDEN only those whose own mask has none left. A record
+    that cannot be used is logged and becomes None.
 
     Random numbers come from torch's generator of the process, which the loader seeds for every
     worker; the mapper itself has no state, so a resumed run has none to restore.
@@ -182,13 +183,17 @@ class TextureMapper:
             uint8 (S,S,3), int64 (S,S) and the descriptions of the regions that are left.
         """
         square = (self.settings.train_size, self.settings.train_size)
+        masks = None
+        if self.settings.keep_hidden:
+            masks = np.stack([resize_labels(mask, square) for mask in truth.masks])
         labels, descriptions = keep_survivors(
-            resize_labels(truth.index_map, square), truth.descriptions
+            resize_labels(truth.index_map, square), truth.descriptions, masks=masks
         )
+        if masks is not None:
+            masks = masks[masks.any(axis=(1, 2))]
         random = np.random.default_rng(int(torch.randint(2**63 - 1, ())))
-        return micro_crop(
-            self.settings.micro_crop, resize_image(image, square), labels, descriptions, random
-        )
+        image = resize_image(image, square)
+        return micro_crop(self.settings.micro_crop, image, labels, descriptions, random, masks)
 
 
 @DATASET_MAPPER_REGISTRY.register()

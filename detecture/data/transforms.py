@@ -9,9 +9,6 @@ from PIL import Image
 
 from detecture.config.sections.images import MicroCropSettings
 
-SURVIVAL_SHARE = 0.01
-"""A region survives a crop if it covers at least this share of the crop."""
-
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Stretch an image, uint8 (H,W,3), to (h,w,3), `size` = (h, w), whatever its aspect."""
@@ -29,7 +26,10 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def keep_survivors(
-    labels: np.ndarray, descriptions: list[str], min_share: float = 0.0
+    labels: np.ndarray,
+    descriptions: list[str],
+    min_share: float = 0.0,
+    masks: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[str]]:
     """Leave out regions that are too small, and number the others 1..n in their order.
 
@@ -37,14 +37,19 @@ def keep_survivors(
         labels: integers (H,W): 0 is the dustbin, i belongs to `descriptions[i - 1]`.
         descriptions: one text per region.
         min_share: least share of all pixels; a region without any pixel never survives.
+        masks: bool (M,H,W), of each of the M regions its own mask, whose pixels count, also those
+            that are another region's in `labels`; None: those in `labels` count.
 
     Returns:
         int64 (H,W), the pixels of the left-out regions 0, and the survivors' descriptions.
     """
-    counts = np.bincount(labels.ravel(), minlength=len(descriptions) + 1)
+    if masks is None:
+        counts = np.bincount(labels.ravel(), minlength=len(descriptions) + 1)[1:]
+    else:
+        counts = np.count_nonzero(masks, axis=(1, 2))
     least = max(1.0, min_share * labels.size)
-    survivors = [i for i in range(1, len(descriptions) + 1) if counts[i] >= least]
-    new_number = np.zeros(len(counts), np.int64)
+    survivors = [i for i in range(1, len(descriptions) + 1) if counts[i - 1] >= least]
+    new_number = np.zeros(max(len(descriptions), int(labels.max(initial=0))) + 1, np.int64)
     new_number[survivors] = np.arange(1, len(survivors) + 1)
     return new_number[labels], [descriptions[i - 1] for i in survivors]
 
@@ -55,11 +60,12 @@ def micro_crop(
     labels: np.ndarray,
     descriptions: list[str],
     random: np.random.Generator,
+    masks: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Macro-to-micro crop: now and then train on a square piece of the image, magnified.
 
     The published recipe: with p = 0.35 a crop with a side of 300 to 600 of 1008 pixels, kept only
-    if at least two regions survive. It does not say what survives; here that is `SURVIVAL_SHARE`,
+    if at least two regions survive, which there takes one pixel; the default `min_share` is more,
     so that a sliver of a few pixels is not asked for by name.
 
     Args:
@@ -68,6 +74,7 @@ def micro_crop(
         labels: int64 (S,S), 0 the dustbin, i the region of `descriptions[i - 1]`.
         descriptions: one text per region.
         random: decides.
+        masks: bool (M,S,S), see `keep_survivors`.
 
     Returns:
         The three, cropped and stretched back to the same shapes, survivors numbered 1..n in order;
@@ -80,7 +87,8 @@ def micro_crop(
     side = int(random.integers(least, greatest + 1))
     top, left = (int(random.integers(0, size - side + 1)) for _ in range(2))
     window = (slice(top, top + side), slice(left, left + side))
-    cropped, survivors = keep_survivors(labels[window], descriptions, SURVIVAL_SHARE)
+    own = None if masks is None else masks[:, window[0], window[1]]
+    cropped, survivors = keep_survivors(labels[window], descriptions, settings.min_share, own)
     if len(survivors) < settings.min_regions:
         return image, labels, descriptions
     return (

@@ -51,7 +51,7 @@ def training_lock(folder: Path) -> FolderLock:
 
 @contextmanager
 def reserved(folder: Path) -> Iterator[None]:
-    """Reserve OUTPUT_DIR for this training; a kill gives it free.
+    """Reserve OUTPUT_DIR for this training; the end of the process, also by a kill, releases it.
 
     Raises:
         ConfigError: another training runs in it, or it cannot be written to. In all processes.

@@ -5,7 +5,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from detecture.config.sections.training import CurriculumSettings, RestartSettings
+from detecture.config.sections.training import (
+    CurriculumSettings,
+    RestartSettings,
+    SolverSettings,
+)
 from detecture.d2 import CfgNode
 from detecture.errors import ConfigError
 
@@ -39,7 +43,9 @@ def resolve_epochs(cfg: CfgNode, records: int) -> CfgNode:
     solver.CURRICULUM.STAGE2_ITER = iterations(stages.STAGE2_EPOCH, stages.STAGE2_ITER)
     solver.RESTART.ITER = iterations(restart.EPOCH, restart.ITER)
     solver.RESTART.WARMUP_ITERS = iterations(restart.WARMUP_EPOCHS, restart.WARMUP_ITERS)
+    solver.COSINE_ITERS = iterations(cfg.SOLVER.COSINE_EPOCHS, solver.COSINE_ITERS)
     solver.MAX_EPOCHS = solver.WARMUP_EPOCHS = solver.CURRICULUM.STAGE2_EPOCH = 0.0
+    solver.COSINE_EPOCHS = 0.0
     solver.RESTART.EPOCH = solver.RESTART.WARMUP_EPOCHS = 0.0
     if cfg.is_frozen():
         resolved.freeze()
@@ -80,7 +86,7 @@ class CurriculumCosine:
     comes when the config says so, never by resuming.
 
     Attributes:
-        max_iter: iterations of the run; the cosine ends at `max_iter - 1`.
+        max_iter: iterations of the run; the last cosine ends at `max_iter - 1`.
         warmup: iteration at which the first warm-up reaches the peak.
         warmup_factor: a warm-up begins at this share of the peak.
         min_lr: learning rate at the end of the cosine; absolute. A peak that is not above it stays.
@@ -91,6 +97,9 @@ class CurriculumCosine:
             original one times `restart_factor`, the bridge's too.
         restart_factor: see there.
         restart_warmup: iterations of the restart's warm-up.
+        restart_least_peak: from the restart on no peak above 0 is below this.
+        cosine: iterations of the first cosine, which ends at `cosine - 1`; 0: `max_iter`.
+        first_at_peak: iteration 0 has the full rate, in front of the warm-up.
     """
 
     max_iter: int
@@ -102,6 +111,9 @@ class CurriculumCosine:
     restart: int = RestartSettings.iter
     restart_factor: float = RestartSettings.factor
     restart_warmup: int = RestartSettings.warmup_iters
+    restart_least_peak: float = RestartSettings.least_peak
+    cosine: int = SolverSettings.cosine_iters
+    first_at_peak: bool = SolverSettings.first_step_at_peak
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "CurriculumCosine":
@@ -117,6 +129,9 @@ class CurriculumCosine:
             restart=solver.RESTART.ITER,
             restart_factor=cfg.SOLVER.RESTART.FACTOR,
             restart_warmup=solver.RESTART.WARMUP_ITERS,
+            restart_least_peak=cfg.SOLVER.RESTART.LEAST_PEAK,
+            cosine=solver.COSINE_ITERS,
+            first_at_peak=cfg.SOLVER.FIRST_STEP_AT_PEAK,
         )
 
     def learning_rate(self, iteration: int, peak: float, part: str = "") -> float:
@@ -127,13 +142,15 @@ class CurriculumCosine:
             peak: the part's original peak.
             part: name of the parameter group; only "bridge" has a meaning here.
         """
-        start, warmup = 0, self.warmup
+        if iteration == 0 and self.first_at_peak:
+            return peak
+        start, warmup, end = 0, self.warmup, self.cosine or self.max_iter
         if 0 < self.restart <= iteration:
-            start, warmup = self.restart, self.restart_warmup
-            peak *= self.restart_factor
+            start, warmup, end = self.restart, self.restart_warmup, self.max_iter
+            peak = max(peak * self.restart_factor, self.restart_least_peak if peak else 0.0)
         elif part == _BRIDGE and 0 < self.stage2 <= iteration:
             peak *= self.bridge_factor
-        step, last = iteration - start, self.max_iter - 1 - start
+        step, last = iteration - start, end - 1 - start
         if step < warmup:
             return peak * (self.warmup_factor + (1.0 - self.warmup_factor) * step / warmup)
         if peak <= self.min_lr or last <= warmup:

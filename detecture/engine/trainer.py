@@ -210,8 +210,14 @@ class Trainer(DefaultTrainer):
         """Time, learning rate, then what `ValidationHook` does; the metrics close last."""
         trainer = weakref.proxy(self)  # a hook must not keep the trainer alive
 
+        test_cfg = self.cfg
+        if test_cfg.TEST.ORACLE_IN_TRAINING:
+            test_cfg = self.cfg.clone()
+            test_cfg.defrost()
+            test_cfg.TEST.ORACLE = True
+
         def test_and_save_results() -> Mapping[str, Any]:
-            trainer._last_eval_results = trainer.test(trainer.cfg, trainer.model)
+            trainer._last_eval_results = trainer.test(test_cfg, trainer.model)
             return trainer._last_eval_results
 
         writers = RunWriters(lambda: trainer.build_writers())
@@ -341,7 +347,8 @@ def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
     """
     solver = cfg.SOLVER
     lengths = (solver.MAX_EPOCHS, solver.WARMUP_EPOCHS, solver.CURRICULUM.STAGE2_EPOCH)
-    if in_epochs and any((*lengths, solver.RESTART.EPOCH, solver.RESTART.WARMUP_EPOCHS)):
+    later = (solver.COSINE_EPOCHS, solver.RESTART.EPOCH, solver.RESTART.WARMUP_EPOCHS)
+    if in_epochs and any((*lengths, *later)):
         raise ConfigError(
             "SOLVER.*EPOCH*: this training loader does not tell how long an epoch is; give the "
             "lengths in iterations"
@@ -357,8 +364,13 @@ def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
             "SOLVER.AMP.PRECISION float16 does not go with MODEL.DTYPE bfloat16; use bfloat16 for "
             "both"
         )
-    if solver.RESTART.ITER and solver.LR_SCHEDULER_NAME != CURRICULUM_COSINE:
-        raise ConfigError(f"SOLVER.RESTART needs SOLVER.LR_SCHEDULER_NAME {CURRICULUM_COSINE}")
+    own = {
+        "RESTART": solver.RESTART.ITER,
+        "COSINE_ITERS or _EPOCHS": solver.COSINE_ITERS,
+        "FIRST_STEP_AT_PEAK": solver.FIRST_STEP_AT_PEAK,
+    }
+    if solver.LR_SCHEDULER_NAME != CURRICULUM_COSINE and (idle := [k for k, v in own.items() if v]):
+        raise ConfigError(f"SOLVER.{idle[0]} needs SOLVER.LR_SCHEDULER_NAME {CURRICULUM_COSINE}")
     if solver.CURRICULUM.STAGE2_ITER and not isinstance(model, HasStages):
         raise ConfigError(
             f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"

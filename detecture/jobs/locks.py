@@ -9,7 +9,7 @@ from detecture.errors import DetectureError
 
 
 class FolderLock:
-    """Reserves a folder, also against other processes; the end of a process gives it free.
+    """Reserves a folder, also against other processes; the end of a process releases it.
 
     Used as a context manager, or by `acquire` and `release`.
     """
@@ -32,7 +32,7 @@ class FolderLock:
             busy: what it means that another has the lock, for the error.
             remedy: what to do where the folder cannot be had, for the error.
             error: kind of the error.
-            waits: until another gives it free, instead of raising.
+            waits: until another releases it, instead of raising.
         """
         self.folder = folder
         self._lock = FileLock(folder / name)

@@ -6,7 +6,7 @@ Legend: H, W size of an image in pixels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from PIL import Image
 
 from detecture.checkpoint.atomic import write_atomic
 from detecture.data.formats.labelled_image import LabelledImage
+from detecture.errors import MinerError, brief
 from detecture.miner.corrected import CORRECTIONS
 from detecture.miner.corrections import Corrections
 from detecture.miner.extract import read_index_mask, regions_of
@@ -32,7 +33,8 @@ class CorrectionsReport:
 
     Attributes:
         taken: ids of the items that are as in the export now.
-        unchanged: ids of those that nobody has looked at.
+        unchanged: ids of those that were looked at, and are as they were.
+        unseen: ids of those that nobody has looked at.
         unknown: names in the export that belong to no item.
         problems: ids of items that could not be used, and why.
         notes: ids of items that could, and what was passed over in them.
@@ -40,6 +42,7 @@ class CorrectionsReport:
 
     taken: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
@@ -47,7 +50,8 @@ class CorrectionsReport:
     def lines(self) -> list[str]:
         """In words."""
         lines = [f"{len(self.taken):,} images corrected; `mine.py run` takes them from here"]
-        lines += [f"{len(self.unchanged):,} that nobody has looked at"] if self.unchanged else []
+        lines += [f"{len(self.unchanged):,} unchanged"] if self.unchanged else []
+        lines += [f"{len(self.unseen):,} that nobody has looked at"] if self.unseen else []
         lines += [f"{name}: no image of this name is mined here" for name in self.unknown]
         lines += [f"{item_id}: left as it was: {why}" for item_id, why in self.problems]
         return lines + [f"{item_id}: {what}" for item_id, what in self.notes]
@@ -62,7 +66,7 @@ def bring_in(mine: Mine, path: Path, tool: str) -> CorrectionsReport:
         tool: a key of `corrections.READERS`.
 
     Raises:
-        MinerError: another run works on the folder.
+        MinerError: another run works on the folder, or no image of the export is of the mine.
         ConfigError: there is no such tool.
         DatasetError: it is no export of the tool, or malformed as a whole.
     """
@@ -79,9 +83,10 @@ def bring_in(mine: Mine, path: Path, tool: str) -> CorrectionsReport:
             stored = _stored(mine, item, of, one)
             mine.results.note(CORRECTIONS, one.item_id, stored, mine.results.fingerprint(item))
             report.taken.append(one.item_id)
-    report.unchanged += found.unchanged
-    report.unknown = found.unknown
+    report.unseen, report.unknown = found.unchanged, found.unknown
     report.problems, report.notes = found.problems, found.notes
+    if not (report.taken or report.unchanged or report.unseen or report.problems):
+        raise MinerError(_why_nothing(path, report.unknown))
     return report
 
 
@@ -102,6 +107,16 @@ class _Images(Mapping[str, Path]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+
+def _why_nothing(path: Path, unknown: Sequence[str]) -> str:
+    """Why an export has nothing for a mine: none of its images, of which these are `unknown`."""
+    if not unknown:
+        return f"{path}: holds no image; export again, all tasks of the project"
+    return (
+        f"{path}: holds {len(unknown):,} images, and none is mined here, such as "
+        f"{brief(unknown[0])}; give the config and OUTPUT_DIR of the mine that it was exported from"
+    )
 
 
 def _is_as_before(mine: Mine, item: Item, of: Item, one: LabelledImage) -> bool:

@@ -332,13 +332,12 @@ def files_of(result: Mapping[str, Any]) -> list[str]:
     return [*([mask] if isinstance(mask, str) else []), *files]
 
 
-def files_ever(path: Path) -> dict[str, set[str]]:
-    """Files that any result of a journal names with a digest, and all such digests of each.
+def files_ever(path: Path) -> Iterator[tuple[str, str]]:
+    """Each file that a result of a journal names with a digest, and that, as often as it does.
 
     Args:
         path: of the journal; results of all settings count.
     """
-    found: dict[str, set[str]] = {}
     try:
         for _, _, line in _lines(path):
             try:
@@ -346,11 +345,9 @@ def files_ever(path: Path) -> dict[str, set[str]]:
             except ValueError:
                 continue
             if isinstance(files, dict):
-                for name, digest in files.items():
-                    found.setdefault(name, set()).add(str(digest))
+                yield from ((name, str(digest)) for name, digest in files.items())
     except FileNotFoundError:
         pass
-    return found
 
 
 def cost_ever(path: Path) -> float:

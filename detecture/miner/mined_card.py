@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,16 @@ from detecture.miner.card import (
     render_card,
 )
 from detecture.miner.extract import read_index_mask, resized_nearest
-from detecture.miner.journal import Result
+from detecture.miner.journal import OK, Journal, Result
 from detecture.miner.palette import render_overlay
-from detecture.miner.published_set import EXAMPLES, SPLITS, SUMMARY, folder_of
+from detecture.miner.published_set import (
+    EXAMPLES,
+    SPLITS,
+    SUMMARY,
+    exported_results,
+    folder_of,
+)
+from detecture.miner.stage import MinerStage, Task
 from detecture.miner.stages import EXPORT
 from detecture.miner.validate import summarize_validation
 
@@ -61,13 +69,13 @@ def write_card(mine: Mine) -> Path | None:
     Raises:
         OutputError: somebody has changed it, or it cannot be written.
     """
-    kept = mine.exported()
     if not (folder_of(mine.context) / SUMMARY).is_file():
         return None
-    splits = Counter(str(result["split"]) for _, result in kept)
+    journal = mine.journal(EXPORT)
+    splits = Counter(str(result["split"]) for result in exported_results(journal))
+    kept = [task for task in mine.tasks(_stage(mine, EXPORT)) if _is_kept(journal, task)]
     validated = mine.journal("validate")
-    stage = next(stage for stage in mine.stages if stage.name == "validate")
-    checked = (validated.get(task.item.item_id) for task in mine.tasks(stage))
+    checked = (validated.get(task.item.item_id) for task in mine.tasks(_stage(mine, "validate")))
     folder = folder_of(mine.context)
     facts = CardFacts(
         title=folder.name,
@@ -76,13 +84,29 @@ def write_card(mine: Mine) -> Path | None:
         splits={split: splits[split] for split in SPLITS if splits[split]},
         validation=summarize_validation(one for one in checked if one and "problems" in one),
         settings=_settings(mine),
-        examples=[_example(mine, folder, task.item, one) for task, one in kept[:_EXAMPLES]],
-        **count_facts((t.earlier["extract"], t.earlier["describe"]) for t, _ in kept),
+        examples=[
+            _example(mine, folder, task.item, journal.get(task.item.item_id) or {})
+            for task in kept[:_EXAMPLES]
+        ],
+        **count_facts(_of_stages(task, "extract", "describe") for task in kept),
     )
     _remove_others(mine, folder, {example.overlay for example in facts.examples})
     path = folder / CARD
     write_own(path, utf8(render_card(facts)), comment=HTML_COMMENT, remedy=_REMEDY)
     return path
+
+
+def _stage(mine: Mine, name: str) -> MinerStage:
+    return next(stage for stage in mine.stages if stage.name == name)
+
+
+def _is_kept(journal: Journal, task: Task) -> bool:
+    return journal.status(task.item.item_id) == OK
+
+
+def _of_stages(task: Task, first: str, second: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    earlier = task.earlier  # is read each time it is asked for
+    return earlier[first], earlier[second]
 
 
 def _remove_others(mine: Mine, folder: Path, kept: set[str]) -> None:

@@ -16,6 +16,7 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,9 @@ from detecture.data.image_io import image_size, read_label_map
 from detecture.errors import MinerError
 from detecture.miner.export import export
 from detecture.miner.items import Item
-from detecture.miner.journal import OK, Result, files_ever
+from detecture.miner.journal import OK, Journal, Result, files_ever
 from detecture.miner.stage import Context, Earlier, ItemFunction
-from detecture.miner.stages import FUSE
+from detecture.miner.stages import EXPORT, FUSE
 
 if TYPE_CHECKING:
     from detecture.miner.running import Mine
@@ -129,27 +130,61 @@ def finish(mine: Mine) -> None:
     _fetch_lists(context)
     if not (folder / SUMMARY).is_file():
         return  # nothing has come so far
-    kept = [result for _, result in mine.exported()]
+    journal = mine.journal(EXPORT)
     if context.store is not None:  # what other machines have written
-        for path in (path for result in kept for path in result["files"]):
+        for path in (path for result in exported_results(journal) for path in result["files"]):
             context.file(path)
-    _remove_others(context, {path for result in kept for path in result["files"]})
-    by_split: dict[str, list[dict[str, Any]]] = {
-        split: [result["entry"] for result in kept if result["split"] == split] for split in SPLITS
-    }
-    lists = {METADATA: [result["entry"] for result in kept]}
-    lists |= {f"{split}_{METADATA}": entries for split, entries in by_split.items()}
-    for name, entries in lists.items():
-        path = folder / name
-        if entries:
-            content = "[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n"
-            _write(path, utf8(content))
-        elif path.is_file():
-            _write(path, b"[]\n")
-    summary = _summary(context, kept, {name: found for name, found in lists.items() if found})
+    _remove_others(context, {x for result in exported_results(journal) for x in result["files"]})
+    counts = {}
+    for split in ("", *SPLITS):
+        name = f"{split}_{METADATA}" if split else METADATA
+        chosen = (x for x in exported_results(journal) if not split or x["split"] == split)
+        counts[name] = _write_list(folder / name, (result["entry"] for result in chosen))
+    summary = _summary(context, journal, {name: count for name, count in counts.items() if count})
     _write(folder / SUMMARY, json_bytes(summary))
     if names := MinerExportSettings.from_config(context.cfg).formats:
-        export(labelled_images(context, kept), names, context.output / _EXPORT)
+        export(labelled_images(context, exported_results(journal)), names, context.output / _EXPORT)
+
+
+def exported_results(journal: Journal) -> Iterator[Result]:
+    """What is in the data set, by the ids of the items; read one by one, as there may be millions.
+
+    Args:
+        journal: of the stage `export`, after it has noted what is in it no longer.
+    """
+    for item_id in sorted(journal.ids()):
+        if journal.status(item_id) == OK and (result := journal.get(item_id)) is not None:
+            yield result
+
+
+@dataclass
+class _Counts:
+    """What a list of the data set has."""
+
+    entries: int = 0
+    textures: int = 0
+    descriptions: int = 0
+
+    def count(self, entry: Mapping[str, Any]) -> str:
+        """Count an entry of the list; returns its line."""
+        self.entries += 1
+        self.textures += entry["num_textures"]
+        self.descriptions += sum(bool(x["description"].strip()) for x in entry["textures"])
+        return json.dumps(entry)
+
+    def __bool__(self) -> bool:
+        return bool(self.entries)
+
+
+def _write_list(path: Path, entries: Iterable[Mapping[str, Any]]) -> _Counts:
+    """Write entries of the data set to a list, if there are any, or a list is there."""
+    counts = _Counts()
+    lines = ",\n".join(map(counts.count, entries))
+    if counts:
+        _write(path, utf8(f"[\n{lines}\n]\n"))
+    elif path.is_file():
+        _write(path, b"[]\n")
+    return counts
 
 
 def labelled_images(context: Context, results: Iterable[Result]) -> Iterator[LabelledImage]:
@@ -258,11 +293,13 @@ def _remove_others(context: Context, kept: set[str]) -> None:
         for left in (context.output / folder / inside).glob("*.tmp-*"):
             if _UNFINISHED.fullmatch(left.name):
                 left.unlink(missing_ok=True)
-    for path, digests in files_ever(context.output / "journals" / "export.jsonl").items():
+    seen: dict[str, set[str]] = {}
+    for path, digest in files_ever(context.output / "journals" / "export.jsonl"):
         inner = PurePosixPath(path)
+        if path not in kept and inner.is_relative_to(folder) and ".." not in inner.parts:
+            seen.setdefault(path, set()).add(digest)
+    for path, digests in seen.items():
         file = context.output / path
-        if path in kept or not inner.is_relative_to(folder) or ".." in inner.parts:
-            continue
         if context.store is not None:
             context.store.remove(path)
         if not file.is_file():
@@ -273,29 +310,24 @@ def _remove_others(context: Context, kept: set[str]) -> None:
             logger.warning("%s: is exported no longer, but somebody has changed it; left", file)
 
 
-def _summary(
-    context: Context, kept: list[Result], lists: Mapping[str, list[dict[str, Any]]]
-) -> dict[str, Any]:
-    textures = [texture for result in kept for texture in result["entry"]["textures"]]
+def _summary(context: Context, journal: Journal, lists: Mapping[str, _Counts]) -> dict[str, Any]:
+    every = lists.get(METADATA, _Counts())
+    digest = hashlib.sha256()
+    for result in exported_results(journal):
+        digest.update(json.dumps(result["files"], sort_keys=True).encode())
     return {
         "name": folder_of(context).name,
         "finished": True,
         "source": context.source.name,
         "licence": context.source.licence,
-        "directories": {_IMAGES: len(kept), _MASKS: len(textures)},
+        "directories": {_IMAGES: every.entries, _MASKS: every.textures},
         "metadata_files": {
             name: {
-                "num_entries": len(entries),
-                "total_texture_instances": sum(entry["num_textures"] for entry in entries),
-                "non_empty_descriptions": sum(
-                    bool(texture["description"].strip())
-                    for entry in entries
-                    for texture in entry["textures"]
-                ),
+                "num_entries": counts.entries,
+                "total_texture_instances": counts.textures,
+                "non_empty_descriptions": counts.descriptions,
             }
-            for name, entries in lists.items()
+            for name, counts in lists.items()
         },
-        "digest": hashlib.sha256(
-            json.dumps([result["files"] for result in kept], sort_keys=True).encode()
-        ).hexdigest(),
+        "digest": digest.hexdigest(),
     }

@@ -105,7 +105,11 @@ def rehearse(mine: Mine, names: Sequence[str] = (), sample: int = SAMPLE) -> Reh
         mine: what would be run; it is not changed.
         names: of the stages that would run; empty: all.
         sample: images to try.
+
+    Raises:
+        MinerError: a run would be refused; says why.
     """
+    mine.require_ready([stage for stage in mine.stages if not names or stage.name in names])
     settings = DescribeSettings.from_config(mine.cfg)
     paid = settings.describer in ("openai", "anthropic")
     items = mine.items

@@ -84,11 +84,14 @@ class Mine:
         """The mine of a config; see `Mine` for the arguments.
 
         Raises:
-            MinerError: the output would lie among the images.
+            MinerError: the output would lie among the images, or below a file.
         """
         if not cfg.OUTPUT_DIR:
             raise MinerError("OUTPUT_DIR is empty; name the folder that the mine is kept in")
-        mine = cls(cfg, Path(cfg.OUTPUT_DIR).expanduser().absolute(), limit, retry_failed, only)
+        output = Path(cfg.OUTPUT_DIR).expanduser().absolute()
+        if in_the_way := [path for path in (output, *output.parents) if path.is_file()]:
+            raise MinerError(f"OUTPUT_DIR {output}: {in_the_way[0]} is a file; name another folder")
+        mine = cls(cfg, output, limit, retry_failed, only)
         root = Path(mine.source.root).resolve()
         if mine.output.resolve().is_relative_to(root):
             raise MinerError(
@@ -135,7 +138,8 @@ class Mine:
         return FUSE if FUSE in self.hashes else "score"
 
     @cached_property
-    def _taken(self) -> Taken:
+    def taken(self) -> Taken:
+        """Which scored images are taken; raises `MinerError` where a list of picks is no good."""
         settings = MinerSelectSettings.from_config(self.cfg)
         return Taken.of(settings, self.judge, self.source.name, self._all_items)
 
@@ -184,8 +188,7 @@ class Mine:
                 f"stage {brief(unknown[0])}: not one of {', '.join(self.hashes)}, which "
                 f"{self.source.name} has"
             )
-        if self.items and self._taken:  # reads them: what is wrong there is found first
-            require_ready(self.context, self.results, chosen, retry_failed=self.retry_failed)
+        self.require_ready(chosen)
         try:
             with self.reserved(), ended_like_interrupts(), self._pools() as pools:
                 write_config(self.output / _CONFIG, self.cfg.dump())
@@ -193,6 +196,18 @@ class Mine:
                 return [self._run_stage(stage, pools, names) for stage in chosen]
         except OSError as error:
             raise MinerError(disk_error(error)) from error
+
+    def require_ready(self, chosen: Sequence[MinerStage]) -> None:
+        """Find what would be refused, or would end a run hours after its start; writes nothing.
+
+        Args:
+            chosen: stages, in order.
+
+        Raises:
+            MinerError: says what.
+        """
+        _ = self.items, self.taken  # reads the folder of the images, and the list of picks
+        require_ready(self.context, self.results, chosen, retry_failed=self.retry_failed)
 
     def _pools(self) -> Pools:
         settings = MinerRunningSettings.from_config(self.cfg)
@@ -326,12 +341,6 @@ class Mine:
         if EXPAND in self.hashes:
             yield from self._added()
 
-    def exported(self) -> list[tuple[Task, Result]]:
-        """What is in the data set: items that have come so far, and their results, by their ids."""
-        stage = next(stage for stage in self.stages if stage.name == EXPORT)
-        found = [(task, self.journal(EXPORT).get(task.item.item_id)) for task in self.tasks(stage)]
-        return [(t, result) for t, result in found if result and result["status"] == OK]
-
     # ---- inner -------------------------------------------------------------------------------
 
     def _task(self, stage: MinerStage, item: Item, of: Item) -> Task | None:
@@ -347,7 +356,7 @@ class Mine:
             owner = of if name in self.results.shared else item
             result = self.results.get(name, item, of)
             if result is None or (
-                name in stage.gates and not self._taken.passes(name, owner, result)
+                name in stage.gates and not self.taken.passes(name, owner, result)
             ):
                 return None
             before[name] = result

@@ -181,7 +181,7 @@ def stages_for(source: Source, cfg: CfgNode) -> list[MinerStage]:
 
 
 def _runs(stage: MinerStage, cfg: CfgNode) -> str:
-    """How a stage runs; of descriptions that hangs on who writes them."""
+    """How a stage runs; for descriptions this depends on who writes them."""
     if stage.name != "describe":
         return stage.runs
     by_describer = {"offline": PROCESSES, "local_vlm": HERE}

@@ -43,14 +43,15 @@ class Taken:
         """
         if settings.by != "picked":
             return cls(settings, judge)
-        picks = read_picks(Path(settings.picked).expanduser())
-        known = [item.item_id for item in items]
-        ids = picked_ids(picks, source, known)
-        if not ids:
-            raise MinerError(
-                f"MINER.SELECT.PICKED {settings.picked}: names no image of {source}; save the list "
-                "of picks again"
-            )
+        path = Path(settings.picked).expanduser()
+        try:
+            ids = picked_ids(read_picks(path), source, (item.item_id for item in items))
+            if not ids:
+                raise MinerError(
+                    f"{path}: names no image of {source}; save the list of picks again"
+                )
+        except MinerError as error:
+            raise MinerError(f"MINER.SELECT.PICKED (--picked-list): {error}") from error
         return cls(settings, judge, frozenset(ids))
 
     def passes(self, stage: str, item: Item, result: Result) -> bool:

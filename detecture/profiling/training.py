@@ -211,7 +211,11 @@ class PublishedSide(Side):
 
 
 class PublishedFrozenTables(PublishedSide):
-    """The same, but with frozen tables in stage 1: the least that the published way can cost."""
+    """The same, but with frozen tables in stage 1: the least that the published way can cost.
+
+    Nothing in the VLM has a gradient then. The release freezes them, too, but runs the gradients of
+    the language loss through the VLM: its cost lies between this and `PublishedSide`.
+    """
 
     name = "published_frozen_tables"
     tables_train_in_stage_1 = False

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from detecture.data.image_files import IMAGE_ENDINGS
 from detecture.errors import DetectureError, PredictionError
 from detecture.web.service import MAX_COUNT, SegmentationService
 from detecture.web.view import error_html, hint_html, status_html, view_html
@@ -18,7 +19,7 @@ CLASS_EXAMPLES = (
     "flower, cup|saucer, table",
 )
 START_OPACITY = 0.45
-ENDINGS = [".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"]
+ENDINGS = sorted(IMAGE_ENDINGS)
 _QUEUE_LENGTH = 20
 _UPLOAD_CHECK_SECONDS, _UPLOAD_AGE_SECONDS = 600, 3600
 _HINT = hint_html("Drop an image into the box, or click an example.")

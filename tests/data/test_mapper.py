@@ -152,6 +152,22 @@ def test_a_texture_that_is_painted_over_takes_its_description_along(record):
     assert mapped["sem_seg"].unique().tolist() == [0, 1]
 
 
+def test_as_published_a_texture_that_is_painted_over_keeps_its_line(record):
+    mask(record, 0, np.s_[2:9, 3:9])
+    mask(record, 1, np.s_[:, :20])
+    mapped = mapper(is_train=True, keep_hidden=True)(record)
+    assert mapped["descriptions"] == ["Texture 0 of p0", "Texture 1 of p0"]
+    assert mapped["sem_seg"].unique().tolist() == [0, 2]
+    # One whose own mask has no pixel left is left out there too.
+    mask(record, 0, np.s_[0, 0])
+    crop = MicroCropSettings(prob=1.0, side=(0.5, 0.5), min_regions=1)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        mapped = mapper(is_train=True, keep_hidden=True, train_size=4, micro_crop=crop)(record)
+        assert mapped["descriptions"] == ["Texture 1 of p0"]
+        assert mapped["sem_seg"].max() == 1
+
+
 def test_a_texture_lost_in_shrinking_takes_its_description_along(record):
     mask(record, 0, np.s_[0, 0])
     mapped = mapper(is_train=True, train_size=4)(record)

@@ -5,13 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from detecture.config.sections.images import MicroCropSettings
-from detecture.data.transforms import (
-    SURVIVAL_SHARE,
-    keep_survivors,
-    micro_crop,
-    resize_image,
-    resize_labels,
-)
+from detecture.data.transforms import keep_survivors, micro_crop, resize_image, resize_labels
 from detecture.errors import ConfigError
 
 
@@ -115,7 +109,9 @@ def test_only_crops_with_enough_regions_are_kept():
     assert 0.25 < len(kept) / len(outcomes) < 0.55 and whole
     for labels, texts in kept:
         assert texts == ["a", "b"] and set(np.unique(labels)) == {1, 2}
-        assert min((labels == 1).mean(), (labels == 2).mean()) >= SURVIVAL_SHARE
+        assert (
+            min((labels == 1).mean(), (labels == 2).mean()) >= MicroCropSettings.min_share == 0.01
+        )
 
 
 def test_survivors_of_a_crop_are_renumbered():
@@ -145,6 +141,42 @@ def test_a_sliver_does_not_survive():
         crop_settings(1.0, (0.5, 1.0), 1), labels, ["a", "sliver"], 50
     ):
         assert image is not IMAGE and texts == ["a"] and cropped.max() == 1
+
+
+def test_as_published_any_pixel_survives():
+    labels = np.ones((SIZE, SIZE), np.int64)
+    labels[SIZE // 2, SIZE // 2] = 2
+    crop = MicroCropSettings(prob=1.0, side=(0.5, 1.0), min_regions=1, min_share=0.0)
+    seen = set()
+    for image, cropped, texts in crops(crop, labels, ["a", "pixel"], 50):
+        assert image is not IMAGE and len(texts) == cropped.max()
+        seen.add(tuple(texts))
+    assert ("a", "pixel") in seen
+
+
+def test_a_region_that_a_crop_hides_keeps_its_number_by_its_own_mask():
+    """Of `under` only a row in the image's last quarter is to be seen; `over` hides the rest."""
+    masks = np.zeros((3, SIZE, SIZE), bool)
+    masks[0, :, : SIZE // 2] = True  # "under"
+    masks[1, : 3 * SIZE // 4] = True  # "over"
+    masks[2, 3 * SIZE // 4 :, SIZE // 2 :] = True  # "corner"
+    labels = np.zeros((SIZE, SIZE), np.int64)
+    for number, mask in enumerate(masks, start=1):
+        labels[mask] = number
+    texts = ["under", "over", "corner"]
+    crop = MicroCropSettings(prob=1.0, side=(0.4, 0.4), min_regions=1, min_share=0.0)
+    hidden = 0
+    for seed in range(100):
+        image, cropped, kept = micro_crop(
+            crop, IMAGE, labels, texts, np.random.default_rng(seed), masks
+        )
+        _, plain, visible = micro_crop(crop, IMAGE, labels, texts, np.random.default_rng(seed))
+        assert image is not IMAGE and [text for text in kept if text in visible] == visible
+        for number, text in enumerate(kept, start=1):  # the same pixels under the new numbers
+            due = plain == visible.index(text) + 1 if text in visible else np.zeros_like(cropped)
+            np.testing.assert_array_equal(cropped == number, due)
+        hidden += "under" in kept and "under" not in visible
+    assert hidden > 10
 
 
 @pytest.mark.parametrize(

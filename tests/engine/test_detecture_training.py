@@ -1,17 +1,18 @@
 """Detecture itself through the trainer: real classes, tiny widths, random weights."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
-from micro import micro_overrides
+from micro import micro_overrides, segmenter_config
 from safetensors import safe_open
 from safetensors.torch import load_file
 from toy import register_toy_dataset, write_toy_dataset
 
 from detecture.config import make_config
-from detecture.d2 import DatasetCatalog, hooks, launch
+from detecture.d2 import CfgNode, DatasetCatalog, hooks, launch
 from detecture.data import load_registered
 from detecture.data.mapper import build_mapper
 from detecture.engine import Trainer, evaluate, load_model
@@ -93,7 +94,7 @@ def test_resumed_equals_unbroken_bit_by_bit_over_the_stage_switch(tmp_path):
 
 
 def test_tables_stay_bit_identical_and_cost_nothing(tmp_path):
-    """Weight decay on, stage 2, three steps: the published way shrinks every row."""
+    """Weight decay on, stage 2, three steps: in fp32 the published way shrinks every row."""
     trainer = Trainer(config(tmp_path, "out", "SOLVER.MAX_ITER", 3))
     vlm = trainer.model.vlm.model
     tables = [vlm.get_input_embeddings().base.weight, vlm.lm_head.base.weight]
@@ -140,6 +141,84 @@ def test_two_processes_and_accumulation_equal_one_process(tmp_path):
     for other in ("accumulated", "two"):
         for mine, theirs in zip(losses(tmp_path / other), due, strict=True):
             assert mine == pytest.approx(theirs, rel=1e-9), other
+
+
+FULL = "configs/detecture_qwen3vl8b_sam3"
+
+
+@pytest.mark.parametrize("recipe", ["", "_ours"])
+def test_the_recipes_of_full_size_train_and_resume_bit_by_bit(tmp_path, recipe):
+    """All that they switch on, at small widths, over the stage switch and the restart."""
+    structure = segmenter_config()
+    structure["detr_encoder_config"]["dropout"] = 0.1  # as the full one has it
+    (tmp_path / "dropout.json").write_text(json.dumps(structure))
+    words = [*micro_overrides(tmp_path), "MODEL.SEGMENTER.CONFIG", str(tmp_path / "dropout.json")]
+    words += ["MODEL.VLM.BASE", "", "MODEL.SEGMENTER.BASE", "", "INPUT.MICRO_CROP.PROB", "0.5"]
+    words += ["DATASETS.TRAIN", '("synthetic_train",)', "DATASETS.TEST", "()"]
+    words += ["TEST.EVAL_PERIOD", "0", "TEST.BEST_METRIC", "", "SOLVER.CHECKPOINT_PERIOD", "2"]
+    words += ["SOLVER.MAX_EPOCHS", "0", "SOLVER.WARMUP_EPOCHS", "0", "SOLVER.MAX_ITER", "6"]
+    words += ["SOLVER.CURRICULUM.STAGE2_EPOCH", "0", "SOLVER.CURRICULUM.STAGE2_ITER", "2"]
+    words += ["SOLVER.WARMUP_ITERS", "1", "SOLVER.LOG_PERIOD", "1"]
+    if not recipe:
+        words += ["SOLVER.COSINE_EPOCHS", "0", "SOLVER.COSINE_ITERS", "4"]
+        words += ["SOLVER.RESTART.EPOCH", "0", "SOLVER.RESTART.WARMUP_EPOCHS", "0"]
+        words += ["SOLVER.RESTART.ITER", "4", "SOLVER.RESTART.WARMUP_ITERS", "1"]
+
+    def cfg(output):
+        return make_config(f"{FULL}{recipe}.yaml", [*words, "OUTPUT_DIR", str(tmp_path / output)])
+
+    whole = train(cfg("whole"))
+    assert whole.model.segmenter.training == (not recipe)
+    assert whole.model.segmenter.dtype == (torch.bfloat16 if recipe else torch.float32)
+    train(cfg("stopped"), stop=5)
+    train(cfg("stopped"), resume=True)
+    due = losses(tmp_path / "whole")
+    assert losses(tmp_path / "stopped") == due and len(due) == 6
+    assert "loss_lm" not in due[1] and "loss_lm" in due[2]
+
+
+def test_the_two_recipes_differ_in_what_the_document_says(tmp_path):
+    """The table of docs/detecture.md names every key in which they do, and no other."""
+    configs = [make_config(f"{FULL}{recipe}.yaml") for recipe in ("", "_ours")]
+    published, ours = (dict(leaves(cfg)) for cfg in configs)
+    differ = {key for key in published if published[key] != ours[key]} - {"OUTPUT_DIR"}
+    text = Path("docs/detecture.md").read_text(encoding="utf-8")
+    part = text.split("## The two recipes of full size")[1].split("\n## ")[0]
+    rows = [line for line in part.splitlines() if line.startswith("| ")]
+    named = set(re.findall(r"`([A-Z][A-Z0-9_.]+\.[A-Z0-9_]+)", "\n".join(rows)))
+    assert named == differ
+
+
+def leaves(node, prefix=""):
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def test_a_training_chooses_by_teacher_forced_answers_where_told(tmp_path):
+    """Its own evaluations alone: one behind it answers live, with the same words of the config."""
+    name = register_toy_dataset(write_toy_dataset(tmp_path / "toys", count=2))
+    try:
+        data = ("DATASETS.TRAIN", f'("{name}",)', "DATASETS.TEST", f'("{name}",)')
+        best = ("TEST.EVAL_PERIOD", 2, "TEST.BEST_METRIC", "texture/mIoU", "SOLVER.MAX_ITER", 2)
+        for told in (False, True):
+            cfg = config(
+                tmp_path, f"told_{told}", *data, *best, "TEST.ORACLE_IN_TRAINING", str(told)
+            )
+            train(cfg)
+            assert (Path(cfg.OUTPUT_DIR) / "model_best.safetensors").is_file()
+            assert oracle_of_records(cfg, name) == {told}
+            evaluate(cfg, load_model(cfg))
+            assert oracle_of_records(cfg, name) == {False}
+    finally:
+        DatasetCatalog.remove(name)
+
+
+def oracle_of_records(cfg, name):
+    lines = (Path(cfg.OUTPUT_DIR) / f"inference/{name}/records.jsonl").read_text().splitlines()
+    return {record["oracle"] for record in map(json.loads, lines) if "image_id" in record}
 
 
 def test_evaluation_live_and_oracle_with_the_trained_weights(tmp_path):

@@ -69,6 +69,52 @@ def test_published_recipe(iteration, bridge, others, vlm):
     assert found == pytest.approx(due, rel=2e-7)
 
 
+# As the published code runs: a cosine of 20 epochs, then the restart; no warm-up share.
+AS_IT_RUNS = [
+    *("SOLVER.COSINE_EPOCHS", "20", "SOLVER.FIRST_STEP_AT_PEAK", "True"),
+    *("SOLVER.RESTART.LEAST_PEAK", "1e-6", "SOLVER.WARMUP_FACTOR", "0.0"),
+]
+GOLDEN_AS_IT_RUNS = [
+    # The first step at the full rate, and only that one: 1 / 8332 of it in the second.
+    (0, 1e-4, 1e-4, 1e-6),
+    (1, 1.2001920e-8, 1.2001920e-8, 1.2001920e-10),
+    (8_332, 1e-4, 1e-4, 1e-6),
+    # (13331 - 8332) / (33327 - 8332) = 0.2; (1 + cos(pi / 5)) / 2 = 0.9045084972: 1e-6 + 9e-6 * it
+    # of the bridge, and 1e-6 + 99e-6 * it.
+    (13_331, 9.1405765e-6, 9.0546341e-5, 1e-6),
+    # The cosine's end, in the last iteration in front of the restart.
+    (33_327, 1e-6, 1e-6, 1e-6),
+    (33_328, 0.0, 0.0, 0.0),
+    # The vlm's peak would be 1.5e-7, below the least one.
+    (36_661, 1.5e-5, 1.5e-5, 1e-6),
+    (43_326, 7.9991751e-6, 7.9991751e-6, 1e-6),
+    (49_990, 1e-6, 1e-6, 1e-6),
+]
+
+
+@pytest.mark.parametrize(("iteration", "bridge", "others", "vlm"), GOLDEN_AS_IT_RUNS)
+def test_the_published_recipe_as_its_code_runs(iteration, bridge, others, vlm):
+    due = dict.fromkeys(PEAKS, others) | {"bridge": bridge, "vlm": vlm}
+    cfg = resolve_epochs(make_config("configs/detecture_qwen3vl8b_sam3.yaml"), IMAGES)
+    for schedule in map(CurriculumCosine.from_config, (published(*AS_IT_RUNS), cfg)):
+        found = {n: schedule.learning_rate(iteration, peak, n) for n, peak in PEAKS.items()}
+        assert found == pytest.approx(due, rel=2e-7)
+
+
+def test_a_cosine_that_ends_early_stays_at_the_least_rate():
+    schedule = CurriculumCosine.from_config(
+        published("SOLVER.COSINE_EPOCHS", "20", "SOLVER.RESTART.EPOCH", "0")
+    )
+    assert schedule.learning_rate(33_326, 1e-4) > 1e-6
+    rates = {schedule.learning_rate(i, 1e-4) for i in (33_327, 33_328, 40_000, 49_990)}
+    assert rates == {1e-6}
+
+
+def test_a_part_that_does_not_train_has_no_least_peak():
+    schedule = CurriculumCosine.from_config(published(*AS_IT_RUNS))
+    assert {schedule.learning_rate(i, 0.0) for i in (0, 33_328, 36_661, 49_990)} == {0.0}
+
+
 def test_without_a_restart_the_cosine_goes_on():
     schedule = CurriculumCosine.from_config(published("SOLVER.RESTART.EPOCH", "0"))
     assert schedule.learning_rate(33_328, 1e-4) < schedule.learning_rate(33_327, 1e-4)

@@ -320,6 +320,14 @@ def test_one_training_at_a_time(data, tmp_path):
             ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.RESTART.ITER", "5"],
             "SOLVER.RESTART needs",
         ),
+        (
+            ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.COSINE_ITERS", "5"],
+            "SOLVER.COSINE_ITERS or _EPOCHS needs",
+        ),
+        (
+            ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.FIRST_STEP_AT_PEAK", "True"],
+            "SOLVER.FIRST_STEP_AT_PEAK needs",
+        ),
         (["MODEL.META_ARCHITECTURE", "ToySegmenter"], "ToySegmenter has no stages"),
     ],
 )

@@ -5,7 +5,13 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from micro import evaluation_batch, micro_model, micro_overrides, training_batch
+from micro import (
+    evaluation_batch,
+    micro_model,
+    micro_overrides,
+    segmenter_config,
+    training_batch,
+)
 from torch import nn
 
 from detecture.config import make_config
@@ -81,6 +87,109 @@ def test_what_trains_gets_a_gradient_and_nothing_else_does(tmp_path, stage, over
     lm = stage == 2 and "LOSS.LM_WEIGHT" not in overrides and "none" not in overrides
     assert ("loss_lm" in losses) == lm
     assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def with_dropout(folder):
+    """KEY VALUE words of a segmenter whose fusion encoder has dropout, as the full SAM 3's does."""
+    structure = segmenter_config()
+    structure["detr_encoder_config"]["dropout"] = 0.5
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dropout.json").write_text(json.dumps(structure))
+    return ("MODEL.SEGMENTER.CONFIG", str(folder / "dropout.json"), "MODEL.BRIDGE.DROPOUT", "0.0")
+
+
+@pytest.mark.parametrize("mode", [False, True])
+@pytest.mark.parametrize("cache", [False, True])
+def test_the_dropout_of_a_frozen_segmenter_acts_where_told(tmp_path, mode, cache):
+    words = [*with_dropout(tmp_path), "MODEL.SEGMENTER.TRAINING_MODE", str(mode)]
+    words += ["MODEL.FEATURE_CACHE", str(tmp_path / "cache")] if cache else []
+    model = micro_model(tmp_path, *words).train()
+    assert model.segmenter.training == mode
+    batch, losses = training_batch(), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        losses.append(float(model(batch)["loss_ce"].detach()))
+    assert (losses[0] != losses[1]) == mode
+    assert not any(parameter.requires_grad for parameter in model.segmenter.parameters())
+    model.eval()
+    samples = [dict(sample, descriptions=["moss"]) for sample in evaluation_batch()]
+    one, other = (model(samples)[0]["sem_seg"] for _ in range(2))
+    assert not model.segmenter.training and torch.equal(one, other)
+
+
+def test_a_segmenter_under_autocast_keeps_the_format_of_its_weights(tmp_path):
+    """Its answers are those of rounded computing, and not those of rounded weights."""
+    samples = [dict(sample, descriptions=["moss"]) for sample in evaluation_batch()]
+
+    def answers(*words):
+        torch.manual_seed(0)
+        model = micro_model(tmp_path, "MODEL.BRIDGE.DROPOUT", "0.0", *words)
+        # The same states for all, so that the segmenter alone makes the difference.
+        states = torch.linspace(-1, 1, 48).expand(len(samples), 1, 48)
+        features = model.encoders.image_features([sample["image"] for sample in samples])
+        slots = model.eval().head(model.segmenter, features, states, torch.tensor([1, 1]))
+        return model, slots.logits_Nhw.detach()
+
+    half = ("MODEL.DTYPE", "bfloat16")
+    rounded, of_rounded = answers(*half)
+    own, of_own = answers(*half, "MODEL.SEGMENTER.UNDER_AUTOCAST", "True")
+    exact, of_exact = answers()
+    assert rounded.segmenter.dtype == torch.bfloat16
+    assert own.segmenter.dtype == torch.float32 and own.segmenter.autocast == torch.bfloat16
+    assert own.vlm.model.dtype == torch.bfloat16
+    for ours, due in zip(own.segmenter.parameters(), exact.segmenter.parameters(), strict=True):
+        assert torch.equal(ours, due)
+    assert of_own.dtype == torch.float32 and torch.isfinite(of_own).all()
+    assert not torch.equal(of_own, of_exact) and not torch.equal(of_own, of_rounded)
+    scale = of_exact.abs().max()
+    assert (of_own - of_exact).abs().max() < 0.05 * scale
+    # A format of 32 bits needs no autocast; one of 64 is that of the weights, too.
+    for kind in ("float32", "float64"):
+        model = answers("MODEL.DTYPE", kind, "MODEL.SEGMENTER.UNDER_AUTOCAST", "True")[0]
+        assert model.segmenter.autocast is None
+        assert model.segmenter.dtype == getattr(torch, kind)
+    losses = own.train()(training_batch())
+    sum(losses.values()).backward()
+    assert own.head.bridge[0].weight.grad.isfinite().all()
+
+
+def test_cached_features_know_whether_they_come_from_autocast(tmp_path):
+    cache = ("MODEL.FEATURE_CACHE", str(tmp_path / "cache"), "MODEL.DTYPE", "bfloat16")
+    files = []
+    for words in ((), ("MODEL.SEGMENTER.UNDER_AUTOCAST", "True")):
+        model = micro_model(tmp_path, *cache, *words).eval()
+        for _ in range(2):
+            model.encoders.image_features([evaluation_batch()[0]["image"]])
+        files.append(len(list((tmp_path / "cache").rglob("*.safetensors"))))
+    assert files == [1, 2]
+
+
+def test_a_newline_behind_the_end_is_learnt_where_told(tmp_path):
+    words = ("MODEL.VLM.STOP_SUPERVISION", "released", "MODEL.VLM.LM_ATTENTION", "block_diagonal")
+    plain = micro_model(tmp_path, *words).train()
+    model = micro_model(tmp_path, *words, "MODEL.VLM.NEWLINE_AFTER_END", "True").train()
+    chat, batch = model.vlm.chat, training_batch()
+    due = [[*answer, chat.newline_id] for answer in plain.prepare(batch).answers]
+    assert model.prepare(batch).answers == due
+    # It stands two behind the last <|seg|>: 1 - exp(-2 * 2) of each of two answers.
+    more = model.loss_normalizers(batch)["lm_weights"] - plain.loss_normalizers(batch)["lm_weights"]
+    assert more == pytest.approx(2 * 0.9816844, abs=1e-5)
+    torch.manual_seed(0)
+    losses = model(batch)
+    torch.manual_seed(0)
+    others = plain(batch)
+    assert losses["loss_lm"] != others["loss_lm"]
+    assert torch.allclose(losses["loss_ce"], others["loss_ce"], atol=1e-5)
+    assert model.eval().prepare(batch).answers == plain.eval().prepare(batch).answers
+
+
+def test_a_region_without_a_pixel_has_a_slot(tmp_path):
+    model = micro_model(tmp_path).train()
+    batch = training_batch((2,))
+    batch[0]["sem_seg"][batch[0]["sem_seg"] == 1] = 2
+    losses = model(batch)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert model.loss_normalizers(batch)["slots"] == 3
 
 
 def test_stage_one_leaves_the_vlm_out_of_the_graph(tmp_path):

@@ -20,6 +20,7 @@ DOCS = [
         "README.md",
         "CONTRIBUTING.md",
         "INSTALL.md",
+        "CHANGELOG.md",
         "datasets/README.md",
         "docs/benchmark.md",
         "docs/config.md",

@@ -2,16 +2,20 @@
 
 import hashlib
 import importlib.util
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from micro import evaluation_batch, micro_model, micro_overrides
 
 from detecture.config import make_config
 from detecture.engine.evaluate import load_model
 
 REPO = Path(__file__).resolve().parents[2]
+FULL = "configs/detecture_qwen3vl8b_sam3.yaml"
 TOOL = REPO / "tools" / "convert_checkpoint.py"
 
 WORDING = r"""
@@ -104,6 +108,49 @@ def test_published_then_merged(tool, work, model, capsys, monkeypatch):
     again = words(folder, overrides, output="again.safetensors")
     assert tool.main([*again, "--verify"]) == 0
     assert f"MD5 {md5}: the released best.pt" in capsys.readouterr().out
+
+
+def test_the_command_of_the_document_runs_with_the_wording_file_that_it_shows(
+    tool, work, capsys, monkeypatch
+):
+    folder, overrides = work
+    text = (REPO / "docs/detecture.md").read_text(encoding="utf-8")
+    part = text.split("## Published weights")[1].split("\n## ")[0]
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```", part, re.MULTILINE | re.DOTALL)
+    keys = re.findall(r"^(\w+):", shown, re.MULTILINE)
+    for key in keys:
+        assert f"| `{key}` |" in part, f"{key} is not explained"
+    (line,) = re.findall(
+        r"^python tools/convert_checkpoint\.py (published .*)$", part, re.MULTILINE
+    )
+    arguments = shlex.split(line)
+    monkeypatch.chdir(folder)
+    (folder / arguments[arguments.index("--prompts") + 1]).write_text(shown)
+    # The full model's config, at the size of the checkpoint that is here.
+    arguments[arguments.index("--config-file") + 1] = str(REPO / FULL)
+    small = [*overrides, "MODEL.VLM.BASE", "", "MODEL.SEGMENTER.BASE", "", "MODEL.DTYPE", "float32"]
+    assert tool.main([*arguments, *small]) == 0, capsys.readouterr().err
+    cfg = make_config(REPO / FULL, [*small, "MODEL.WEIGHTS", arguments[3]])
+    prompts = load_model(cfg).vlm.chat.prompts
+    assert prompts.user.replace("{N}", "") != prompts.user == yaml.safe_load(shown)["user"]
+
+
+def test_texts_that_a_source_builds_in_code_are_refused_with_the_way_out(tool, work, capsys):
+    """As those of the release are: in functions, with the number put in."""
+    folder, overrides = work
+    source = folder / "dataset.py"
+    source.write_text(
+        "SEG = '<|seg|>'\n\ndef messages(texts):\n    count = f'{len(texts)} regions'\n"
+        "    return [{'role': 'system', 'content': 'Name.'}, {'role': 'user', 'content': count}]\n"
+    )
+    line = words(folder, overrides, output="code.safetensors")
+    line[line.index("--prompts") + 1] = str(source)
+    assert tool.main(line) == 2
+    told = capsys.readouterr().err
+    for part in ("no constant for the system text", "Write a yaml", "docs/detecture.md"):
+        assert part in told
+    assert tool.main(line[: line.index("--prompts")]) == 2
+    assert "docs/detecture.md" in capsys.readouterr().err
 
 
 def test_wrong_input_ends_with_one_line_and_status_2(tool, work, capsys):

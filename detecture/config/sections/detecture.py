@@ -12,7 +12,9 @@ class LoraSettings(Settings):
     """See `detecture.config.sections.declaring`."""
 
     rank: int = key(8, "Their rank.", least=1)
-    alpha: float = key(16.0, "The numerator of their scale ALPHA / RANK.", least=0)
+    alpha: float = key(
+        16.0, "The numerator of their scale ALPHA / RANK (published: 16 to a rank of 8).", least=0
+    )
     dropout: float = key(0.0, "The dropout in front of them.", least=0, greatest=1)
 
 
@@ -77,6 +79,11 @@ class VlmSettings(Settings):
         "it is learnt) or `released` (as published: never; the published checkpoint needs it).",
         choices=("released", "newline"),
     )
+    newline_after_end: bool = key(
+        False,
+        "Detecture learns to write a newline behind the token that ends an answer, which the chat "
+        "format has there (as published); nothing reads it.",
+    )
     max_new_tokens: int = key(300, "An answer is cut off after so many tokens.", least=1)
     gradient_checkpointing: bool = key(
         False,
@@ -124,6 +131,17 @@ class SegmenterSettings(Settings):
         "text; empty: that of BASE, or with random weights one that reads bytes and needs no file.",
     )
     train: bool = key(False, "Train it too (published: it stays frozen).")
+    training_mode: bool = key(
+        False,
+        "Leave a frozen one of Detecture in training mode while the rest trains, as published: its "
+        "dropout acts.",
+    )
+    under_autocast: bool = key(
+        False,
+        "Leave the weights of Detecture's in the format of their file, as published, and compute "
+        "under autocast in MODEL.DTYPE where that has 16 bits; otherwise frozen weights are "
+        "rounded to it.",
+    )
     gradient_checkpointing: bool = key(
         False, "Compute its activations behind the image encoder anew in the backward pass."
     )

@@ -26,6 +26,11 @@ class EvaluationSettings(Settings):
         "Tell methods the true descriptions, to measure segmentation apart from describing; every "
         "record is marked as oracle.",
     )
+    oracle_in_training: bool = key(
+        False,
+        "ORACLE in the evaluations that a training runs, and in no others: the best weights are "
+        "then chosen by teacher-forced answers, as published.",
+    )
     limit: int = key(0, "Evaluate only the first images of each data set; 0: all.", least=0)
     dustbin_logit: float = key(
         0.0, "Constant score of the dustbin, for methods that have none of their own."

@@ -20,6 +20,13 @@ class MicroCropSettings(Settings):
     min_regions: int = key(
         2, "A crop in which fewer regions than this survive is not used; the whole image is."
     )
+    min_share: float = key(
+        0.01,
+        "A region survives a crop if it covers at least this share of it (published: 0, any "
+        "pixel).",
+        least=0,
+        greatest=1,
+    )
 
     def check(self) -> None:
         """Refuse sides that are no range of shares."""
@@ -59,6 +66,12 @@ class InputSettings(Settings):
     )
     train_size: int = key(
         1008, "Side in pixels of the square that training images are stretched to.", least=1
+    )
+    keep_hidden: bool = key(
+        False,
+        "In training a region counts by its own mask: one that lies wholly under later ones, in "
+        "the image or in a crop, keeps its line and its slot, without a pixel (as published). "
+        "Otherwise it is left out.",
     )
     color_aug_ssd: bool = key(
         False,

@@ -4,8 +4,11 @@ Each stage has a section of its own, MINER.<STAGE>. What is said there is part o
 where it changes, the stage is done again. What only says how to run stands in MINER.RUNNING.
 """
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from detecture.config.sections.declaring import Settings, key, section
 from detecture.errors import ConfigError, brief
@@ -17,6 +20,21 @@ EXPORT_FORMATS = (
 
 _FOLDER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 TEXTURED_ENDS = ("high", "low")
+
+
+def require_numbers(key: str, values: Sequence[Any]) -> None:
+    """Check a list that is empty by default, so that nothing else says what may be in it.
+
+    Args:
+        key: its name, for the error.
+        values: of the list.
+
+    Raises:
+        ConfigError: one is no finite number.
+    """
+    for value in values:
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ConfigError(f"{key}: {brief(value)} is no number; write it as (0.0, 0.5)")
 
 
 @section("MINER.SOURCE", "Images that are mined; see tools/mine.py.")
@@ -62,6 +80,10 @@ class MinerSourceSettings(Settings):
         "Config of the model that finds the regions of images without labels, how many being its "
         "choice; empty: the one that ships.",
     )
+
+    def check(self) -> None:
+        """Refuse degrees that are no numbers."""
+        require_numbers("MINER.SOURCE.DEGREES", self.degrees)
 
 
 @section("MINER.RUNNING", "How the miner runs; none of it changes a result.")

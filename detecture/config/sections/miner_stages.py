@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from detecture.config.sections.declaring import Settings, key, section
+from detecture.config.sections.miner import require_numbers
 from detecture.errors import ConfigError
 
 _SCORE_MODES = ("ours", "published")
@@ -223,6 +224,10 @@ class ExpandSettings(Settings):
     reuse_descriptions: bool = key(
         False, "Variants get the descriptions of that image too, and are not described anew."
     )
+
+    def check(self) -> None:
+        """Refuse degrees that are no numbers."""
+        require_numbers("MINER.EXPAND.DEGREES", self.degrees)
 
 
 @section("MINER.DESCRIBE", "Who writes the descriptions of regions, and how it is asked.")

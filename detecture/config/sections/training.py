@@ -61,6 +61,12 @@ class RestartSettings(Settings):
     iter: int = key(0, "The iteration that it begins at; 0: there is none.", least=0)
     epoch: float = key(0.0, "The same as a number of passes; 0: ITER counts.", least=0)
     factor: float = key(0.15, "Factor on every part's original peak from there on.", least=0)
+    least_peak: float = key(
+        0.0,
+        "A part that trains has at least this peak from there on (the published code: 1e-6, its "
+        "least learning rate, to which LoRA's peak so rises).",
+        least=0,
+    )
     warmup_iters: int = key(0, "Its warm-up in iterations.", least=0)
     warmup_epochs: float = key(
         0.0, "Its warm-up in passes; 0: WARMUP_ITERS counts (published: 2).", least=0
@@ -91,6 +97,20 @@ class SolverSettings(Settings):
         "Warm-up in passes over the training set; it replaces WARMUP_ITERS. 0: WARMUP_ITERS "
         "counts.",
         least=0,
+    )
+    cosine_iters: int = key(
+        0,
+        "Iteration at which the cosine from the start ends; from there to a restart, or to the end "
+        "of the run, rates stay at MIN_LR (CurriculumCosine). 0: that of the run.",
+        least=0,
+    )
+    cosine_epochs: float = key(
+        0.0, "The same as a number of passes; 0: COSINE_ITERS counts (published: 20).", least=0
+    )
+    first_step_at_peak: bool = key(
+        False,
+        "Take the first step at the full rate, in front of the warm-up (CurriculumCosine): the "
+        "published code sets rates behind each step.",
     )
     min_lr: float = key(
         1e-6,

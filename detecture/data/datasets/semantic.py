@@ -15,6 +15,7 @@ from typing import Any
 
 from detecture.d2 import MetadataCatalog
 from detecture.data.datasets.register import register_with_metadata
+from detecture.data.image_files import IMAGE_ENDINGS, only_images
 from detecture.data.paths import SEMANTIC_ROOT, expand_location
 from detecture.data.vocabulary import CLASS_LISTS, Vocabulary
 from detecture.errors import ConfigError, DatasetError
@@ -27,7 +28,6 @@ SPLITS = ("train", "val")
 """Folders of a user's own, where it has two parts."""
 
 _TABLE = Path(__file__).with_suffix(".json")
-_IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _LABEL_ENDINGS = frozenset({".png", ".tif", ".tiff", ".bmp"})
 _EIGHT_BITS, _SIXTEEN_BITS = 255, 65535
 _HELP = "datasets/README.md shows the layout"
@@ -207,7 +207,7 @@ def load_semantic(name: str) -> list[dict[str, Any]]:
         DatasetError: a folder is missing or has no files, or two images have one name.
     """
     found = semantic_set(name)
-    images = list_files(found.image_root, _IMAGE_ENDINGS, found, "image")
+    images = list_files(found.image_root, IMAGE_ENDINGS, found, "image")
     labels = list_files(found.label_root, _LABEL_ENDINGS, found, "label map")
     return [
         {
@@ -222,7 +222,7 @@ def load_semantic(name: str) -> list[dict[str, Any]]:
 def labels_without_image(name: str) -> list[Path]:
     """Label maps of a registered set that no image has the name of."""
     found = semantic_set(name)
-    images = list_files(found.image_root, _IMAGE_ENDINGS, found, "image")
+    images = list_files(found.image_root, IMAGE_ENDINGS, found, "image")
     labels = list_files(found.label_root, _LABEL_ENDINGS, found, "label map")
     return [path for key, path in labels.items() if key not in images]
 
@@ -236,18 +236,22 @@ def list_files(
         DatasetError: there are none, or two have one name.
     """
     files: dict[str, Path] = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            if path.suffix.lower() not in endings or name.startswith("."):
-                continue
-            key = path.relative_to(folder).with_suffix("").as_posix()
-            if key in files:
-                raise DatasetError(
-                    f"{path}: {files[key].name} has the same name but for its ending, so that "
-                    f"nobody can tell which {what} is meant; rename or remove one"
-                )
-            files[key] = path
+    seen = (
+        Path(place, name)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if not name.startswith(".")
+    )
+    for path in only_images(seen, folder) if what == "image" else seen:
+        if path.suffix.lower() not in endings:
+            continue
+        key = path.relative_to(folder).with_suffix("").as_posix()
+        if key in files:
+            raise DatasetError(
+                f"{path}: {files[key].name} has the same name but for its ending, so that "
+                f"nobody can tell which {what} is meant; rename or remove one"
+            )
+        files[key] = path
     if files:
         return dict(sorted(files.items()))
     state = "holds no file of a known kind" if folder.is_dir() else "does not exist"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from detecture.data.image_files import only_images
 from detecture.data.image_io import read_image
 from detecture.data.paths import expand_location
 from detecture.data.synthetic.bank import BANK_SIDE
@@ -16,7 +17,6 @@ from detecture.data.synthetic.named_mosaics import Kind
 from detecture.data.transforms import resize_image
 from detecture.errors import DatasetError
 
-_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _KEY = "INPUT.TEXTURE_BANK.NAMED"
 
 
@@ -46,7 +46,7 @@ def read_own_textures(folder: str, max_pixels: int) -> OwnTextures:
     """
     root = expand_location(folder)
     try:
-        files = sorted(p for p in root.glob("*/*") if p.suffix.lower() in _ENDINGS)
+        files = sorted(only_images(root.glob("*/*"), root))
     except OSError as error:
         raise DatasetError(f"{_KEY} {root}: cannot be read ({error})") from error
     kinds = [_kind(path.parent) for path in files]

@@ -1,9 +1,9 @@
 """The score of one annotation: label maps of classes, maps of regions, lists of segments.
 
-Legend: H, W size of an image.
+Legend: H, W size of an image, N number of ids.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -32,6 +32,7 @@ def score_labels(
     settings: ScoreSettings,
     *,
     binary: bool = False,
+    check: Callable[[np.ndarray], None] | None = None,
 ) -> Result:
     """The score of a map of classes.
 
@@ -40,6 +41,7 @@ def score_labels(
         kinds: kind of each class, see `kinds.kinds_of`.
         settings: of the score.
         binary: the map has two textures; the published score measures their boundary otherwise.
+        check: is called with the ids that occur (N,), and may raise; they are found here anyway.
 
     Returns:
         `status` ("ok", or "unlabelled" where no pixel has a label), `size`, `s_a`, `s_geom`,
@@ -47,6 +49,8 @@ def score_labels(
     """
     runs = runs_of(labels_HW)
     values, index = np.unique(runs.values_R, return_inverse=True)
+    if check is not None:
+        check(values)
     areas = np.bincount(index, runs.lengths_R, minlength=values.size)
     counted = values > 0
     if not as_published(settings):  # a class such as "unknown" is no label either

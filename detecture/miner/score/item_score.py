@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from detecture.errors import DatasetError, ImageError, MinerError
@@ -17,6 +18,7 @@ from detecture.miner.score.annotation import (
 from detecture.miner.score.generalized import panoptic_semantics
 from detecture.miner.score.segments import Segment
 from detecture.miner.score.settings import ScoreSettings
+from detecture.miner.sources.class_names import require_named
 from detecture.miner.sources.coco import Coco
 from detecture.miner.sources.registry import Source
 
@@ -41,7 +43,8 @@ def item_scorer(
 ) -> Callable[[Item], Result]:
     """The function that scores items of a source.
 
-    An annotation that cannot be read has the status `unreadable` and no score.
+    An annotation that cannot be read has the status `unreadable` and no score. The function raises
+    `MinerError` where the source has no name for a class.
 
     Args:
         source: with annotations.
@@ -70,9 +73,10 @@ def item_scorer(
             labels = source.read_labels(item)
         except (ImageError, DatasetError) as error:
             return {**unscored("unreadable", settings), "reason": str(error)}
-        if source.KIND == "segments":
+        if source.KIND == "segments" or not source.class_names:
             return score_regions(labels, settings)
-        result = score_labels(labels, kinds, settings, binary=binary)
+        check = partial(require_named, source, item)
+        result = score_labels(labels, kinds, settings, binary=binary, check=check)
         if isinstance(source, Coco) and source.panoptic:
             semantics = panoptic_semantics(source.segments_info(item), source.categories)
             result["semantics"] = asdict(semantics)

@@ -16,18 +16,20 @@ import numpy as np
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.image_files import only_images
 from detecture.data.image_io import read_image
 from detecture.data.vocabulary import CLASS_LISTS
 from detecture.errors import MinerError
 from detecture.miner.items import Item, safe_id
+from detecture.miner.sources.class_names import class_number, tell_twins
 from detecture.miner.sources.colour_labels import read_class_labels
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
+    tell_left_out,
 )
-from detecture.untrusted import open_file, read_json
+from detecture.untrusted import read_json, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ LICENCE = "ADE20K terms of use (images: non-commercial research and education)"
 
 _MOST_BYTES = 1 << 20
 _NAME_COLUMN = 4
+_SHIPPED = CLASS_LISTS / "ade_150.json"
 
 
 class Ade20k:
@@ -67,20 +70,23 @@ class Ade20k:
         """Names of the classes 1 to 150."""
         return read_object_info(self._folder)
 
+    @property
+    def names_from(self) -> str:
+        """The file of these names."""
+        return str(object_info_of(self._folder))
+
     def items(self) -> list[Item]:
         """See `Source`; an image without annotation is left out, and a warning counts them."""
         annotations = annotations_of(self._folder)
-        found, without = [], 0
+        found, without = [], []
         for folder, part in PARTS.items():
             images = self._folder / "images" / folder
             if not images.is_dir():
                 continue
-            for path in files_below(images):
+            for path in only_images(files_below(images), images):
                 pure = PurePosixPath(path)
-                if pure.suffix.lower() not in IMAGE_ENDINGS:
-                    continue
                 if (annotation := annotations.get(pure.stem)) is None:
-                    without += 1
+                    without.append(f"images/{folder}/{path}")
                     continue
                 item = Item(
                     item_id=safe_id(pure.stem),
@@ -94,8 +100,7 @@ class Ade20k:
                 f"{self.root}: holds no images/{{{','.join(PARTS)}}} with annotations of the same "
                 "names; give the folder ADEChallengeData2016"
             )
-        if without:
-            logger.warning("%s: %d images have no annotation; left out", self.root, without)
+        tell_left_out(self.root, without, "have no annotation")
         return sorted(found, key=lambda item: item.item_id)
 
     def read_image(self, item: Item) -> np.ndarray:
@@ -126,31 +131,44 @@ def annotations_of(root: Path) -> dict[str, str]:
     return found
 
 
+def object_info_of(root: Path) -> Path:
+    """objectInfo150.txt of a challenge folder, or, where it is missing, our own list."""
+    path = root / OBJECT_INFO
+    return path if path.is_file() else _SHIPPED
+
+
 def read_object_info(root: Path) -> dict[int, str]:
     """Names of the classes by objectInfo150.txt, or, where it is missing, by our own list.
 
     Raises:
         MinerError: a line of the file is none of such a file.
     """
-    path = root / OBJECT_INFO
-    if not path.is_file():
-        logger.warning("%s is missing; the names of the classes are those that ship", path)
-        names = read_json(CLASS_LISTS / "ade_150.json", MinerError)
+    path = object_info_of(root)
+    if path == _SHIPPED:
+        logger.warning(
+            "%s is missing; the names of the classes are those that ship", root / OBJECT_INFO
+        )
+        names = read_json(path, MinerError)
         return {number: str(name) for number, name in enumerate(names, 1)}
-    with open_file(path) as file:
-        text = file.read(_MOST_BYTES).decode("utf-8", "replace")
     found: dict[int, str] = {}
-    for number, line in enumerate(text.splitlines()[1:], 2):
+    for number, line in enumerate(read_text(path, MinerError, _MOST_BYTES).splitlines(), 1):
         # Some lines of the published file have blanks beside their tabs.
         columns = [column.strip() for column in line.split("\t") if column.strip()]
-        if not columns:
+        if not columns or (number == 1 and class_number(columns[0]) is None):  # the headings
             continue
-        if len(columns) <= _NAME_COLUMN or not columns[0].isdigit():
+        class_id = class_number(columns[0])
+        if len(columns) <= _NAME_COLUMN or class_id is None:
             raise MinerError(
                 f"{path}: line {number} is {line[:80]!r}; it should be the tab-separated columns "
                 "Idx, Ratio, Train, Val, Name"
             )
-        found[int(columns[0])] = columns[_NAME_COLUMN]
+        if class_id in found:
+            raise MinerError(
+                f"{path}: line {number} names class {class_id} again; take the file from the "
+                "release anew"
+            )
+        found[class_id] = columns[_NAME_COLUMN]
     if not found:
         raise MinerError(f"{path}: names no class; take it from the release anew, or delete it")
+    tell_twins(found, path)
     return found

@@ -14,15 +14,16 @@ import numpy as np
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.image_files import only_images
 from detecture.data.image_io import read_image
 from detecture.errors import ImageError, MinerError
 from detecture.miner.items import Item, safe_id
 from detecture.miner.sources.mat_files import check_labels, read_mat
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
+    tell_left_out,
 )
 
 _PARTS = ("train", "val", "test")
@@ -57,16 +58,17 @@ class Bsds500:
         self._max_pixels = max_pixels
 
     def items(self) -> list[Item]:
-        """See `Source`; an image without regions is left out."""
+        """See `Source`; an image without regions is left out, and a warning counts them."""
         found: dict[str, Item] = {}
+        without: list[str] = []
         for part in _PARTS:
             images = self._folder / "images" / part
-            for path in sorted(files_below(images)) if images.is_dir() else ():
+            files = files_below(images) if images.is_dir() else ()
+            for path in sorted(only_images(files, images)):
                 pure = PurePosixPath(path)
                 annotation = f"groundTruth/{part}/{pure.with_suffix('.mat')}"
-                if pure.suffix.lower() not in IMAGE_ENDINGS:
-                    continue
                 if not (self._folder / annotation).is_file():
+                    without.append(f"images/{part}/{path}")
                     continue
                 item_id = safe_id(pure.stem)
                 found[item_id] = Item(
@@ -80,6 +82,7 @@ class Bsds500:
                 f"{self.root}: holds no images/{{{','.join(_PARTS)}}} with a groundTruth of the "
                 "same names; give the folder BSDS500"
             )
+        tell_left_out(self.root, without, "have no groundTruth")
         return [found[item_id] for item_id in sorted(found)]
 
     def read_image(self, item: Item) -> np.ndarray:

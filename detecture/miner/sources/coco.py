@@ -33,6 +33,7 @@ from detecture.untrusted import read_json
 _PARTS = {"train2017": "train", "val2017": "val"}
 _STUFF = ("annotations", "stuffthingmaps")
 _UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)  # of the ids 1 to 182
+_STUFF_NAMES = CLASS_LISTS / "coco_stuff_171.json"
 _NOTHING = 255
 _MOST_BYTES = 2 << 30  # the JSON of train2017 has 440 MB
 _MOST_ID = 1 << 24
@@ -70,9 +71,14 @@ class Coco:
         """Names of the classes by COCO's ids."""
         if self.panoptic:
             return {number: str(found["name"]) for number, found in self.categories.items()}
-        names = read_json(CLASS_LISTS / "coco_stuff_171.json", MinerError)
+        names = read_json(_STUFF_NAMES, MinerError)
         used = (number for number in range(1, 183) if number not in _UNUSED)
         return {number: str(name) for number, name in zip(used, names, strict=True)}
+
+    @property
+    def names_from(self) -> str:
+        """The files of these names."""
+        return ", ".join(map(str, self._files.values() or [_STUFF_NAMES]))
 
     @cached_property
     def categories(self) -> dict[int, Mapping[str, Any]]:
@@ -124,11 +130,19 @@ class Coco:
         colours = read_image(path, self._max_pixels).astype(np.int32)
         ids_HW = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
         segments = self.segments_info(item)
-        table = np.zeros(max([1, *(s["id"] + 1 for s in segments)]), np.int32)
+        most = max([0, *(segment["id"] for segment in segments)])
+        table = np.full(most + 2, -1, np.int32)  # the last: ids beyond the table
+        table[0] = 0
         for segment in segments:
             table[segment["id"]] = segment["category_id"]
-        labels_HW = np.where(ids_HW < table.size, table[np.minimum(ids_HW, table.size - 1)], 0)
-        return labels_HW.astype(np.int32)
+        labels_HW: np.ndarray = table[np.minimum(ids_HW, most + 1)]
+        if labels_HW.min() < 0:
+            unknown = np.unique(ids_HW[labels_HW < 0])
+            raise ImageError(
+                f"{path}: has {len(unknown)} segments that {self.names_from} does not name, such "
+                f"as {unknown[0]}; take both from the same release"
+            )
+        return labels_HW
 
     def segments_info(self, item: Item) -> Sequence[Mapping[str, Any]]:
         """The panoptic segments of an item; none of stuff annotations.

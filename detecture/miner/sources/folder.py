@@ -7,7 +7,6 @@ have names, `classes.json`: a list, the first name being that of class 1, or nam
 Legend: H, W size of an image in pixels.
 """
 
-import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -18,19 +17,19 @@ from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
 from detecture.data.datasets.semantic import CLASSES, IMAGES, LABELS
+from detecture.data.image_files import only_images
 from detecture.data.image_io import read_image
 from detecture.errors import MinerError, brief
 from detecture.miner.items import Item, safe_id
+from detecture.miner.sources.class_names import MOST_CLASS, class_number, tell_twins
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     read_index_labels,
     require_folder,
+    tell_left_out,
 )
 from detecture.untrusted import read_json
-
-logger = logging.getLogger(__name__)
 
 _LABEL_ENDINGS = frozenset({".png", ".tif", ".tiff", ".bmp"})
 _PARTS = ("train", "val", "test")
@@ -68,27 +67,36 @@ class Folder:
         content = read_json(path, MinerError)
         if isinstance(content, list):
             content = {str(number): name for number, name in enumerate(content, 1)}
-        if not isinstance(content, dict) or not all(
-            key.isdigit() and isinstance(name, str) for key, name in content.items()
-        ):
+        found: dict[int, str] = {}
+        for key, name in content.items() if isinstance(content, dict) else ():
+            number = class_number(key)
+            if number is not None and isinstance(name, str):
+                found[number] = name
+        if not isinstance(content, dict) or len(found) < len(content):
             raise MinerError(
-                f'{path}: must be a list of names, the first of class 1, or {{"3": "gravel", ..}}'
+                f'{path}: must be a list of names, the first of class 1, or {{"3": "gravel", ..}}, '
+                f"with numbers up to {MOST_CLASS}"
             )
-        return {int(key): name for key, name in content.items()}
+        tell_twins(found, path)
+        return {number: name for number, name in found.items() if name.strip()}
+
+    @property
+    def names_from(self) -> str:
+        """The file of these names."""
+        return str(self._folder / CLASSES)
 
     def items(self) -> list[Item]:
         """See `Source`; of images without a label map where others have one, a warning tells."""
         labels = self._labels()
         found: dict[str, Item] = {}
-        without = 0
-        for path in sorted(files_below(self._folder / self._images)):
+        without: list[str] = []
+        folder = self._folder / self._images
+        for path in sorted(only_images(files_below(folder), folder)):
             pure = PurePosixPath(path)
-            if pure.suffix.lower() not in IMAGE_ENDINGS:
-                continue
             name = str(pure.with_suffix(""))
             annotation = labels.get(name)
             if self.KIND == "classes" and annotation is None:
-                without += 1
+                without.append(self._images + path)
                 continue
             item_id = safe_id(name)
             if item_id in found:
@@ -101,9 +109,11 @@ class Folder:
                 item_id=item_id, image=self._images + path, annotation=annotation, part=part
             )
         if not found:
-            raise MinerError(f"{self.root}: holds no images{' with labels' * bool(without)}")
-        if without:
-            logger.warning("%s: %d images have no label map; left out", self.root, without)
+            raise MinerError(
+                f"MINER.SOURCE.ROOT {self.root}: holds no images{' with labels' * bool(without)}; "
+                + ("label maps have the names of their images" if without else "give another one")
+            )
+        tell_left_out(self.root, without, "have no label map")
         return [found[item_id] for item_id in sorted(found)]
 
     def read_image(self, item: Item) -> np.ndarray:

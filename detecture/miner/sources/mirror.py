@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from detecture.checkpoint.atomic import write_atomic
 from detecture.checkpoint.json_files import digest_of
+from detecture.data.image_files import IMAGE_ENDINGS
 from detecture.errors import ImageError, MinerError
 from detecture.jobs.locks import FolderLock
 from detecture.miner.addresses import open_address, told
 from detecture.miner.items import safe_id
-from detecture.miner.sources.registry import IMAGE_ENDINGS
 from detecture.untrusted import open_file, parse_own_json
 
 logger = logging.getLogger(__name__)

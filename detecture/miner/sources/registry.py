@@ -8,7 +8,8 @@ import logging
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -28,9 +29,6 @@ MINER_SOURCE_REGISTRY.__doc__ = """
 Registry of sources. The registered object is called as `obj(cfg)` and returns a `Source`.
 """
 
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-"""Of files that are taken for images."""
-
 _SAMPLE = 4096  # bytes
 _LABELS = "a label map has one channel, whose values are the numbers of the classes"
 
@@ -44,7 +42,8 @@ class Source(Protocol):
         name: in the registry.
         root: folder that the paths of its items count from.
         licence: of the images, for the data set's card.
-        class_names: of the label maps' values; empty where they have none.
+        class_names: of the label maps' values; empty where they have none, and any may occur.
+        names_from: the file of these names, for errors; a source may do without.
     """
 
     KIND: str
@@ -201,6 +200,24 @@ def files_below(folder: Path) -> Iterator[str]:
                     todo.append(path)
                 elif is_file:
                     yield path
+
+
+@cache
+def _warn(text: str) -> None:
+    """Once: a source is asked for its items several times."""
+    logger.warning("%s", text)
+
+
+def tell_left_out(root: str, images: Sequence[str], why: str) -> None:
+    """Warn of images that are not mined; nothing is said where there are none.
+
+    Args:
+        root: of the source.
+        images: their paths.
+        why: they are not, as the end of a sentence about them.
+    """
+    if images:
+        _warn(f"{root}: {len(images)} images {why}, such as {images[0]}; left out")
 
 
 def read_index_labels(path: Path, max_pixels: int) -> np.ndarray:

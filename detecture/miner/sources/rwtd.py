@@ -15,14 +15,15 @@ import numpy as np
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.image_files import only_images
 from detecture.data.image_io import FOREGROUND_LEVEL, read_image, read_mask_levels
 from detecture.errors import ImageError, MinerError
 from detecture.miner.items import Item, safe_id
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
+    tell_left_out,
 )
 
 _LABELS = ("labeles", "labels", "masks")
@@ -52,25 +53,30 @@ class Rwtd:
         self._max_pixels = max_pixels
 
     def items(self) -> list[Item]:
-        """See `Source`; an image without a map is left out."""
+        """See `Source`; an image without a map is left out, and a warning counts them."""
         annotations = self._annotations()
         images = self._folder / "images"
         found: dict[str, Item] = {}
-        for path in files_below(images) if images.is_dir() else ():
+        without: list[str] = []
+        files = files_below(images) if images.is_dir() else ()
+        for path in only_images(files, images):
             pure = PurePosixPath(path)
-            if pure.suffix.lower() in IMAGE_ENDINGS and pure.stem in annotations:
-                item_id = safe_id(pure.stem)
-                found[item_id] = Item(
-                    item_id=item_id,
-                    image=f"images/{path}",
-                    annotation=annotations[pure.stem],
-                    part="test",
-                )
+            if pure.stem not in annotations:
+                without.append(f"images/{path}")
+                continue
+            item_id = safe_id(pure.stem)
+            found[item_id] = Item(
+                item_id=item_id,
+                image=f"images/{path}",
+                annotation=annotations[pure.stem],
+                part="test",
+            )
         if not found:
             raise MinerError(
                 f"{self.root}: holds no images/ with maps of the same names in "
                 f"{', '.join((*_LABELS, _MASKS))}; give the folder of RWTD"
             )
+        tell_left_out(self.root, without, "have no map")
         return [found[item_id] for item_id in sorted(found)]
 
     def read_image(self, item: Item) -> np.ndarray:
@@ -101,11 +107,11 @@ class Rwtd:
         for folder in (*_LABELS, _MASKS):
             if not (self._folder / folder).is_dir():
                 continue
-            for path in sorted(files_below(self._folder / folder)):
+            files = files_below(self._folder / folder)
+            for path in sorted(only_images(files, self._folder / folder)):
                 pure = PurePosixPath(path)
-                if pure.suffix.lower() in IMAGE_ENDINGS:
-                    stem = pure.stem.rpartition(_MASK)[0] if folder == _MASKS else pure.stem
-                    found.setdefault(stem, f"{folder}/{path}")
+                stem = pure.stem.rpartition(_MASK)[0] if folder == _MASKS else pure.stem
+                found.setdefault(stem, f"{folder}/{path}")
         return found
 
 

@@ -6,7 +6,6 @@ The names of the files say what they are, `ADE_train_00000037_textured_degree0_3
 Legend: H, W size of an image in pixels.
 """
 
-import logging
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,19 +16,18 @@ import numpy as np
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.image_files import IMAGE_ENDINGS, only_images
 from detecture.data.image_io import read_image
 from detecture.errors import MinerError
 from detecture.miner.items import Item, degree_text, safe_id
-from detecture.miner.sources.ade20k import annotations_of, read_object_info
+from detecture.miner.sources.ade20k import annotations_of, object_info_of, read_object_info
 from detecture.miner.sources.colour_labels import read_class_labels
 from detecture.miner.sources.registry import (
-    IMAGE_ENDINGS,
     MINER_SOURCE_REGISTRY,
     files_below,
     require_folder,
+    tell_left_out,
 )
-
-logger = logging.getLogger(__name__)
 
 LICENCE = "ADE20K terms of use (images), DTD research use (textures)"
 
@@ -76,6 +74,11 @@ class TexturedAde20k:
         """Names of the classes 1 to 150."""
         return read_object_info(self._annotations)
 
+    @property
+    def names_from(self) -> str:
+        """The file of these names."""
+        return str(object_info_of(self._annotations))
+
     def strength(self, degree: float) -> float:
         """How textured a variant of a degree is, 0 to 1, whichever way the degrees count."""
         return degree if self._textured_end == "high" else 1.0 - degree
@@ -88,17 +91,18 @@ class TexturedAde20k:
         """
         annotations = annotations_of(self._annotations)
         found: dict[str, Item] = {}
-        without, twice = 0, 0
-        for path in sorted(files_below(self._folder)):
+        without: list[str] = []
+        twice: list[str] = []
+        for path in sorted(only_images(files_below(self._folder), self._folder)):
             variant = variant_of(path)
             if variant is None:
                 continue
             base, degree = variant
             item_id = safe_id(f"{base}_textured_degree{degree_text(degree)}")
             if (annotation := annotations.get(base)) is None:
-                without += 1
+                without.append(path)
             elif item_id in found:
-                twice += 1
+                twice.append(path)
             else:
                 found[item_id] = Item(
                     item_id=item_id,
@@ -111,13 +115,10 @@ class TexturedAde20k:
         if not found:
             raise MinerError(
                 f"{self.root}: holds no images named as ADE_train_00000001_textured_degree0.3.jpg "
-                f"whose annotations are in {self._annotations} ({without} have none there)"
+                f"whose annotations are in {self._annotations} ({len(without)} have none there)"
             )
-        if without or twice:
-            logger.warning(
-                "%s: left out %d images without an annotation, and %d that are there twice",
-                *(self.root, without, twice),
-            )
+        tell_left_out(self.root, without, f"have no annotation in {self._annotations}")
+        tell_left_out(self.root, twice, "are there twice")
         return [found[item_id] for item_id in sorted(found)]
 
     def read_image(self, item: Item) -> np.ndarray:

@@ -25,11 +25,13 @@ def make(context: Context) -> ItemFunction:
     settings = ExtractSettings.from_config(context.cfg)
     source = context.source
     table = ScoreSettings.from_config(context.cfg).kinds
-    kinds = {} if source.KIND != "classes" else _kinds(source, table)
+    # Of classes that have no names nobody knows which are textures: each is a region, as it is.
+    by_class = source.KIND == "classes" and bool(source.class_names)
+    kinds = _kinds(source, table) if by_class else {}
 
     def extract(item: Item, earlier: Earlier) -> dict[str, Any]:
         size = image_size(context.image(item))
-        if source.KIND == "classes":
+        if by_class:
             labels = source.read_labels(item)
             found = extract_regions(labels, size, source.class_names, kinds, settings)
             return store_extraction(found, item.item_id, context.output)

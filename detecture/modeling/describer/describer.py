@@ -179,8 +179,8 @@ class Describer(nn.Module):
     def describe(self, image_3HW: Tensor, masks_MHW: Tensor) -> list[str]:
         """One sentence for each region, no two alike where the VLM knows another way to put it.
 
-        That way is looked for in the first 24 regions whose sentence another one has, names one
-        colour twice, or stops in its middle.
+        A sentence that equals another one, names one colour twice or stops in the middle is written
+        again, for the first 24 such regions.
 
         Args:
             image_3HW: uint8 RGB, of any size.

@@ -71,9 +71,11 @@ class Encoders:
             return {**features.state(), "positions": positions}
 
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.train_segmenter):
-            if self.cache is None or self.train_segmenter:
+            # One in training mode may have dropout, which draws anew every time.
+            if self.cache is None or self.train_segmenter or segmenter.training:
                 return segmenter.encode_image(segmenter.preprocess(images))
             made_by = f"{self.segmenter_source} {segmenter.image_size} {segmenter.dtype}"
+            made_by += f" {segmenter.autocast}" if segmenter.autocast else ""
             keys = [content_key(image, made_by) for image in images]
             rows = _to(self.cache.rows(keys, images, compute), segmenter.device)
         return ImageFeatures.from_state({**rows, "positions": rows["positions"][:1]})

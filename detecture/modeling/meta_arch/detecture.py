@@ -13,7 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from detecture.checkpoint.misfits import take_over
-from detecture.config.sections.detecture import RefinementSettings, VlmSettings
+from detecture.config.sections.detecture import (
+    RefinementSettings,
+    SegmenterSettings,
+    VlmSettings,
+)
 from detecture.config.sections.losses import LossSettings
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode, configurable
 from detecture.data.prompts import count_phrase
@@ -47,6 +51,7 @@ class Detecture(nn.Module):
         segmenter: Segmenter,
         head: BridgeHead,
         train_segmenter: bool = False,
+        segmenter_training_mode: bool = SegmenterSettings.training_mode,
         segmenter_source: str = "",
         loss: LossSettings | None = None,
         train_count: str = VlmSettings.train_count,
@@ -60,6 +65,7 @@ class Detecture(nn.Module):
             segmenter: gives pixel embeddings.
             head: connects them.
             train_segmenter: train it too; otherwise it is frozen and stays in evaluation mode.
+            segmenter_training_mode: a frozen one is in training mode in training, as published.
             segmenter_source: what its weights are, for checkpoints and the cache.
             loss: weights of the losses, and their settings.
             train_count: what prompts say of the number of regions in training: `open` (between 1
@@ -75,6 +81,7 @@ class Detecture(nn.Module):
         self.segmenter = segmenter.requires_grad_(False)
         self.head = head
         self.train_segmenter = train_segmenter
+        self.segmenter_training_mode = segmenter_training_mode
         self.loss = loss or LossSettings()
         self.grouping = GroupingTerm(self.loss.grouping_weight, self.loss.grouping)
         self.train_count = train_count
@@ -93,7 +100,9 @@ class Detecture(nn.Module):
         shape = HeadShape(vlm.hidden_size, segmenter.text_width, segmenter.width)
         head = build_head(cfg, shape)
         dtype = DTYPES[cfg.MODEL.DTYPE]
-        if not cfg.MODEL.SEGMENTER.TRAIN or dtype == torch.float64:
+        if cfg.MODEL.SEGMENTER.UNDER_AUTOCAST and dtype.itemsize == 2:
+            segmenter.autocast = dtype
+        elif not cfg.MODEL.SEGMENTER.TRAIN or dtype == torch.float64:
             segmenter.to(dtype)
         name, weights = cfg.MODEL.SEGMENTER.NAME, cfg.MODEL.SEGMENTER.BASE
         if not weights:
@@ -105,6 +114,7 @@ class Detecture(nn.Module):
             "segmenter_source": f"{name}: {weights}",
             "head": head.double() if dtype == torch.float64 else head,
             "train_segmenter": cfg.MODEL.SEGMENTER.TRAIN,
+            "segmenter_training_mode": cfg.MODEL.SEGMENTER.TRAINING_MODE,
             "loss": LossSettings.from_config(cfg),
             "train_count": cfg.MODEL.VLM.TRAIN_COUNT,
             "cache": FeatureCache(cfg.MODEL.FEATURE_CACHE) if cfg.MODEL.FEATURE_CACHE else None,
@@ -144,9 +154,9 @@ class Detecture(nn.Module):
         self.vlm_trains = stage > 1 and any(True for _ in self.vlm.trained_parameters())
 
     def train(self, mode: bool = True) -> "Detecture":
-        """As torch's; a frozen segmenter stays in evaluation mode: it has dropout."""
+        """As torch's; a frozen segmenter has dropout, and so stays in evaluation mode."""
         super().train(mode)
-        if not self.train_segmenter:
+        if not (self.train_segmenter or self.segmenter_training_mode):
             self.segmenter.eval()
         return self
 
@@ -193,7 +203,7 @@ class Detecture(nn.Module):
     def prepare(self, batched_inputs: list[dict[str, Any]]) -> DetectureBatch:
         """Mapped dicts with their true answers, which both losses and normalizers need."""
         descriptions = [list(s["descriptions"][: self.vlm.max_regions]) for s in batched_inputs]
-        answers = [self.vlm.chat.answer_ids(texts) for texts in descriptions]
+        answers = [self.vlm.answer_ids(texts) for texts in descriptions]
         return DetectureBatch(batched_inputs, descriptions, answers)
 
     @takes_plain_inputs

@@ -7,7 +7,8 @@ text encoder, S side of the square image in pixels, h, w size of a feature map.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, cast
+from functools import wraps
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,27 @@ from detecture.modeling.segmenter.name_map import check_names
 from detecture.modeling.segmenter.proposals import Proposals
 from detecture.modeling.stretch import stretch
 
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+
 Tokenizer = Callable[[list[str]], tuple[Tensor, Tensor]]
 """N phrases to int64 token ids (N,T) and a bool mask (N,T) that is True on real tokens."""
+
+
+def _in_its_format(
+    method: Callable[Concatenate["Segmenter", _P], _T],
+) -> Callable[Concatenate["Segmenter", _P], _T]:
+    """Run a method of a segmenter under autocast, where it has `autocast`."""
+
+    @wraps(method)
+    def run(self: "Segmenter", /, *args: _P.args, **options: _P.kwargs) -> _T:
+        kind, dtype = self.device.type, self.autocast
+        if dtype is None or not torch.amp.is_autocast_available(kind):
+            return method(self, *args, **options)
+        with torch.autocast(kind, dtype=dtype):
+            return method(self, *args, **options)
+
+    return run
 
 
 class Segmenter(nn.Module, ABC):
@@ -33,6 +53,8 @@ class Segmenter(nn.Module, ABC):
         image_size: side in pixels of the square image that it takes (S).
         text_width: width of its text encoder's states, before its text projection.
         width: width of prompts, features and pixel embeddings (D).
+        autocast: format of 16 bits to compute in under autocast, whatever the weights are in;
+            None: as the caller has it.
         gradient_checkpointing: compute everything behind the image encoder anew in the backward
             pass, rather than keep it. Acts wherever gradients are recorded, also on a frozen
             segmenter in evaluation mode: gradients to the prompts pass through there.
@@ -58,6 +80,7 @@ class Segmenter(nn.Module, ABC):
         self.width = width
         self.gradient_checkpointing = gradient_checkpointing
         self.tokenizer = tokenizer
+        self.autocast: torch.dtype | None = None
         # After load_state_dict(assign=True) on a model that was built on the meta device.
         self.register_load_state_dict_post_hook(_restore_after_load)
 
@@ -88,15 +111,18 @@ class Segmenter(nn.Module, ABC):
         pixels_B3SS = squares_B3SS.to(torch.float32) / 255.0
         return (pixels_B3SS - self.PIXEL_MEAN) / self.PIXEL_STD
 
+    @_in_its_format
     def encode_image(self, pixels_B3SS: Tensor) -> ImageFeatures:
         """Run the image encoder on what `preprocess` returned, B images at once."""
         levels, positions = self._encode(self._cast(pixels_B3SS))
         return ImageFeatures(levels, positions)
 
+    @_in_its_format
     def project_text(self, text: Tensor) -> Tensor:
         """SAM 3's own text projection: (..,C) to (..,D)."""
         return cast("Tensor", self._text_projection()(self._cast(text)))
 
+    @_in_its_format
     def pixel_embeddings(
         self,
         features: ImageFeatures,
@@ -131,6 +157,7 @@ class Segmenter(nn.Module, ABC):
         )
         return pixel_NDhw
 
+    @_in_its_format
     def semantic_logits(
         self,
         features: ImageFeatures,
@@ -142,6 +169,7 @@ class Segmenter(nn.Module, ABC):
         pixel_NDhw = self.pixel_embeddings(features, image_index_N, prompt_NTD, prompt_mask_NT)
         return cast("Tensor", self._semantic_head()(pixel_NDhw))
 
+    @_in_its_format
     def proposals(
         self,
         features: ImageFeatures,
@@ -211,6 +239,7 @@ class Segmenter(nn.Module, ABC):
                 return boxes_NR4.new_zeros((0, count, self.width)), mask_NR.new_zeros((0, count))
             return self._encode_boxes(features, image_index_N.to(self.device), boxes_NR4, mask_NR)
 
+    @_in_its_format
     def text_features(self, phrases: list[str]) -> tuple[Tensor, Tensor]:
         """Phrases as prompts, by SAM 3's own text encoder.
 

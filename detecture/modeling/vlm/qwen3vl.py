@@ -87,6 +87,7 @@ class Qwen3VL(nn.Module):
         adapts = settings.train == "lora"
         self.lora = {"rank": lora.rank, "alpha": lora.alpha} if adapts else {}
         self.chat = Chat(backbone.tokenizer, prompts, settings.stop_supervision)
+        self.newline_after_end = settings.newline_after_end
 
         self.model = backbone.model
         with seeded(seed):
@@ -223,6 +224,11 @@ class Qwen3VL(nn.Module):
         """
         rows = [self.chat.prompt_ids(count, vision.tokens_BVD.shape[1]) for count in counts]
         return prefix_of_prompts(self.model, self.chat, vision, rows)
+
+    def answer_ids(self, descriptions: Sequence[str]) -> list[int]:
+        """Token ids of the true answer: `Chat.answer_ids`, in training perhaps with a newline."""
+        ids = self.chat.answer_ids(descriptions)
+        return [*ids, self.chat.newline_id] if self.training and self.newline_after_end else ids
 
     # ---- passes ---------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """The two rows of `<|seg|>`, as parameters of their own beside the frozen tables.
 
 Freeing whole tables behind a gradient mask, as published, keeps gigabytes of gradients and moments
-for two rows, and weight decay still shrinks all others. peft's `trainable_token_indices` copies the
-tables at every call. Both wrappers here give the results of tables that hold the rows.
+for two rows; weight decay then shrinks all others, unless they are in bfloat16, which rounds it
+away. peft's `trainable_token_indices` copies the tables at every call. Both wrappers here give the
+results of tables that hold the rows.
 """
 
 import torch

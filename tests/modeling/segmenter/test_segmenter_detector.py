@@ -307,3 +307,31 @@ def test_lower_precision(detecting, images, prompts):
         for near, right in zip(run(copy.to(dtype)), exact, strict=True):
             assert near.dtype == dtype
             assert (near.double() - right).norm() < off * right.norm()
+
+
+def test_its_own_autocast_is_the_one_around_it(detecting, images, prompts):
+    prompt, mask, index = prompts
+
+    def run(segmenter):
+        with torch.no_grad():
+            features = encode(segmenter, images)
+            found = segmenter.proposals(features, index, prompt, mask)
+            return (
+                *features.levels,
+                segmenter.text_features(["moss"])[0],
+                segmenter.exemplar_prompt(features, INDEX, BOXES)[0],
+                segmenter.pixel_embeddings(features, index, prompt, mask),
+                segmenter.semantic_logits(features, index, prompt, mask),
+                found.mask_logits,
+                found.scores,
+            )
+
+    copy = make(type(detecting), with_detector=True).eval()
+    copy.load_state_dict(detecting.state_dict())
+    copy.autocast = torch.bfloat16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        due = run(detecting)
+    for ours, theirs in zip(run(copy), due, strict=True):
+        assert ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+    assert not torch.equal(run(detecting)[0].float(), due[0].float())
+    assert copy.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")

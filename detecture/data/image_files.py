@@ -1,0 +1,57 @@
+"""Which files of a folder are images that can be read, by the endings of their names."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import PurePath
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+"""Of files that are taken for images; `detecture.data.image_io.FORMATS` are what is in them."""
+
+_UNREAD = frozenset(
+    {
+        *(".gif", ".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl"),
+        *(".jfif", ".jpe", ".psd", ".svg", ".tga", ".exr", ".hdr", ".pbm", ".pgm", ".ppm", ".pnm"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
+    }
+)  # of images too, but in formats that `read_image` does not know
+
+AnyPath = TypeVar("AnyPath", bound=str | os.PathLike[str])
+
+
+def only_images(paths: Iterable[AnyPath], folder: str | os.PathLike[str]) -> Iterator[AnyPath]:
+    """Those of a folder's files that are images by their endings, in their order.
+
+    At the end one warning counts those that are images of a kind that is not read: nobody should
+    have to find out that they were passed over.
+
+    Args:
+        paths: of the files; what is no image by its name is passed over.
+        folder: that they are in, for the warning.
+    """
+    unread: Counter[str] = Counter()
+    example = ""
+    for path in paths:
+        ending = PurePath(path).suffix.lower()
+        if ending in IMAGE_ENDINGS:
+            yield path
+        elif ending in _UNREAD:
+            unread[ending] += 1
+            example = example or PurePath(path).name
+    if unread:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(unread.items()))
+        _warn(
+            f"{os.fspath(folder)}: {unread.total()} files are images of a kind that is not read "
+            f"({kinds}), such as {example}; convert them to PNG or JPEG"
+        )
+
+
+@cache
+def _warn(text: str) -> None:
+    """Once: a folder may be looked through several times."""
+    logger.warning("%s", text)
