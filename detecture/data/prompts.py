@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.config.sections.detecture import VlmSettings
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_yaml
 
 STOP_SUPERVISION_MODES = VlmSettings.choices_of("stop_supervision")
@@ -103,6 +103,17 @@ class PromptTemplate:
                 f"prompt line {self.line!r} and joiner {self.joiner!r}: the seg token "
                 f"{self.seg_token} belongs at the end of the line only, the end token "
                 f"{self.end_token} in neither"
+            )
+        for token in (self.seg_token, self.end_token):
+            # Words and numbers stand in every answer.
+            if " " in token or token.replace("_", "a").isalnum() or not token.isprintable():
+                raise ConfigError(
+                    f"prompt token {brief(token)} must be one sign of a tokenizer, such as {SEG}"
+                )
+        if self.seg_token in self.end_token:
+            raise ConfigError(
+                f"prompt end token {brief(self.end_token)} holds the seg token "
+                f"{brief(self.seg_token)}: an answer would have one region more"
             )
 
     def user_text(self, k: int | None) -> str:

@@ -86,7 +86,7 @@ class Coco:
         found: dict[int, Mapping[str, Any]] = {}
         for content in self._panoptic.values():
             for category in content["categories"]:
-                found[int(category["id"])] = category
+                found[category["id"]] = category
         return found
 
     def items(self) -> list[Item]:
@@ -152,10 +152,10 @@ class Coco:
         """
         segments = self._segments.get(str(item.annotation), [])
         for segment in segments:
-            numbers = (segment.get("id"), segment.get("category_id"))
-            if any(type(n) is not int or not 0 <= n < _MOST_ID for n in numbers):
+            known = isinstance(segment, dict) and _has(segment, {"id": int, "category_id": int})
+            if not known or not all(0 <= segment[k] < _MOST_ID for k in ("id", "category_id")):
                 raise ImageError(
-                    f"{item.annotation}: the segment {brief(dict(segment))} has no id or category; "
+                    f"{item.annotation}: the segment {brief(segment)} has no id or category; "
                     "take the panoptic JSON of the release"
                 )
         return segments
@@ -166,15 +166,15 @@ class Coco:
         found = {}
         for part, path in self._files.items():
             content = read_json(path, MinerError, _MOST_BYTES)
-            lists = isinstance(content, dict) and all(
+            sound = isinstance(content, dict) and all(
                 isinstance(content.get(key), list)
-                and all(isinstance(one, dict) and needed <= one.keys() for one in content[key])
+                and all(isinstance(one, dict) and _has(one, needed) for one in content[key])
                 for key, needed in (
-                    ("categories", {"id", "name"}),
-                    ("annotations", {"file_name", "segments_info"}),
+                    ("categories", {"id": int, "name": str}),
+                    ("annotations", {"file_name": str, "segments_info": list}),
                 )
             )
-            if not lists:
+            if not sound:
                 raise MinerError(f"{path}: is no panoptic JSON of COCO; take it from the release")
             found[part] = content
         return found
@@ -201,6 +201,11 @@ class Coco:
                     if path.endswith(".png")
                 }
         return {}
+
+
+def _has(values: Mapping[str, Any], needed: Mapping[str, type]) -> bool:
+    """Whether there are values of these types; true and false are no numbers."""
+    return all(type(values.get(key)) is kind for key, kind in needed.items())
 
 
 @MINER_SOURCE_REGISTRY.register()
