@@ -50,6 +50,8 @@ setup(
         "threadpoolctl>=3.1",
         # 12.2: a FITS bomb is fixed there (CVE-2026-40192); all our Pythons have it.
         "pillow>=12.2",
+        # TIFF of many bands, floats and 16 bits a colour; scikit-image brings it along anyway.
+        "tifffile>=2023.2.3",
         "fvcore>=0.1.5.post20221221",
         "iopath>=0.1.9",
         "safetensors>=0.5",
@@ -74,6 +76,10 @@ setup(
         # Takes Pillow 12 at most, which is what installing it leaves in the environment.
         "web": ["gradio>=6.31"],
         "supervision": ["supervision>=0.25"],
+        # HEIC images, as phones write them.
+        "heif": ["pillow-heif>=1.1"],
+        # TIFF of many bands in LZW and other compressions that tifffile leaves to it.
+        "tiff": ["imagecodecs>=2023.1.23"],
         # Curves of training runs (tools/plot_training.py).
         "plot": ["matplotlib>=3.8"],
         # How actors are told to restart changes with 2.64.

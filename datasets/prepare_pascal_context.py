@@ -22,20 +22,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as rle
 from scipy.io import loadmat
 
+from detecture.data.formats.found_image import sound_size
+from detecture.data.formats.rle import from_coco_rle
 from detecture.data.preparation import (
     IGNORED_8,
+    MAX_PIXELS,
     Preparation,
     files_of,
     lines_of,
     parse_arguments,
     prepare,
 )
-from detecture.errors import DatasetError
+from detecture.errors import DatasetError, brief
 from detecture.jobs.command_line import command_line
-from detecture.untrusted import read_json
+from detecture.untrusted import named_path, read_json
 
 IDS_OF_59 = (
     *(2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98),
@@ -61,6 +63,7 @@ def prepare_59(folder: Path, args: Namespace) -> None:
     content = read_json(file, DatasetError, _MOST_BYTES, whole=False)
     try:
         images = {str(one["image_id"]): one for one in content["images"] if one["phase"] == "val"}
+        names = {key: Path(image["file_name"]).stem for key, image in images.items()}
         annotations = defaultdict(list)
         for annotation in content["annos_segmentation"]:
             if (key := str(annotation["image_id"])) in images:
@@ -69,12 +72,12 @@ def prepare_59(folder: Path, args: Namespace) -> None:
         due = [
             Preparation(
                 file,
-                target / f"{Path(image['file_name']).stem}.png",
+                named_path(target / f"{names[key]}.png", f"{file}: image {key}", DatasetError),
                 partial(convert_59, image, annotations[key]),
             )
             for key, image in images.items()
         ]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{file}: lacks {error}; is it the right file? {GET_59}") from error
     prepare("pascal-context 59", due, args)
 
@@ -84,19 +87,17 @@ def convert_59(
 ) -> np.ndarray:
     """Labels, uint8 (H,W), of an image by its annotations, later ones over earlier ones."""
     table = {number: label for label, number in enumerate(IDS_OF_59)}
-    try:
-        labels = np.full((int(image["height"]), int(image["width"])), IGNORED_8, np.uint8)
-        for annotation in annotations:
-            segmentation = dict(annotation["segmentation"])
-            if isinstance(segmentation["counts"], str):
-                segmentation["counts"] = segmentation["counts"].encode("ascii")
-            inside = rle.decode(segmentation).astype(bool)
-            labels[inside] = table.get(int(annotation["category_id"]), IGNORED_8)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DatasetError(
-            f"{source}: the annotations of image {image.get('image_id')} cannot be used ({error}); "
-            f"{GET_59}"
-        ) from error
+    image_id = brief(image.get("image_id"))
+    where = f"{source}: the annotations of image {image_id} cannot be used"
+    size = sound_size((image.get("height"), image.get("width")), MAX_PIXELS, where)
+    labels = np.full(size, IGNORED_8, np.uint8)
+    for annotation in annotations:
+        category = annotation.get("category_id")
+        if type(category) is not int:
+            raise DatasetError(f"{where}: one has no category; {GET_59}")
+        # Run lengths are checked before a pixel is written: pycocotools trusts them.
+        inside = from_coco_rle(annotation.get("segmentation"), size, where)
+        labels[inside] = table.get(category, IGNORED_8)
     return labels
 
 

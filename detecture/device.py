@@ -5,7 +5,7 @@ Everything else passes `torch.device` objects about, or asks here.
 
 import torch
 
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """Environment variable that hides devices from this process."""
@@ -35,12 +35,12 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(
-            f"MODEL.DEVICE {name!r} is no device name; use auto, cpu, cuda, cuda:N or mps"
+            f"MODEL.DEVICE {brief(name)} is no device name; use auto, cpu, cuda, cuda:N or mps"
         ) from error
     if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
         raise ConfigError(
-            f"MODEL.DEVICE {name!r} does not exist here: {torch.cuda.device_count()} CUDA devices "
-            "are visible. Use MODEL.DEVICE cpu (or auto), or install a CUDA build of torch"
+            f"MODEL.DEVICE {brief(name)} does not exist here: {torch.cuda.device_count()} CUDA "
+            "devices are visible. Use MODEL.DEVICE cpu (or auto), or install a CUDA build of torch"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(f"MODEL.DEVICE {name!r} does not exist here; use MODEL.DEVICE cpu")

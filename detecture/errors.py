@@ -3,17 +3,37 @@
 Every message names the file, the key or the id, and the remedy.
 """
 
+import re
 import reprlib
 from collections.abc import Sequence
 from typing import Any
 
+MOST_ERROR_BYTES = 2000
+"""Of the text of an error, in UTF-8: what somebody wrote into a file is no reason to write more."""
+
+_CUT = " .. (cut) .. "
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and new line
+
 
 class DetectureError(Exception):
-    """Base of all errors that are about the user's input, not about a defect of the program."""
+    """Base of all errors that are about the user's input, not about a defect of the program.
+
+    Its text is never longer than `MOST_ERROR_BYTES`: what is more is left out of its middle, as it
+    begins with the file and ends with the remedy. It holds no character that moves a cursor or
+    changes colours of a terminal, and no half of a character: it goes to logs, records and pages.
+    """
 
     def __str__(self) -> str:
-        # Names of files are not always text, and this goes to logs, records and pages that are.
-        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+        text = super().__str__()
+        if len(text) > MOST_ERROR_BYTES:  # cut before it is copied, and again below
+            text = text[:MOST_ERROR_BYTES] + text[-MOST_ERROR_BYTES:]
+        text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+        encoded = text.encode("utf-8", "backslashreplace")
+        if len(encoded) > MOST_ERROR_BYTES:
+            end = MOST_ERROR_BYTES // 3
+            start = MOST_ERROR_BYTES - end - len(_CUT)
+            encoded = encoded[:start] + _CUT.encode() + encoded[-end:]
+        return encoded.decode("utf-8", "ignore")
 
 
 class ConfigError(DetectureError):

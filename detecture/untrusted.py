@@ -13,8 +13,10 @@ the caller knows what to do then.
 import errno
 import json
 import math
+import os
 import stat
 from collections.abc import Hashable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,7 +35,7 @@ MOST_YAML_BYTES = 1 << 20
 
 _TOO_DEEP = f"nested too deeply, more than {MOST_DEPTH} levels deep"
 _MOST_ALIASES = 100
-_MOST_EXPANDED = 200_000  # nodes of a yaml document, each alias counted as what it stands for
+_MOST_NODES = 50_000  # of a yaml document: some seconds; each alias counted as what it stands for
 _MOST_DIGITS = 400
 _MOST_SHOWN = 120  # characters of where something stands
 
@@ -158,6 +160,30 @@ def parse_own_json(content: bytes | str, most_bytes: int = MOST_BYTES) -> Any:
     return found
 
 
+def named_path(name: str | os.PathLike[str], where: str, error: type[DetectureError]) -> Path:
+    """The path that a user or a file names, `~` expanded; there need be nothing.
+
+    Args:
+        name: as it was given.
+        where: it was given, for the error, such as a config key.
+        error: kind of the error.
+
+    Raises:
+        DetectureError: of the given kind; nothing can have this name: it holds NUL, is too long,
+            is the home of nobody, or leads through links in a circle.
+    """
+    try:
+        path = Path(name).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            path.stat()
+    except (OSError, ValueError, RuntimeError) as refused:
+        reason = getattr(refused, "strerror", None) or refused
+        raise error(
+            f"{where}: {brief(str(name))} is no path of a file ({reason!s:.200}); correct it"
+        ) from refused
+    return path
+
+
 def open_file(path: Path) -> BinaryIO:
     """A file opened for reading; a pipe or device is refused, for to open one could block for ever.
 
@@ -225,7 +251,7 @@ class _Loader(yaml.SafeLoader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._depth = self._aliases = 0
+        self._depth = self._aliases = self._nodes = 0
         self._sizes: dict[int, int] = {}  # nodes that are done, and what each expands to
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -238,6 +264,9 @@ class _Loader(yaml.SafeLoader):
             if id(node) not in self._sizes:
                 raise _Malformed("an alias (*name) stands inside what it refers to")
             return node
+        self._nodes += 1
+        if self._nodes > _MOST_NODES:
+            raise _Malformed(f"holds more than {_MOST_NODES:,} values; is it the right file?")
         self._depth += 1
         if self._depth > MOST_DEPTH:
             raise _Malformed(_TOO_DEEP)
@@ -252,8 +281,8 @@ class _Loader(yaml.SafeLoader):
             size += sum(self._sizes[id(part)] for pair in node.value for part in pair)
         elif isinstance(node, yaml.SequenceNode):
             size += sum(self._sizes[id(part)] for part in node.value)
-        if size > _MOST_EXPANDED:
-            raise _Malformed(f"its aliases (*name) expand to more than {_MOST_EXPANDED:,} values")
+        if size > _MOST_NODES:
+            raise _Malformed(f"its aliases (*name) expand to more than {_MOST_NODES:,} values")
         return size
 
     def construct_yaml_int(self, node: Any) -> int:

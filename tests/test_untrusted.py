@@ -44,6 +44,7 @@ YAML = [
     ("&a [*a]", "inside what it refers to"),
     ("a: &x\n  b: *x", "inside what it refers to"),
     (BOMB, "expand to more than"),
+    ("[" + "1," * 50_000 + "]", "holds more than 50,000 values"),
     ("a: &a x\nb: [" + "*a," * 200 + "]", "more than 100 aliases"),
     ("a: [1\nb: 2", "cannot be read as yaml"),
     ("a: b: c", "cannot be read as yaml"),

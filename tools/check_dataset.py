@@ -20,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from detecture.config import add_detecture_config
+from detecture.config.sections.images import require_bands
 from detecture.d2 import MetadataCatalog, get_cfg
 from detecture.data import register_semantic_folder, require_registered
 from detecture.data.datasets.semantic import is_semantic
@@ -53,6 +54,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-pixels", type=int, metavar="N", help="larger files are errors (INPUT.MAX_PIXELS)"
     )
+    parser.add_argument(
+        "--bands",
+        type=int,
+        nargs="+",
+        default=(),
+        metavar="N",
+        help="which bands of an image are red, green and blue, from 1 on (INPUT.BANDS)",
+    )
     return parser
 
 
@@ -65,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("name a data set, or give --dataset-json or --semantic-root")
     if args.root and not args.dataset_json:
         parser.error("--root goes with --dataset-json")
+    require_bands(args.bands)
     reports: list[DatasetReport | SemanticReport] = []
     for name in args.names:
         require_registered(name)
@@ -110,6 +120,7 @@ def _check(args: argparse.Namespace, source: dict[str, Any]) -> DatasetReport:
     return check_dataset(
         **source,
         max_pixels=_max_pixels(args),
+        bands=args.bands,
         workers=args.workers,
         progress=_bar(source["name"]),
     )
@@ -117,7 +128,11 @@ def _check(args: argparse.Namespace, source: dict[str, Any]) -> DatasetReport:
 
 def _check_semantic(args: argparse.Namespace, name: str) -> SemanticReport:
     return check_semantic(
-        name, max_pixels=_max_pixels(args), workers=args.workers, progress=_bar(name)
+        name,
+        max_pixels=_max_pixels(args),
+        bands=args.bands,
+        workers=args.workers,
+        progress=_bar(name),
     )
 
 

@@ -36,6 +36,7 @@ from detecture.engine import predictor_of
 from detecture.engine.result_files import ImageIdentity, find_place
 from detecture.errors import EXIT_FAILED, ConfigError, DetectureError, OutputError
 from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.untrusted import named_path
 
 
 def find_images(inputs: list[str]) -> list[Path]:
@@ -48,7 +49,7 @@ def find_images(inputs: list[str]) -> list[Path]:
     endings = ", ".join(sorted(IMAGE_ENDINGS))
     for text in inputs:
         try:
-            here = _matching(Path(text).expanduser())
+            here = _matching(named_path(text, "--input", ConfigError))
         except OSError as error:  # no permission, or a name that no disk takes
             raise ConfigError(f"--input {text}: cannot be read ({error.strerror})") from error
         if not here:
@@ -62,7 +63,10 @@ def _matching(path: Path) -> list[Path]:
         return list(only_images(sorted(path.iterdir()), path))
     if path.exists():
         return [path]
-    matches = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+    # Brackets in the name of a folder that exists are no pattern.
+    base = next((folder for folder in path.parents if folder.is_dir()), Path())
+    pattern = str(Path(glob.escape(str(base)), path.relative_to(base)))
+    matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
     return [p for p in matches if p.is_file()]
 
 

@@ -61,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--partial", action="store_true", help="take an evaluation that is not finished"
     )
-    parser.add_argument("--config-file", metavar="YAML", help="for INPUT.MAX_PIXELS and TEST.*")
+    parser.add_argument(
+        "--config-file", metavar="YAML", help="for INPUT.MAX_PIXELS, INPUT.BANDS and TEST.*"
+    )
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="KEY VALUE")
     return parser
 
@@ -80,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.predictions,
             dataset,
             max_pixels=cfg.INPUT.MAX_PIXELS,
+            bands=cfg.INPUT.BANDS,
             bootstrap_samples=cfg.TEST.BOOTSTRAP_SAMPLES,
             true_sentences=args.oracle_sentences,
             partial=args.partial,

@@ -30,7 +30,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from detecture.config import make_config
 from detecture.engine import log_to_terminal
@@ -43,6 +42,7 @@ from detecture.miner.reviewing import review
 from detecture.miner.running import Mine
 from detecture.miner.stages import STAGES
 from detecture.miner.status import status_of
+from detecture.untrusted import named_path
 
 COMMANDS = ("run", *STAGES, "review", "import", "status")
 
@@ -135,7 +135,7 @@ def _keys_of(args: argparse.Namespace) -> list[str]:
 def _import(mine: Mine, tool: str | None, export: str | None) -> int:
     if not tool or not export:
         raise ConfigError("import needs --tool and --export: what it is from, and the file")
-    report = bring_in(mine, Path(export).expanduser(), tool)
+    report = bring_in(mine, named_path(export, "--export", ConfigError), tool)
     print("\n".join(report.lines()))
     return EXIT_FAILED if report.problems or report.unknown else 0
 

@@ -161,7 +161,7 @@ def annotation_jobs(names: list[str], cfg: CfgNode) -> tuple[Iterator[DrawingJob
         DrawingJob(
             record["image_id"],
             _path(record["image_id"], name if len(names) > 1 else ""),
-            partial(draw_annotation, record, cfg.INPUT.MAX_PIXELS),
+            partial(draw_annotation, record, cfg.INPUT.MAX_PIXELS, cfg.INPUT.BANDS),
         )
         for name, records in parts
         for record in records
@@ -169,13 +169,13 @@ def annotation_jobs(names: list[str], cfg: CfgNode) -> tuple[Iterator[DrawingJob
     return jobs, sum(len(records) for _, records in parts)
 
 
-def draw_annotation(record: dict[str, Any], max_pixels: int) -> Drawing:
+def draw_annotation(record: dict[str, Any], max_pixels: int, bands: Sequence[int] = ()) -> Drawing:
     """Image and true regions of a dataset dict.
 
     Raises:
         ImageError, DatasetError: a file is missing or unreadable.
     """
-    image, truth = load_image_and_truth(record, max_pixels)
+    image, truth = load_image_and_truth(record, max_pixels, bands)
     return annotation_drawing(
         record["image_id"], image, truth.masks, truth.index_map, truth.descriptions
     )
@@ -259,6 +259,7 @@ def prediction_jobs(args: argparse.Namespace, cfg: CfgNode) -> tuple[Iterator[Dr
                 sources.get(record["image_id"]),
                 folder,
                 cfg.INPUT.MAX_PIXELS,
+                cfg.INPUT.BANDS,
             ),
         )
         for record in records
@@ -277,7 +278,11 @@ def _dataset_of(folder: Path) -> str:
 
 
 def draw_prediction(
-    record: dict[str, Any], source: dict[str, Any] | None, folder: Path, max_pixels: int
+    record: dict[str, Any],
+    source: dict[str, Any] | None,
+    folder: Path,
+    max_pixels: int,
+    bands: Sequence[int] = (),
 ) -> Drawing:
     """Image, ground truth and prediction of one record of an evaluation.
 
@@ -286,13 +291,14 @@ def draw_prediction(
         source: the image's dataset dict; None: the data set no longer has it.
         folder: of the evaluation.
         max_pixels: larger files are refused.
+        bands: of the image, see `detecture.data.image_io.read_image`.
 
     Raises:
         ImageError, DatasetError: a file is missing or does not go with the others.
     """
     if source is None:
         raise DatasetError("the data set has no such image; evaluate anew")
-    image, truth = load_image_and_truth(source, max_pixels)
+    image, truth = load_image_and_truth(source, max_pixels, bands)
     path = label_map_path(folder, record["image_id"])
     prediction: np.ndarray | str
     if "assignment" not in record:  # the method failed; the map is one of an earlier run

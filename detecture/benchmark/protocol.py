@@ -15,11 +15,12 @@ from detecture.d2 import MetadataCatalog
 from detecture.data import require_registered
 from detecture.data.datasets.semantic import is_semantic
 from detecture.data.k_hint import FROM_TRUTH, K_OF_REGIME
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_yaml
 
 _SUBJECT = "{subject}"
 _ALL = "all"
+_SHOWN = 200  # letters of names that are unknown
 _VOCABULARY = "TEST.SEMANTIC.VOCABULARY"
 # Set by the cell itself.
 _OWN_KEYS = ("DATASETS.TEST", "OUTPUT_DIR", "TEST.COUNT", "TEST.LIMIT")
@@ -249,7 +250,7 @@ def _protocol(path: Path, name: str, value: Any, methods: Mapping[str, Method]) 
     found = _mapping(path, where, value, {"note", "datasets", "leaks", "methods"}, set())
     leaks = found["leaks"]
     if not isinstance(leaks, bool):
-        raise ConfigError(f"{path}: {where}.leaks must be true or false, not {leaks!r}")
+        raise ConfigError(f"{path}: {where}.leaks must be true or false, not {brief(leaks)}")
     datasets = _list_of_names(path, f"{where}.datasets", found["datasets"])
     entries: dict[str, dict[str, MethodEntry]] = {}
     for method, by_place in _mapping(path, f"{where}.methods", found["methods"]).items():
@@ -299,9 +300,9 @@ def _settings_of(method: str, settings: Iterable[Sequence[str]]) -> tuple[str, .
 
 def _list_of_names(path: Path, where: str, value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise ConfigError(f"{path}: {where} must be a list of names, not {value!r:.200}")
+        raise ConfigError(f"{path}: {where} must be a list of names, not {brief(value)}")
     if twice := [one for one in value if value.count(one) > 1]:
-        raise ConfigError(f"{path}: {where} has {twice[0]!r} twice; remove one")
+        raise ConfigError(f"{path}: {where} has {brief(twice[0])} twice; remove one")
     return value
 
 
@@ -336,7 +337,7 @@ def _fits(path: Path, method: Method, variant: str, dataset: str) -> bool:
 def _check_name(path: Path, where: str, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{path}: {where}: {name!r} is no name; use letters, digits, `_`, `-` and `.`"
+            f"{path}: {where}: {brief(name)} is no name; use letters, digits, `_`, `-` and `.`"
         )
 
 
@@ -363,13 +364,13 @@ def _mapping(
     """A mapping with text keys: all of `due`, and beyond those only `allowed`; None: any."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ConfigError(
-            f"{path}: {where} must be a mapping with names as keys, not {value!r:.200}"
+            f"{path}: {where} must be a mapping with names as keys, not {brief(value)}"
         )
     if due is not None:
         missing, unknown = due - set(value), set(value) - due - (allowed or set())
         if missing or unknown:
             faults = [f"lacks {', '.join(sorted(missing))}"] if missing else []
-            faults += [f"has unknown {', '.join(sorted(unknown))}"] if unknown else []
+            faults += [f"has unknown {', '.join(sorted(unknown))[:_SHOWN]}"] if unknown else []
             raise ConfigError(f"{path}: {where} {' and '.join(faults)}")
     return value
 
@@ -377,13 +378,13 @@ def _mapping(
 def _one_of(path: Path, what: str, name: Any, known: Mapping[str, Any]) -> Any:
     names = ", ".join(known) or "none: there is none"
     if not isinstance(name, str) or name not in known:
-        raise ConfigError(f"{path}: {what} {name!r:.80} is unknown; use one of {names}")
+        raise ConfigError(f"{path}: {what} {brief(name)} is unknown; use one of {names}")
     return known[name]
 
 
 def _text(path: Path, where: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{path}: {where} must be a text, not {value!r}")
+        raise ConfigError(f"{path}: {where} must be a text, not {brief(value)}")
     return value
 
 
@@ -391,8 +392,8 @@ def _file(path: Path, where: str, value: Any) -> Path:
     file = path.parent / _text(path, where, value)
     try:
         is_there = file.is_file()
-    except OSError:  # a name that is too long
+    except (OSError, ValueError):  # a name that no file can have
         is_there = False
     if not is_there:
-        raise ConfigError(f"{path}: {where} names {file}, which does not exist")
+        raise ConfigError(f"{path}: {where} names {str(file)[:300]}, which does not exist")
     return file

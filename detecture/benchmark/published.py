@@ -7,7 +7,7 @@ from typing import Any
 
 from detecture.benchmark.table import METRICS, SEMANTIC_METRICS
 from detecture.checkpoint.json_files import finite_number
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_yaml
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
@@ -75,7 +75,8 @@ def _table(table: Any, where: str) -> PublishedTable:
     metrics = _texts(table["metrics"], f"{where}.metrics")
     unknown = [name for name in metrics if name not in _METRICS]
     if unknown:
-        raise ConfigError(f"{where}.metrics: {unknown[0]!r}; use some of {', '.join(_METRICS)}")
+        known = ", ".join(_METRICS)
+        raise ConfigError(f"{where}.metrics: {brief(unknown[0])}; use some of {known}")
     datasets = _texts(table["datasets"], f"{where}.datasets")
     if not isinstance(table["rows"], list):
         raise ConfigError(f"{where}.rows must be a list")
@@ -125,5 +126,5 @@ def _texts(value: Any, where: str) -> list[str]:
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{where} must be a text, is {value!r:.80}; correct the file")
+        raise ConfigError(f"{where} must be a text, is {brief(value)}; correct the file")
     return value

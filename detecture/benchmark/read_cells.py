@@ -12,7 +12,7 @@ from detecture.benchmark.results import (
     CellResult,
     read_summary,
 )
-from detecture.errors import ConfigError, EvaluationError, require_choice
+from detecture.errors import ConfigError, EvaluationError, brief, require_choice
 from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.record_lines import Record, read_lines
 from detecture.evaluation.semantic import unsummarizable
@@ -154,7 +154,7 @@ def _cell(path: Path, entry: Any, where: str) -> CellResult:
 def _text(path: Path, entry: dict[str, Any], key: str, where: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or (not value and key in ("method", "dataset")):
-        raise ConfigError(f"{path}: {where}: `{key}` must be a text, is {value!r:.80}; {_REMEDY}")
+        raise ConfigError(f"{path}: {where}: `{key}` must be a text, is {brief(value)}; {_REMEDY}")
     return value
 
 
@@ -170,12 +170,14 @@ def _folder(index: Path, text: Any, where: str) -> Path | None:
         for path in (folder, *(folder / name for name in _FILES)):
             if not path.resolve().is_relative_to(root.resolve()):
                 raise ConfigError(
-                    f"{index}: {where}.folder {text!r} leads out of {root}, to "
+                    f"{index}: {where}.folder {brief(text)} leads out of {root}, to "
                     f"{path.resolve()}; move the files into the benchmark's folder"
                 )
         return folder if folder.is_dir() else None
-    except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle
-        raise ConfigError(f"{index}: {where}.folder {text!r:.80}: {error}") from error
+    # A name that is too long or has no letters of a file's, links in a circle.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{index}: {where}.folder {brief(text)}: {reason!s:.200}") from error
 
 
 def _summary_of(folder: Path | None, dataset: str) -> tuple[dict[str, Any] | None, str]:

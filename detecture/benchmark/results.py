@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detecture.errors import brief
 from detecture.untrusted import read_own_json
 
 STATES = ("done", "unchecked", "partial", "stale", "failed", "missing")
@@ -43,7 +44,7 @@ def read_summary(path: Path, dataset: str) -> tuple[dict[str, Any] | None, str]:
     if not isinstance(summary, dict) or type(summary.get("n_total")) is not int:
         return None, f"{path.name} is no summary of an evaluation"
     if summary.get("dataset", dataset) != dataset:
-        return None, f"{path.name} is of the data set {summary['dataset']!r:.80}"
+        return None, f"{path.name} is of the data set {brief(summary['dataset'])}"
     return summary, ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from detecture.checkpoint.atomic import sha256_file, write_text_atomic
 from detecture.checkpoint.json_files import DIGEST, seal, unseal
 from detecture.errors import CheckpointError
-from detecture.untrusted import read_own_json
+from detecture.untrusted import named_path, read_own_json
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def verify_checkpoint(path: Path, key: str = "MODEL.WEIGHTS or OUTPUT_DIR") -> s
     Raises:
         CheckpointError: no such file, or its content is not what was written.
     """
-    if not path.is_file():
+    if not named_path(path, key, CheckpointError).is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check {key}")
     known = accepted_hashes(path)
     digest = sha256_file(path)

@@ -15,7 +15,7 @@ from detecture.checkpoint.manifest import (
 from detecture.checkpoint.torch_file import read_torch_file, verify_checksums
 from detecture.checkpoint.weights_file import read_header, read_weights
 from detecture.errors import CheckpointError
-from detecture.untrusted import open_file
+from detecture.untrusted import named_path, open_file
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,7 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: the folder holds none that is sound, or several and nothing tells which.
     """
-    if not path.is_dir():
+    if not named_path(path, "MODEL.WEIGHTS", CheckpointError).is_dir():
         return path
     target, problem = read_pointer(path)
     if target is None and problem:

@@ -15,6 +15,7 @@ from detecture.checkpoint.atomic import write_atomic
 from detecture.checkpoint.weights_file import read_weights
 from detecture.d2 import PathManager
 from detecture.errors import CheckpointError
+from detecture.untrusted import named_path
 
 SCHEME = "detecture://"
 """Before the name of a shipped weights file, as in `detecture://texture_grouping.safetensors`."""
@@ -31,7 +32,7 @@ def locate(path: str) -> Path:
         CheckpointError: nothing of this name is shipped.
     """
     if not path.startswith(SCHEME):
-        return Path(path).expanduser()
+        return named_path(path, "MODEL.WEIGHTS", CheckpointError)
     name = path.removeprefix(SCHEME)
     shipped = sorted(
         file.name for file in MODELS.iterdir() if file.suffix in (".safetensors", ".json")

@@ -17,12 +17,13 @@ from detecture.d2 import CfgNode, get_cfg
 from detecture.d2.unread_keys import warn_of_unread_keys
 from detecture.device import resolve_device
 from detecture.errors import ConfigError, brief
-from detecture.untrusted import read_yaml
+from detecture.untrusted import named_path, read_yaml
 
 logger = logging.getLogger(__name__)
 
 _BASE_KEY = "_BASE_"
 _MOST_FILES = 100
+_MOST_BITS = 64  # of a whole number; each key has bounds of its own besides
 _RENAMED = {
     "MODEL.DESCRIBER.REGIONS_PER_PICTURE": "MODEL.DESCRIBER.REGIONS_PER_IMAGE",
     "TEST.VALIDATION_PICTURES": "TEST.VALIDATION_IMAGES",
@@ -47,6 +48,7 @@ def make_config(config_file: str | Path | None, overrides: Sequence[str] = ()) -
         merge_yaml_file(cfg, config_file)
     merge_overrides(cfg, overrides)
     check_values(cfg)
+    named_path(cfg.OUTPUT_DIR, "OUTPUT_DIR", ConfigError)
     cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE))
     cfg.freeze()
     return cfg
@@ -59,7 +61,7 @@ def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:
         ConfigError: no such file, no valid yaml, yaml that would run code, a circle of bases, an
             unknown key or a value of a wrong type; nothing is merged then.
     """
-    path = _path(config_file, "")
+    path = named_path(config_file, "config file", ConfigError)
     chain = list(islice(_read_yaml_chain(path, ()), _MOST_FILES + 1))
     if len(chain) > _MOST_FILES:  # lists of bases that name one another fan out without end
         raise ConfigError(f"{path}: {_BASE_KEY} leads to more than {_MOST_FILES} files")
@@ -126,19 +128,11 @@ def _read_yaml_chain(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path
             f"{path}: {_BASE_KEY} must name a file or a list of files, got {brief(bases)}"
         )
     for base in bases:
-        yield from _read_yaml_chain(
-            path.parent / _path(base, f"{path}: "), (*above, path.resolve())
-        )
+        where = f"{path}: {_BASE_KEY}"
+        # Joined, then looked at once more: a name that is short enough alone may not be so there.
+        named = path.parent / named_path(base, where, ConfigError)
+        yield from _read_yaml_chain(named_path(named, where, ConfigError), (*above, path.resolve()))
     yield path, values
-
-
-def _path(text: str | Path, source: str) -> Path:
-    try:
-        path = Path(text).expanduser()
-        path.resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # NUL, `~nobody`, a circle of links
-        raise ConfigError(f"{source}{brief(str(text))} is no path of a file: {error}") from error
-    return path
 
 
 def _read_yaml(path: Path, named: str) -> dict[str, Any]:
@@ -183,6 +177,8 @@ def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
     Integers serve as floats, numbers written as text (yaml reads `1e-4` as text) as numbers, lists
     and tuples as one another. A default of None takes anything.
     """
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise ConfigError(f"{source}{key} is {brief(value)}; no number here may be that large")
     if default is None or type(value) is type(default):
         if default is not None and isinstance(value, (tuple, list)):
             return _coerce_items(key, value, default, source)
@@ -201,7 +197,7 @@ def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
         return str(value)
     if isinstance(default, CfgNode):
         raise ConfigError(f"{source}{key} is a section; set one of {', '.join(all_keys(default))}")
-    example = f"; write it as {type(default)([value])!r}" if isinstance(default, tuple) else ""
+    example = f"; write it as {brief((value,))}" if isinstance(default, tuple) else ""
     raise ConfigError(
         f"{source}{key} must be of type {type(default).__name__}, got the "
         f"{type(value).__name__} {brief(value)}{example}"

@@ -7,10 +7,7 @@ their ends: the wrapping of the VLM differed between versions of libraries (spec
 import hashlib
 import math
 import os
-import pickle
 import re
-import struct
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +26,8 @@ from detecture.data.prompts import PromptTemplate
 from detecture.errors import CheckpointError, ConfigError
 from detecture.modeling.meta_arch.detecture import Detecture
 from detecture.modeling.vlm.tokenizer import add_seg_token, vocabulary_fingerprint
+from detecture.untrusted import named_path
+from detecture.untrusted_torch import load_torch
 
 # Our names, and the ends of the published ones; one published name is one of ours.
 _OURS = (
@@ -51,11 +50,6 @@ _THEIRS = tuple(
 _TABLES = ("embed_tokens.weight", "lm_head.weight")
 _DUSTBIN = "dustbin_embed"
 _FACTS = ("epoch", "val_iou", "phase")
-# What a damaged or foreign file makes the reader raise.
-_UNREADABLE: tuple[type[Exception], ...] = (
-    RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError,
-    AssertionError, OverflowError, struct.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -145,26 +139,13 @@ def read_published(path: Path) -> PublishedCheckpoint:
         CheckpointError: no such file, not a torch file, damaged, one that would run code, or
             without the parts of a published checkpoint.
     """
-    if not path.is_file():
+    if not named_path(path, "--input", CheckpointError).is_file():
         raise CheckpointError(f"{path}: no such file; name a published checkpoint (best.pt)")
     if not path.stat().st_size:
         raise CheckpointError(f"{path}: the file is empty; download it again")
-    try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
-            # Mapped into memory, so that gigabytes of tables and moments are never read.
-            content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: refused: it is no torch file, or holds more than tensors and plain values, "
-            f"which could run code ({_first_line(error)})"
-        ) from error
-    except _UNREADABLE as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as a torch checkpoint ({_first_line(error)}); it may be cut "
-            "short. Download it again"
-        ) from error
+    with torch.serialization.safe_globals(_numpy_scalars()):
+        # Mapped into memory, so that gigabytes of tables and moments are never read.
+        content = load_torch(path, mapped=True)
     inner = content.get("model_trainable") if isinstance(content, dict) else None
     if not isinstance(inner, dict):
         keys = ", ".join(map(str, content)) if isinstance(content, dict) else "none"
@@ -394,7 +375,3 @@ def _plain(value: Any) -> Any:
     single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1)
     value = value.item() if single else value
     return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

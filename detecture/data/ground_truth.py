@@ -1,5 +1,6 @@
 """The true regions of an image, for scoring and for training; never for a method."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,12 +80,15 @@ def draw_procedural(record: dict[str, Any], size: int) -> tuple[np.ndarray, Grou
     return scene.image, GroundTruth(scene.masks, scene.descriptions, paint(list(scene.masks)))
 
 
-def load_image_and_truth(record: dict[str, Any], max_pixels: int) -> tuple[np.ndarray, GroundTruth]:
+def load_image_and_truth(
+    record: dict[str, Any], max_pixels: int, bands: Sequence[int] = ()
+) -> tuple[np.ndarray, GroundTruth]:
     """Image and true regions of a record of either kind, as evaluation has them.
 
     Args:
         record: dataset dict, see `load_ground_truth`.
         max_pixels: a file with more pixels is refused before it is decoded.
+        bands: of the image, see `detecture.data.image_io.read_image`.
 
     Returns:
         The image, uint8 (H,W,3), and its regions, of the same size.
@@ -95,7 +99,8 @@ def load_image_and_truth(record: dict[str, Any], max_pixels: int) -> tuple[np.nd
     """
     if _is_procedural(record):
         return draw_procedural(record, DEFAULT_SIZE)
-    return read_image(record["file_name"], max_pixels), load_ground_truth(record, max_pixels)
+    image = read_image(record["file_name"], max_pixels, bands)
+    return image, load_ground_truth(record, max_pixels)
 
 
 def _is_procedural(record: dict[str, Any]) -> bool:

@@ -8,14 +8,24 @@ from functools import cache
 from pathlib import PurePath
 from typing import TypeVar
 
+from detecture.data.decoders import HAS_AVIF, HAS_HEIF
+
 logger = logging.getLogger(__name__)
 
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_HEIC = (".heic", ".heif", ".hif")
+
+IMAGE_ENDINGS = frozenset(
+    {
+        *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"),
+        *((".avif",) * HAS_AVIF),
+        *(_HEIC * HAS_HEIF),
+    }
+)
 """Of files that are taken for images; `detecture.data.image_io.FORMATS` are what is in them."""
 
 _UNREAD = frozenset(
     {
-        *(".gif", ".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl"),
+        *(*_HEIC, ".gif", ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".jxl"),
         *(".jfif", ".jpe", ".psd", ".svg", ".tga", ".exr", ".hdr", ".pbm", ".pgm", ".ppm", ".pnm"),
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
     }
@@ -48,6 +58,8 @@ def only_images(paths: Iterable[AnyPath], folder: str | os.PathLike[str]) -> Ite
         _warn(
             f"{os.fspath(folder)}: {unread.total()} files are images of a kind that is not read "
             f"({kinds}), such as {example}; convert them to PNG or JPEG"
+            + ", or pip install pillow-heif for HEIC"
+            * any(map(unread.get, _HEIC))
         )
 
 

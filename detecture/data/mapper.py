@@ -119,7 +119,7 @@ class TextureMapper:
             ImageError: the image cannot be read.
             DatasetError: its ground truth cannot be read.
         """
-        image = read_image(record["file_name"], self.settings.max_pixels)
+        image = read_image(record["file_name"], self.settings.max_pixels, self.settings.bands)
         return image, load_ground_truth(record, self.settings.max_pixels) if with_truth else None
 
     def _for_evaluation(self, record: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
-from detecture.errors import DatasetError
+from detecture.errors import DatasetError, brief
+from detecture.untrusted import named_path
 
 DATASETS_ROOT = "DETECTURE_DATASETS_ROOT"
 """Environment variable: the folder that holds the data sets; `~/datasets` where unset."""
@@ -15,6 +16,8 @@ SEMANTIC_ROOT = "DETECTRON2_DATASETS"
 _DEFAULTS = {DATASETS_ROOT: "~/datasets", SEMANTIC_ROOT: "datasets"}
 
 # Two names of the folder with one binary mask per texture; releases and their READMEs mix them.
+_MOST_PARTS = 100  # of a path; for each of them the disk is asked
+
 _MASK_FOLDERS = {"masks": "textures_mask", "textures_mask": "masks"}
 
 
@@ -22,12 +25,27 @@ def expand_location(text: str | os.PathLike[str]) -> Path:
     """Expand `~` and environment variables; those of the data sets' folders have defaults.
 
     Called when a data set is loaded, so that the variable may be set after the import.
+
+    Raises:
+        DatasetError: nothing can have this name, see `named_path`.
     """
     value = os.fspath(text)
     for name, default in _DEFAULTS.items():
         folder = os.environ.get(name) or default
         value = value.replace(f"${{{name}}}", folder).replace(f"${name}", folder)
-    return Path(os.path.expandvars(value)).expanduser()
+    return named_path(os.path.expandvars(value), "a path of a data set", DatasetError)
+
+
+def from_windows(text: str) -> str:
+    r"""A path as it is written here: `images\x.png` and `C:\data\x.png` with slashes, from `/`.
+
+    Where a backslash is a letter like any other, a file may have it in its name: look for that
+    first.
+    """
+    path = PureWindowsPath(text)
+    if os.sep == "\\" or not (path.drive or "\\" in text):
+        return text
+    return "/".join(["" if path.anchor else ".", *path.parts[1 if path.anchor else 0 :]])
 
 
 class RootedPaths:
@@ -47,27 +65,43 @@ class RootedPaths:
         """Absolute path of the file meant by `text`.
 
         A relative path counts from the root. A foreign absolute one is re-rooted: the part behind
-        the root folder's own name, else its longest ending that exists. `masks/` and
-        `textures_mask/` stand for each other. Where nothing exists the likeliest path is returned;
-        that the file is missing is found out when it is read.
+        the root folder's own name, else its longest ending that exists; one of Windows likewise.
+        `masks/` and `textures_mask/` stand for each other. Where nothing exists the likeliest path
+        is returned; that the file is missing is found out when it is read.
 
         Raises:
-            DatasetError: the path leaves the root, also by `..` or a symbolic link, or names an
-                existing file elsewhere.
+            DatasetError: the path leaves the root, also by `..` or a symbolic link, names an
+                existing file elsewhere, or can be none of a file.
         """
+        try:
+            return self._found(text)
+        except (OSError, ValueError, RuntimeError) as error:  # too long here; links in a circle
+            reason = getattr(error, "strerror", None) or error
+            raise DatasetError(
+                f"path {brief(text)} cannot be looked for ({reason!s:.200}); correct it"
+            ) from error
+
+    def _found(self, text: str) -> str:
         given = expand_location(text)
+        if not os.path.lexists(self.root / given):
+            given = Path(from_windows(str(given)))
+        if len(given.parts) > _MOST_PARTS:
+            raise DatasetError(
+                f"path {brief(text)} has {len(given.parts)} parts, and {_MOST_PARTS} is the most; "
+                "correct it"
+            )
         found = next((path for path in self._candidates(given) if os.path.lexists(path)), None)
         path = found or next(self._candidates(given))
         real = self._real_path(path)
         if not real.is_relative_to(self._real_root):
             raise DatasetError(
-                f"path {text!r} leads out of the data set's folder {self.root}, to {real}; move "
-                "the file into the folder"
+                f"path {brief(text)} leads out of the data set's folder {self.root}, to {real}; "
+                "move the file into the folder"
             )
         if found is None and given.is_absolute() and os.path.lexists(given):
             raise DatasetError(
-                f"path {text!r} lies outside the data set's folder {self.root}; move the file into "
-                "the folder, or name a folder that holds all files as the root"
+                f"path {brief(text)} lies outside the data set's folder {self.root}; move the "
+                "file into the folder, or name a folder that holds all files as the root"
             )
         return str(path)
 

@@ -93,16 +93,20 @@ class PromptTemplate:
             raise ConfigError("prompt user has no {N}: put it where the number of regions stands")
         for slot in ("{i}", "{description}", self.seg_token):
             if self.line.count(slot) != 1:
-                raise ConfigError(f"prompt line {self.line!r} must contain {slot} exactly once")
+                raise ConfigError(
+                    f"prompt line {brief(self.line)} must contain {brief(slot)[1:-1]} exactly once"
+                )
         if not self.line.endswith(self.seg_token):
-            raise ConfigError(f"prompt line {self.line!r} must end with {self.seg_token}")
+            raise ConfigError(
+                f"prompt line {brief(self.line)} must end with {brief(self.seg_token)[1:-1]}"
+            )
         if "\n" in self.line:
-            raise ConfigError(f"prompt line {self.line!r} must be a single line")
+            raise ConfigError(f"prompt line {brief(self.line)} must be a single line")
         if self.seg_token in self.joiner or self.end_token in self.joiner + self.line:
             raise ConfigError(
-                f"prompt line {self.line!r} and joiner {self.joiner!r}: the seg token "
-                f"{self.seg_token} belongs at the end of the line only, the end token "
-                f"{self.end_token} in neither"
+                f"prompt line {brief(self.line)} and joiner {brief(self.joiner)}: the seg token "
+                f"{brief(self.seg_token)[1:-1]} belongs at the end of the line only, the end token "
+                f"{brief(self.end_token)[1:-1]} in neither"
             )
         for token in (self.seg_token, self.end_token):
             # Words and numbers stand in every answer.
@@ -311,9 +315,9 @@ def check_keys(
     """
     for key in values:
         if key not in known:
-            close = get_close_matches(str(key), known, n=1)
+            close = get_close_matches(str(key)[:200], known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"use {', '.join(known)}"
-            raise ConfigError(f"{where} has an unknown key {key!r}: {hint}")
+            raise ConfigError(f"{where} has an unknown key {brief(key)}: {hint}")
     missing = [key for key in required if key not in values]
     if missing:
         raise ConfigError(f"{where} lacks {', '.join(missing)}")

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from detecture.data.prompts import check_keys
-from detecture.errors import ConfigError
-from detecture.untrusted import read_yaml
+from detecture.errors import ConfigError, brief
+from detecture.untrusted import named_path, read_yaml
 
 _FOLDER = Path(__file__).parent / "wordings"
 _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
@@ -144,10 +144,10 @@ def load_questions(name: str, key: str) -> Questions:
     """
     if name in shipped_questions():
         return Questions.from_yaml(_FOLDER / f"{name}.yaml")
-    path = Path(name).expanduser()
+    path = named_path(name, key, ConfigError)
     if not path.is_file():
         known = ", ".join(shipped_questions())
-        raise ConfigError(f"{key} {name!r}: neither one of {known}, nor a yaml file")
+        raise ConfigError(f"{key} {brief(name)}: neither one of {known}, nor a yaml file")
     return Questions.from_yaml(path)
 
 

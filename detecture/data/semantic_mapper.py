@@ -115,7 +115,7 @@ class SemanticMapper:
             "vocabulary": self.vocabulary,
         }
         try:
-            image = read_image(record["file_name"], self.settings.max_pixels)
+            image = read_image(record["file_name"], self.settings.max_pixels, self.settings.bands)
             if self.per_image:
                 mapped |= self._oracle(self._labels(record, image))
         except ImageError as error:
@@ -137,7 +137,7 @@ class SemanticMapper:
         if self.augmentation is None:
             raise TypeError("SemanticMapper: training needs an augmentation")
         try:
-            image = read_image(record["file_name"], self.settings.max_pixels)
+            image = read_image(record["file_name"], self.settings.max_pixels, self.settings.bands)
             labels = self._labels(record, image)
         except DetectureError as error:
             logger.warning("Training record %r is left out: %s", record["image_id"], error)

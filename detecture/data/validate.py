@@ -1,7 +1,7 @@
 """Checking a texture data set against its files: every defect of every record, not the first."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -104,6 +104,7 @@ def check_dataset(
     root: str,
     *,
     max_pixels: int,
+    bands: Sequence[int] = (),
     workers: int = 1,
     published: tuple[int | None, int | None] = (None, None),
     progress: Progress | None = None,
@@ -115,6 +116,7 @@ def check_dataset(
         json_file: metadata file (`load_texture_json`).
         root: the data set's folder.
         max_pixels: an image or mask with more pixels is an error.
+        bands: of images, see `detecture.data.image_io.read_image`.
         workers: threads that decode (Pillow decodes without Python's lock).
         published: images and textures of the published set; other numbers are a warning, since a
             part of a set is often what one has.
@@ -135,7 +137,7 @@ def check_dataset(
     ]
 
     def check(item: tuple[int, dict[str, Any]]) -> _Record:
-        return _check_record(*item, max_pixels)
+        return _check_record(*item, max_pixels, bands)
 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         checks: Iterable[_Record] = pool.map(check, records.items())
@@ -215,7 +217,9 @@ def _published_findings(
             )
 
 
-def _check_record(index: int, record: dict[str, Any], max_pixels: int) -> _Record:
+def _check_record(
+    index: int, record: dict[str, Any], max_pixels: int, bands: Sequence[int]
+) -> _Record:
     """Read the image and the masks of one record."""
     findings: list[DatasetProblem] = []
 
@@ -224,7 +228,7 @@ def _check_record(index: int, record: dict[str, Any], max_pixels: int) -> _Recor
 
     size = None
     try:
-        size = read_image(record["file_name"], max_pixels).shape[:2]
+        size = read_image(record["file_name"], max_pixels, bands).shape[:2]
     except ImageError as error:
         found("error", _read_failure("image", record["file_name"]), str(error))
 

@@ -1,7 +1,7 @@
 """Checking a set of semantic segmentation against its files: every defect of every image."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,13 +82,19 @@ class SemanticReport:
 
 
 def check_semantic(
-    name: str, *, max_pixels: int, workers: int = 1, progress: Progress | None = None
+    name: str,
+    *,
+    max_pixels: int,
+    bands: Sequence[int] = (),
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> SemanticReport:
     """Read every file of a registered set and report all that is wrong.
 
     Args:
         name: of the set.
         max_pixels: an image or label map with more pixels is an error.
+        bands: of images, see `detecture.data.image_io.read_image`.
         workers: threads that decode.
         progress: wraps the records while they are checked.
 
@@ -103,7 +109,7 @@ def check_semantic(
 
     def check(item: tuple[int, dict[str, Any]]) -> tuple[list[DatasetProblem], np.ndarray | None]:
         """Findings, and pixels by label, (T+1,), those without a class last."""
-        return _check_record(*item, len(names), source.ignore_label, max_pixels)
+        return _check_record(*item, len(names), source.ignore_label, max_pixels, bands)
 
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         checks: Iterable[Any] = pool.map(check, enumerate(records))
@@ -128,7 +134,12 @@ def check_semantic(
 
 
 def _check_record(
-    index: int, record: dict[str, Any], classes: int, ignore_label: int, max_pixels: int
+    index: int,
+    record: dict[str, Any],
+    classes: int,
+    ignore_label: int,
+    max_pixels: int,
+    bands: Sequence[int],
 ) -> tuple[list[DatasetProblem], np.ndarray | None]:
     """Findings about a record, and its pixels by label, (T+1,), those without a class last."""
     findings: list[DatasetProblem] = []
@@ -138,7 +149,7 @@ def _check_record(
 
     size = None
     try:
-        size = read_image(record["file_name"], max_pixels).shape[:2]
+        size = read_image(record["file_name"], max_pixels, bands).shape[:2]
     except ImageError as error:
         found("error", _kind("image", record["file_name"]), str(error))
     path = record["sem_seg_file_name"]

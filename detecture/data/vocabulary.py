@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.errors import ConfigError, brief
-from detecture.untrusted import read_json
+from detecture.untrusted import named_path, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +126,9 @@ class Vocabulary:
         Raises:
             ConfigError: there is no such file, or it holds no class list.
         """
-        file = CLASS_LISTS / f"{path}.json"
-        if not file.is_file():
-            file = Path(path)
+        shipped = str(path) in shipped_lists()
+        file = CLASS_LISTS / f"{path}.json" if shipped else Path(path)
+        named_path(file, "class list", ConfigError)
         if not file.is_file():
             raise ConfigError(
                 f"class list {brief(str(path))}: no such file; give the path of a JSON list of "

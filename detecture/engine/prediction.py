@@ -8,14 +8,14 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
-from detecture.config.sections.images import InputSettings
+from detecture.config.sections.images import InputSettings, require_bands
 from detecture.data.image_io import as_image
 from detecture.engine.result_files import absolute_path
 from detecture.errors import DetectureError, ImageError, PredictionError
@@ -23,9 +23,9 @@ from detecture.evaluation.guard import run_each
 from detecture.evaluation.label_map import InvalidOutput
 from detecture.modeling.meta_arch.protocol import EncodesImages
 
-ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray | torch.Tensor
-"""Paths, PIL images, arrays ((H,W), (H,W,3) or (H,W,4): uint8, uint16 or float in 0..1), tensors
-(the same, channels first)."""
+ImageSource = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray | torch.Tensor
+"""Paths, the content of a file (bytes, or a binary stream), PIL images, arrays ((H,W), (H,W,3) or
+(H,W,4) of real numbers, see `detecture.data.levels`), tensors (the same, channels first)."""
 
 _SHOWN_CHARACTERS = 300  # of an exception
 _SHOWN_FAILURES = 3
@@ -75,16 +75,26 @@ class Predictor(ABC, Generic[Result]):
     remedy = "leave it out, or try another method"
     """What to do where the method fails on an image."""
 
-    def __init__(self, model: nn.Module, max_pixels: int = InputSettings.max_pixels) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        max_pixels: int = InputSettings.max_pixels,
+        bands: Sequence[int] = InputSettings.bands,
+    ) -> None:
         """Wrap a model.
 
         Args:
             model: see `detecture.modeling.meta_arch.protocol`. If it has `encode_image(sample)`,
                 `set_image` runs that, and its value is in the mapped dict under `encoding`.
             max_pixels: larger images are refused before they are decoded.
+            bands: which are red, green and blue, see `detecture.data.image_io.read_image`.
+
+        Raises:
+            ConfigError: `bands` are not one or three numbers from 1 on.
         """
         self.model = model.eval()
         self.max_pixels = max_pixels
+        self.bands = require_bands(bands)
         self._sample: dict[str, Any] | None = None
         self._numbers = itertools.count()
 
@@ -153,7 +163,7 @@ class Predictor(ABC, Generic[Result]):
         return f"image_{next(self._numbers)}"
 
     def _load(self, image: Any, name: str) -> dict[str, Any]:
-        pixels = as_image(image, self.max_pixels, name)
+        pixels = as_image(image, self.max_pixels, name, self.bands)
         height, width = self._asked_size(*pixels.shape[:2])
         is_file = isinstance(image, (str, os.PathLike))
         return {
@@ -207,8 +217,9 @@ def each_of(images: Any) -> Iterator[Any]:
 
 
 def _is_alone(images: Any) -> bool:
-    alone = isinstance(images, (str, bytes, Image.Image, np.ndarray, torch.Tensor))
-    return alone or not isinstance(images, Iterable)
+    kinds = (str, bytes, bytearray, Image.Image, np.ndarray, torch.Tensor)
+    # A stream of a file is iterable too, line by line.
+    return isinstance(images, kinds) or hasattr(images, "read") or not isinstance(images, Iterable)
 
 
 def _result_of(outcome: Result | FailedImage) -> Result:

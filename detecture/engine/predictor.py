@@ -52,6 +52,7 @@ class TexturePredictor(Predictor[TextureResult]):
         model: nn.Module,
         *,
         max_pixels: int = InputSettings.max_pixels,
+        bands: Sequence[int] = InputSettings.bands,
         max_score_pixels: int = EvaluationSettings.max_score_pixels,
         count: int | None = None,
     ) -> None:
@@ -60,19 +61,20 @@ class TexturePredictor(Predictor[TextureResult]):
         Args:
             model: a texture model: maps mapped dicts to standard outputs.
             max_pixels: larger images are refused before they are decoded.
+            bands: which are red, green and blue, see `detecture.data.image_io.read_image`.
             max_score_pixels: larger images get their scores at about so many pixels, and these
                 are upsampled in strips: memory then grows with the label map, not with K of them.
             count: number of regions where a call does not give one; None: unknown.
 
         Raises:
-            ConfigError: it is a semantic model.
+            ConfigError: it is a semantic model, or `bands` are not one or three numbers from 1 on.
         """
         if isinstance(model, SemanticModel):
             raise ConfigError(
                 f"{type(model).__name__} is asked for classes by name, and finds no regions by "
                 "itself: use detecture.SemanticPredictor"
             )
-        super().__init__(model, max_pixels)
+        super().__init__(model, max_pixels, bands)
         self.max_score_pixels = max_score_pixels
         self.count = count
 
@@ -98,6 +100,7 @@ class TexturePredictor(Predictor[TextureResult]):
         return cls(
             model,
             max_pixels=cfg.INPUT.MAX_PIXELS,
+            bands=cfg.INPUT.BANDS,
             max_score_pixels=cfg.TEST.MAX_SCORE_PIXELS,
             # An image of one's own has no regime and no ground truth: only a number counts.
             count=int(cfg.TEST.COUNT) if cfg.TEST.COUNT.isdigit() else None,
@@ -106,7 +109,10 @@ class TexturePredictor(Predictor[TextureResult]):
     def sibling(self, max_pixels: int) -> "TexturePredictor":
         """Another predictor of the same model, with an image of its own."""
         return TexturePredictor(
-            self.model, max_pixels=max_pixels, max_score_pixels=self.max_score_pixels
+            self.model,
+            max_pixels=max_pixels,
+            bands=self.bands,
+            max_score_pixels=self.max_score_pixels,
         )
 
     def __call__(

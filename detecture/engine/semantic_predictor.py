@@ -48,6 +48,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
         model: nn.Module,
         *,
         max_pixels: int = InputSettings.max_pixels,
+        bands: Sequence[int] = InputSettings.bands,
         background: float = SemanticTestSettings.background_threshold,
     ) -> None:
         """Wrap a model.
@@ -55,17 +56,18 @@ class SemanticPredictor(Predictor[SemanticResult]):
         Args:
             model: a semantic model.
             max_pixels: larger images are refused before they are decoded.
+            bands: which are red, green and blue, see `detecture.data.image_io.read_image`.
             background: threshold of the background where a call gives none; 0: no background.
 
         Raises:
-            ConfigError: it is a texture model.
+            ConfigError: it is a texture model, or `bands` are not one or three numbers from 1 on.
         """
         if not isinstance(model, SemanticModel):
             raise ConfigError(
                 f"{type(model).__name__} finds regions by itself, and cannot be asked for classes: "
                 "use detecture.TexturePredictor, or a config of configs/ahs_seg"
             )
-        super().__init__(model, max_pixels)
+        super().__init__(model, max_pixels, bands)
         self.semantic: SemanticModel = model
         self.background = background
         self._judged: set[int] = set()  # hashes of vocabularies whose letters were looked at
@@ -92,12 +94,15 @@ class SemanticPredictor(Predictor[SemanticResult]):
         return cls(
             model,
             max_pixels=cfg.INPUT.MAX_PIXELS,
+            bands=cfg.INPUT.BANDS,
             background=cfg.TEST.SEMANTIC.BACKGROUND_THRESHOLD,
         )
 
     def sibling(self, max_pixels: int) -> "SemanticPredictor":
         """Another predictor of the same model, with an image of its own."""
-        return SemanticPredictor(self.model, max_pixels=max_pixels, background=self.background)
+        return SemanticPredictor(
+            self.model, max_pixels=max_pixels, bands=self.bands, background=self.background
+        )
 
     def __call__(
         self,

@@ -10,6 +10,8 @@ import detecture
 from detecture.checkpoint.atomic import sha256_file
 from detecture.checkpoint.shipped import locate
 from detecture.d2 import CfgNode, get_cfg
+from detecture.errors import ConfigError
+from detecture.untrusted import named_path
 
 _SECTIONS = ("MODEL", "INPUT", "TEST")
 # Keys of these sections that cannot change a sample's record.
@@ -100,7 +102,10 @@ def _named_files(section: CfgNode, prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, CfgNode):
             yield from _named_files(value, f"{prefix}{name}.")
         elif isinstance(value, str) and value and f"{prefix}{name}" != "WEIGHTS":  # hashed apart
-            path = Path(value).expanduser()
+            try:
+                path = named_path(value, name, ConfigError)
+            except ConfigError:  # a text that can name no file, such as a long list of classes
+                continue
             if path.is_file():
                 yield f"{prefix}{name}", _stamp(path, hashed=True)
             # Only there: a word such as "tiny" may be the name of the run's own folder, too.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from detecture.checkpoint.json_files import finite_number
+from detecture.errors import brief
 
 MOST_REGIONS = 65535
 """That fit into a label map's file."""
@@ -31,7 +32,7 @@ def record_problem(record: Mapping[str, Any], required: Iterable[str] = ()) -> s
 
 def _brief(value: Any) -> str:
     # The text of a container is as long, and as deep, as whoever wrote it wanted.
-    return type(value).__name__ if isinstance(value, (list, dict)) else f"{value!r:.40}"
+    return type(value).__name__ if isinstance(value, (list, dict)) else brief(value)[:40]
 
 
 def _is_score(value: Any) -> bool:

@@ -48,7 +48,8 @@ class Job:
 def read_failure(folder: Path) -> str:
     """Why the last run of a job in this folder failed; empty where it did not."""
     try:
-        return str(read_own_json(folder / _FAILURE)["note"])
+        # It was the text of an error, and is no longer than one now.
+        return str(EvaluationError(read_own_json(folder / _FAILURE)["note"]))
     except OSError:
         return ""
     except (ValueError, KeyError, TypeError):

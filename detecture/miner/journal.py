@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.checkpoint.atomic import write_atomic
-from detecture.checkpoint.json_files import free_name, json_line, seal, unseal
+from detecture.checkpoint.json_files import finite_number, free_name, json_line, seal, unseal
 from detecture.errors import MinerError
 from detecture.evaluation.record_lines import Damage
 from detecture.untrusted import open_file, parse_own_json
@@ -309,6 +309,8 @@ def parse_line(line: bytes) -> dict[str, Any]:
         raise ValueError("no record")
     if not isinstance(result, dict) or not isinstance(result.get("status"), str):
         raise ValueError("no result")
+    if not isinstance(result.get("files") or {}, dict):
+        raise ValueError("its files are no table")
     return content
 
 
@@ -360,8 +362,8 @@ def cost_ever(path: Path) -> float:
     try:
         for _, _, line in _lines(path):
             try:
-                spent += float(parse_line(line)["result"].get("cost") or 0.0)
-            except (ValueError, TypeError):
+                spent += finite_number(parse_line(line)["result"].get("cost")) or 0.0
+            except ValueError:
                 continue
     except FileNotFoundError:
         pass

@@ -140,7 +140,8 @@ def _settings(mine: Mine) -> dict[str, Any]:
 def _example(mine: Mine, folder: Path, item: Item, result: Result) -> CardExample:
     """An item with its overlay, which is written."""
     most, inner = mine.cfg.INPUT.MAX_PIXELS, folder.relative_to(mine.output).as_posix()
-    image = read_image(mine.context.file(f"{inner}/{result['entry']['image_path']}"), most)
+    path = mine.context.file(f"{inner}/{result['entry']['image_path']}")
+    image = read_image(path, most, mine.cfg.INPUT.BANDS)
     mask = read_index_mask(mine.context.file(result["index_mask"]), most)
     shown = Image.fromarray(image)
     shown.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)

@@ -27,7 +27,7 @@ from detecture.checkpoint.atomic import sha256_file, utf8, write_atomic
 from detecture.checkpoint.ownership import carries_mark, json_bytes, marked, write_own
 from detecture.config.sections.miner import MinerExportSettings
 from detecture.data.formats.labelled_image import LabelledImage
-from detecture.data.image_io import image_size, read_label_map
+from detecture.data.image_io import image_format, image_size, read_label_map
 from detecture.errors import MinerError
 from detecture.miner.export import export
 from detecture.miner.items import Item
@@ -268,8 +268,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _ending(path: Path) -> str:
     """By what the image is, whatever its name says: others go by it."""
-    with Image.open(path) as image:
-        return _KINDS.get(str(image.format), path.suffix.lower())
+    return _KINDS.get(image_format(path), path.suffix.lower())
 
 
 def _copy(source: Path, target: Path) -> str:

@@ -67,6 +67,7 @@ def review(mine: Mine) -> Path:
         borderline_min=thresholds.borderline_min,
         side=settings.side,
         max_pixels=mine.cfg.INPUT.MAX_PIXELS,
+        bands=tuple(mine.cfg.INPUT.BANDS),
     )
     return build_review(shown, mine.output / FOLDER, page)
 

@@ -211,6 +211,8 @@ def stage_hashes(
                 "takes": {name: found[name] for name in stage.takes},
                 "more": load(stage.more, stage.name)(cfg) if stage.more else None,
             }
+            # Only where they are set, so that what was mined before there were any counts on.
+            | ({"bands": list(cfg.INPUT.BANDS)} if cfg.INPUT.BANDS else {})
         )
     return found
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from detecture.config.sections.miner import MinerSelectSettings
 from detecture.errors import MinerError
@@ -10,6 +9,7 @@ from detecture.miner.items import Item
 from detecture.miner.journal import FAILED, OK, Result
 from detecture.miner.review_page.picks import picked_ids, read_picks
 from detecture.miner.stages import FUSE
+from detecture.untrusted import named_path
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Taken:
         """
         if settings.by != "picked":
             return cls(settings, judge)
-        path = Path(settings.picked).expanduser()
+        path = named_path(settings.picked, "MINER.SELECT.PICKED", MinerError)
         try:
             ids = picked_ids(read_picks(path), source, (item.item_id for item in items))
             if not ids:

@@ -74,6 +74,7 @@ def validate_files(
     max_pixels: int,
     *,
     offline: bool = False,
+    bands: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Look at all of one image; nothing of it raises.
 
@@ -84,6 +85,7 @@ def validate_files(
         settings: what is fit.
         max_pixels: larger files are not read, and that is a problem.
         offline: no model wrote the descriptions.
+        bands: of the image, see `detecture.data.image_io.read_image`.
 
     Returns:
         `status` is `ok` or `rejected`; `problems` and `warnings`.
@@ -91,7 +93,7 @@ def validate_files(
     findings = Findings()
     size = None
     try:
-        size = read_image(image, max_pixels).shape[:2]
+        size = read_image(image, max_pixels, bands).shape[:2]
     except ImageError as error:
         findings.problem("image_unreadable", f"{error!s:.300}")
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.config import make_config
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_own_json
 
 BANK = "INPUT.TEXTURE_BANK.FOLDER"
@@ -144,8 +144,8 @@ def keep_to(output: Path, asked: dict[str, float]) -> None:
         raise ConfigError(f"{file}: {error}; say another folder to --output") from error
     if begun != asked:
         raise ConfigError(
-            f"{file}: the folder was begun with {begun}, and {asked} are asked for; say another "
-            "folder to --output, or ask for the same"
+            f"{file}: the folder was begun with {brief(begun)}, and {asked} are asked for; say "
+            "another folder to --output, or ask for the same"
         )
 
 

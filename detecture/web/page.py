@@ -78,14 +78,15 @@ def build_page(
                 view = gr.HTML(elem_id="dt-result")
         shown = [view, message, *downloads]
 
-        def segment(image: str | None, regions: str, request: gr.Request) -> list[Any]:
-            count = None if regions == AUTOMATIC else int(regions)
+        def segment(image: str | None, regions: str | None, request: gr.Request) -> list[Any]:
+            # Who asks without the page may leave it empty.
+            count = None if regions in (None, "", AUTOMATIC) else int(regions)
             return _respond(service, image, {"count": count}, request)
 
         def find(
-            image: str | None, classes: str, background: float, request: gr.Request
+            image: str | None, classes: str | None, background: float | None, request: gr.Request
         ) -> list[Any]:
-            question = {"classes": classes, "background": background}
+            question = {"classes": classes or "", "background": background or 0.0}
             return _respond(service, image, question, request)
 
         respond = find if service.takes_classes else segment

@@ -18,6 +18,7 @@ from typing import Any
 
 from detecture.checkpoint.atomic import utf8
 from detecture.data.image_io import image_size
+from detecture.data.image_notes import collect_notes
 from detecture.data.vocabulary import Vocabulary
 from detecture.engine import SemanticPredictor, SemanticResult, TexturePredictor, TextureResult
 from detecture.errors import DetectureError, ImageError, PredictionError
@@ -52,6 +53,7 @@ class Answer:
         encoding: seconds to read and encode the image; None where it was kept from before.
         predicting: seconds from the encoding to the label map.
         saving: seconds to write the files.
+        notes: what is said of how the image was read.
     """
 
     result: TextureResult | SemanticResult
@@ -60,6 +62,7 @@ class Answer:
     encoding: float | None
     predicting: float
     saving: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -67,6 +70,7 @@ class _User:
     predictor: TexturePredictor | SemanticPredictor
     image: str | None = None
     folder: Path | None = None
+    notes: tuple[str, ...] = ()
     last_seen: float = 0.0
 
 
@@ -143,7 +147,8 @@ class SegmentationService:
             owner.folder = self.folder / uuid.uuid4().hex
             files = result.save(owner.folder)
             saving = time.perf_counter() - start
-        return Answer(result, files, waited, encoding, predicting, saving)
+            notes = owner.notes
+        return Answer(result, files, waited, encoding, predicting, saving, notes)
 
     def forget(self, user: str) -> None:
         """Drop a user's image and files; unknown users are ignored."""
@@ -186,7 +191,9 @@ class SegmentationService:
                     f"{name} has {width} x {height} = {height * width / 1e6:.1f} million pixels; "
                     f"this page takes {self.limits.max_pixels / 1e6:g} million. Shrink the image"
                 )
-            owner.predictor.set_image(image)
+            with collect_notes() as notes:
+                owner.predictor.set_image(image)
+        owner.notes = tuple(text.replace(image, name) for text in notes)
         owner.image = image
         return time.perf_counter() - start
 

@@ -82,9 +82,10 @@ def status_html(answer: Answer) -> str:
     if answer.waited >= 0.1:
         parts.append(f"waited {answer.waited:.1f} s for other requests")
     said = "" if result.status == "ok" else f" The method says: {escape(result.status)}."
+    notes = "".join(f"<br>{escape(note)}." for note in answer.notes)
     return (
         f'<div class="dt-message" role="status"><b>{regions}</b> in {escape(result.name)}, '
-        f"{width} x {height} pixels: {', '.join(parts)}.{missed}{said}</div>"
+        f"{width} x {height} pixels: {', '.join(parts)}.{missed}{said}{notes}</div>"
     )
 
 

@@ -6,11 +6,11 @@ from detecture.data.image_files import only_images
 
 
 def test_images_come_and_what_is_not_read_is_told_once(tmp_path, caplog):
-    names = ["b.PNG", "a.jpg", "c.gif", "d.heic", "e.gif", "notes.txt", "none"]
+    names = ["b.PNG", "a.jpg", "c.gif", "d.jp2", "e.gif", "notes.txt", "none"]
     assert list(only_images(names, tmp_path)) == ["b.PNG", "a.jpg"]
     assert list(only_images(map(Path, names), tmp_path)) == [Path("b.PNG"), Path("a.jpg")]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}: 3 files are images of a kind that is not read (2 .gif, 1 .heic), such as "
+        f"{tmp_path}: 3 files are images of a kind that is not read (2 .gif, 1 .jp2), such as "
         "c.gif; convert them to PNG or JPEG"
     ]
 

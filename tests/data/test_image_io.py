@@ -73,12 +73,6 @@ def test_sixteen_bit_grey_is_scaled(tmp_path, extension):
     np.testing.assert_array_equal(read_image(tmp_path / f"deep.{extension}", LIMIT), expected)
 
 
-def test_thirty_two_bit_is_refused(tmp_path):
-    Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(ImageError, match=r"float\.tiff: has 32-bit pixels.*convert it"):
-        read_image(tmp_path / "float.tiff", LIMIT)
-
-
 def test_palette(tmp_path):
     indices = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode="P")
     indices.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])

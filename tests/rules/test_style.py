@@ -31,6 +31,7 @@ LAYERS = (
     "config",
     "visualize",
     "d2",
+    "untrusted_torch",
     "untrusted",
     "device",
     "errors",

@@ -51,6 +51,22 @@ def test_folders_files_and_patterns(demo, images, tmp_path):
     assert len(list(Path(out).iterdir())) == 12
 
 
+def test_brackets_in_a_name_that_exists_are_no_pattern(demo, tmp_path):
+    find_images = demo.find_images
+    folder = tmp_path / "trip [1]"
+    folder.mkdir()
+    for name in ("photo[1].jpg", "photo1.jpg", "photo2.jpg"):
+        Image.new("RGB", (4, 3)).save(folder / name)
+    assert find_images([str(folder / "photo[1].jpg")]) == [folder / "photo[1].jpg"]
+    assert len(find_images([str(folder / "*.jpg")])) == len(find_images([str(folder)])) == 3
+    assert find_images([str(folder / "photo[12].jpg")]) == [
+        folder / "photo1.jpg",
+        folder / "photo2.jpg",
+    ]
+    (folder / "photo[1].jpg").rename(folder / "photo[3].jpg")
+    assert find_images([str(folder / "photo[1].jpg")]) == [folder / "photo1.jpg"]
+
+
 def test_a_broken_image_is_reported_and_the_others_go_on(demo, images, tmp_path, capfd):
     (images / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
     assert run(demo, [str(images)], str(tmp_path / "out")) == 1

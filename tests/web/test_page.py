@@ -71,6 +71,19 @@ def test_a_image_and_its_files(client, tmp_path):
         assert mine == other, name
 
 
+def test_a_number_of_regions_that_is_left_empty_is_the_methods_choice(client):
+    empty, automatic = (ask(client, PHOTOS / "coffee.jpg", n) for n in (None, "automatic"))
+    assert empty[0] == automatic[0] and "regions</b> in coffee.jpg" in empty[1]
+
+
+def test_what_is_said_of_how_an_image_was_read_is_in_the_page(client, tmp_path):
+    levels = np.asarray(Image.open(PHOTOS / "coffee.jpg").convert("L")).astype(np.uint16) * 16
+    Image.fromarray(levels).save(tmp_path / "dim.png")
+    for _ in range(2):  # also where it is kept from before
+        _, message, _ = ask(client, tmp_path / "dim.png", "2")
+        assert "<br>dim.png: its values, from" in message and "stretched" in message
+
+
 def test_another_count_keeps_the_encoding(client):
     automatic = ask(client, PHOTOS / "chelsea.jpg")
     again = ask(client, PHOTOS / "chelsea.jpg", "5")

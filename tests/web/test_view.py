@@ -78,6 +78,8 @@ def test_nothing_of_a_image_becomes_markup():
 
 def test_status_line():
     one = result([[1, 2]], ["", ""], name="a.png", status="count_violated")
+    told = status_html(Answer(one, {}, 0.0, None, 0.1, 0.1, ("x.tif: has <several> pages",)))
+    assert "<br>x.tif: has &lt;several&gt; pages.</div>" in told
     line = status_html(Answer(one, {}, 3.14, 1.5, 0.25, 0.1))
     for text in ("2 regions", "a.png, 2 x 1", "encoded in 1.50 s", "waited 3.1 s", "count_vio"):
         assert text in line

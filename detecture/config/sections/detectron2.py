@@ -87,6 +87,9 @@ DETECTRON2_KEYS = {
 }
 
 
+_MOST_EXPECTED = 1e300  # so that it has a difference, as a float
+
+
 def check_detectron2_keys(cfg: CfgNode) -> None:
     """Refuse values of Detectron2's keys that no part of the program can work with.
 
@@ -108,7 +111,8 @@ def _check_expected(row: Any) -> None:
         not isinstance(row, (list, tuple))
         or len(row) != 4
         or not all(isinstance(*pair) for pair in zip(row, kinds, strict=True))
-        or not all(abs(number) < float("inf") for number in row[2:])  # NaN is refused too
+        or any(isinstance(number, bool) for number in row[2:])
+        or not all(abs(number) < _MOST_EXPECTED for number in row[2:])  # NaN is refused too
     ):
         raise ConfigError(
             f"TEST.EXPECTED_RESULTS holds {brief(row)}; each row is [task, metric, value, "

@@ -1,5 +1,7 @@
 """Images: how they are read, and those that are composed for training."""
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from detecture.config.sections.declaring import Settings, key, nested, section
@@ -64,6 +66,12 @@ class InputSettings(Settings):
         "An image with more pixels than this is refused before it is decoded.",
         least=1,
     )
+    bands: tuple[int, ...] = key(
+        (),
+        "Which bands of an image are red, green and blue, or the one that is grey, from 1 on, as "
+        "in `(4, 3, 2)`. Empty: three bands are colours, one is grey, and an image with others is "
+        "refused unless the file says which are colours.",
+    )
     train_size: int = key(
         1008, "Side in pixels of the square that training images are stretched to.", least=1
     )
@@ -86,3 +94,25 @@ class InputSettings(Settings):
     )
     micro_crop: MicroCropSettings = nested(MicroCropSettings)
     texture_bank: TextureBankSettings = nested(TextureBankSettings)
+
+    def check(self) -> None:
+        """Refuse bands that are not one or three numbers from 1 on."""
+        require_bands(self.bands)
+
+
+def require_bands(bands: Sequence[int]) -> tuple[int, ...]:
+    """Bands of INPUT.BANDS as they are, or as any sequence of whole numbers.
+
+    Raises:
+        ConfigError: they are not one or three numbers from 1 on.
+    """
+    try:
+        found = tuple(map(operator.index, bands))
+    except TypeError:
+        found = (0,)
+    if len(found) not in (0, 1, 3) or any(band < 1 for band in found):
+        raise ConfigError(
+            f"INPUT.BANDS {brief(bands)}: give one band (grey) or three (red, green, blue), "
+            "counted from 1 on, as in '(4, 3, 2)'; or () to let the file say"
+        )
+    return found

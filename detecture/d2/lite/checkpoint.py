@@ -3,20 +3,23 @@
 Atomic, hashed and adapter-only files are written by `detecture.checkpoint`, above this API.
 """
 
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from fvcore.common.checkpoint import Checkpointer, PeriodicCheckpointer
-from torch import nn
+from torch import Tensor, nn
 
 from detecture.errors import CheckpointError
+from detecture.untrusted import named_path
+from detecture.untrusted_torch import load_torch
 
 from . import comm
 from .file_io import PathManager
 
 __all__ = ["DetectionCheckpointer", "PeriodicCheckpointer"]
+
+_LONGEST_NAME = 500  # of a tensor
 
 
 class DetectionCheckpointer(Checkpointer):
@@ -56,8 +59,9 @@ class DetectionCheckpointer(Checkpointer):
             CheckpointError: the file is missing, damaged, or holds more than tensors and plain
                 values.
         """
-        if path and "://" not in path and not Path(path).is_file():
-            raise CheckpointError(f"checkpoint {path} does not exist (MODEL.WEIGHTS, or --resume)")
+        key = "MODEL.WEIGHTS"
+        if path and "://" not in path and not named_path(path, key, CheckpointError).is_file():
+            raise CheckpointError(f"checkpoint {path} does not exist ({key}, or --resume)")
         rest: dict[str, Any] = super().load(path, checkpointables)
         return rest
 
@@ -68,17 +72,26 @@ class DetectionCheckpointer(Checkpointer):
             f: path of a file on this machine.
         """
         try:
-            # weights_only: a pickle can otherwise run any program, and checkpoints travel.
-            content = torch.load(f, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
+            content = load_torch(Path(f))
+        except CheckpointError as error:
+            reason = str(error).removeprefix(f"{f}: ")
             raise CheckpointError(
-                f"checkpoint {f} is no torch file, or holds more than tensors and plain values, "
-                f"which could run code; save its state dict anew with torch.save. {error}"
-            ) from error
-        except (RuntimeError, EOFError) as error:
-            raise CheckpointError(
-                f"checkpoint {f} is damaged or cut short; take another copy. {error}"
+                f"checkpoint {f} is damaged, or not to be used: {reason}"
             ) from error
         if not isinstance(content, dict):
-            raise CheckpointError(f"checkpoint {f} holds no dict of tensors")
-        return content if "model" in content else {"model": content}
+            raise CheckpointError(f"checkpoint {f} holds no dict of tensors; name another file")
+        content = content if "model" in content else {"model": content}
+        weights = content["model"]
+        if not isinstance(weights, dict) or not all(
+            _is_name(name) and isinstance(value, (Tensor, np.ndarray))
+            for name, value in weights.items()
+        ):
+            raise CheckpointError(
+                f"checkpoint {f}: its model is no dict of named tensors; name another file"
+            )
+        return content
+
+
+def _is_name(name: Any) -> bool:
+    # fvcore logs those that fit nothing, whatever their length.
+    return isinstance(name, str) and len(name) <= _LONGEST_NAME

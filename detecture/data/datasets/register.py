@@ -171,5 +171,5 @@ def require_registered(name: str) -> None:
         else (" A file is given with --dataset-json.")
     )
     raise DatasetError(
-        f"data set {name!r} is unknown{meant} Known are {', '.join(known) or 'none'}.{own}"
+        f"data set {brief(name)} is unknown{meant} Known are {', '.join(known) or 'none'}.{own}"
     )

@@ -23,6 +23,7 @@ MOST_METADATA_BYTES = 1 << 30
 
 _HELP = "datasets/README.md shows the layout and where to get the published sets"
 _SHOWN_PROBLEMS = 5
+_SHOWN_KEYS = 10
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RecordProblem:
     text: str
 
     def __str__(self) -> str:
-        return f"record {self.index} (id {self.image_id or 'unknown'}): {self.text}"
+        return f"record {self.index} (id {self.image_id[:80] or 'unknown'}): {self.text[:600]}"
 
 
 def load_texture_json(
@@ -203,7 +204,10 @@ def _textures(entry: dict[str, Any], paths: RootedPaths) -> Iterator[dict[str, s
 def _value(entry: dict[str, Any], key: str, where: str = "") -> Any:
     if key not in entry:
         place = f"{where} lacks" if where else "lacks"
-        raise _RecordError(f"{place} the key {key}; it has {', '.join(sorted(map(str, entry)))}")
+        there = ", ".join(brief(name)[1:-1] for name in sorted(entry)[:_SHOWN_KEYS])
+        more = len(entry) - _SHOWN_KEYS
+        there += f" and {more} more" if more > 0 else ""
+        raise _RecordError(f"{place} the key {key}; it has {there or 'none'}")
     return entry[key]
 
 
@@ -224,13 +228,15 @@ def _path(entry: dict[str, Any], key: str, paths: RootedPaths, where: str = "") 
     text = _text(entry, key, where)
     name = f"{where}.{key}" if where else key
     if not text.strip() or "\0" in text:
-        raise _RecordError(f"{name} must name a file, is {text!r}")
+        raise _RecordError(f"{name} must name a file, is {brief(text)}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:  # no name of a file has such letters
+        raise _RecordError(f"{name} must name a file, is {brief(text)}", kind="path") from error
     try:
         return paths.find(text)
     except DatasetError as error:
         raise _RecordError(f"{name}: {error}", kind="path") from error
-    except ValueError as error:  # no name of a file has such letters
-        raise _RecordError(f"{name} must name a file, is {text!r}", kind="path") from error
 
 
 def _kind(value: Any) -> str:

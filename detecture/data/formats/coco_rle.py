@@ -27,8 +27,9 @@ from detecture.data.formats.item_files import MOST_PIXELS, check, copy_image, pa
 from detecture.data.formats.labelled_image import LabelledImage
 from detecture.data.formats.rle import from_coco_rle, from_polygons, to_coco_rle
 from detecture.data.formats.whole_folder import made_whole
+from detecture.data.paths import from_windows
 from detecture.errors import DatasetError, brief
-from detecture.untrusted import read_json
+from detecture.untrusted import named_path, read_json
 
 FORMAT, CVAT = "coco", "cvat"
 LABELS = "labels.json"
@@ -241,14 +242,14 @@ def read_coco(folder: Path, max_pixels: int = MOST_PIXELS) -> Iterator[LabelledI
 
 
 def _labelled(found: FoundImage, images: Path, split: str) -> LabelledImage:
-    name = Path(found.file_name)
+    name = Path(found.file_name if "/" in found.file_name else from_windows(found.file_name))
     if name.is_absolute() or ".." in name.parts:
         raise DatasetError(f"{found.where}: {brief(found.file_name)} leads out of the folder")
     split, more = found.values.get("split", split), found.values.get("more")
     split = split if isinstance(split, str) else ""
     if found.size is None:  # read_coco_json has refused it
         raise DatasetError(f"{found.where}: has no size; export it anew")
-    inner = images / (split or _NO_SPLIT) / name
+    inner = named_path(images / (split or _NO_SPLIT) / name, found.where, DatasetError)
     return LabelledImage(
         item_id=found.item_id or stem_in(found.file_name),
         image_path=inner if inner.is_file() else images / name,

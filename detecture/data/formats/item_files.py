@@ -22,8 +22,8 @@ from PIL import Image
 
 from detecture.checkpoint.atomic import short_name
 from detecture.data.formats.labelled_image import LabelledImage
-from detecture.data.image_io import image_size, read_label_map
-from detecture.errors import DatasetError, brief
+from detecture.data.image_io import image_format, image_size, read_label_map
+from detecture.errors import DatasetError, ImageError, brief
 from detecture.untrusted import open_file
 
 MOST_REGIONS = 255
@@ -36,14 +36,16 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]|^\.|[. ]$')
 _SPLIT = re.compile(r"(?!(data|labels|default|all)$)[A-Za-z0-9_-]{0,40}")  # formats use these
 _ROWS_AT_ONCE = 256
 _LONGEST_STEM = 150  # bytes; `_mask_0.png` and the like are added
-_ENDINGS = (
-    (b"\x89PNG", ".png"),
-    (b"\xff\xd8", ".jpg"),
-    (b"RIFF", ".webp"),
-    (b"BM", ".bmp"),
-    (b"II", ".tif"),
-    (b"MM", ".tif"),
-)
+_ENDINGS = {
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "WEBP": ".webp",
+    "BMP": ".bmp",
+    "DIB": ".bmp",
+    "TIFF": ".tif",
+    "AVIF": ".avif",
+    "HEIF": ".heic",
+}
 _LOOSE = re.compile(r"[^\w.-]")
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
@@ -159,17 +161,15 @@ def opened(path: Path) -> BinaryIO:
 
 
 def ending_of(path: Path) -> str:
-    """The ending that an image's first bytes ask for, such as `.jpg`.
+    """The ending of what an image is, whatever its name says, such as `.jpg`.
 
     Raises:
         DatasetError: it is no image.
     """
-    with opened(path) as file:
-        beginning = file.read(4)
-    for prefix, ending in _ENDINGS:
-        if beginning.startswith(prefix):
-            return ending
-    raise DatasetError(f"{path}: is no PNG, JPEG, WebP, BMP or TIFF image; convert it to PNG")
+    try:
+        return _ENDINGS[image_format(path)]
+    except ImageError as error:
+        raise DatasetError(str(error)) from error
 
 
 def copy_image(item: LabelledImage, folder: Path) -> str:

@@ -40,7 +40,9 @@ class BankSource:
         self._bank_address = (folder, bank.count, bank.first)
         self._unruly = settings.unruly
         self._bank: np.ndarray | None = None
-        self._own = read_own_textures(bank.named, settings.max_pixels) if bank.named else None
+        self._own = None
+        if bank.named:
+            self._own = read_own_textures(bank.named, settings.max_pixels, settings.bands)
         self._opened()
 
     @classmethod

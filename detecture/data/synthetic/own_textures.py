@@ -3,6 +3,7 @@
 Legend: N textures, T side of each, in pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +34,13 @@ class OwnTextures:
     kinds: list[Kind]
 
 
-def read_own_textures(folder: str, max_pixels: int) -> OwnTextures:
+def read_own_textures(folder: str, max_pixels: int, bands: Sequence[int] = ()) -> OwnTextures:
     """The middle square of every image of a folder of folders, each called by its name.
 
     Args:
         folder: `wet sand/1.jpg`, `brick wall, masonry/a.png`, ..
         max_pixels: of an image.
+        bands: see `detecture.data.image_io.read_image`.
 
     Raises:
         DatasetError: it holds no such image.
@@ -55,7 +57,7 @@ def read_own_textures(folder: str, max_pixels: int) -> OwnTextures:
             f"{_KEY} {root}: holds no images; put them in one folder for each name, as in "
             f"{root}/wet sand/1.jpg"
         )
-    textures = np.stack([_square(path, max_pixels) for path in tqdm(files, desc="textures")])
+    textures = np.stack([_square(path, max_pixels, bands) for path in tqdm(files, desc="textures")])
     return OwnTextures(textures, kinds)
 
 
@@ -66,9 +68,9 @@ def _kind(folder: Path) -> Kind:
     return Kind(nouns[0], nouns)
 
 
-def _square(path: Path, max_pixels: int) -> np.ndarray:
+def _square(path: Path, max_pixels: int, bands: Sequence[int]) -> np.ndarray:
     """The middle of an image at the side of a bank's textures, uint8 (T,T,3)."""
-    image = read_image(path, max_pixels)
+    image = read_image(path, max_pixels, bands)
     side = min(image.shape[:2])
     top, left = ((length - side) // 2 for length in image.shape[:2])
     square = np.ascontiguousarray(image[top : top + side, left : left + side])

@@ -1,6 +1,6 @@
 """All measures of words on one finished evaluation."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ def evaluate_words(
     dataset: str | None = None,
     *,
     max_pixels: int,
+    bands: Sequence[int] = (),
     bootstrap_samples: int = 2000,
     true_sentences: bool = False,
     partial: bool = False,
@@ -34,6 +35,7 @@ def evaluate_words(
             agreement with the image, `label_maps`.
         dataset: registered name, where it is not the one that the evaluation wrote down.
         max_pixels: images with more are refused.
+        bands: of images, see `detecture.data.image_io.read_image`.
         bootstrap_samples: resamples of the images behind each interval.
         true_sentences: score the sentences of the matched true regions in place of the generated
             ones: what a perfect describer would reach with these masks.
@@ -51,7 +53,7 @@ def evaluate_words(
         DatasetError, EvaluationError, ImageError: see `open_run` and `load_images`.
     """
     run = open_run(folder, dataset, partial=partial)
-    found: Iterable[WordsImage] = load_images(run, max_pixels, true_sentences=true_sentences)
+    found: Iterable[WordsImage] = load_images(run, max_pixels, bands, true_sentences=true_sentences)
     if progress is not None:
         found = progress(found, len(run.records))
     agreement = AgreementCounter()

@@ -141,13 +141,14 @@ def _read_summary(path: Path, partial: bool) -> dict[str, Any]:
 
 
 def load_images(
-    run: EvaluatedRun, max_pixels: int, *, true_sentences: bool
+    run: EvaluatedRun, max_pixels: int, bands: Sequence[int] = (), *, true_sentences: bool
 ) -> Iterator[WordsImage]:
     """The images of an evaluation, in the order of its records.
 
     Args:
         run: of `open_run`.
         max_pixels: larger files are refused.
+        bands: of images, see `detecture.data.image_io.read_image`.
         true_sentences: give every predicted region the sentence of the true one that it matches,
             instead of its own; where `order_of_descriptions` knows which that is, by that.
 
@@ -159,7 +160,7 @@ def load_images(
     for record in run.records:
         source = run.sources[record["image_id"]]
         try:
-            image, sentences, regions = _truth(source, max_pixels)
+            image, sentences, regions = _truth(source, max_pixels, bands)
         except (DatasetError, ImageError):
             if record["status"] not in FAILED_STATUSES:
                 raise
@@ -178,14 +179,14 @@ def load_images(
 
 
 def _truth(
-    source: dict[str, Any], max_pixels: int
+    source: dict[str, Any], max_pixels: int, bands: Sequence[int]
 ) -> tuple[np.ndarray, list[str], list[RegionAttributes]]:
     """Image, uint8 (H,W,3), true sentences, and of a procedural one the regions' attributes."""
     if "seed" in source and "textures" not in source:
         edition = source.get("edition", FIRST_EDITION)
         scene = render_scene(source["seed"], source["index"], DEFAULT_SIZE, edition=edition)
         return scene.image, scene.descriptions, scene.attributes
-    image, truth = load_image_and_truth(source, max_pixels)
+    image, truth = load_image_and_truth(source, max_pixels, bands)
     return image, truth.descriptions, []
 
 

@@ -58,6 +58,7 @@ class ReviewSettings:
         borderline_min: likewise, of borderline ones.
         side: longer side of the images and overlays, in pixels.
         max_pixels: larger image files are not read.
+        bands: of images, see `detecture.data.image_io.read_image`.
     """
 
     title: str = "Review of mined images"
@@ -65,6 +66,7 @@ class ReviewSettings:
     borderline_min: float = 50.0
     side: int = 960
     max_pixels: int = 100_000_000
+    bands: tuple[int, ...] = ()
 
 
 def build_review(
@@ -209,7 +211,7 @@ def _assets(row: ReviewRow, folder: Path, settings: ReviewSettings) -> dict[str,
     wanted = {kind: f"{kind}/{stem}-{digest}.jpg" for kind in _KINDS[: 2 + len(masks)]}
     if all((folder / path).is_file() for path in wanted.values()):
         return wanted
-    image = read_image(row.image, settings.max_pixels)
+    image = read_image(row.image, settings.max_pixels, settings.bands)
     small = _shrunk(image, (settings.side, settings.side))
     if row.index_mask is not None:
         mask = read_index_mask(row.index_mask, settings.max_pixels, image.shape[:2])

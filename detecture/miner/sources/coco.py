@@ -151,11 +151,17 @@ class Coco:
             ImageError: a segment has no id or category that can be used.
         """
         segments = self._segments.get(str(item.annotation), [])
+        if not isinstance(segments, list):
+            raise ImageError(
+                f"{self.root}/{item.annotation}: its segments_info is {brief(segments)}, no list; "
+                "take the panoptic JSON of the release"
+            )
         for segment in segments:
-            known = isinstance(segment, dict) and _has(segment, {"id": int, "category_id": int})
-            if not known or not all(0 <= segment[k] < _MOST_ID for k in ("id", "category_id")):
+            keys = ("id", "category_id")
+            if not isinstance(segment, dict) or not all(_is_id(segment.get(key)) for key in keys):
                 raise ImageError(
-                    f"{item.annotation}: the segment {brief(segment)} has no id or category; "
+                    f"{self.root}/{item.annotation}: the segment {brief(segment)} has no id or "
+                    "category; "
                     "take the panoptic JSON of the release"
                 )
         return segments
@@ -166,22 +172,31 @@ class Coco:
         found = {}
         for part, path in self._files.items():
             content = read_json(path, MinerError, _MOST_BYTES)
-            sound = isinstance(content, dict) and all(
+            lists = isinstance(content, dict) and all(
                 isinstance(content.get(key), list)
-                and all(isinstance(one, dict) and _has(one, needed) for one in content[key])
-                for key, needed in (
-                    ("categories", {"id": int, "name": str}),
-                    ("annotations", {"file_name": str, "segments_info": list}),
+                and all(
+                    isinstance(one, dict) and needed in one and isinstance(one.get(text), str)
+                    for one in content[key]
+                )
+                for key, text, needed in (
+                    ("categories", "name", "id"),
+                    ("annotations", "file_name", "segments_info"),
                 )
             )
-            if not sound:
+            if not lists:
                 raise MinerError(f"{path}: is no panoptic JSON of COCO; take it from the release")
+            for category in content["categories"]:
+                if not _is_id(category["id"]):
+                    raise MinerError(
+                        f"{path}: the category {brief(category)} has no number as its id; take the "
+                        "file from the release"
+                    )
             found[part] = content
         return found
 
     @cached_property
-    def _segments(self) -> dict[str, list[dict[str, Any]]]:
-        """Panoptic segments by the path of the PNG."""
+    def _segments(self) -> dict[str, Any]:
+        """Panoptic segments by the path of the PNG; not looked at yet."""
         return {
             f"annotations/panoptic_{part}/{annotation['file_name']}": annotation["segments_info"]
             for part, content in self._panoptic.items()
@@ -203,9 +218,8 @@ class Coco:
         return {}
 
 
-def _has(values: Mapping[str, Any], needed: Mapping[str, type]) -> bool:
-    """Whether there are values of these types; true and false are no numbers."""
-    return all(type(values.get(key)) is kind for key, kind in needed.items())
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST_ID
 
 
 @MINER_SOURCE_REGISTRY.register()

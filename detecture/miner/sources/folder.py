@@ -7,7 +7,7 @@ have names, `classes.json`: a list, the first name being that of class 1, or nam
 Legend: H, W size of an image in pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -41,19 +41,22 @@ class Folder:
     name = "folder"
     licence = "as the owner of the images says"
 
-    def __init__(self, root: str, *, max_pixels: int = InputSettings.max_pixels) -> None:
+    def __init__(
+        self, root: str, *, max_pixels: int = InputSettings.max_pixels, bands: Sequence[int] = ()
+    ) -> None:
         """Look whether there are label maps.
 
         Args:
             root: the folder.
             max_pixels: larger images are refused.
+            bands: of the images, see `detecture.data.image_io.read_image`.
 
         Raises:
             MinerError: there is no such folder.
         """
         self._folder = require_folder(root, "MINER.SOURCE.ROOT", "your images")
         self.root = str(self._folder)
-        self._max_pixels = max_pixels
+        self._max_pixels, self._bands = max_pixels, tuple(bands)
         self._images = f"{IMAGES}/" if (self._folder / IMAGES).is_dir() else ""
         has_labels = bool(self._images) and (self._folder / LABELS).is_dir()
         self.KIND = "classes" if has_labels else "images"
@@ -118,7 +121,7 @@ class Folder:
 
     def read_image(self, item: Item) -> np.ndarray:
         """Image uint8 (H,W,3); see `Source`."""
-        return read_image(self._folder / item.image, self._max_pixels)
+        return read_image(self._folder / item.image, self._max_pixels, self._bands)
 
     def read_labels(self, item: Item) -> np.ndarray:
         """Class ids int32 (H,W); see `Source`."""
@@ -139,4 +142,5 @@ class Folder:
 @MINER_SOURCE_REGISTRY.register()
 def folder(cfg: CfgNode) -> Folder:
     """`Folder` of a config."""
-    return Folder(MinerSourceSettings.from_config(cfg).root, max_pixels=cfg.INPUT.MAX_PIXELS)
+    root = MinerSourceSettings.from_config(cfg).root
+    return Folder(root, max_pixels=cfg.INPUT.MAX_PIXELS, bands=cfg.INPUT.BANDS)

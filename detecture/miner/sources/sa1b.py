@@ -132,7 +132,7 @@ class Sa1b:
             if any(type(side) is not int or side < 1 for side in size):
                 raise ValueError("height and width of the image must be whole numbers")
             segments = [segment_of(entry, where) for entry in content["annotations"]]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise ImageError(
                 f"{where}: is no annotation of SA-1B ({type(error).__name__}: {error!s:.100}); "
                 "download it again"
@@ -171,6 +171,7 @@ def segment_of(entry: Mapping[str, Any], where: str) -> Segment:
         KeyError: something is missing.
         TypeError: something is of another type.
         ValueError: the box has not four numbers.
+        OverflowError: a number has hundreds of digits.
     """
     left, top, width, height = (float(value) for value in entry["bbox"])
     return Segment(

@@ -20,6 +20,7 @@ def make(context: Context) -> ItemFunction:
             list(earlier["describe"]["descriptions"]),
             settings,
             max_pixels,
+            bands=context.cfg.INPUT.BANDS,
             offline=bool(earlier["describe"].get("offline")),
         )
 

@@ -20,6 +20,7 @@ from detecture.modeling.weights.meta_file import read_meta_file
 from detecture.modeling.weights.pretrained import LOAD_ERRORS, cannot_load, check_loaded
 from detecture.modeling.weights.random_weights import random_source, seeded
 from detecture.modeling.weights.structure import read_structure
+from detecture.untrusted import named_path
 
 STRUCTURES = Path(__file__).parent / "configs"
 """Folder of the structures that ship: `vit_b16`, `vit_l14_336`, `tiny`."""
@@ -43,6 +44,7 @@ def build_clip(settings: ClipSettings, seed: int) -> tuple[ClipEncoder, str]:
     from transformers import CLIPModel
 
     base = settings.base
+    named_path(base, _BASE, CheckpointError)
     if base.endswith(_FILE_ENDINGS) and not Path(base).exists():
         raise CheckpointError(f"{_BASE} {base}: no such file; give one, or a hub id {_ORIGIN}")
     if base and not Path(base).is_file():

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from detecture.errors import ConfigError, brief
-from detecture.untrusted import read_json
+from detecture.untrusted import named_path, read_json
 
 _WORD = re.compile(r"[^\W_]+")
 _GROUP = 3  # letters
@@ -52,7 +52,7 @@ class WordTokenizer:
         Raises:
             ConfigError: there is no such file, or it is none of a tokenizer.
         """
-        if not file.is_file():
+        if not named_path(file, key, ConfigError).is_file():
             raise ConfigError(f"{key} {brief(str(file))}: is neither `clip` nor a json file")
         content = read_json(file, ConfigError)
         words, buckets = _checked(content) or ((), 0)

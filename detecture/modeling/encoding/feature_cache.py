@@ -17,6 +17,7 @@ from torch import Tensor
 
 from detecture.checkpoint.atomic import write_atomic
 from detecture.errors import ConfigError
+from detecture.untrusted import named_path
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class FeatureCache:
         Raises:
             ConfigError: it cannot be made, or is a file.
         """
-        self.folder = Path(folder).expanduser()
+        self.folder = named_path(folder, "MODEL.FEATURE_CACHE", ConfigError)
         self._warned = False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from detecture.modeling.weights.meta_file import read_meta_file
 from detecture.modeling.weights.pretrained import import_parts
 from detecture.modeling.weights.random_weights import seeded
 from detecture.modeling.weights.structure import read_structure
+from detecture.untrusted import named_path
 
 if TYPE_CHECKING:
     from transformers import Sam2ImageProcessor, Sam2Model
@@ -42,7 +43,7 @@ def build_sam2(base: str, structure: str, seed: int) -> Sam2Model:
         CheckpointError: the weights cannot be had or do not fit.
     """
     hf = _hf_parts()
-    base = str(Path(base).expanduser()) if base else ""
+    base = str(named_path(base, "MODEL.TEXTURE_SAM.BASE", CheckpointError)) if base else ""
     is_file = Path(base).suffix in _FILES or Path(base).is_file()
     if base and not is_file:
         model = hf.load_pretrained(base)

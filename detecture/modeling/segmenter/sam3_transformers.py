@@ -4,7 +4,6 @@ Legend as in interface.py; L = h*w tokens of the coarsest level, Q queries of th
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from detecture.config.sections.detecture import SegmenterSettings
 from detecture.d2 import CfgNode, configurable
-from detecture.errors import DetectureError
+from detecture.errors import CheckpointError, DetectureError
 from detecture.modeling.segmenter.build import (
     SEGMENTER_REGISTRY,
     arguments_of_config,
@@ -23,6 +22,7 @@ from detecture.modeling.segmenter.interface import Segmenter, Tokenizer
 from detecture.modeling.segmenter.name_map import meta_to_transformers
 from detecture.modeling.segmenter.proposals import Proposals
 from detecture.modeling.segmenter.sam3_files import read_sam3_file, read_sam3_structure
+from detecture.untrusted import named_path
 
 
 @SEGMENTER_REGISTRY.register()
@@ -66,7 +66,7 @@ class Sam3Transformers(Segmenter):
             CheckpointError: the weights cannot be had or do not fit.
         """
         hf = import_hf_parts()
-        is_pretrained = bool(base) and not Path(base).is_file()
+        is_pretrained = bool(base) and not _is_file(base)
         if is_pretrained:
             parts = hf.load_pretrained(base, with_text=with_text, with_detector=with_detector)
         else:
@@ -239,3 +239,7 @@ class Sam3Transformers(Segmenter):
 
     def _restore_buffers(self, device: torch.device) -> None:
         import_hf_parts().restore_buffers(self, device)
+
+
+def _is_file(base: str) -> bool:
+    return named_path(base, "MODEL.SEGMENTER.BASE", CheckpointError).is_file()

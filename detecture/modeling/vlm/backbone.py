@@ -20,6 +20,7 @@ from detecture.modeling.weights.dtypes import DTYPES
 from detecture.modeling.weights.pretrained import LOAD_ERRORS, first_line
 from detecture.modeling.weights.random_weights import random_source, seeded
 from detecture.modeling.weights.structure import read_structure
+from detecture.untrusted import named_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen3VLForConditionalGeneration
@@ -107,7 +108,7 @@ def load_backbone(
     """
     from transformers import AutoImageProcessor, AutoTokenizer, Qwen3VLForConditionalGeneration
 
-    base = str(Path(base).expanduser())
+    base = str(named_path(base, "MODEL.VLM.BASE", CheckpointError))
     _check_base(base)
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "output_loading_info": True}
     if quantization != "none":

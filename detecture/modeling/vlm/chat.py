@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detecture.data.prompts import (
@@ -15,8 +14,9 @@ from detecture.data.prompts import (
     answer_text,
     parse_lines,
 )
-from detecture.errors import CheckpointError, ConfigError
+from detecture.errors import CheckpointError, ConfigError, brief
 from detecture.modeling.vlm import tokenizer as markup
+from detecture.untrusted import named_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,11 +38,13 @@ def load_prompts(name: str) -> PromptTemplate:
     """
     if name in NAMED_PROMPTS:
         return NAMED_PROMPTS[name]
-    if not Path(name).expanduser().is_file():
+    path = named_path(name, "MODEL.VLM.PROMPTS", ConfigError)
+    if not path.is_file():
         raise ConfigError(
-            f"MODEL.VLM.PROMPTS {name}: neither {' nor '.join(NAMED_PROMPTS)}, nor a yaml file"
+            f"MODEL.VLM.PROMPTS {brief(name)}: neither {' nor '.join(NAMED_PROMPTS)}, nor a yaml "
+            "file"
         )
-    return PromptTemplate.from_yaml(Path(name).expanduser())
+    return PromptTemplate.from_yaml(path)
 
 
 class Chat:

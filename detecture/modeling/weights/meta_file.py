@@ -1,14 +1,17 @@
 """Read a checkpoint file in Meta's format (of SAM 2 or SAM 3), safely."""
 
-import pickle
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from detecture.errors import CheckpointError
+from detecture.untrusted import named_path
+from detecture.untrusted_torch import load_torch
+
+# What safetensors raises for a header that is none; the tensors it leaves to torch.
+_UNREADABLE = (SafetensorError, OSError, RuntimeError, ValueError, LookupError, TypeError)
 
 
 def read_meta_file(path: str, *, key: str, origin: str) -> dict[str, Tensor]:
@@ -25,21 +28,19 @@ def read_meta_file(path: str, *, key: str, origin: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else than tensors.
     """
-    if not Path(path).is_file():
+    if not named_path(path, key, CheckpointError).is_file():
         raise CheckpointError(
             f"{key} {path} does not exist; it must be a file with Meta's weights {origin}"
         )
-    try:
-        if path.endswith(".safetensors"):
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is empty, damaged or no checkpoint {error}") from error
-    except (pickle.UnpicklingError, SafetensorError, KeyError, TypeError) as error:
-        reason = (str(error).splitlines() or ["it is empty"])[0]
-        raise CheckpointError(
-            f"{path} is no checkpoint that can be loaded safely: {reason}"
-        ) from error
+    if not path.endswith(".safetensors"):
+        content = load_torch(Path(path))
+    else:
+        try:
+            content = load_file(path)
+        except _UNREADABLE as error:
+            raise CheckpointError(
+                f"{path} is empty, damaged or no checkpoint ({error!s:.200}); download it again"
+            ) from error
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict) or not all(

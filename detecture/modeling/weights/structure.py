@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.errors import ConfigError, brief
-from detecture.untrusted import read_json
+from detecture.untrusted import named_path, read_json
 
 
 def shipped_structures(folder: Path) -> list[str]:
@@ -23,7 +23,8 @@ def read_structure(name: str, *, key: str, folder: Path) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such file, or it holds no json mapping.
     """
-    path = folder / f"{name}.json" if name in shipped_structures(folder) else Path(name)
+    shipped = name in shipped_structures(folder)
+    path = folder / f"{name}.json" if shipped else named_path(name, key, ConfigError)
     known = ", ".join(shipped_structures(folder))
     if not path.is_file():
         raise ConfigError(

@@ -1,0 +1,47 @@
+"""What is said of an image that is read in another way than its owner might think.
+
+A note is logged, and goes to whoever collects notes in this thread, such as the web page.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+logger = logging.getLogger(__name__)
+
+_MOST = 20  # images that are named of one kind of note
+_told: dict[str, set[str]] = {}
+_lock = threading.Lock()
+_collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
+
+
+def note(kind: str, text: str) -> None:
+    """Say something of an image: each text once, of some twenty images for each kind.
+
+    Args:
+        kind: of note, such as `stretched`.
+        text: begins with the image's name.
+    """
+    collected = _collected.get()
+    if collected is not None and text not in collected:
+        collected.append(text)
+    with _lock:
+        told = _told.setdefault(kind, set())
+        if text in told or len(told) >= _MOST:
+            return
+        told.add(text)
+        last = len(told) == _MOST
+    logger.warning("%s%s", text, "; further images like this are not named" if last else "")
+
+
+@contextmanager
+def collect_notes() -> Iterator[list[str]]:
+    """What is said inside, in this thread, in its order; each once."""
+    found: list[str] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
