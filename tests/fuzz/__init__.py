@@ -6,8 +6,8 @@
     python -m tests.fuzz.run --list                           # the targets, and what each reads
 
 A target (`tests/fuzz/targets/`) writes an input, in most cases damaged, gives it to a loader of the
-project, and checks what comes back. Case n of target t follows from `random.Random(f"{seed}/{t}/{n}")`
-and nothing else. What it is judged by stands in `judge.py`:
+project, and checks what comes back. Case n of target t follows from
+`random.Random(f"{seed}/{t}/{n}")` and nothing else. What it is judged by stands in `judge.py`:
 
 - the right result, or a `DetectureError` with a text of at most 2 kB; an input that stayed valid
   must not be refused;

@@ -9,10 +9,11 @@ import tempfile
 import threading
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from detecture.data.paths import DATASETS_ROOT
 from detecture.errors import DetectureError
 from tests.fuzz.case import Case, draw_of
 
@@ -84,10 +85,8 @@ def memory(key):
 
 
 def _forget_peak():
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def judge(target, number, seed, folder, baseline):
@@ -142,13 +141,14 @@ def clear(folder):
 @contextmanager
 def _confined(folder):
     """Inside, the current, the home and the temporary folder are those of the case."""
-    before = Path.cwd(), os.environ.get("HOME"), tempfile.tempdir, os.fsync
+    before = Path.cwd(), tempfile.tempdir, os.fsync
+    variables = {name: os.environ.get(name) for name in ("HOME", DATASETS_ROOT)}
     log, logger = _Log(), logging.getLogger("detecture")
     logger.addHandler(log)
     _seen.clear()
     _watched[:] = [os.path.realpath(folder / name) + os.sep for name in ("in", "tmp")]
     os.chdir(folder / "cwd")
-    os.environ["HOME"] = str(folder / "home")
+    os.environ |= dict.fromkeys(variables, str(folder / "home"))
     tempfile.tempdir = str(folder / "tmp")
     os.fsync = lambda _: None  # it takes most of the time, and nothing is cut off here
     try:
@@ -157,11 +157,10 @@ def _confined(folder):
     finally:
         _watched.clear()
         os.chdir(before[0])
-        tempfile.tempdir, os.fsync = before[2:]
-        if before[1] is None:
-            del os.environ["HOME"]
-        else:
-            os.environ["HOME"] = before[1]
+        tempfile.tempdir, os.fsync = before[1:]
+        for name, value in variables.items():
+            del os.environ[name]
+            os.environ |= {name: value} if value is not None else {}
         logger.removeHandler(log)
 
 

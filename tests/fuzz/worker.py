@@ -19,7 +19,6 @@ def main():
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print goes where errors go
     faulthandler.enable()
-    os.environ["DETECTURE_DATASETS_ROOT"] = os.devnull
     targets = load_targets()
     baseline = memory("VmRSS")
     size = memory("VmSize") + _ROOM

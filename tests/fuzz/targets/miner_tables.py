@@ -37,7 +37,7 @@ def object_info(case):
     case.sound = write(case, path, data) and sound
     found = read_object_info(case.folder)
     assert found and all(isinstance(name, str) and name.strip() for name in found.values())
-    assert all(0 < number < 65536 for number in found), sorted(found)[-1]
+    assert all(0 <= number < 65536 for number in found), sorted(found)[-1]
     if case.sound:
         assert found == dict(enumerate(names, 1))
     for table in TABLES:
@@ -76,7 +76,8 @@ def miner_classes(case):
         except (ValueError, RecursionError):
             content = None
     if content is not None:
-        assert len(found) == len(content), "classes are lost"
+        names = content.values() if isinstance(content, dict) else content
+        assert len(found) == sum(bool(name.strip()) for name in names), "classes are lost"
     kinds_of(found)
     assert [one.item_id for one in source.items()] == ["a", "b"]
 
@@ -102,7 +103,7 @@ def picks(case):
     try:
         chosen = picked_ids(found, "ade20k", ids)
     except MinerError as error:
-        assert len(str(error).encode()) < 2000
+        assert len(str(error).encode()) <= 2000
         if case.sound:
             raise
     else:
