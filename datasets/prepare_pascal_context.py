@@ -64,6 +64,7 @@ def prepare_59(folder: Path, args: Namespace) -> None:
     try:
         images = {str(one["image_id"]): one for one in content["images"] if one["phase"] == "val"}
         names = {key: Path(image["file_name"]).stem for key, image in images.items()}
+        "".join(names.values()).encode()  # no file has half a character in its name
         annotations = defaultdict(list)
         for annotation in content["annos_segmentation"]:
             if (key := str(annotation["image_id"])) in images:
@@ -77,8 +78,12 @@ def prepare_59(folder: Path, args: Namespace) -> None:
             )
             for key, image in images.items()
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         raise DatasetError(f"{file}: lacks {error}; is it the right file? {GET_59}") from error
+    except UnicodeEncodeError as error:
+        raise DatasetError(
+            f"{file}: a file_name holds half a character; is it the right file? {GET_59}"
+        ) from error
     prepare("pascal-context 59", due, args)
 
 

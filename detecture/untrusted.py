@@ -175,7 +175,8 @@ def named_path(name: str | os.PathLike[str], where: str, error: type[DetectureEr
     """
     try:
         path = Path(name).expanduser()
-        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        # UnicodeEncodeError: no file has half a character in its name; found when it is read.
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError, UnicodeEncodeError):
             path.stat()
     except (OSError, ValueError, RuntimeError) as refused:
         reason = getattr(refused, "strerror", None) or refused

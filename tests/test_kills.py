@@ -1,7 +1,9 @@
-"""SIGKILL in an evaluation, the demo and a training: run again, each ends as if it had not been.
+"""SIGKILL in evaluations, the demo and a training: run again, each ends as if it had not been.
+
+And SIGTERM to a training alone, which saves what it has, in one process and in two.
 
 Where the kills fall follows from the commit (without git: from 0): each commit tries others.
-DETECTURE_SLOW_TESTS=1: one kill of each; DETECTURE_LONG_TESTS=1: five.
+DETECTURE_SLOW_TESTS=1: one kill of each; DETECTURE_LONG_TESTS=1: ten, and of more kinds.
 """
 
 import json
@@ -15,11 +17,12 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from semantic_toy import write_semantic_folder
 from toy import write_toy_dataset
 
 REPO = Path(__file__).resolve().parents[1]
 LONG = os.environ.get("DETECTURE_LONG_TESTS") == "1"
-KILLS = 5 if LONG else 1
+KILLS = 10 if LONG else 1
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 pytestmark = pytest.mark.slow
@@ -48,6 +51,33 @@ class Evaluation:
 
     def content(self, output):
         folder = output / "inference/samples"
+        files = [*folder.glob("*.json*"), *folder.glob("label_maps/*")]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class EvaluationInTwo(Evaluation):
+    name = "evaluation in two processes"
+
+    def command(self, output):
+        return [*super().command(output)[:-4], "--num-gpus", "2", *super().command(output)[-4:]]
+
+
+class SemanticEvaluation:
+    name = "semantic evaluation"
+
+    def __init__(self, root):
+        self.data = write_semantic_folder(root / "classes", val=12, size=(64, 96))
+
+    def command(self, output):
+        config = REPO / "configs/ahs_seg/tiny_shipped.yaml"
+        tool = [REPO / "tools/train_net.py", "--config-file", config, "--eval-only"]
+        return [*tool, "--semantic-root", self.data, "OUTPUT_DIR", output]
+
+    def has_begun(self, output):
+        return (output / "inference/classes/records.jsonl").exists()
+
+    def content(self, output):
+        folder = output / "inference/classes"
         files = [*folder.glob("*.json*"), *folder.glob("label_maps/*")]
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
@@ -106,8 +136,19 @@ class Training:
         return found | {"last": (output / "last_checkpoint").read_text()}
 
 
-def run(words, log, kill_when=None):
-    """Run a command to its end, or kill it with all its processes; returns whether it was."""
+class TrainingInTwo(Training):
+    name = "training in two processes"
+
+    def command(self, output):
+        words = super().command(output)
+        return [*words[:1], "--num-gpus", "2", *words[1:]]
+
+
+def run(words, log, kill_when=None, how="SIGKILL"):
+    """Run a command to its end, or kill it with all its processes; returns whether it was.
+
+    `how` SIGTERM goes to its first process alone, which is to end them all, and well.
+    """
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, *map(str, words)],
@@ -123,19 +164,36 @@ def run(words, log, kill_when=None):
                 process.wait(timeout=600)
         finally:
             killed = process.poll() is None
-            if killed:
+            if killed and how == "SIGTERM":
+                process.terminate()
+                killed = process.wait(timeout=120) != 0  # else it came to its end before
+                assert process.returncode in (0, 130, -signal.SIGTERM), log.read_text()[-3000:]
+            elif killed:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     assert killed or process.returncode == 0, log.read_text(errors="replace")[-3000:]
     return killed
 
 
-def differing(one, other):
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+def differing(one, other, how):
+    names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    # Who is told to end saves where it stands: another iteration than those that are due.
+    return [name for name in names if how == "SIGKILL" or not name.startswith("model_0")]
 
 
-@pytest.mark.parametrize("kind", [Evaluation, Demo, Training], ids=lambda kind: kind.name)
-def test_killed_anywhere(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        *((kind, "SIGKILL") for kind in (Evaluation, Demo, Training)),
+        (Training, "SIGTERM"),
+        pytest.param(EvaluationInTwo, "SIGKILL", marks=pytest.mark.long),
+        pytest.param(SemanticEvaluation, "SIGKILL", marks=pytest.mark.long),
+        pytest.param(TrainingInTwo, "SIGKILL", marks=pytest.mark.long),
+        pytest.param(TrainingInTwo, "SIGTERM", marks=pytest.mark.long),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_killed_anywhere(kind, how, tmp_path):
     seed = seed_of_commit()
     print(f"seed {seed}")
     work = kind(tmp_path)
@@ -153,7 +211,7 @@ def test_killed_anywhere(kind, tmp_path):
     assert not run(work.command(tmp_path / "whole"), log, watch)
     start, duration = begun - started, time.monotonic() - begun
     whole = work.content(tmp_path / "whole")
-    draw = random.Random(f"{seed} {kind.name}")
+    draw = random.Random(f"{seed} {kind.name}" + ("" if how == "SIGKILL" else how))
     left = KILLS
     for attempt in range(4 * KILLS):
         output = tmp_path / f"cut{attempt}"
@@ -168,11 +226,11 @@ def test_killed_anywhere(kind, tmp_path):
             while process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.002)
 
-        if not run(work.command(output), log, wait):
+        if not run(work.command(output), log, wait, how):
             continue  # it was faster than the first one
         run(work.command(output), log)
         told = f"seed {seed}, attempt {attempt}: killed {seconds:.3f} s after its beginning"
-        assert not differing(work.content(output), whole), told
+        assert not differing(work.content(output), whole, how), told
         left -= 1
         if not left:
             return

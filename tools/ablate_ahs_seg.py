@@ -31,7 +31,7 @@ from detecture.data.synthetic.combinations import combination_names
 from detecture.data.vocabulary import Vocabulary
 from detecture.engine import load_model
 from detecture.evaluation.summary import bootstrap_draws
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import OverridesParser, command_line
 from detecture.modeling.clip.orthogonal import TurnedLinear, hyperspherical_energy
 from detecture.untrusted import parse_own_json
 
@@ -138,7 +138,7 @@ def seeds(text: str) -> list[int]:
 @command_line("ablate_ahs_seg")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for all trainings")

@@ -41,7 +41,7 @@ from detecture.errors import ConfigError, DatasetError
 from detecture.evaluation.label_map import scores_to_label_map
 from detecture.evaluation.metrics import score_label_map
 from detecture.evaluation.summary import bootstrap_intervals
-from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
 from detecture.modeling.bridge.parts import RegionStates
 from detecture.modeling.meta_arch.detecture import Detecture
 
@@ -52,7 +52,7 @@ MEASURES = ("own IoU", "matched IoU", "ARI")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, metavar="YAML", help="of the model")

@@ -1,16 +1,21 @@
 #!/usr/bin/env python
 """Count what a model consists of and what it costs, without running it.
 
+  python tools/analyze_model.py
   python tools/analyze_model.py --meta --config-file configs/detecture_qwen3vl8b_sam3.yaml
   python tools/analyze_model.py --config-file configs/detecture_tiny.yaml --tasks parameter
   python tools/analyze_model.py --config-file configs/ahs_seg/cat_seg_vitb.yaml --names 171
 
-Of Detecture, and of the open-vocabulary models (CATSeg, AHSSeg).
+Of the model that ships (TextureGrouping; without --config-file it is the one), of Detecture, and of
+the open-vocabulary models (CATSeg, AHSSeg).
 
-parameter: trained and frozen parameters of each part, the bytes of the adapter file.
-memory: gradients and optimiser state; of Detecture also the published way (whole tables of words).
+parameter: trained and frozen parameters of each part, the bytes of the adapter file as training
+  writes it (that of the model that ships was halved, to numbers of 16 bits).
+memory: gradients and optimiser state; of Detecture also the published way (whole tables of words);
+  of TextureGrouping those of one net, since its parts are trained one after the other.
 flop: operations and weights read of each stage for one image (of open-vocabulary models: for one
-  view of it, and for one name); of Detecture, times that follow for an H200.
+  view of it, and for one name; of TextureGrouping the VLM's for one region, and without mixtures
+  and classical features, which numpy computes); of Detecture, times that follow for an H200.
 activation: numbers that matrix products and convolutions put out, by stage.
 structure: the module tree.
 
@@ -28,13 +33,16 @@ from typing import Any
 
 import torch
 
+from detecture.checkpoint.shipped import DEFAULT_CONFIG
 from detecture.config import make_config
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode
 from detecture.errors import ConfigError
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import OverridesParser, command_line
 from detecture.modeling.meta_arch.cat_seg import CATSeg
 from detecture.modeling.meta_arch.detecture import Detecture
+from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 from detecture.profiling.counting import (
+    Counted,
     adapter_bytes,
     count_parameters,
     kept_in_training,
@@ -43,6 +51,13 @@ from detecture.profiling.counting import (
     training_memory,
 )
 from detecture.profiling.flops import Workload, count_stages, visual_tokens
+from detecture.profiling.grouping import (
+    GROUPING_PARTS,
+    count_grouping_stages,
+    grouping_part_of,
+    grouping_work,
+    memory_of_a_net,
+)
 from detecture.profiling.semantic import (
     PARTS,
     count_semantic_stages,
@@ -51,7 +66,7 @@ from detecture.profiling.semantic import (
 )
 from detecture.profiling.suite import predict_all, prediction_lines
 
-COUNTED = ("Detecture", "CATSeg", "AHSSeg")
+COUNTED = ("TextureGrouping", "Detecture", "CATSeg", "AHSSeg")
 TASKS = ("parameter", "memory", "flop", "activation", "structure")
 _NO_CLIP = ("MODEL.CLIP.BASE", "")
 _NO_WEIGHTS = ("MODEL.VLM.BASE", "", "MODEL.SEGMENTER.BASE", "")
@@ -62,7 +77,7 @@ _COUNTABLE = (
 )
 
 
-def build(cfg: CfgNode) -> Detecture | CATSeg:
+def build(cfg: CfgNode) -> Counted:
     """The model of a config on the meta device, where operations can be counted.
 
     Raises:
@@ -73,10 +88,12 @@ def build(cfg: CfgNode) -> Detecture | CATSeg:
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE is {name!r}; only {', '.join(COUNTED)} are counted"
         )
-    loads = name == "Detecture" and bool(cfg.MODEL.VLM.BASE or cfg.MODEL.SEGMENTER.BASE)
+    loads = name in ("Detecture", "TextureGrouping") and bool(
+        cfg.MODEL.VLM.BASE or cfg.MODEL.SEGMENTER.BASE
+    )
     with torch.device("cpu" if loads else "meta"):
         model = META_ARCH_REGISTRY.get(name)(cfg).eval().to("meta")
-    if not isinstance(model, Detecture | CATSeg):
+    if not isinstance(model, Counted):
         raise TypeError(f"{name} is registered as {type(model).__name__}")
     return model
 
@@ -86,18 +103,35 @@ def analyze(cfg: CfgNode, tasks: list[str], names: int) -> dict[str, Any]:
     model = build(cfg)
     result: dict[str, Any] = {}
     if "parameter" in tasks:
-        result["parameter"] = (
-            count_parameters(model, semantic_part_of, PARTS.values())
-            if isinstance(model, CATSeg)
-            else count_parameters(model, part_of)
-        )
+        result["parameter"] = _parameters(model)
         result["adapter_bytes"] = adapter_bytes(model, cfg)
     if isinstance(model, CATSeg):
         result |= _costs_of_semantic(model, tasks, names, cfg.MODEL.COST_AGGREGATION.MOST_CLASSES)
+    elif isinstance(model, TextureGrouping):
+        result |= _costs_of_grouping(model, tasks)
     else:
         result |= _costs(model, tasks)
     if "structure" in tasks:
         result["structure"] = list(structure(model))
+    return result
+
+
+def _parameters(model: Counted) -> dict[str, dict[str, int]]:
+    if isinstance(model, CATSeg):
+        return count_parameters(model, semantic_part_of, PARTS.values())
+    if isinstance(model, TextureGrouping):
+        return count_parameters(model, grouping_part_of, GROUPING_PARTS.values())
+    return count_parameters(model, part_of)
+
+
+def _costs_of_grouping(model: TextureGrouping, tasks: list[str]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    if "memory" in tasks:
+        result["memory"] = {"ours": memory_of_a_net(model)}
+    if "flop" in tasks or "activation" in tasks:
+        costs = count_grouping_stages(model)
+        result["stages"] = {name: dataclasses.asdict(cost) for name, cost in costs.items()}
+        result["work"] = grouping_work(model)
     return result
 
 
@@ -107,7 +141,7 @@ def _costs(model: Detecture, tasks: list[str]) -> dict[str, Any]:
     if "memory" in tasks:
         result["memory"] = memory
     if "flop" in tasks or "activation" in tasks:
-        work = Workload(visual_tokens(model))
+        work = Workload(visual_tokens(model.vlm))
         costs = count_stages(model, work)
         result["stages"] = {name: dataclasses.asdict(cost) for name, cost in costs.items()}
         result["work"] = dataclasses.asdict(work)
@@ -175,10 +209,12 @@ def show(result: dict[str, Any], tasks: list[str]) -> None:
 @command_line("analyze_model")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument(
+        "--config-file", metavar="FILE", help="the model; without it the one that ships"
+    )
     parser.add_argument("--meta", action="store_true", help="count without weights")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS[:4]))
     parser.add_argument(
@@ -188,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ..")
     args = parser.parse_args(argv)
     overrides = [*args.opts, *(_NO_WEIGHTS if args.meta else ()), *_NO_CLIP, *_COUNTABLE]
-    cfg = make_config(args.config_file, overrides)
+    cfg = make_config(args.config_file or DEFAULT_CONFIG, overrides)
     result = analyze(cfg, args.tasks, args.names)
     if args.json:
         print(json.dumps(result, indent=1))

@@ -19,7 +19,8 @@ published way (a whole second pass, always seven slots) on the same weights and 
 train: optimiser steps of stages 1 and 2, against the published way (autograd through the VLM and
 the whole vocabulary in both stages, whole tables in the optimiser).
 prediction: an image in, regions and sentences out, by the method that ships or --config-file:
-time, memory of the process, parameters, for images of 256 and 1024 pixels (or --size).
+time by stage, memory of the process, parameters and their dtype, for images of 256 and 1024 pixels
+(or --size).
 semantic: an image in, the label map of --names classes out, by a CAT-Seg with random weights,
 against the same with what the published code spends beside it, cost by cost and all together.
 miner: images per second of each stage of the miner with 1 and 2 processes, seconds of each format
@@ -53,7 +54,7 @@ from detecture.data.ground_truth import paint
 from detecture.device import resolve_device
 from detecture.errors import ConfigError
 from detecture.evaluation import score_label_map
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import OverridesParser, command_line
 from detecture.profiling.clock import percentiles
 
 _CONFIGS = Path(__file__).parents[1] / "configs"
@@ -69,8 +70,12 @@ def timed(function: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def environment() -> dict[str, str]:
-    """What a number depends on besides the code."""
+def environment(device: str = "cpu") -> dict[str, str]:
+    """What a number depends on besides the code.
+
+    Args:
+        device: value of MODEL.DEVICE, or the device of a task that has no model.
+    """
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         capture_output=True,
@@ -79,7 +84,7 @@ def environment() -> dict[str, str]:
     )
     return {
         "commit": commit.stdout.strip() or "unknown",
-        "device": str(resolve_device("auto")),
+        "device": str(resolve_device(device)),
         "machine": f"{platform.machine()}, {psutil.cpu_count(logical=False)} cores",
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -275,10 +280,17 @@ def benchmark_miner(args: argparse.Namespace) -> dict[str, Any]:
     return measure(cfg, args.workers, args.records) | {"config": args.config_file}
 
 
+def _device_of(args: argparse.Namespace) -> str:
+    """MODEL.DEVICE of the config that a task measures."""
+    defaults = {"inference": PROPORTIONAL, "train": PROPORTIONAL, "semantic": CAT_SEG}
+    config_file = args.config_file or defaults.get(args.task)
+    return str(make_config(config_file, args.opts).MODEL.DEVICE)
+
+
 @command_line("benchmark_speed")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     tasks = ("evaluation", "data", "inference", "train", "prediction", "semantic", "miner")
@@ -345,7 +357,8 @@ def main(argv: list[str] | None = None) -> int:
         result = benchmark_miner(args)
     else:
         result = benchmark_model(args)
-    print(json.dumps({"task": args.task, **environment(), **result}, indent=1))
+    device = "cpu" if args.task in ("evaluation", "data") else _device_of(args)
+    print(json.dumps({"task": args.task, **environment(device), **result}, indent=1))
     return 0
 
 

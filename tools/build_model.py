@@ -19,7 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from detecture.jobs.command_line import add_renamed_option, command_line
+from detecture.jobs.command_line import OverridesParser, add_renamed_option, command_line
 from detecture.recipes.open_vocabulary import open_vocabulary_stages
 from detecture.recipes.stages import Stage, keep_to, stages
 
@@ -49,7 +49,7 @@ def stages_of(recipe: str, args: argparse.Namespace, overrides: list[str]) -> li
 @command_line("build_model")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", required=True, type=Path, help="folder for all stages")

@@ -35,7 +35,7 @@ from detecture.data.vocabulary import Vocabulary, shipped_lists
 from detecture.engine import predictor_of
 from detecture.engine.result_files import ImageIdentity, find_place
 from detecture.errors import EXIT_FAILED, ConfigError, DetectureError, OutputError
-from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
 from detecture.untrusted import named_path
 
 
@@ -87,7 +87,7 @@ def without_results(images: list[Path]) -> list[Path]:
 @command_line("demo")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", help="yaml file; without one, the default method")

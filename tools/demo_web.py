@@ -20,7 +20,7 @@ from pathlib import Path
 from detecture.data.image_files import only_images
 from detecture.engine import predictor_of
 from detecture.errors import ConfigError
-from detecture.jobs.command_line import command_line
+from detecture.jobs.command_line import OverridesParser, command_line
 from detecture.web.server import WebDemo, require_gradio
 from detecture.web.service import Limits
 
@@ -50,13 +50,15 @@ def main(argv: list[str] | None = None, stop: threading.Event | None = None) -> 
         argv: arguments; by default those of the process.
         stop: ends the server when it is set; by default only a signal does.
     """
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", help="yaml file; without one, the default method")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="(%(default)s)")
-    parser.add_argument("--max-megabytes", type=float, default=50.0, help="of a file (%(default)s)")
+    parser.add_argument(
+        "--max-megabytes", type=float, default=50.0, help="of an upload (%(default)s)"
+    )
     parser.add_argument(
         "--max-megapixels", type=float, default=50.0, help="of an image (%(default)s)"
     )

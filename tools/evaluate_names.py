@@ -47,7 +47,7 @@ from detecture.evaluation.named_masks import (
     summarize_names,
 )
 from detecture.evaluation.words.matching import Similarity
-from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
 from detecture.modeling.meta_arch.protocol import SemanticModel
 
 REMEDY = "choose another --json, or give --overwrite"
@@ -99,7 +99,7 @@ def asked(model: Any) -> Callable[[NamedImage], np.ndarray]:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", metavar="YAML", help="of a semantic model; none: no model")

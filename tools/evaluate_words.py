@@ -24,14 +24,14 @@ from detecture.data import register_dataset_json
 from detecture.errors import ConfigError, EvaluationError
 from detecture.evaluation.words import evaluate_words, format_words
 from detecture.evaluation.words.image import WordsImage
-from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
 
 REMEDY = "choose another --json, or give --overwrite"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(

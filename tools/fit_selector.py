@@ -20,7 +20,7 @@ from detecture.engine import log_to_terminal
 from detecture.engine.evaluate import load_model
 from detecture.engine.run_folder import reserved
 from detecture.errors import ConfigError
-from detecture.jobs.command_line import add_renamed_option, command_line
+from detecture.jobs.command_line import OverridesParser, add_renamed_option, command_line
 from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 from detecture.recipes.selector_fit import COMPOSITE, PRIOR, collect, fit, nets_fingerprint
 
@@ -28,7 +28,7 @@ from detecture.recipes.selector_fit import COMPOSITE, PRIOR, collect, fit, nets_
 @command_line("fit_selector")
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True, help="of the model, with MODEL.WEIGHTS")

@@ -22,8 +22,9 @@ list goes back in with --picked-list FILE. `import` takes regions and
 descriptions that people have corrected in Label Studio or CVAT; the next `run` goes on from them.
 `--dry-run` tries a few images, and says how long all would take and what it would cost.
 
-Exit status: 0 done, 1 an image failed (--retry-failed tries those again), cannot be read, or was
-rejected by `validate`, 2 wrong input, or a run that could not go on, 130 interrupted.
+Exit status: 0 done, 1 an image failed (--retry-failed tries those again) or cannot be read, the
+command `validate` has rejected one, or `run` has left none, 2 wrong input, or a run that could not
+go on, 130 interrupted.
 """
 
 import argparse
@@ -37,11 +38,12 @@ from detecture.errors import EXIT_FAILED, ConfigError
 from detecture.jobs.command_line import command_line
 from detecture.miner.bring_in import bring_in
 from detecture.miner.corrections import READERS
+from detecture.miner.journal import OK
 from detecture.miner.rehearsal import leaving_nothing, rehearse
 from detecture.miner.reviewing import review
 from detecture.miner.running import Mine
-from detecture.miner.stages import STAGES
-from detecture.miner.status import status_of
+from detecture.miner.stages import EXPAND, EXPORT, STAGES
+from detecture.miner.status import status_of, where_exported, why_rejected
 from detecture.untrusted import named_path
 
 COMMANDS = ("run", *STAGES, "review", "import", "status")
@@ -108,16 +110,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcomes = mine.run(names)
     for outcome in outcomes:
         counts = ", ".join(f"{count:,} {status}" for status, count in outcome.counts.items())
-        print(
-            f"{outcome.stage:9} {outcome.done:,} done now; {counts or 'no image has come so far'}"
-        )
+        none = "nothing to add" if outcome.stage == EXPAND else "no image has come so far"
+        print(f"{outcome.stage:9} {outcome.done:,} done now; {counts or none}")
+    for words in (*why_rejected(mine, outcomes), *where_exported(mine, outcomes)):
+        print(words)
     unreadable = sum(outcome.counts.get("unreadable", 0) for outcome in outcomes)
     if unreadable:
         print(f"{unreadable} images cannot be read; mend or remove them, and run the same again")
     if failed := sum(outcome.failed for outcome in outcomes):
         print(f"{failed} images failed; --retry-failed tries those again")
     rejected = outcomes[0].counts.get("rejected", 0) if args.command == "validate" else 0
-    return EXIT_FAILED if failed or rejected or unreadable else 0
+    is_empty = outcomes[-1].stage == EXPORT and not outcomes[-1].counts.get(OK)
+    return EXIT_FAILED if failed or rejected or unreadable or is_empty else 0
 
 
 def _keys_of(args: argparse.Namespace) -> list[str]:

@@ -51,7 +51,7 @@ from detecture.errors import (
 from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.recorded import label_map_path
 from detecture.evaluation.records import read_records
-from detecture.jobs.command_line import add_overwrite_option, command_line
+from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
 from detecture.untrusted import read_own_json
 from detecture.visualize import (
     Drawing,
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = parser.add_mutually_exclusive_group(required=True)

@@ -88,6 +88,8 @@ class Checkpointer(DetectionCheckpointer):
         self._config = config
         self._keep = max(keep, 2)
         self._resumed: Path | None = None
+        self.resumed_config = ""
+        """Of the checkpoint that a training went on from, as yaml; empty where it has none."""
 
     # ---- saving --------------------------------------------------------------------------------
 
@@ -255,6 +257,7 @@ class Checkpointer(DetectionCheckpointer):
             )
         if resumes and (lacking := [key for key in wanted if key not in rest]):
             raise CheckpointError(f"{file}: holds no state of {', '.join(lacking)} to go on from")
+        self.resumed_config = str(header.get("config", "")) if resumes else ""
         # Everything is read and checked before anything is changed.
         self._put(tensors, header, file)
         logger.info(

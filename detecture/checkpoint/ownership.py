@@ -172,6 +172,18 @@ def write_own(
         raise OutputError(f"{path}: cannot be written ({reason}); {remedy}") from error
 
 
+def remove_own(path: Path, *, remedy: str) -> None:
+    """Remove a file that this program wrote, with the note on it; one that is gone is fine.
+
+    Raises:
+        OutputError: it is somebody else's.
+        OSError: as from the disk.
+    """
+    require_own([path], False, remedy)
+    path.unlink(missing_ok=True)
+    _note(path, None).unlink(missing_ok=True)
+
+
 def write_config(path: Path, text: str) -> None:
     """Write the config of a run; what somebody wrote or changed there gets another name.
 

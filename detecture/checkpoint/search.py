@@ -200,11 +200,13 @@ def mend_manifest(folder: Path) -> None:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The file of a checkpoint, where a file or the folder of one is named.
+    """The file of a checkpoint, where a file, the folder of one, or its pointer is named.
 
     Raises:
         CheckpointError: the folder holds none that is sound, or several and nothing tells which.
     """
+    if path.name == POINTER and path.is_file():
+        path = path.parent
     if not named_path(path, "MODEL.WEIGHTS", CheckpointError).is_dir():
         return path
     target, problem = read_pointer(path)

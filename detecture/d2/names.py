@@ -14,4 +14,4 @@ build_optimizer build_lr_scheduler setup_logger collect_env_info
 """
 
 NAMES = tuple(_LIST.split())
-"""In the order of DESIGN.md."""
+"""What the rest of the project takes from the Detectron2 API, whichever is active."""

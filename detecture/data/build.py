@@ -16,6 +16,7 @@ from detecture.data.datasets.register import load_registered, load_test_records
 from detecture.data.mapper import build_mapper
 from detecture.data.training_stream import StreamDataset, StreamSampler
 from detecture.errors import ConfigError, DatasetError
+from detecture.jobs.signals import LoaderWorker
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -40,9 +41,11 @@ def build_test_loader(
     if not records:  # Detectron2's InferenceSampler refuses to be empty
         nothing: Any = []
         return DataLoader(nothing, collate_fn=_as_list)
-    return build_detection_test_loader(
+    loader: DataLoader[Any] = build_detection_test_loader(
         records, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS, collate_fn=_as_list
     )
+    loader.worker_init_fn = LoaderWorker(loader.worker_init_fn)
+    return loader
 
 
 def build_train_loader(
@@ -94,6 +97,7 @@ def build_train_loader(
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=_as_list,
     )
+    loader.worker_init_fn = LoaderWorker(getattr(loader, "worker_init_fn", None))
     # Where a loader keeps its sampler differs between versions of Detectron2.
     loader.stream = sampler
     return loader

@@ -24,9 +24,9 @@ DATASET_MAPPER_REGISTRY.__doc__ = """
 Registry of mappers. A data set's metadata names its mapper (`register_texture_dataset(mapper=)`).
 
 The registered object is called as `obj(cfg, is_train, dataset_name=name)` and returns a function
-from a dataset dict to the mapped dict that DESIGN.md describes. In training that function may
-return None: the record is unusable and another one takes its place. In evaluation it never may, and
-never lets anything of the ground truth into its result (but with TEST.ORACLE).
+from a dataset dict to a mapped dict, such as `TextureMapper` describes. In training that function
+may return None: the record is unusable and another one takes its place. In evaluation it never may,
+and never lets anything of the ground truth into its result (but with TEST.ORACLE).
 """
 
 

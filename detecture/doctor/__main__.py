@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def format_finding(finding: Finding, width: int) -> str:
     """A finding as lines of text of at most `width` letters, the remedy's lines as they are."""
-    head = f"{_MARKS[finding.level]:<{_MARK_WIDTH}}{finding.name:<{_NAME_WIDTH}}"
+    head = f"{_MARKS[finding.level]:<{_MARK_WIDTH}}{finding.name:<{_NAME_WIDTH - 1}} "
     indent = " " * (_MARK_WIDTH + _NAME_WIDTH)
     body = textwrap.wrap(
         finding.text,

@@ -32,6 +32,11 @@ CHECKS = (
     Check("hub cache", installation.check_hub_cache),
     Check("extras", packages.check_extras),
     Check("proof", proof.check_method, needs=("torch", "numpy")),
+    Check(
+        "shipped model",
+        proof.check_shipped_model,
+        needs=("torch", "numpy", "torchvision", "transformers", "weights"),
+    ),
 )
 
 _REPORT = "if it stays after the other findings are mended, report it together with --json's output"

@@ -167,8 +167,9 @@ def _required_package(requirement: Requirement) -> Iterator[Finding]:
 
 
 def check_extras() -> Iterator[Finding]:
-    """Optional parts: whether each is installed."""
+    """Optional parts: whether each is installed, fits, and can be imported."""
     installed = _own_distribution()
+    modules = _modules_of_distributions()
     extras = installed.metadata.get_all("Provides-Extra") or [] if installed else []
     for extra in extras:
         name = f"extra {extra}"
@@ -178,6 +179,8 @@ def check_extras() -> Iterator[Finding]:
         listed = ", ".join(r.name for r in required)
         wrong = [f"{n} {text}" for n, text in misfits.items() if text != _ABSENT]
         absent = [n for n, text in misfits.items() if text == _ABSENT]
+        fitting = [r.name for r in required if r.name not in misfits]
+        wrong += [f"{n} {text}" for n in fitting if (text := _import_error(n, modules))]
         if wrong:
             yield Finding(name, "warning", "; ".join(wrong), remedy)
         elif len(absent) == len(required):
@@ -185,7 +188,33 @@ def check_extras() -> Iterator[Finding]:
         elif absent:
             yield Finding(name, "note", f"in part: {', '.join(absent)} not installed", remedy)
         else:
-            yield Finding(name, "ok", f"installed ({listed})")
+            yield Finding(name, "ok", f"installed, can be imported ({listed})")
+
+
+def _modules_of_distributions() -> dict[str, list[str]]:
+    """Modules that each installed distribution brings, by its canonical name."""
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, list[str]] = {}
+    for module, owners in importlib.metadata.packages_distributions().items():
+        for owner in owners:
+            found.setdefault(canonicalize_name(owner), []).append(module)
+    return found
+
+
+def _import_error(name: str, modules: dict[str, list[str]]) -> str:
+    """Why a distribution cannot be imported; empty where it can, or where it brings no module."""
+    from packaging.utils import canonicalize_name
+
+    canonical = canonicalize_name(name)
+    own = [m for m in modules.get(canonical, ()) if m.isidentifier() and not m.startswith("_")]
+    # Of several, the one that goes by the distribution's name is it; the others are its helpers.
+    for module in [m for m in own if m == canonical.replace("-", "_")] or own:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # noqa: BLE001 - a broken package raises anything
+            return f"cannot be imported ({type(error).__name__}: {_first_line(error)})"
+    return ""
 
 
 def check_detectron2() -> Iterator[Finding]:

@@ -13,9 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 from detecture.d2 import CfgNode, SimpleTrainer, comm, get_event_storage
 from detecture.data.training_stream import mix_seeds
 from detecture.engine.curriculum import unwrap
+from detecture.errors import ConfigError
 from detecture.modeling.meta_arch.protocol import NormalizesLosses, PreparesBatches
 
 _STEP_STREAM = 7  # apart from the streams of the data
+_MOST_NAMES = 10
 
 Batch = list[dict[str, Any]]
 Losses = dict[str, float]
@@ -68,6 +70,7 @@ class AccumulatingTrainer(SimpleTrainer):
             FloatingPointError: a loss, or a gradient, is not finite in any process; raised in all,
                 before the update. Names the loss, the iteration and the files.
             RuntimeError: the model is in evaluation mode.
+            ConfigError: of several processes, a parameter that trains has no part in a loss.
         """
         if not self.model.training:
             raise RuntimeError("the model is in evaluation mode; call model.train()")
@@ -81,8 +84,10 @@ class AccumulatingTrainer(SimpleTrainer):
         outputs = []
         for micro, batch in enumerate(prepared):
             last = micro == len(batches) - 1
+            before = self._gradients() if last else {}
             with contextlib.nullcontext() if last else self._without_exchange():
                 outputs.append(self._forward_backward(micro, batch, normalizers))
+        self._require_all_used(before)
         losses, data_time = self._gather(outputs, batches, data_time, normalizers is not None)
         norm = self._clip_gradients()
         if not math.isfinite(norm) and not self._scaler.is_enabled():  # a scaler skips the update
@@ -143,6 +148,37 @@ class AccumulatingTrainer(SimpleTrainer):
         if isinstance(self.model, DistributedDataParallel):
             return self.model.no_sync()
         return contextlib.nullcontext()
+
+    def _gradients(self) -> dict[str, int]:
+        """How often the gradient of each parameter was written to, where they are exchanged."""
+        if not isinstance(self.model, DistributedDataParallel):
+            return {}
+        named = unwrap(self.model).named_parameters()
+        return {
+            name: -1 if parameter.grad is None else parameter.grad._version
+            for name, parameter in named
+            if parameter.requires_grad
+        }
+
+    def _require_all_used(self, before: dict[str, int]) -> None:
+        """See that the last backward pass wrote to every gradient that the processes exchange.
+
+        Before the next exchange, in which torch would only say the numbers of the parameters.
+
+        Raises:
+            ConfigError: it did not; names the parameters.
+        """
+        now = self._gradients()
+        unused = [name for name, version in before.items() if now[name] == version]
+        if unused:
+            shown = ", ".join(unused[:_MOST_NAMES]) + (", .." if len(unused) > _MOST_NAMES else "")
+            raise ConfigError(
+                f"{type(unwrap(self.model)).__name__}: {len(unused)} parameters have no part in "
+                f"the losses of iteration {self.iter}, {shown}; several processes can exchange the "
+                "gradients only of what every forward pass uses. Freeze them in the model "
+                "(requires_grad_(False)), leave the layer out, or train with --num-gpus 1, where "
+                "they stay as they are"
+            )
 
     def _gather(
         self,

@@ -21,6 +21,7 @@ from detecture.data import (
     require_registered,
 )
 from detecture.device import bind_process, collective_backend
+from detecture.engine.idle_keys import warn_of_keys_of_scripts
 from detecture.engine.run_folder import refuse_beside_training, reserved
 from detecture.errors import (
     EXIT_FAILED,
@@ -30,7 +31,8 @@ from detecture.errors import (
     DetectureError,
     EvaluationError,
 )
-from detecture.jobs.command_line import any_text_printed
+from detecture.jobs.command_line import OverridesParser, any_text_printed, tell_once
+from detecture.jobs.signals import end_signals, passed_on
 
 logger = logging.getLogger("detecture")
 
@@ -39,7 +41,13 @@ _KEYS_OF_A_RUN = {"DATASETS", "INPUT", "MODEL", "OUTPUT_DIR", "SOLVER", "TEST"}
 
 def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """Detectron2's arguments (`--config-file --resume --eval-only --num-gpus ..`) and ours."""
-    parser = default_argument_parser(epilog)
+    theirs = default_argument_parser(epilog)
+    parser = OverridesParser(
+        parents=[theirs],
+        add_help=False,
+        epilog=theirs.epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--dataset-json",
         metavar="FILE",
@@ -95,6 +103,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     elsewhere.OUTPUT_DIR = None
     elsewhere.SEED = min(cfg.SEED, cfg.SEED % 2**31)  # numpy, which it seeds too, takes no more
     default_setup(elsewhere, args)
+    warn_of_keys_of_scripts(cfg)
     logger.info("Running with full config:\n%s", cfg.dump())
     return cfg
 
@@ -140,6 +149,9 @@ def _open_logs(cfg: CfgNode) -> None:
         if folder:
             setup_logger(folder, distributed_rank=rank, name=name, configure_stdout=False)
     setup_logger(folder, distributed_rank=rank, name="detecture")
+    for name in ("fvcore", "detectron2", "detecture"):
+        for handler in logging.getLogger(name).handlers:
+            tell_once(handler)
 
 
 def log_to_terminal() -> None:
@@ -179,10 +191,12 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
         args: parsed command line.
 
     Returns:
-        0; 1 if the work failed; 2 if it was given something it cannot work with.
+        0; 1 if the work failed; 2 if it was given something it cannot work with; 130 if it was told
+        to end, by Ctrl-C, SIGTERM or SIGHUP, whether that reached all processes or the first alone.
     """
     if _under_torchrun():
         return _in_torchrun(main, args)
+    was_told: Callable[[], bool] = bool
     try:
         for name in ("num_gpus", "num_machines"):
             if getattr(args, name) < 1:
@@ -193,18 +207,22 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
                 f"--machine-rank {args.machine_rank}: it must be 0 to {args.num_machines - 1}, "
                 "below --num-machines"
             )
-        launch(
-            _exit_with_status,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(main, args),
-        )
+        is_alone = args.num_gpus * args.num_machines == 1
+        with nullcontext(bool) if is_alone else passed_on() as was_told:
+            launch(
+                _exit_with_status,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(main, args),
+            )
+        if was_told():
+            return EXIT_INTERRUPTED
     except SystemExit as error:
         return _status(error)
     except mp.ProcessExitedException as error:
-        return error.exit_code
+        return EXIT_INTERRUPTED if was_told() else error.exit_code
     except DetectureError as error:
         return _report(error)
     except KeyboardInterrupt:
@@ -215,14 +233,14 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
 def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
     """In each process: a user's error ends it with a message and a status, not a traceback."""
     try:
-        with any_text_printed():
+        with any_text_printed(), end_signals.heard():
             main(args)
     except DetectureError as error:
         raise SystemExit(_report(error)) from error
     except KeyboardInterrupt as error:
         logger.error(
-            "interrupted; the same command goes on from what is finished "
-            "(a training: with --resume)"
+            "%s",
+            str(error) or "interrupted; the same command goes on from what is finished",
         )
         raise SystemExit(EXIT_INTERRUPTED) from error
 

@@ -1,5 +1,6 @@
 """Evaluate a model on every test set of a config."""
 
+import difflib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -22,7 +23,8 @@ from detecture.d2 import (
 )
 from detecture.data import build_test_loader, load_test_records
 from detecture.engine.class_check import check_test_classes
-from detecture.errors import ConfigError, EvaluationError
+from detecture.engine.data_check import require_files, warn_without_words
+from detecture.errors import ConfigError, EvaluationError, brief
 from detecture.evaluation import EVALUATOR_REGISTRY, GuardedModel
 from detecture.evaluation.evaluator import METRICS_OF
 from detecture.evaluation.records import records_lock
@@ -79,6 +81,8 @@ def evaluate(
     """
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty: name a data set, such as '(\"rwtd\",)'")
+    if resume:  # in a training it was seen before the first iteration
+        check_test_sets(cfg)
     results: OrderedDict[str, Any] = OrderedDict()
     for name in cfg.DATASETS.TEST:
         for task, metrics in evaluate_dataset(cfg, model, name, resume=resume).items():
@@ -113,6 +117,8 @@ def evaluate_dataset(
         with in_all_processes(EvaluationError):
             loader = build_test_loader(cfg, dataset_name, skip_ids=evaluator.finished_ids)
             records = load_test_records(dataset_name, cfg.TEST.LIMIT)
+            if cfg.TEST.ORACLE:
+                warn_without_words(dataset_name, records, "TEST.ORACLE tells the method nothing")
             if isinstance(model, nn.Module) or len(evaluator.finished_ids) < len(records):
                 guarded = _guarded(cfg, model, dataset_name)
                 inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
@@ -166,17 +172,42 @@ def check_test_sets(cfg: CfgNode) -> None:
     """See, before long work that ends with an evaluation, that the data sets are there.
 
     Raises:
-        ConfigError: nobody evaluates a data set.
-        DatasetError: a data set is missing or malformed.
+        ConfigError: nobody evaluates a data set, or TEST.EXPECTED_RESULTS names what none measures.
+        DatasetError: a data set is missing or malformed, or all of its files are missing.
     """
     for name in cfg.DATASETS.TEST:
-        load_test_records(name, cfg.TEST.LIMIT)
+        require_files(name, load_test_records(name, cfg.TEST.LIMIT))
         evaluator_type = MetadataCatalog.get(name).get("evaluator_type")
         if evaluator_type not in EVALUATOR_REGISTRY:
             raise ConfigError(
                 f"DATASETS.TEST: no evaluator is registered for {name}, whose evaluator_type is "
                 f"{evaluator_type!r}; leave it out, or register one in EVALUATOR_REGISTRY"
             )
+
+    measured = measured_names(cfg)
+    for task, metric, *_ in cfg.TEST.EXPECTED_RESULTS:
+        if measured is not None:
+            require_measured("TEST.EXPECTED_RESULTS", f"{task}/{metric}", measured)
+
+
+def require_measured(key: str, name: str, measured: frozenset[str]) -> None:
+    """Refuse a metric that no evaluation of the data sets measures.
+
+    Args:
+        key: of the config, which names it.
+        name: such as `texture/mIoU`.
+        measured: of `measured_names`.
+
+    Raises:
+        ConfigError: it is none; the text says which one may be meant.
+    """
+    if name in measured:
+        return
+    close = difflib.get_close_matches(name[:200], measured, n=1)
+    close = close or [one for one in sorted(measured) if one.endswith(f"/{name}")]
+    meant = f"; did you mean {close[0]}?" if close else ""
+    known = ", ".join(sorted(measured)) or "losses alone, because DATASETS.TEST is empty"
+    raise ConfigError(f"{key} {brief(name)} is not measured{meant}; measured are {known}")
 
 
 def check_folders(cfg: CfgNode) -> None:

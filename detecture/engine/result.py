@@ -63,11 +63,13 @@ class TextureResult:
         """uint8 (H+L,W,3): image under coloured regions, L rows below with a line for each."""
         return draw_overlay(self.image, self.label_map, self.captions() if legend else (), opacity)
 
-    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int = 0, first_id: int = 1) -> list[dict[str, Any]]:
         """COCO annotations, one per region, with masks as compressed RLE.
 
         Args:
             image_id: goes into each annotation.
+            first_id: `id` of the first one, the others count on. One COCO file of several images
+                needs different ones: `annotations += result.to_coco(n, len(annotations) + 1)`.
 
         Returns:
             Dicts with `id`, `image_id`, `category_id` (the label), `segmentation` (`size` [H,W],
@@ -76,7 +78,7 @@ class TextureResult:
         """
         # One mask at a time: two hundred of them would not fit.
         return [
-            annotation(self.mask(region), region + 1, image_id, region + 1)
+            annotation(self.mask(region), first_id + region, image_id, region + 1)
             | {"description": description}
             for region, description in enumerate(self.descriptions)
         ]

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,22 @@ def write_config(folder: Path, config: str) -> None:
     logger.info("Full config saved to %s", folder / CONFIG)
 
 
+def where_to_go_on(folder: Path, start: int, end: int) -> str:
+    """What an interrupted training says: from where another one goes on.
+
+    Args:
+        folder: its OUTPUT_DIR.
+        start: the iteration after that of its newest checkpoint.
+        end: SOLVER.MAX_ITER.
+    """
+    if not start:
+        return "interrupted before the first checkpoint; the same command begins anew"
+    newest, _ = read_pointer(folder)
+    does = "evaluates them" if start >= end else f"goes on from iteration {start} of {end}"
+    saved = "the finished weights are" if start >= end else "what was trained is"
+    return f"interrupted; {saved} in {newest}, and the same command with --resume {does}"
+
+
 def is_half_set_aside(folder: Path) -> bool:
     """Whether a kill ended `set_run_aside`: nobody goes on with the run that lies there."""
     half = (folder / _HALF_ASIDE).is_dir()
@@ -158,6 +176,11 @@ def set_run_aside(folder: Path) -> None:
     if folder.is_dir():
         with _told_if_unwritable(folder):
             _move_aside(folder)
+
+
+def is_of_a_run(name: str) -> bool:
+    """Whether a new training sets a file of this name in its folder aside."""
+    return any(fnmatch(name, pattern) for pattern in _OF_A_RUN)
 
 
 def _move_aside(folder: Path) -> None:
@@ -227,6 +250,8 @@ class RunWriters:
         self._build = build
         self._writers: Sequence[Any] = ()
         self._failing: set[str] = set()
+        self._leaves_rest = False
+        self._usual_hook = threading.excepthook
 
     def open(self) -> None:
         """Make the writers of the main process (what they append to must be in order by then).
@@ -234,6 +259,8 @@ class RunWriters:
         Raises:
             ConfigError: a file cannot be opened.
         """
+        if threading.excepthook != self._tell_of_thread:
+            self._usual_hook, threading.excepthook = threading.excepthook, self._tell_of_thread
         try:
             self._writers = self._build()
         except OSError as error:
@@ -247,12 +274,25 @@ class RunWriters:
         for writer in self._writers:
             self._try(writer, writer.write)
 
+    def leave_rest(self) -> None:
+        """Do not write the rest at the end: this iteration had no line in an unbroken run."""
+        self._leaves_rest = True
+
     def close(self) -> None:
         """Write the rest and close the files."""
         for writer in self._writers:
-            self._try(writer, writer.write)
+            if not self._leaves_rest:
+                self._try(writer, writer.write)
             self._try(writer, writer.close)
         self._writers = ()
+        if threading.excepthook == self._tell_of_thread:
+            threading.excepthook = self._usual_hook
+
+    def _tell_of_thread(self, args: threading.ExceptHookArgs) -> None:
+        """Of the thread by which tensorboard writes no traceback: its next write tells."""
+        from_tensorboard = type(args.thread).__module__.startswith("tensorboard")
+        if not (from_tensorboard and issubclass(args.exc_type, OSError)):
+            self._usual_hook(args)
 
     def _try(self, writer: Any, action: Callable[[], object]) -> None:
         name = type(writer).__name__

@@ -107,11 +107,12 @@ class SemanticResult:
             return self.classes[label]
         return f"{self.classes[label]}: score below {self.background_threshold:g}"
 
-    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int = 0, first_id: int = 1) -> list[dict[str, Any]]:
         """COCO annotations, one for each class that was found, with masks as compressed RLE.
 
         Args:
             image_id: goes into each annotation.
+            first_id: `id` of the first one, the others count on; see `TextureResult.to_coco`.
 
         Returns:
             Dicts as of `TextureResult.to_coco`; `category_id` is the label, and beyond COCO there
@@ -120,7 +121,7 @@ class SemanticResult:
         return [
             annotation(mask := self.label_map == label, number, image_id, label)
             | {"name": self.classes[label], "score": round(float(self.score[mask].mean()), 4)}
-            for number, label in enumerate(self.found(), start=1)
+            for number, label in enumerate(self.found(), start=first_id)
         ]
 
     def to_dict(self) -> dict[str, Any]:

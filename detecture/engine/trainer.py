@@ -22,13 +22,20 @@ from detecture.d2 import (
     hooks,
     verify_results,
 )
-from detecture.data import build_test_loader, build_train_loader
+from detecture.data import build_test_loader, build_train_loader, load_registered
 from detecture.data.build import stream_of
 from detecture.engine.accumulation import AccumulatingTrainer
-from detecture.engine.class_check import check_training_classes
 from detecture.engine.curriculum import CurriculumHook, ScheduleHook, distribute, enter_stage
+from detecture.engine.data_check import require_files, warn_without_words
 from detecture.engine.evaluate import check_folders, check_test_sets, evaluate, measured_names
 from detecture.engine.optimizer import build_training_optimizer
+from detecture.engine.plan import check_plan
+from detecture.engine.resumed import (
+    data_of,
+    refuse_weights_of_own_folder,
+    warn_of_changes,
+    warn_of_other_data,
+)
 from detecture.engine.run_folder import (
     METRICS,
     MetricPrinter,
@@ -37,6 +44,7 @@ from detecture.engine.run_folder import (
     reserved,
     set_run_aside,
     trim_metrics,
+    where_to_go_on,
     write_config,
 )
 from detecture.engine.schedule import (
@@ -44,13 +52,12 @@ from detecture.engine.schedule import (
     CurriculumCosine,
     detectron2_schedule,
     resolve_epochs,
-    warn_of_idle,
 )
 from detecture.engine.validation import EarlyStop, ValidationHook
 from detecture.errors import CheckpointError, ConfigError, EvaluationError
+from detecture.jobs.signals import end_signals
 from detecture.jobs.together import in_all_processes
 from detecture.modeling import build_model
-from detecture.modeling.meta_arch.protocol import HasStages
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +95,10 @@ class Trainer(DefaultTrainer):
             raise ConfigError("OUTPUT_DIR is empty: name a folder for the checkpoints")
         if self._has_usual_test():
             check_test_sets(cfg)
+        training = {name: load_registered(name) for name in cfg.DATASETS.TRAIN}
+        for name, records in training.items():
+            require_files(name, records)
+            warn_without_words(name, records, "what a model learns of them is no language")
         model = self.build_model(cfg)
         enter_stage(model, 2)  # the optimiser has all that will ever train
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -101,7 +112,7 @@ class Trainer(DefaultTrainer):
             self.seed = self._stream.seed
         else:
             self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-        _check_plan(cfg, model, in_epochs=self._stream is None)
+        check_plan(cfg, model, in_epochs=self._stream is None)
         optimizer = self.build_optimizer(cfg, model)
         stages = CurriculumHook(cfg.SOLVER.CURRICULUM.STAGE2_ITER)
         enter_stage(model, stages.stage_at(0), optimizer)
@@ -121,6 +132,7 @@ class Trainer(DefaultTrainer):
             keep=cfg.SOLVER.KEEP_CHECKPOINTS,
             trainer=weakref.proxy(self),
         )
+        self._data = data_of(training)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -137,12 +149,18 @@ class Trainer(DefaultTrainer):
                 are loaded and training starts at iteration 0.
 
         Raises:
+            ConfigError: MODEL.WEIGHTS is of the run that this one sets aside.
             CheckpointError: nothing that is there can be used, or the processes read different
                 checkpoints.
         """
-        resume = resume and not is_half_set_aside(Path(self.cfg.OUTPUT_DIR))
+        folder = Path(self.cfg.OUTPUT_DIR)
+        resume = resume and not is_half_set_aside(folder)
+        goes_on = resume and self.checkpointer.has_checkpoint()
+        if not goes_on:
+            refuse_weights_of_own_folder(self.cfg.MODEL.WEIGHTS, folder)
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        if resume and self.checkpointer.has_checkpoint():
+        if goes_on:
+            warn_of_changes(self.cfg, self.checkpointer.resumed_config)
             self.start_iter = self.iter + 1  # the checkpoint names the iteration that was finished
         starts = comm.all_gather(self.start_iter)
         if len(set(starts)) > 1:
@@ -165,6 +183,8 @@ class Trainer(DefaultTrainer):
                 or the evaluation after the last iteration failed, when all else is done.
             CheckpointError: the finished weights cannot be written.
             FloatingPointError: a loss or a gradient is not finite.
+            KeyboardInterrupt: this process was told to end (SIGINT, SIGTERM, SIGHUP), and what was
+                trained is saved; the text says from where `--resume` goes on.
             SystemExit: with status 1, if TEST.EXPECTED_RESULTS are missed.
         """
         if self._stream is not None:
@@ -175,9 +195,14 @@ class Trainer(DefaultTrainer):
                 if comm.is_main_process():
                     self._take_over(folder)
             try:
-                TrainerBase.train(self, self.start_iter, self.max_iter)
+                with end_signals.heard():
+                    TrainerBase.train(self, self.start_iter, self.max_iter)
             except EarlyStop:
                 logger.info("Training is done at iteration %d", self.iter)
+            except KeyboardInterrupt as error:
+                saved = self._validation.saved
+                start = self.start_iter if saved is None else saved + 1
+                raise KeyboardInterrupt(where_to_go_on(folder, start, self.max_iter)) from error
         if self._validation.failure:
             raise EvaluationError(
                 f"{folder}: the training is done and its weights are saved, but the last "
@@ -256,9 +281,9 @@ class Trainer(DefaultTrainer):
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, hooks, optimiser and its kind, seed."""
-        kind = type(self.optimizer).__name__
-        return {**super().state_dict(), "seed": self.seed, "optimizer_kind": kind}
+        """Iteration, hooks, optimiser and its kind, seed, what the data sets held."""
+        own = {"seed": self.seed, "optimizer_kind": type(self.optimizer).__name__}
+        return {**super().state_dict(), **own, "data": self._data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what `state_dict` gave; a SEED that the config names stays.
@@ -274,6 +299,7 @@ class Trainer(DefaultTrainer):
                 "set it to that, or start anew without --resume"
             )
         super().load_state_dict(state_dict)
+        warn_of_other_data(self._data, state_dict.get("data"))
         seed = state_dict.get("seed", self.seed)
         if self.cfg.SEED >= 0 and seed != self.seed:
             logger.warning("SEED is %d; the checkpoint was made with %d", self.seed, seed)
@@ -332,51 +358,6 @@ class Trainer(DefaultTrainer):
 
 
 _TEST = vars(Trainer)["test"].__func__
-
-
-def _check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
-    """Refuse settings that would have no effect, or another one than was meant, and bad classes.
-
-    Args:
-        cfg: with every length in iterations, unless `in_epochs`.
-        model: to be trained.
-        in_epochs: the lengths could not be converted to iterations.
-
-    Raises:
-        ConfigError: names the key.
-    """
-    solver = cfg.SOLVER
-    lengths = (solver.MAX_EPOCHS, solver.WARMUP_EPOCHS, solver.CURRICULUM.STAGE2_EPOCH)
-    later = (solver.COSINE_EPOCHS, solver.RESTART.EPOCH, solver.RESTART.WARMUP_EPOCHS)
-    if in_epochs and any((*lengths, *later)):
-        raise ConfigError(
-            "SOLVER.*EPOCH*: this training loader does not tell how long an epoch is; give the "
-            "lengths in iterations"
-        )
-    if solver.MAX_ITER < 1:
-        raise ConfigError("SOLVER.MAX_EPOCHS comes to 0 iterations; make it greater")
-    if cfg.TEST.EARLY_STOPPING_PATIENCE and not cfg.TEST.EVAL_PERIOD:
-        raise ConfigError(
-            "TEST.EARLY_STOPPING_PATIENCE needs TEST.EVAL_PERIOD above 0: it counts evaluations"
-        )
-    if solver.AMP.ENABLED and (solver.AMP.PRECISION, cfg.MODEL.DTYPE) == ("float16", "bfloat16"):
-        raise ConfigError(
-            "SOLVER.AMP.PRECISION float16 does not go with MODEL.DTYPE bfloat16; use bfloat16 for "
-            "both"
-        )
-    own = {
-        "RESTART": solver.RESTART.ITER,
-        "COSINE_ITERS or _EPOCHS": solver.COSINE_ITERS,
-        "FIRST_STEP_AT_PEAK": solver.FIRST_STEP_AT_PEAK,
-    }
-    if solver.LR_SCHEDULER_NAME != CURRICULUM_COSINE and (idle := [k for k, v in own.items() if v]):
-        raise ConfigError(f"SOLVER.{idle[0]} needs SOLVER.LR_SCHEDULER_NAME {CURRICULUM_COSINE}")
-    if solver.CURRICULUM.STAGE2_ITER and not isinstance(model, HasStages):
-        raise ConfigError(
-            f"SOLVER.CURRICULUM.STAGE2_ITER or _EPOCH: {cfg.MODEL.META_ARCHITECTURE} has no stages"
-        )
-    warn_of_idle(solver)
-    check_training_classes(cfg, model)
 
 
 def autocast_precision(cfg: CfgNode, device: torch.device) -> torch.dtype | None:

@@ -1,6 +1,5 @@
 """What happens between iterations: log, evaluate, keep the best, stop early, save."""
 
-import difflib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -9,9 +8,11 @@ from typing import Any
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.d2 import CfgNode, comm, hooks
 from detecture.engine.curriculum import unwrap
+from detecture.engine.evaluate import require_measured
 from detecture.engine.run_folder import RunWriters
 from detecture.errors import CheckpointError, ConfigError, DetectureError, EvaluationError
 from detecture.evaluation.validation_images import validation_images
+from detecture.jobs.signals import end_signals
 from detecture.jobs.together import in_all_processes
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ class ValidationHook(hooks.HookBase):
     counts neither for nor against an early stop; a checkpoint that cannot be written is told, and
     the next one is tried in its turn. Only the last one, of the finished model, is an error.
 
+    A process that is told to end ends all, after the iteration that runs; its checkpoint is saved.
+    An evaluation ends at once, and is owed.
+
     Args:
         cfg: SOLVER.CHECKPOINT_PERIOD, SOLVER.LOG_PERIOD, TEST.EVAL_PERIOD, TEST.BEST_METRIC,
             TEST.EARLY_STOPPING_PATIENCE and TEST.VALIDATION_IMAGES.
@@ -44,6 +48,7 @@ class ValidationHook(hooks.HookBase):
 
     Attributes:
         failure: what went wrong in the newest evaluation; empty where nothing did.
+        saved: the iteration of the newest checkpoint that this training has saved; None: of none.
 
     Raises:
         ConfigError: TEST.BEST_METRIC is none of what is measured.
@@ -69,12 +74,14 @@ class ValidationHook(hooks.HookBase):
             )
         self._is_of_training = False
         if self._metric and measured is not None and self._metric not in measured:
-            _require_scalar_of_training(self._metric, measured)
+            if not _may_be_of_training(self._metric):
+                require_measured("TEST.BEST_METRIC", self._metric, measured)
             self._is_of_training = True
         self.best: float | None = None
         self.best_iteration: int | None = None
         self.without_progress = 0
         self.failure = ""
+        self.saved: int | None = None
         self._owed: dict[str, Any] | None = None
 
     def owed_iteration(self) -> int | None:
@@ -96,24 +103,35 @@ class ValidationHook(hooks.HookBase):
             self.trainer.iter = self.trainer.start_iter - 1  # nothing is trained any more
             self._stop_early()
 
+    def before_step(self) -> None:
+        """From the first iteration on, what tells this process to end waits for the iteration."""
+        end_signals.hold()
+
     def after_step(self) -> None:
         """Do what is due after this iteration."""
         done = self.trainer.iter + 1
         last = done >= self.trainer.max_iter
         evaluates = not last and _is_due(done, self._cfg.TEST.EVAL_PERIOD)
         saves = not last and _is_due(done, self._cfg.SOLVER.CHECKPOINT_PERIOD)
+        ends = not last and any(comm.all_gather(end_signals.is_asked))  # all in one iteration
         if self._is_of_training and self.trainer.iter == self.trainer.start_iter:
             self._latest()  # a name that nothing has is told before there is anything to lose
         if evaluates:
             self._owed = {"iteration": done - 1, "scalars": self._scalars()}
             self._save_if_possible(f"model_{done - 1:07d}")
+            if ends:  # who goes on evaluates first, and writes the line of this iteration
+                self._writers.leave_rest()
+                raise KeyboardInterrupt
             self._validate()
         if evaluates or last or _is_due(done, self._log_period):
             self._writers.write()
         if last:
             self._save(_FINAL)
-        elif evaluates or saves:
+        elif evaluates or saves or ends:
             self._save_if_possible(f"model_{done - 1:07d}")
+        if ends:
+            self._writers.leave_rest()
+            raise KeyboardInterrupt
         if evaluates and self._is_exhausted():
             self._stop_early()
 
@@ -127,6 +145,7 @@ class ValidationHook(hooks.HookBase):
     def _save(self, name: str) -> None:
         with in_all_processes(CheckpointError):
             self._checkpointer.save(name, iteration=self.trainer.iter)
+        self.saved = self.trainer.iter
 
     def _save_if_possible(self, name: str) -> None:
         try:
@@ -147,6 +166,10 @@ class ValidationHook(hooks.HookBase):
     def _validate(self) -> None:
         """Evaluate; what goes wrong in any process is told, and left out in all."""
         self.failure = ""
+        with end_signals.let_through():
+            self._evaluate_all()
+
+    def _evaluate_all(self) -> None:
         try:
             with in_all_processes(EvaluationError):  # it ends in the processes at different times
                 self._measure()
@@ -223,6 +246,7 @@ class ValidationHook(hooks.HookBase):
     def state_dict(self) -> dict[str, Any]:
         """Best value, evaluations without progress, and an evaluation that is owed."""
         return {
+            "metric": self._metric,
             "best": self.best,
             "best_iteration": self.best_iteration,
             "without_progress": self.without_progress,
@@ -230,26 +254,22 @@ class ValidationHook(hooks.HookBase):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Take back what `state_dict` gave; the best of another metric is no best."""
+        self._owed = state_dict["owed"]
+        if (before := state_dict.get("metric", self._metric)) != self._metric:
+            logger.warning(
+                "TEST.BEST_METRIC is %r now, %r in the checkpoint: the best so far is forgotten",
+                *(self._metric, before),
+            )
+            return
         self.best = state_dict["best"]
         self.best_iteration = state_dict["best_iteration"]
         self.without_progress = state_dict["without_progress"]
-        self._owed = state_dict["owed"]
 
 
-def _require_scalar_of_training(metric: str, measured: frozenset[str]) -> None:
-    """Refuse a name that is neither of an evaluation nor one that a training step may log.
-
-    Raises:
-        ConfigError: it is none; the text says which one may be meant.
-    """
-    if "loss" in metric.lower() or metric in _OF_TRAINING:
-        return
-    close = difflib.get_close_matches(metric, measured, n=1)
-    close = close or [name for name in sorted(measured) if name.endswith(f"/{metric}")]
-    meant = f"; did you mean {close[0]}?" if close else ""
-    known = ", ".join(sorted(measured)) or "losses alone, because DATASETS.TEST is empty"
-    raise ConfigError(f"TEST.BEST_METRIC {metric!r} is not measured{meant}; measured are {known}")
+def _may_be_of_training(metric: str) -> bool:
+    """Whether a training step may log a scalar of this name, which it alone knows."""
+    return "loss" in metric.lower() or metric in _OF_TRAINING
 
 
 def _less_is_better(metric: str) -> bool:

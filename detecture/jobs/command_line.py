@@ -2,9 +2,10 @@
 
 import argparse
 import functools
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec
 
 from detecture.errors import (
@@ -64,6 +65,27 @@ def any_text_printed() -> Iterator[None]:
                 stream.reconfigure(errors=errors)
 
 
+def tell_once(handler: logging.Handler) -> None:
+    """Let a handler say once that it cannot write, and not in a traceback for every line.
+
+    A full disk under a log costs its lines, and not the work that they are about.
+    """
+    told: list[BaseException] = []
+    usual = handler.handleError
+
+    def handle(record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            usual(record)  # a defect of whoever logs
+        elif not told:
+            told.append(error)
+            name = getattr(handler, "baseFilename", "the log")
+            with suppress(OSError):
+                sys.stderr.write(f"{name}: cannot be written ({error}); the work goes on\n")
+
+    handler.handleError = handle  # type: ignore[method-assign]
+
+
 def _prints_any_text(stream: Any) -> bool:
     if not hasattr(stream, "reconfigure"):
         return True  # none of Python's own; nothing can be done
@@ -72,6 +94,77 @@ def _prints_any_text(stream: Any) -> bool:
     except UnicodeError:
         return False
     return True
+
+
+class OverridesParser(argparse.ArgumentParser):
+    """Takes pairs of config key and value anywhere, not only behind all options.
+
+    argparse itself gives everything behind the first of them to an argument with `nargs=REMAINDER`,
+    so that in `tool KEY VALUE --overwrite` the option was taken for a key.
+    """
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As that of argparse; the words of `args` in an order that it understands."""
+        words = list(sys.argv[1:] if args is None else args)
+        found, rest = super().parse_known_args(self._pairs_last(words), namespace)
+        for action in self._of_remainder():
+            given = getattr(found, action.dest, None)
+            setattr(found, action.dest, [word for word in given or () if word != "--"])
+        return found, rest
+
+    def _of_remainder(self) -> list[argparse.Action]:
+        return [action for action in self._actions if action.nargs == argparse.REMAINDER]
+
+    def _pairs_last(self, words: list[str]) -> list[str]:
+        """The words with all pairs behind the options; what stands behind `--` is pairs alone."""
+        if not self._of_remainder():
+            return words
+        positional = sum(not each.option_strings for each in self._actions) - 1
+        front: list[str] = []
+        pairs: list[str] = []
+        while words:
+            word = words.pop(0)
+            if word == "--":
+                pairs += words
+                break
+            if word.startswith("-"):
+                taken = self._taken(word, words)
+                front += [word, *words[:taken]]
+                del words[:taken]
+            elif positional > 0:
+                positional -= 1
+                front.append(word)
+            else:
+                pairs.append(word)
+                # A value may begin with hyphens, but an option is none.
+                if words and words[0] not in self._option_string_actions:
+                    pairs.append(words.pop(0))
+        return [*front, "--", *pairs] if pairs else front
+
+    def _taken(self, option: str, following: Sequence[str]) -> int:
+        """How many of the words that follow an option are its own."""
+        known = self._option_string_actions
+        names = [option] if option in known else [name for name in known if name.startswith(option)]
+        if not names:  # unknown, said by argparse, or `--option=value`
+            return 0
+        nargs = known[names[0]].nargs
+        most = 1 if nargs in (None, argparse.OPTIONAL) else len(following)
+        most = nargs if isinstance(nargs, int) else most
+        own = (n for n, word in enumerate(following[:most]) if _is_option(word))
+        return next(own, min(most, len(following)))
+
+
+def _is_option(word: str) -> bool:
+    """Whether argparse would take a word for an option: no negative number, no lone hyphen."""
+    if len(word) < 2 or not word.startswith("-"):
+        return False
+    try:
+        float(word)
+    except ValueError:
+        return True
+    return False
 
 
 def add_overwrite_option(parser: argparse.ArgumentParser) -> None:

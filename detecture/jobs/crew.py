@@ -3,12 +3,10 @@
 import json
 import logging
 import os
-import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -16,6 +14,7 @@ from typing import IO
 
 from detecture.checkpoint.atomic import write_text_atomic
 from detecture.errors import EvaluationError
+from detecture.jobs.signals import end_signals
 from detecture.untrusted import read_own_json
 
 try:
@@ -82,7 +81,7 @@ def run_jobs(
         threading.Thread(target=crew.work, args=(environment,), daemon=True)
         for environment in environments
     ]
-    with ended_like_interrupts():
+    with end_signals.heard():
         try:
             for thread in threads:
                 thread.start()
@@ -93,24 +92,6 @@ def run_jobs(
                 thread.join()
     if crew.error is not None:
         raise crew.error
-
-
-@contextmanager
-def ended_like_interrupts() -> Iterator[None]:
-    """A closed terminal or a scheduler's signal stops the processes too, as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    if threading.current_thread() is not threading.main_thread():  # Python allows it only there
-        names = []
-    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
 
 
 class _Crew:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from detecture.checkpoint.atomic import write_atomic
 from detecture.data.formats.labelled_image import LabelledImage
-from detecture.errors import MinerError, brief
+from detecture.errors import DetectureError, MinerError, brief
 from detecture.miner.corrected import CORRECTIONS
 from detecture.miner.corrections import Corrections
 from detecture.miner.extract import read_index_mask, regions_of
@@ -74,6 +74,7 @@ def bring_in(mine: Mine, path: Path, tool: str) -> CorrectionsReport:
     images = _Images(mine.context, {item_id: item for item_id, (item, _) in items.items()})
     found = Corrections(path, tool, images, mine.cfg.INPUT.MAX_PIXELS)
     report = CorrectionsReport()
+    dropped: list[tuple[str, str]] = []
     with mine.reserved(), mine.results.writing(CORRECTIONS):
         for one in found:
             item, of = items[one.item_id]
@@ -83,8 +84,10 @@ def bring_in(mine: Mine, path: Path, tool: str) -> CorrectionsReport:
             stored = _stored(mine, item, of, one)
             mine.results.note(CORRECTIONS, one.item_id, stored, mine.results.fingerprint(item))
             report.taken.append(one.item_id)
+            if not one.descriptions:
+                dropped.append((one.item_id, "no region is left: it drops out of the data set"))
     report.unseen, report.unknown = found.unchanged, found.unknown
-    report.problems, report.notes = found.problems, found.notes
+    report.problems, report.notes = found.problems, [*found.notes, *dropped]
     if not (report.taken or report.unchanged or report.unseen or report.problems):
         raise MinerError(_why_nothing(path, report.unknown))
     return report
@@ -134,7 +137,10 @@ def _index_mask_before(mine: Mine, item: Item, of: Item) -> np.ndarray | None:
     if before is None or before["status"] != OK:
         return None
     path = mine.context.file(str(before["index_mask"]))
-    return read_index_mask(path, mine.cfg.INPUT.MAX_PIXELS, tuple(before["size"]))
+    try:
+        return read_index_mask(path, mine.cfg.INPUT.MAX_PIXELS, tuple(before["size"]))
+    except DetectureError:  # damaged: what is brought in now takes its place
+        return None
 
 
 def _stored(mine: Mine, item: Item, of: Item, one: LabelledImage) -> Result:

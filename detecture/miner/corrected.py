@@ -18,7 +18,8 @@ CORRECTIONS_HASH = "corrections"
 def corrected_results(correction: Mapping[str, Any], cfg: CfgNode) -> dict[str, Result]:
     """What stands in the place of stages' results, by their names.
 
-    Descriptions do where every region has one; else the image is described anew.
+    Descriptions do where every region has one; else those that are missing are written, and the
+    others kept.
 
     Args:
         correction: of the journal; empty: nothing stands in their place.
@@ -37,7 +38,9 @@ def corrected_results(correction: Mapping[str, Any], cfg: CfgNode) -> dict[str, 
             "index_mask": correction["index_mask"],
         }
     }
-    if all(text.strip() for text in texts):
+    if not all(text.strip() for text in texts):
+        results["extract"] |= {"texts": texts, "corrected_with": correction["corrected_with"]}
+    else:
         results["describe"] = {
             "status": OK,
             "describer": correction["corrected_with"],

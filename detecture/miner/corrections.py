@@ -57,6 +57,8 @@ class Corrections:
             DatasetError: it is no export of the tool, or malformed as a whole.
         """
         require_choice("the tool of the corrections", self.tool, list(READERS))
+        for _ in READERS[self.tool](self.path, self.max_pixels):
+            pass  # what is malformed is found before anything is taken
         stems, seen = Stems(self.images), set[str]()
         for found in READERS[self.tool](self.path, self.max_pixels):
             kept = found.item_id if found.item_id in self.images else None
@@ -99,7 +101,10 @@ class Corrections:
         for count, text in (
             (covered, "pixels belong to several regions; the last one has them"),
             (gone, "regions have no pixels of their own; they are left out"),
-            (silent, "regions have no description; describe them"),
+            (
+                silent,
+                "regions have no description; the next run describes these alone",
+            ),
             (len(found.passed_over), f"shapes are no masks: {brief(list(found.passed_over))}"),
         ):
             if count:

@@ -18,7 +18,7 @@ from scipy import ndimage
 from detecture.checkpoint.atomic import write_atomic
 from detecture.config.sections.miner_stages import ExtractSettings
 from detecture.data.image_io import read_label_map
-from detecture.errors import MinerError
+from detecture.errors import ImageError, MinerError
 from detecture.miner.palette import MOST_REGIONS
 
 MODES = ("texture", "published")
@@ -26,6 +26,7 @@ MODES = ("texture", "published")
 TOO_FEW = "too_few_regions"
 """Status of an image that has less than `min_regions`."""
 
+_REMEDY = "remove it (a correction: import it again), and run again with --retry-failed"
 _EIGHT = np.ones((3, 3), dtype=bool)  # the neighbours of a pixel, corners too
 _MOST_ASPECT_DIFFERENCE = 0.01
 _MOST_DENSE = 1 << 12  # values up to it are looked up in a table
@@ -231,12 +232,14 @@ def read_index_mask(path: Path, max_pixels: int, size: tuple[int, int] | None = 
         size: (height, width) that it must have.
 
     Raises:
-        ImageError: it cannot be read, or has another size.
-        MinerError: it has values that are no regions.
+        MinerError: it cannot be read, has another size, or values that are no regions.
     """
-    labels = read_label_map(path, max_pixels, size, remedy="extract anew")
+    try:
+        labels = read_label_map(path, max_pixels, size, remedy=_REMEDY)
+    except ImageError as error:
+        raise MinerError(f"{path}: is not as it was written; {_REMEDY}") from error
     if labels.max(initial=0) > MOST_REGIONS:
-        raise MinerError(f"{path}: holds the value {labels.max()}, no region; extract anew")
+        raise MinerError(f"{path}: holds the value {labels.max()}, no region; {_REMEDY}")
     return labels.astype(np.uint8)
 
 

@@ -62,12 +62,14 @@ class Journal:
         stage_hash: results under others are left where they are, and not used.
         damaged: lines that cannot be used.
         has_others: there are results under other settings.
+        is_repaired: lines were damaged when it was opened, so that results are missing.
     """
 
     path: Path
     stage_hash: str
     damaged: list[Damage] = field(default_factory=list)
     has_others: bool = False
+    is_repaired: bool = False
 
     def __post_init__(self) -> None:
         self._places: dict[str, _Place] = {}
@@ -244,6 +246,7 @@ class Journal:
 
     def _repair(self) -> None:
         """Rewrite the file without its damaged lines, which get a file of their own."""
+        self.is_repaired = True
         kept = [damage for damage in self.damaged if not damage.is_cut]
         bad = {damage.number for damage in self.damaged}
         if kept:

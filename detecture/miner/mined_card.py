@@ -110,8 +110,8 @@ def _of_stages(task: Task, first: str, second: str) -> tuple[Mapping[str, Any], 
 
 
 def _remove_others(mine: Mine, folder: Path, kept: set[str]) -> None:
-    """Remove overlays of examples of an earlier card."""
-    ids = {item.item_id for item, _ in mine.all_items()}
+    """Remove overlays of examples of an earlier card, of images that are out of the set too."""
+    ids = {item.item_id for item, _ in mine.all_items()} | set(mine.journal(EXPORT).ids())
     for path in (folder / EXAMPLES).glob("*.jpg"):
         if f"{EXAMPLES}/{path.name}" not in kept and path.stem in ids:
             path.unlink()

@@ -24,12 +24,20 @@ import numpy as np
 from PIL import Image
 
 from detecture.checkpoint.atomic import sha256_file, utf8, write_atomic
-from detecture.checkpoint.ownership import carries_mark, json_bytes, marked, write_own
+from detecture.checkpoint.ownership import (
+    carries_mark,
+    json_bytes,
+    marked,
+    remove_own,
+    write_own,
+)
 from detecture.config.sections.miner import MinerExportSettings
 from detecture.data.formats.labelled_image import LabelledImage
-from detecture.data.image_io import image_format, image_size, read_label_map
+from detecture.data.image_files import IMAGE_ENDINGS
+from detecture.data.image_io import image_format, image_size
 from detecture.errors import MinerError
-from detecture.miner.export import export
+from detecture.miner.export import WRITERS, export
+from detecture.miner.extract import read_index_mask
 from detecture.miner.items import Item
 from detecture.miner.journal import OK, Journal, Result, files_ever
 from detecture.miner.stage import Context, Earlier, ItemFunction
@@ -47,7 +55,8 @@ _EXPORT, _IMAGES, _MASKS = "export", "images", "textures_mask"
 EXAMPLES = "examples"
 """Folder of the card's images."""
 
-_UNFINISHED = re.compile(r".+\.tmp-\d+")  # as `write_atomic` names a file until it is whole
+_UNFINISHED = re.compile(r".+\.(\w+)\.tmp-\d+")
+"""As `write_atomic` names a file until it is whole; with the ending that it will have."""
 _REMEDY = "move it away, or choose another MINER.EXPORT.NAME"
 _KINDS = {"JPEG": ".jpg", "PNG": ".png"}
 
@@ -65,7 +74,7 @@ def make(context: Context) -> ItemFunction:
     """
     folder = folder_of(context)
     _fetch_lists(context)
-    _claim(folder)
+    _claim(context)
     max_pixels = context.cfg.INPUT.MAX_PIXELS
 
     def write(item: Item, earlier: Earlier) -> dict[str, Any]:
@@ -74,10 +83,8 @@ def make(context: Context) -> ItemFunction:
         source = context.image(item)
         if not source.is_file():
             raise MinerError(f"{source}: the image is not there any more")
-        index_mask = read_label_map(
-            context.file(str(extracted["index_mask"])),
-            max_pixels,
-            expected_size=image_size(source),
+        index_mask = read_index_mask(
+            context.file(str(extracted["index_mask"])), max_pixels, image_size(source)
         )
         regions = extracted["regions"]
         if len(descriptions) != len(regions) or int(index_mask.max(initial=0)) > len(regions):
@@ -128,9 +135,11 @@ def finish(mine: Mine) -> None:
     context = mine.context
     folder = folder_of(context)
     _fetch_lists(context)
-    if not (folder / SUMMARY).is_file():
-        return  # nothing has come so far
     journal = mine.journal(EXPORT)
+    if not (folder / SUMMARY).is_file():
+        if next(exported_results(journal), None) is None:
+            return  # nothing has come so far
+        _claim(context)
     if context.store is not None:  # what other machines have written
         for path in (path for result in exported_results(journal) for path in result["files"]):
             context.file(path)
@@ -142,7 +151,15 @@ def finish(mine: Mine) -> None:
         counts[name] = _write_list(folder / name, (result["entry"] for result in chosen))
     summary = _summary(context, journal, {name: count for name, count in counts.items() if count})
     _write(folder / SUMMARY, json_bytes(summary))
-    if names := MinerExportSettings.from_config(context.cfg).formats:
+    names = MinerExportSettings.from_config(context.cfg).formats
+    for name in WRITERS:
+        if name not in names and (context.output / _EXPORT / name).is_dir():
+            logger.warning(
+                "%s: is of an earlier run, and as it was then; name it in MINER.EXPORT.FORMATS, or "
+                "remove it",
+                context.output / _EXPORT / name,
+            )
+    if names:
         export(labelled_images(context, exported_results(journal)), names, context.output / _EXPORT)
 
 
@@ -183,7 +200,7 @@ def _write_list(path: Path, entries: Iterable[Mapping[str, Any]]) -> _Counts:
     if counts:
         _write(path, utf8(f"[\n{lines}\n]\n"))
     elif path.is_file():
-        _write(path, b"[]\n")
+        remove_own(path, remedy=_REMEDY)
     return counts
 
 
@@ -197,9 +214,9 @@ def labelled_images(context: Context, results: Iterable[Result]) -> Iterator[Lab
     inner = folder_of(context).relative_to(context.output).as_posix()
     for result in results:
         entry = result["entry"]
-        index_mask = read_label_map(
+        index_mask = read_index_mask(
             context.file(result["index_mask"]), context.cfg.INPUT.MAX_PIXELS
-        ).astype(np.uint8)
+        )
         more = {key: entry[key] for key in ("review_score", "offline", "degree") if key in entry}
         more["base_id"] = entry["base_ade20k_id"]
         more["class_names"] = [texture["class_name"] for texture in entry["textures"]]
@@ -229,17 +246,20 @@ def check(context: Context) -> None:
     Raises:
         MinerError: it holds something else.
     """
-    _is_claimed(folder_of(context))
+    _is_claimed(context)
 
 
-def _is_claimed(folder: Path) -> bool:
-    """Whether the folder is ours already; else it is new.
+def _is_claimed(context: Context) -> bool:
+    """Whether the folder has a note that it is ours; else it is new, or the note is gone.
 
     Raises:
         MinerError: it holds something else.
     """
+    folder = folder_of(context)
     if carries_mark(folder / SUMMARY):
         return True
+    if _was_exported(context) and not (folder / SUMMARY).exists():
+        return False
     if folder.exists() and (
         not folder.is_dir() or any(".tmp-" not in path.name for path in folder.iterdir())
     ):
@@ -252,9 +272,17 @@ def _is_claimed(folder: Path) -> bool:
     return False
 
 
-def _claim(folder: Path) -> None:
+def _was_exported(context: Context) -> bool:
+    """Whether a journal tells of files in the folder."""
+    inner = f"{folder_of(context).relative_to(context.output).as_posix()}/"
+    journal = context.output / "journals" / "export.jsonl"
+    return any(name.startswith(inner) for name, _ in files_ever(journal))
+
+
+def _claim(context: Context) -> None:
     """Say that the folder is ours; see `_is_claimed`."""
-    if _is_claimed(folder):
+    folder = folder_of(context)
+    if _is_claimed(context):
         return
     unfinished = json_bytes({"name": folder.name, "finished": False})
     write_own(folder / SUMMARY, unfinished, remedy=_REMEDY, overwrite=True)
@@ -290,6 +318,11 @@ def _remove_others(context: Context, kept: set[str]) -> None:
     folder = folder_of(context).relative_to(context.output).as_posix()
     for inside in (_IMAGES, _MASKS, EXAMPLES):
         for left in (context.output / folder / inside).glob("*.tmp-*"):
+            ending = _UNFINISHED.fullmatch(left.name)
+            if ending and f".{ending[1].lower()}" in IMAGE_ENDINGS:
+                left.unlink(missing_ok=True)
+    for name in (SUMMARY, METADATA, *(f"{split}_{METADATA}" for split in SPLITS)):
+        for left in (context.output / folder).glob(f"{name}.tmp-*"):
             if _UNFINISHED.fullmatch(left.name):
                 left.unlink(missing_ok=True)
     seen: dict[str, set[str]] = {}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detecture.errors import MinerError
+from detecture.miner.addresses import is_address
 from detecture.miner.results import JOURNALS, Results
 from detecture.miner.stage import Context, MinerStage, load
 
@@ -34,6 +35,23 @@ def require_own_folders(output: Path) -> None:
                 f"{held}: is there already, and no run of the miner has written it ({output} has "
                 f"no {JOURNALS}); move {folder} away, or choose another OUTPUT_DIR"
             )
+
+
+def require_apart(output: Path, store: str) -> None:
+    """See that OUTPUT_DIR and a store that is a folder of this machine are not one in the other.
+
+    Raises:
+        MinerError: they are; what one keeps the other would remove.
+    """
+    plain = store.removeprefix("file://").removeprefix("local://")
+    if not plain or is_address(plain):
+        return
+    kept, here = Path(plain).expanduser().resolve(), output.resolve()
+    if kept.is_relative_to(here) or here.is_relative_to(kept):
+        raise MinerError(
+            f"MINER.RUNNING.STORE {store:.200} and OUTPUT_DIR {output} lie in each other; choose "
+            "another folder for one of them"
+        )
 
 
 def require_ready(

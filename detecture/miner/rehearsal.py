@@ -16,6 +16,7 @@ from detecture.miner.describe import estimate
 from detecture.miner.describe.costs import DescribeEstimate
 from detecture.miner.progress import duration
 from detecture.miner.stage import PROCESSES, THREADS, WHOLE, MinerStage
+from detecture.miner.whole import ALL
 
 if TYPE_CHECKING:
     from detecture.miner.running import Mine, StageOutcome
@@ -152,6 +153,8 @@ def rehearse(mine: Mine, names: Sequence[str] = (), sample: int = SAMPLE) -> Reh
 
 def _left(mine: Mine, stage: MinerStage, reached: float) -> int:
     """About how many images a stage has still to do, of so many that would reach it."""
+    if stage.runs == WHOLE and ALL in mine.journal(stage.name):
+        return 0
     done = sum(mine.counts(stage).values())
     return max(0, round(reached) - done)
 

@@ -23,13 +23,18 @@ from detecture.config.sections.miner import (
 from detecture.config.sections.miner_stages import DescribeSettings, ExpandSettings
 from detecture.d2 import CfgNode
 from detecture.errors import MinerError, brief
-from detecture.jobs.crew import ended_like_interrupts
 from detecture.jobs.locks import FolderLock
+from detecture.jobs.signals import end_signals
 from detecture.miner.items import Item
 from detecture.miner.journal import FAILED, GONE, OK, Journal, Result, files_of
 from detecture.miner.pools import Pools, disk_error, failed
 from detecture.miner.progress import PROGRESS, Clock, StageBar, StageOutcome
-from detecture.miner.ready import require_gates, require_own_folders, require_ready
+from detecture.miner.ready import (
+    require_apart,
+    require_gates,
+    require_own_folders,
+    require_ready,
+)
 from detecture.miner.results import Results
 from detecture.miner.sources import Source, mined_items
 from detecture.miner.stage import WHOLE, Context, MinerStage, Task, load
@@ -91,6 +96,7 @@ class Mine:
         output = Path(cfg.OUTPUT_DIR).expanduser().absolute()
         if in_the_way := [path for path in (output, *output.parents) if path.is_file()]:
             raise MinerError(f"OUTPUT_DIR {output}: {in_the_way[0]} is a file; name another folder")
+        require_apart(output, MinerRunningSettings.from_config(cfg).store)
         mine = cls(cfg, output, limit, retry_failed, only)
         root = Path(mine.source.root).resolve()
         if mine.output.resolve().is_relative_to(root):
@@ -190,7 +196,7 @@ class Mine:
             )
         self.require_ready(chosen)
         try:
-            with self.reserved(), ended_like_interrupts(), self._pools() as pools:
+            with self.reserved(), end_signals.heard(), self._pools() as pools:
                 write_config(self.output / _CONFIG, self.cfg.dump())
                 names = [stage.name for stage in chosen]
                 return [self._run_stage(stage, pools, names) for stage in chosen]
@@ -381,7 +387,8 @@ class Mine:
             return False
         status = journal.status(item.item_id, self.results.fingerprint(item), task.given)
         if self.retry_failed:
-            return status == FAILED or (not status and item.item_id in self.redone)
+            is_lost = status == OK and not self.results.has_files(stage.name, item.item_id)
+            return status == FAILED or is_lost or (not status and item.item_id in self.redone)
         return status in ("", GONE) or not self.results.has_files(stage.name, item.item_id)
 
 

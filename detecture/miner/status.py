@@ -1,13 +1,17 @@
 """How far a mine has come: counts of each stage, the funnel, rate and time left, and cost."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detecture.miner.journal import FAILED
-from detecture.miner.progress import PROGRESS, duration
+from detecture.miner.journal import FAILED, OK
+from detecture.miner.progress import PROGRESS, StageOutcome, duration
+from detecture.miner.published_set import exported_results, folder_of
 from detecture.miner.running import Mine
+from detecture.miner.stages import EXPAND, EXPORT
+from detecture.miner.validate import REJECTED
 from detecture.untrusted import read_own_json
 
 
@@ -75,10 +79,10 @@ class Status:
             shown = ", ".join(f"{count:,} {name}" for name, count in stage.counts.items())
             more = f"; {stage.cost:.2f} USD" if stage.cost else ""
             more += f"; {stage.damaged} damaged lines" if stage.damaged else ""
-            lines.append(
-                f"{stage.name:9} {stage.done:,} of {stage.reached:,} done"
-                f"{f' ({shown})' if shown else ''}{more}"
-            )
+            done = f"{stage.done:,} of {stage.reached:,} done"
+            if stage.name == EXPAND:
+                done = f"{stage.done:,} variants looked at, of {stage.reached:,} images"
+            lines.append(f"{stage.name:9} {done}{f' ({shown})' if shown else ''}{more}")
         if self.progress:
             rate, left = self.progress.get("images_per_second"), self.progress.get("seconds_left")
             time_left = f", about {duration(left)} left" if isinstance(left, int) else ""
@@ -112,6 +116,39 @@ def status_of(mine: Mine) -> Status:
     # A run that was killed leaves the file.
     progress = _progress(mine.output / PROGRESS) if mine.lock().is_busy() else {}
     return Status(len(mine.items), stages, progress)
+
+
+def why_rejected(mine: Mine, outcomes: Sequence[StageOutcome]) -> list[str]:
+    """A line on the images that `validate` has rejected, with a reason; none where it has not.
+
+    Args:
+        mine: that was run.
+        outcomes: of the stages that were.
+    """
+    rejected = sum(one.counts.get(REJECTED, 0) for one in outcomes if one.stage == "validate")
+    if not rejected:
+        return []
+    for item_id, result in mine.journal("validate").results():
+        if result["status"] == REJECTED:
+            return [f"{rejected:,} images are rejected, such as {item_id}: {result['problems'][0]}"]
+    return []
+
+
+def where_exported(mine: Mine, outcomes: Sequence[StageOutcome]) -> list[str]:
+    """A line on where the data set is, after a run that has written it.
+
+    Args:
+        mine: that was run.
+        outcomes: of the stages that were.
+    """
+    if not outcomes or outcomes[-1].stage != EXPORT:
+        return []
+    if not outcomes[-1].counts.get(OK):
+        return ["no image is left for a data set; `mine.py status` says where they went"]
+    journal = mine.journal(EXPORT)
+    splits = Counter(str(result["split"]) for result in exported_results(journal))
+    counts = ", ".join(f"{count:,} {split}" for split, count in sorted(splits.items()))
+    return [f"the data set is in {folder_of(mine.context)} ({counts})"]
 
 
 def _progress(path: Path) -> Mapping[str, Any]:

@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 
 from detecture.config.sections.miner_stages import ValidateSettings
-from detecture.data.image_io import read_image, read_label_map, read_mask_levels
+from detecture.data.image_io import read_image, read_mask_levels
 from detecture.errors import ImageError, brief
+from detecture.miner.extract import read_index_mask
+
+REJECTED = "rejected"
+"""Status of an image that goes no further."""
 
 NAMES = {
     "image_unreadable": "the image cannot be read",
@@ -62,7 +66,7 @@ class Findings:
 
     def result(self) -> dict[str, Any]:
         """The stage's result, plain values."""
-        status = "rejected" if self.problems else "ok"
+        status = REJECTED if self.problems else "ok"
         return {"status": status, "problems": self.problems, "warnings": self.warnings}
 
 
@@ -76,7 +80,7 @@ def validate_files(
     offline: bool = False,
     bands: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Look at all of one image; nothing of it raises.
+    """Look at all of one image; nothing of it raises, but for an index mask of the miner.
 
     Args:
         image: its file.
@@ -89,6 +93,9 @@ def validate_files(
 
     Returns:
         `status` is `ok` or `rejected`; `problems` and `warnings`.
+
+    Raises:
+        MinerError: the index mask cannot be read.
     """
     findings = Findings()
     size = None
@@ -98,7 +105,7 @@ def validate_files(
         findings.problem("image_unreadable", f"{error!s:.300}")
     try:
         if isinstance(masks, Path):
-            index_mask = read_label_map(masks, max_pixels, remedy="extract anew")
+            index_mask = read_index_mask(masks, max_pixels)
             check_index_mask(index_mask, len(descriptions), size, settings, findings)
         else:
             levels = [read_mask_levels(path, max_pixels) for path in masks]

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from detecture.config.readers import warn_of_keys_without_effect
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode
 from detecture.d2 import build_model as d2_build_model
 from detecture.device import resolve_device
@@ -11,6 +12,8 @@ from detecture.errors import ConfigError
 def build_model(cfg: CfgNode) -> nn.Module:
     """The registered meta-arch MODEL.META_ARCHITECTURE, on MODEL.DEVICE, which may be "auto".
 
+    A warning names the keys that are set and have no effect in this model.
+
     Raises:
         ConfigError: no method of this name is registered, or there is no such device here.
     """
@@ -18,6 +21,7 @@ def build_model(cfg: CfgNode) -> nn.Module:
         META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     except KeyError as error:  # what Detectron2's registry raises
         raise ConfigError(f"MODEL.META_ARCHITECTURE: {error.args[0]}") from error
+    warn_of_keys_without_effect(cfg)
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = str(resolve_device(cfg.MODEL.DEVICE))  # torch does not know "auto"

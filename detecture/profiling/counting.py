@@ -14,6 +14,10 @@ from detecture.checkpoint.weights_file import make_header
 from detecture.d2 import CfgNode
 from detecture.modeling.meta_arch.cat_seg import CATSeg
 from detecture.modeling.meta_arch.detecture import Detecture
+from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
+
+Counted = Detecture | CATSeg | TextureGrouping
+"""Models whose parts and operations are counted; AHSSeg is a CATSeg."""
 
 PUBLISHED_ROWS = 151_670
 """Rows of a vocabulary table in the published checkpoint: Qwen's tokenizer and `<|seg|>`."""
@@ -67,7 +71,7 @@ def part_of(name: str) -> str:
 
 
 def count_parameters(
-    model: Detecture | CATSeg, part_of: Callable[[str], str], parts: Iterable[str] = _PARTS
+    model: Counted, part_of: Callable[[str], str], parts: Iterable[str] = _PARTS
 ) -> dict[str, dict[str, int]]:
     """Parameters by part.
 
@@ -94,7 +98,7 @@ def count_parameters(
     return {part: row for part, row in rows.items() if row["trained"] or row["frozen"]}
 
 
-def adapter_bytes(model: Detecture | CATSeg, cfg: CfgNode) -> int:
+def adapter_bytes(model: Counted, cfg: CfgNode) -> int:
     """Size of the safetensors file of what trains, header included.
 
     Computed: 8 bytes, the JSON header with our own in it, the tensors.
@@ -120,7 +124,7 @@ def adapter_bytes(model: Detecture | CATSeg, cfg: CfgNode) -> int:
     return 8 + -(-length // 8) * 8 + offset
 
 
-def kept_in_training(model: Detecture | CATSeg) -> dict[str, int]:
+def kept_in_training(model: Counted) -> dict[str, int]:
     """Bytes of gradients and moments of what trains, in its own number format, and of its file."""
     own = sum(t.numel() * t.element_size() for t in model.checkpoint_state().values())
     return {"gradients": own, "moments": 2 * own, "checkpoint": own}

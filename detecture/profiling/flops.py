@@ -22,6 +22,8 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import (
 )
 
 from detecture.modeling.meta_arch.detecture import Detecture
+from detecture.modeling.vlm import Qwen3VL
+from detecture.modeling.vlm.cache import cache_argument
 
 META = torch.device("meta")
 _COUNTED = ("mm", "addmm", "bmm", "convolution", "scaled_dot_product", "baddbmm")
@@ -89,38 +91,8 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
     Raises:
         ValueError: the model is not on the `meta` device.
     """
-    if model.vlm.device != META:
-        raise ValueError(f"FLOPs are counted on the meta device, not on {model.vlm.device}")
-    work = work or Workload()
-    vlm, segmenter = model.vlm, model.segmenter
-    vision, text = vlm.model.model.visual, vlm.model.model.language_model
-    run_vision = _vision(model, work.visual_tokens)
-    prompt = work.visual_tokens + work.prompt_tokens
-    width, dtype = vlm.hidden_size, vlm.model.dtype
-    cache_bytes = _cache_bytes(model, prompt)
-    text_bytes = parameter_bytes(text) - parameter_bytes(vlm.model.get_input_embeddings())
-    head_bytes = parameter_bytes(vlm.model.lm_head)
-
-    def run_text(length: int, cached: int = 0) -> Callable[[Tensor], Tensor]:
-        """The text model on L = `length` tokens behind `cached` ones: (1,L,D) to (1,L,D)."""
-
-        def run(states: Tensor) -> Tensor:
-            """States (1,L,D) to the last hidden states (1,L,D)."""
-            output = text(
-                inputs_embeds=states,
-                position_ids=torch.arange(length, device=META).expand(3, 1, -1) + cached,
-                past_key_values=_filled_cache(model, cached) if cached else None,
-                use_cache=bool(cached),
-            )
-            hidden: Tensor = output.last_hidden_state
-            return hidden
-
-        return run
-
-    def states(length: int) -> Tensor:
-        """Embeddings (1,L,D) of L = `length` tokens, without values."""
-        return torch.empty(1, length, width, device=META, dtype=dtype)
-
+    segmenter = model.segmenter
+    of_vlm = count_vlm_stages(model.vlm, work or Workload())
     side = segmenter.image_size
     pixels = torch.empty(1, 3, side, side, device=META, dtype=segmenter.dtype)
     with torch.no_grad():
@@ -140,6 +112,53 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
         return logits
 
     slot = torch.empty(1, 1, segmenter.width, device=META, dtype=model.head.dustbin.dtype)
+    return {
+        **of_vlm,
+        "segmenter_encoder": cost_of(segmenter.encode_image, pixels, encoder_bytes),
+        "slot": cost_of(run_slot, slot, parameter_bytes(segmenter) - encoder_bytes, backward=True),
+    }
+
+
+def count_vlm_stages(vlm: Qwen3VL, work: Workload) -> dict[str, Cost]:
+    """Those of the VLM, see `count_stages`.
+
+    Args:
+        vlm: on the `meta` device.
+        work: sizes.
+
+    Raises:
+        ValueError: it is on another device.
+    """
+    if vlm.device != META:
+        raise ValueError(f"FLOPs are counted on the meta device, not on {vlm.device}")
+    vision, text = vlm.model.model.visual, vlm.model.model.language_model
+    run_vision = _vision(vlm, work.visual_tokens)
+    prompt = work.visual_tokens + work.prompt_tokens
+    width, dtype = vlm.hidden_size, vlm.model.dtype
+    cache_bytes = _cache_bytes(vlm, prompt)
+    text_bytes = parameter_bytes(text) - parameter_bytes(vlm.model.get_input_embeddings())
+    head_bytes = parameter_bytes(vlm.model.lm_head)
+
+    def run_text(length: int, cached: int = 0) -> Callable[[Tensor], Tensor]:
+        """The text model on L = `length` tokens behind `cached` ones: (1,L,D) to (1,L,D)."""
+
+        def run(states: Tensor) -> Tensor:
+            """States (1,L,D) to the last hidden states (1,L,D)."""
+            output = text(
+                inputs_embeds=states,
+                position_ids=torch.arange(length, device=META).expand(3, 1, -1) + cached,
+                **cache_argument(text, _filled_cache(vlm, cached) if cached else None),
+                use_cache=bool(cached),
+            )
+            hidden: Tensor = output.last_hidden_state
+            return hidden
+
+        return run
+
+    def states(length: int) -> Tensor:
+        """Embeddings (1,L,D) of L = `length` tokens, without values."""
+        return torch.empty(1, length, width, device=META, dtype=dtype)
+
     region = work.tokens_per_region
     patch_dim = vision.config.patch_size**2 * 3 * vision.config.temporal_patch_size
     patches = work.visual_tokens * vision.config.spatial_merge_size**2
@@ -159,8 +178,6 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
             run_text(region, prompt), states(region), text_bytes + cache_bytes, backward=True
         ),
         "logits_per_token": cost_of(vlm.logits, states(1), head_bytes, backward=True),
-        "segmenter_encoder": cost_of(segmenter.encode_image, pixels, encoder_bytes),
-        "slot": cost_of(run_slot, slot, parameter_bytes(segmenter) - encoder_bytes, backward=True),
     }
 
 
@@ -180,15 +197,15 @@ def cost_of(
     return Cost(flops.get_total_flops(), numbers.total, weight_bytes, back)
 
 
-def visual_tokens(model: Detecture) -> int:
+def visual_tokens(vlm: Qwen3VL) -> int:
     """Number of visual tokens of an image."""
-    vision = model.vlm.model.config.vision_config
-    return round(model.vlm.image_size / (vision.patch_size * vision.spatial_merge_size)) ** 2
+    vision = vlm.model.config.vision_config
+    return round(vlm.image_size / (vision.patch_size * vision.spatial_merge_size)) ** 2
 
 
-def _vision(model: Detecture, tokens: int) -> Callable[[Tensor], Any]:
+def _vision(vlm: Qwen3VL, tokens: int) -> Callable[[Tensor], Any]:
     """The vision tower on the patches of one image, (U,C)."""
-    tower = model.vlm.model.model.visual
+    tower = vlm.model.model.visual
     merge = tower.config.spatial_merge_size
     side = math.isqrt(tokens) * merge
     # The grid holds values, so it is on the CPU, and what follows from it is computed there.
@@ -218,19 +235,19 @@ def _vision(model: Detecture, tokens: int) -> Callable[[Tensor], Any]:
     return run
 
 
-def _filled_cache(model: Detecture, length: int) -> DynamicCache:
-    config = model.vlm.model.config.text_config
+def _filled_cache(vlm: Qwen3VL, length: int) -> DynamicCache:
+    config = vlm.model.config.text_config
     cache = DynamicCache(config=config)
     shape = (1, config.num_key_value_heads, length, config.head_dim)
     for layer in range(config.num_hidden_layers):
-        keys = torch.empty(shape, device=META, dtype=model.vlm.model.dtype)
+        keys = torch.empty(shape, device=META, dtype=vlm.model.dtype)
         cache.update(keys, keys, layer)
     return cache
 
 
-def _cache_bytes(model: Detecture, length: int) -> int:
-    config = model.vlm.model.config.text_config
-    size = torch.empty(0, dtype=model.vlm.model.dtype).element_size()
+def _cache_bytes(vlm: Qwen3VL, length: int) -> int:
+    config = vlm.model.config.text_config
+    size = torch.empty(0, dtype=vlm.model.dtype).element_size()
     numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     return int(numbers * length * size)
 

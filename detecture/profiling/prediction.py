@@ -1,14 +1,25 @@
 """Time and memory of whole predictions: an image in, regions and sentences out."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from detecture.config import make_config
+from detecture.device import resolve_device
 from detecture.errors import ConfigError
-from detecture.profiling.clock import peak_memory, percentiles
+from detecture.profiling.clock import StageClock, peak_memory, percentiles
+
+if TYPE_CHECKING:
+    import torch
+
+    from detecture import TexturePredictor
 
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SEED = 21
@@ -92,8 +103,8 @@ def _measure(work: Work) -> dict[str, Any]:
     """Load the model, predict one image untimed, then `repeats` others, K unknown and known.
 
     Returns:
-        `size`, `threads`, `load_seconds`, `known` and `unknown` (`p50_ms`, `p95_ms`), `peak_mib` of
-        the whole process, and `parameters` by part of the model.
+        `size`, `threads`, `load_seconds`, `known` and `unknown` (`p50_ms`, `p95_ms`), with `stages`
+        likewise, `peak_mib` of the whole process, `parameters` and `dtype` by part of the model.
     """
     import torch
 
@@ -116,16 +127,56 @@ def _measure(work: Work) -> dict[str, Any]:
             name: sum(p.numel() for p in part.parameters())
             for name, part in predictor.model.named_children()
         },
+        "dtype": {
+            name: ", ".join(sorted({str(p.dtype).removeprefix("torch.") for p in held}))
+            for name, part in predictor.model.named_children()
+            if (held := list(part.parameters()))
+        },
     }
+    cfg = make_config(work.config or None, list(work.overrides))
+    stages = _Stages(predictor.model, resolve_device(cfg.MODEL.DEVICE))
     for key, count in (("unknown", None), ("known", work.regions)):
-        seconds = []
-        for image in images:
-            start = time.perf_counter()
-            predictor(image, count=count)
-            seconds.append(time.perf_counter() - start)
-        result[key] = percentiles(seconds[1:])
+        passes = [stages.of(predictor, image, count) for image in images][1:]
+        result[key] = percentiles([sum(one.values()) for one in passes])
+        result[key]["stages"] = {
+            stage: percentiles([one.get(stage, 0.0) for one in passes])
+            for stage in dict.fromkeys(stage for one in passes for stage in one)
+        }
     result["peak_mib"] = peak_memory(on_accelerator=False) / 2**20
     return result
+
+
+class _Stages:
+    """Times what a prediction consists of, whatever the method."""
+
+    def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
+        self._clock = StageClock(device)
+        self._device = device
+        describer: Any = dict(model.named_children()).get("describer")
+        if describer is not None:
+            describer.describe = self._noted(describer.describe)
+
+    def _noted(self, describe: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any, **options: Any) -> Any:
+            self._clock.enter("describe")
+            try:
+                return describe(*arguments, **options)
+            finally:
+                self._clock.enter("segment")
+
+        return noted
+
+    def of(
+        self, predictor: TexturePredictor, image: np.ndarray, count: int | None
+    ) -> dict[str, float]:
+        """Seconds of each stage for an image uint8 (H,W,3)."""
+        self._clock = StageClock(self._device)
+        self._clock.enter("encode")
+        predictor.set_image(image)
+        self._clock.enter("segment")
+        predictor.predict(count)
+        self._clock.leave()
+        return self._clock.seconds
 
 
 def _line(row: dict[str, Any]) -> str:

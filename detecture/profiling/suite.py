@@ -139,7 +139,7 @@ def full_size_costs(tokens_per_region: int = 40) -> tuple[dict[str, Cost], Workl
     cfg = make_config(None, FULL_SIZE)
     with torch.device("meta"):
         model = META_ARCH_REGISTRY.get("Detecture")(cfg).eval()
-    work = Workload(visual_tokens(model), tokens_per_region=tokens_per_region)
+    work = Workload(visual_tokens(model.vlm), tokens_per_region=tokens_per_region)
     tables = training_memory(model)["published"]["of_these_tables"]
     return count_stages(model, work), work, tables
 
@@ -176,6 +176,6 @@ def _require_detecture(cfg: CfgNode) -> CfgNode:
     if cfg.MODEL.META_ARCHITECTURE != "Detecture":
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}; this needs a Detecture, "
-            "such as configs/bench/proportional.yaml"
+            "such as configs/bench/proportional.yaml; --task prediction takes every method"
         )
     return cfg

@@ -8,7 +8,8 @@ from typing import Any
 import gradio as gr
 
 from detecture.data.image_files import IMAGE_ENDINGS
-from detecture.errors import DetectureError, PredictionError
+from detecture.errors import DetectureError, ImageError, PredictionError
+from detecture.web.guard import COOKIE, Places, is_address
 from detecture.web.service import MAX_COUNT, SegmentationService
 from detecture.web.view import error_html, hint_html, status_html, view_html
 
@@ -29,7 +30,7 @@ _logger = logging.getLogger(__name__)
 
 
 def build_page(
-    service: SegmentationService, examples: Sequence[Path], max_megabytes: float
+    service: SegmentationService, examples: Sequence[Path], max_megabytes: float, places: Places
 ) -> gr.Blocks:
     """The page, not started yet.
 
@@ -37,6 +38,7 @@ def build_page(
         service: answers the requests.
         examples: images to click on.
         max_megabytes: of an upload; named in the page, enforced by the server.
+        places: say which files may be asked about.
     """
     with gr.Blocks(
         title="detecture",
@@ -58,7 +60,7 @@ def build_page(
                     height=170,
                     elem_id="dt-image",
                 )
-                _take_uploads_alone(image)
+                _take_uploads_alone(image, places)
                 asked = _question_fields(service)
                 again = gr.Button("Segment", variant="primary", elem_id="dt-segment")
                 opacity = gr.Slider(
@@ -81,13 +83,13 @@ def build_page(
         def segment(image: str | None, regions: str | None, request: gr.Request) -> list[Any]:
             # Who asks without the page may leave it empty.
             count = None if regions in (None, "", AUTOMATIC) else int(regions)
-            return _respond(service, image, {"count": count}, request)
+            return _respond(service, places, image, {"count": count}, request)
 
         def find(
             image: str | None, classes: str | None, background: float | None, request: gr.Request
         ) -> list[Any]:
             question = {"classes": classes or "", "background": background or 0.0}
-            return _respond(service, image, question, request)
+            return _respond(service, places, image, question, request)
 
         respond = find if service.takes_classes else segment
 
@@ -166,8 +168,8 @@ def _add_class_examples(field: gr.Textbox) -> Any:
     )
 
 
-def _take_uploads_alone(box: gr.File) -> None:
-    """Let a file box take uploads and nothing else.
+def _take_uploads_alone(box: gr.File, places: Places) -> None:
+    """Let a file box take uploads and examples, and nothing else.
 
     gradio's own fetches whatever URL a request names in place of a file, and leaves an empty
     temporary file behind at every request. Methods of the instance, not of a subclass: gradio
@@ -175,15 +177,18 @@ def _take_uploads_alone(box: gr.File) -> None:
     """
     move = box.async_move_resource_to_block_cache
 
-    async def refuse_addresses(path: str | Path | None) -> str | None:
-        if str(path).lower().startswith(("http:", "https:")):
-            raise gr.Error("This page takes uploaded files, not addresses.", print_exception=False)
+    async def refuse_others(path: str | Path | None) -> str | None:
+        if path is not None and (is_address(str(path)) or not places.holds(str(path))):
+            raise gr.Error(
+                "This page takes uploaded files, not addresses or other paths.",
+                print_exception=False,
+            )
         return await move(path)
 
     def path_of(payload: Any) -> str | None:
         return None if payload is None else str(payload.path)
 
-    box.async_move_resource_to_block_cache = refuse_addresses
+    box.async_move_resource_to_block_cache = refuse_others
     box.preprocess = path_of
 
 
@@ -208,13 +213,17 @@ def _add_examples(examples: Sequence[Path], image: gr.File) -> Any:
 
 def _respond(
     service: SegmentationService,
+    places: Places,
     image: str | None,
     question: dict[str, Any],
     request: gr.Request,
 ) -> list[Any]:
     """Values of the outputs; whatever goes wrong becomes a message in the page."""
     try:
-        answer = service.answer(_user(request), image, **question)
+        owner = places.owner(request.cookies.get(COOKIE))
+        if image and not places.may_read(owner, image):
+            raise ImageError("this image is not there, or not yours: drop it into the box again")
+        answer = service.answer(_user(request), image, owner=owner, **question)
         view, status = view_html(answer.result), status_html(answer)
     except PredictionError:
         # What a method raises is for the log; it may hold anything.

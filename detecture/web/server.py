@@ -3,23 +3,19 @@
 import os
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+import threading
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from detecture.engine import SemanticPredictor, TexturePredictor
 from detecture.errors import DetectureError
+from detecture.web.guard import Guard, Places, UploadFolder
 from detecture.web.service import Limits, SegmentationService
 from detecture.web.view import asset
 
-# The page loads from this server alone; gradio's scripts are inline in part, and compile templates.
-_CONTENT_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    "connect-src 'self' data: blob:; worker-src 'self' blob:; base-uri 'self'; form-action 'self'"
-)
 _TEMPORARY = "GRADIO_TEMP_DIR"
+_GRACE_SECONDS = 2  # for requests that are being answered when the server ends
 
 
 def require_gradio() -> None:
@@ -64,47 +60,45 @@ class WebDemo:
         # Read when gradio is imported and when the page is made: uploads go to our own folder.
         os.environ[_TEMPORARY] = str(Path(self._temporary.name).resolve())
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{port}/"
         try:
-            # The server's own attempt would fail in a thread, where nobody hears of it.
-            with socket.create_server((host, port)):
-                pass
-            self._start(predictor, host, port, examples, max_megabytes, limits)
-        except OSError as error:
-            self._clean_up()
-            raise DetectureError(
-                f"cannot listen on {host}:{port}, which is in use or not of this machine; give "
-                "another --port or --host"
-            ) from error
+            # First: what cannot work fails at once, and nobody else gets the port.
+            with _listen(host, port) as listening:
+                app = self._make(predictor, examples, max_megabytes, limits)
+                self._server = _Server(app, listening)
         except BaseException:
             self._clean_up()
             raise
 
-    def _start(
+    def _make(
         self,
         predictor: TexturePredictor | SemanticPredictor,
-        host: str,
-        port: int,
         examples: Sequence[Path],
         max_megabytes: float,
         limits: Limits | None,
-    ) -> None:
+    ) -> Guard:
         import gradio
-        from starlette.middleware import Middleware
+        from fastapi import FastAPI
+        from starlette.routing import Mount
 
         from detecture.web.page import build_page
 
-        folder = Path(os.environ[_TEMPORARY])
-        self.service = SegmentationService(predictor, folder / "results", limits)
-        self._page = build_page(self.service, examples, max_megabytes)
-        self._page.launch(
-            server_name=host,
-            server_port=port,
-            prevent_thread_lock=True,
-            share=False,
-            quiet=True,
-            inbrowser=False,
+        places = Places(Path(self._temporary.name), examples)
+        max_bytes = round(max_megabytes * 2**20)
+        self.service = SegmentationService(predictor, places.results, limits)
+        page = build_page(self.service, examples, max_megabytes, places)
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        # Not `page.launch`, which asks the page for itself over the network, by way of a proxy
+        # where the environment names one, and gives up where the answer takes three seconds.
+        gradio.mount_gradio_app(
+            app,
+            page,
+            path="",
+            root_path=os.environ.get("GRADIO_ROOT_PATH", ""),
+            allowed_paths=[str(path) for path in examples],
             show_error=False,
-            max_file_size=round(max_megabytes * 2**20),
+            max_file_size=max_bytes,
             footer_links=[],
             enable_monitoring=False,
             run_history=False,
@@ -115,13 +109,17 @@ class WebDemo:
             theme=gradio.themes.Default(font=("system-ui", "sans-serif"), font_mono=("monospace",)),
             css=asset("view.css"),
             head=f"<script>{asset('view.js')}</script>",
-            app_kwargs={"middleware": [Middleware(_ContentPolicy)]},
         )
-        self.url = f"http://{host}:{port}/"
+        page.has_launched = True  # until then, gradio takes every path for an upload
+        (self._inner,) = (route.app for route in app.routes if isinstance(route, Mount))
+        uploads = UploadFolder(places)
+        self._inner.uploaded_file_dir = uploads
+        return Guard(app, places, uploads, max_bytes)
 
     def close(self) -> None:
         """Stop listening and remove every temporary file."""
-        self._page.close(verbose=False)
+        self._inner.stop_event.set()  # ends the answers that stay open while a page does
+        self._server.close()
         self._clean_up()
 
     def _clean_up(self) -> None:
@@ -138,25 +136,43 @@ class WebDemo:
         self.close()
 
 
-_Message = MutableMapping[str, Any]
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        DetectureError: host and port cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise DetectureError(
+            f"cannot listen on {host}:{port}, which is in use or not of this machine; give "
+            "another --port or --host"
+        ) from error
 
 
-class _ContentPolicy:
-    """ASGI middleware: every answer carries the content policy."""
+class _Server:
+    """Answers requests in a thread of its own, from when it is made until it is closed."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self.app = app
+    def __init__(self, app: Guard, listening: socket.socket) -> None:
+        import uvicorn
 
-    async def __call__(
-        self,
-        scope: _Message,
-        receive: Callable[[], Awaitable[_Message]],
-        send: Callable[[_Message], Awaitable[None]],
-    ) -> None:
-        async def send_with_policy(message: _Message) -> None:
-            if message["type"] == "http.response.start":
-                policy = (b"content-security-policy", _CONTENT_POLICY.encode("ascii"))
-                message["headers"] = [*message.get("headers", []), policy]
-            await send(message)
+        config = uvicorn.Config(
+            app, log_level="warning", lifespan="on", timeout_graceful_shutdown=_GRACE_SECONDS
+        )
+        self._uvicorn = uvicorn.Server(config)
+        # A copy: it is closed by the server, and may outlive this call.
+        arguments = {"sockets": [listening.dup()]}
+        self._thread = threading.Thread(target=self._uvicorn.run, kwargs=arguments, daemon=True)
+        self._thread.start()
+        # For as long as it takes: a busy machine is no error.
+        while not self._uvicorn.started:
+            self._thread.join(0.01)
+            if not self._thread.is_alive():
+                raise DetectureError("the server of the page did not start; the log says why")
 
-        await self.app(scope, receive, send_with_policy)
+    def close(self) -> None:
+        """Stop listening, and wait for the thread."""
+        self._uvicorn.should_exit = True
+        self._thread.join(4 * _GRACE_SECONDS)

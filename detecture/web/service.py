@@ -110,6 +110,7 @@ class SegmentationService:
         *,
         classes: str = "",
         background: float = 0.0,
+        owner: str = "",
     ) -> Answer:
         """Segment an image, or ask the image of the request before something else.
 
@@ -119,6 +120,7 @@ class SegmentationService:
             count: number of regions, 1 to `MAX_COUNT`; None: the method decides.
             classes: of a model that takes classes: what to look for, as in `--classes` of the demo.
             background: of the same: see `SemanticPredictor`.
+            owner: name of a folder in `folder`, to which the result is written.
 
         Raises:
             ImageError: there is no image, it cannot be read, or it is too large. Messages name
@@ -137,17 +139,17 @@ class SegmentationService:
         # Reading and writing are inside as well: one image in full size at a time in memory.
         with self._turn:
             waited = time.perf_counter() - start
-            owner = self._owner(user)
-            encoding = self._encode(owner, str(image))
+            asker = self._asker(user)
+            encoding = self._encode(asker, str(image))
             start = time.perf_counter()
-            result = self._predict(owner, str(image), question)
+            result = self._predict(asker, str(image), question)
             predicting = time.perf_counter() - start
             start = time.perf_counter()
-            _remove(owner.folder)
-            owner.folder = self.folder / uuid.uuid4().hex
-            files = result.save(owner.folder)
+            _remove(asker.folder)
+            asker.folder = self.folder / owner / uuid.uuid4().hex
+            files = result.save(asker.folder)
             saving = time.perf_counter() - start
-            notes = owner.notes
+            notes = asker.notes
         return Answer(result, files, waited, encoding, predicting, saving, notes)
 
     def forget(self, user: str) -> None:
@@ -160,28 +162,28 @@ class SegmentationService:
         """Whose images are kept, the one idle for longest first."""
         return list(self._users)
 
-    def _owner(self, name: str) -> _User:
+    def _asker(self, name: str) -> _User:
         now = time.monotonic()
-        owner = self._users.get(name) or _User(self.predictor.sibling(self.limits.max_pixels))
-        owner.last_seen = now
-        self._users[name] = owner
+        asker = self._users.get(name) or _User(self.predictor.sibling(self.limits.max_pixels))
+        asker.last_seen = now
+        self._users[name] = asker
         self._users.move_to_end(name)
         idle = [n for n, u in self._users.items() if now - u.last_seen > self.limits.idle_seconds]
         surplus = list(self._users)[: max(0, len(self._users) - self.limits.max_users)]
         for other in {*idle, *surplus}:
             self._drop(other)
-        return owner
+        return asker
 
     def _drop(self, name: str) -> None:
-        owner = self._users.pop(name, None)
-        if owner is not None:
-            _remove(owner.folder)
+        asker = self._users.pop(name, None)
+        if asker is not None:
+            _remove(asker.folder)
 
-    def _encode(self, owner: _User, image: str) -> float | None:
+    def _encode(self, asker: _User, image: str) -> float | None:
         """Read and encode the image unless it is the user's last; returns the seconds."""
-        if owner.image == image:
+        if asker.image == image:
             return None
-        owner.image = None  # where this fails, the one before is not taken for this one
+        asker.image = None  # where this fails, the one before is not taken for this one
         start = time.perf_counter()
         name = _name(image)
         with _without_folders(image):
@@ -192,17 +194,17 @@ class SegmentationService:
                     f"this page takes {self.limits.max_pixels / 1e6:g} million. Shrink the image"
                 )
             with collect_notes() as notes:
-                owner.predictor.set_image(image)
-        owner.notes = tuple(text.replace(image, name) for text in notes)
-        owner.image = image
+                asker.predictor.set_image(image)
+        asker.notes = tuple(text.replace(image, name) for text in notes)
+        asker.image = image
         return time.perf_counter() - start
 
     def _predict(
-        self, owner: _User, image: str, question: dict[str, Any]
+        self, asker: _User, image: str, question: dict[str, Any]
     ) -> TextureResult | SemanticResult:
         """The result; nothing of the server's folders is in what a user gets."""
         with _without_folders(image):
-            result: TextureResult | SemanticResult = owner.predictor.predict(**question)
+            result: TextureResult | SemanticResult = asker.predictor.predict(**question)
         return replace(result, name=_name(image), source="")
 
 

@@ -2,6 +2,7 @@ import ast
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,15 +10,17 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from detecture.doctor import __main__ as command
-from detecture.doctor import installation, machine, packages
+from detecture.doctor import installation, machine, packages, proof
 from detecture.doctor.examine import CHECKS, examine, findings_of
 from detecture.doctor.finding import Check, Finding
 
 REPO = Path(__file__).resolve().parents[2]
+LEFT_AND_RIGHT = np.repeat([[1, 2]], 48, axis=1).repeat(96, axis=0)
 
 WITHOUT = """
 import sys
@@ -86,6 +89,10 @@ def test_sound_machine_without_network(tmp_path):
         assert found[name]["level"] == "ok", found[name]
     assert "HF_HUB_OFFLINE is on" in found["hub cache"]["text"]
     assert "mIoU" in found["proof"]["text"]
+    shipped = found["shipped model"]
+    assert shipped["level"] == "ok", shipped
+    assert "TextureGrouping" in shipped["text"] and "2 regions" in shipped["text"]
+    assert re.search(r"in \d+\.\d s \(loaded in \d+\.\d s\): \"Texture of", shipped["text"])
     assert {f"extra {name}" for name in ("meta-sam3", "web", "ray", "quantized", "dev")} <= set(
         found
     )
@@ -101,6 +108,7 @@ def test_without_torchvision(tmp_path):
     assert "python -m pip install torch torchvision\n" in done.stdout
     assert "DETECTURE_DATASETS_ROOT is" in done.stdout and "not there" in done.stdout
     assert "[ok]      proof" in done.stdout  # no method needs it
+    assert re.search(r"\[note\] +shipped model +not examined: needs torchvision", done.stdout)
     assert done.stdout.splitlines()[-1].startswith("Mend the problems (")
 
 
@@ -238,6 +246,43 @@ def test_extras(tmp_path, monkeypatch):
     assert found[3].text == "in part: none-d not installed"
 
 
+def test_an_extra_that_cannot_be_imported(tmp_path, monkeypatch):
+    """Its version fits, and a user who asked for it gets an exception all the same."""
+    write_dist_info(tmp_path, "detecture", "0.1.0", "broken-part; extra == 'a'")
+    with (tmp_path / "detecture-0.1.0.dist-info/METADATA").open("a") as file:
+        file.write("\nProvides-Extra: a")
+    write_dist_info(tmp_path, "broken_part", "1.0")
+    (tmp_path / "broken_part-1.0.dist-info/top_level.txt").write_text("broken_part\n")
+    (tmp_path / "broken_part.py").write_text("raise OSError('libnone.so: not there')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (found,) = findings(packages.check_extras)
+    assert found.level == "warning"
+    assert "broken-part cannot be imported (OSError: libnone.so: not there)" in found.text
+    assert found.remedy == 'python -m pip install -e ".[a]"'
+
+
+@pytest.mark.parametrize("what", ["regions", "words"])
+def test_a_shipped_model_that_answers_wrongly(what, monkeypatch):
+    """Numbers that a broken build computes, on which nothing raises."""
+    from detecture.engine import TexturePredictor
+
+    answer = SimpleNamespace(
+        label_map=np.ones((96, 96), np.int64) if what == "regions" else LEFT_AND_RIGHT,
+        num_regions=2,
+        descriptions=["Texture of bands", "" if what == "words" else "Texture of noise"],
+    )
+    stand_in = type("Stand", (), {"model": None, "__call__": lambda *_, **__: answer})
+    monkeypatch.setattr(TexturePredictor, "from_config", lambda: stand_in())
+    (found,) = findings(proof.check_shipped_model)
+    assert found.level == "problem"
+    assert ("0.9 is due" if what == "regions" else "has no description") in found.text
+
+
+def test_names_and_texts_do_not_run_together():
+    line = command.format_finding(Finding("data with_a_name_that_is_long", "ok", "there"), 120)
+    assert "data with_a_name_that_is_long there" in line
+
+
 def test_own_metadata(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     write_dist_info(tmp_path, "detecture", "0.0.1")
@@ -365,4 +410,4 @@ def test_text(monkeypatch, capsys):
 def test_every_check_has_a_name_of_its_own_and_known_needs():
     names = [check.name for check in CHECKS]
     assert len(set(names)) == len(names)
-    assert {need for check in CHECKS for need in check.needs} <= {"torch", "numpy"}
+    assert {need for check in CHECKS for need in check.needs} <= {*names, "numpy", "transformers"}

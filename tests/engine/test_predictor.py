@@ -208,6 +208,15 @@ def test_coco_masks_decode_to_the_masks():
     assert annotations[0]["description"] == "a"
 
 
+def test_annotations_of_several_images_fit_in_one_coco_file():
+    annotations = []
+    for number, names in enumerate((["a", "b", "c"], ["d", "e", "f"])):
+        annotations += result_with(LABELS, names).to_coco(number, len(annotations) + 1)
+    assert [each["id"] for each in annotations] == [1, 2, 3, 4, 5, 6]
+    assert [each["category_id"] for each in annotations] == [1, 2, 3] * 2
+    assert [each["id"] for each in result_with(LABELS, ["a", "b", "c"]).to_coco()] == [1, 2, 3]
+
+
 def test_two_hundred_masks_as_rle_in_little_memory():
     label_map = (np.arange(1000)[:, None] // 5 + 1) * np.ones((1, 1000), int)
     result = result_with(label_map, [""] * 200)

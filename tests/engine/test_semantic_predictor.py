@@ -330,6 +330,7 @@ def test_saved_files(tmp_path):
         assert region["area"] == mask.sum()
     assert [r["name"] for r in values["regions"]] == ["sky", "reed", "background"]
     assert values["regions"][0]["score"] == pytest.approx(0.8)
+    assert [each["id"] for each in result.to_coco(7, first_id=11)] == [11, 12, 13]
     assert result.overlay().shape[0] > result.overlay(legend=False).shape[0] == 2
     # The rules of `TextureResult.save`: its own files are replaced, others never.
     result.save(tmp_path)

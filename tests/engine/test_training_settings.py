@@ -9,8 +9,8 @@ from detecture.config import make_config
 from detecture.engine import argument_parser, load_model, setup
 from detecture.engine.curriculum import enter_stage
 from detecture.engine.optimizer import build_training_optimizer
+from detecture.engine.plan import check_plan
 from detecture.engine.run_folder import reserved
-from detecture.engine.trainer import _check_plan
 from detecture.engine.validation import _less_is_better
 from detecture.errors import ConfigError
 
@@ -24,11 +24,11 @@ def test_what_can_never_act_is_told(caplog):
     overrides = ["SOLVER.LR_SCHEDULER_NAME", "CurriculumCosine", "SOLVER.MAX_ITER", 10]
     overrides += ["SOLVER.BASE_LR", 0.05, "SOLVER.WARMUP_ITERS", 2]
     cfg = config(*overrides)
-    _check_plan(cfg, StagedToy(cfg), in_epochs=False)
+    check_plan(cfg, StagedToy(cfg), in_epochs=False)
     assert not caplog.text
     late = ["WARMUP_ITERS", "CURRICULUM.STAGE2_ITER", "RESTART.ITER"]
     overrides += [word for key in late for word in (f"SOLVER.{key}", 10)]
-    _check_plan(config(*overrides, "SOLVER.MIN_LR", 0.1), StagedToy(cfg), in_epochs=False)
+    check_plan(config(*overrides, "SOLVER.MIN_LR", 0.1), StagedToy(cfg), in_epochs=False)
     for key in late:
         assert f"SOLVER.{key} is 10, not below SOLVER.MAX_ITER 10" in caplog.text
     assert "SOLVER.MIN_LR is 0.1, above SOLVER.BASE_LR 0.05" in caplog.text
@@ -87,3 +87,35 @@ def test_a_model_without_its_weights_is_told(caplog):
     assert "MODEL.WEIGHTS is empty" not in caplog.text
     load_model(config())
     assert "MODEL.WEIGHTS is empty: StagedToy runs with random weights" in caplog.text
+
+
+OUT_OF_RANGE = {
+    "BASE_LR": (-0.1, "nan", "inf"),
+    "BASE_LR_END": (-0.1, "nan"),
+    "BIAS_LR_FACTOR": (-1.0, "inf"),
+    "CLIP_GRADIENTS.CLIP_VALUE": (0.0, -1.0, "nan"),
+    "CLIP_GRADIENTS.NORM_TYPE": (0.0, -2.0, "nan"),
+    "GAMMA": (-0.1, "nan"),
+    "MIN_LR": (-1e-6, "nan"),
+    "MOMENTUM": (2.0, -0.1, "nan"),
+    "NUM_DECAYS": (-1,),
+    "REFERENCE_WORLD_SIZE": (-1,),
+    "STEPS": ("(-3,)", "(5, 3)", "(3, 3)", "(0,)"),
+    "WARMUP_FACTOR": (-0.1, 1.5, "nan"),
+    "WEIGHT_DECAY": (-0.1, "inf"),
+    "WEIGHT_DECAY_BIAS": (-0.1, "True", "word", "nan"),
+}
+
+
+@pytest.mark.parametrize("key", OUT_OF_RANGE)
+def test_a_number_of_the_solver_out_of_its_range_is_refused(key):
+    for value in OUT_OF_RANGE[key]:
+        with pytest.raises(ConfigError, match=rf"SOLVER\.{key}"):
+            config(f"SOLVER.{key}", value)
+
+
+def test_numbers_of_the_solver_at_the_ends_of_their_ranges():
+    config("SOLVER.STEPS", "()", "SOLVER.MOMENTUM", 0, "SOLVER.WARMUP_FACTOR", 1)
+    config("SOLVER.CLIP_GRADIENTS.NORM_TYPE", "inf", "SOLVER.WEIGHT_DECAY_BIAS", 0)
+    with pytest.raises(ConfigError, match=r"SOLVER\.NESTEROV needs SOLVER\.MOMENTUM above 0"):
+        config("SOLVER.NESTEROV", True, "SOLVER.MOMENTUM", 0)

@@ -3,11 +3,12 @@
 import argparse
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
 from detecture.errors import ConfigError, EvaluationError
-from detecture.jobs.command_line import add_renamed_option, command_line
+from detecture.jobs.command_line import OverridesParser, add_renamed_option, command_line
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,50 @@ def test_streams_that_are_none_of_pythons(monkeypatch):
 
     assert main() == 0
     assert stream.texts[0] == "text"
+
+
+@pytest.fixture
+def overrides_parser():
+    parser = OverridesParser(prog="tool")
+    parser.add_argument("--input", nargs="+", required=True)
+    parser.add_argument("--score", type=float)
+    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("opts", nargs=argparse.REMAINDER)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("line", "opts"),
+    [
+        ("--input a b --overwrite --score 2 A.B 1 C 2", "A.B 1 C 2"),
+        ("A.B 1 --overwrite --score 2 --input a b", "A.B 1"),
+        ("A.B 1 --input a b --overwrite C 2 --score=2", None),
+        ("A.B 1 --overwrite C 2 --score=2 --input a b", "A.B 1 C 2"),
+        ("A.B 1 --over --score 2 C -1e-3 --input a b", "A.B 1 C -1e-3"),
+        ("A.B --odd --overwrite --score 2 --input a b", "A.B --odd"),
+        ("A.B --overwrite --score 2 --input a b", "A.B"),
+        ("--overwrite --score 2 --input a b -- A.B 1", "A.B 1"),
+        ("--overwrite --score 2 --input a b", ""),
+    ],
+)
+def test_options_may_stand_behind_pairs(overrides_parser, line, opts):
+    args = overrides_parser.parse_args(line.split())
+    assert args.overwrite and args.score == 2
+    if opts is None:  # as ever: an option of many words takes all that follow
+        assert args.input == ["a", "b"] and args.opts == ["A.B", "1", "C", "2"]
+    else:
+        assert args.input == ["a", "b"] and args.opts == opts.split()
+
+
+@pytest.mark.parametrize("line", ["--input a A.B 1 --odd", "A.B 1 --odd 3 --input a"])
+def test_an_unknown_option_behind_pairs_is_no_key(overrides_parser, line, capsys):
+    with pytest.raises(SystemExit):
+        overrides_parser.parse_args(line.split())
+    assert "unrecognized arguments: --odd" in capsys.readouterr().err
+
+
+def test_every_tool_takes_options_behind_pairs():
+    for path in sorted((Path(__file__).parents[2] / "tools").glob("*.py")):
+        text = path.read_text("utf-8")
+        if "REMAINDER" in text:
+            assert "parser = OverridesParser(" in text, path.name

@@ -19,6 +19,7 @@ from detecture.miner.describe import (
     running,
 )
 from detecture.miner.describe.calls import endpoint_name, jpeg_text, retry_after
+from detecture.miner.describe.costs import counted
 
 NEEDED = 'pip install -e ".[miner-api]"'
 KEY = "a-key-of-the-tests"
@@ -373,6 +374,11 @@ def test_many_failures_in_a_row_stop_the_run(describer_name, monkeypatch):
     statuses = [result["status"] for result in results.values()]
     assert statuses == ["ok", "failed", "failed", "failed"]
     assert len(endpoint.bodies) == 4
+
+
+@pytest.mark.parametrize("count", [-5, 1e308, float("nan"), "abc", [1], True, 10**9])
+def test_a_count_of_tokens_that_is_none_is_not_believed(count):
+    assert counted(count, 700) == 700
 
 
 def test_an_endpoint_that_has_never_answered_is_given_up_soon(describer_name):

@@ -1,14 +1,22 @@
 """A config key is declared once, and read; every key that is read has a default."""
 
 import ast
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from detecture.config import add_detecture_config
 from detecture.config.page import config_page
 from detecture.config.sections.declaring import SECTIONS
+from detecture.config.sections.detectron2 import DETECTRON2_KEYS
 from detecture.d2 import CfgNode, get_cfg
 from detecture.d2.lite import unread_keys
 from detecture.d2.lite.config import get_cfg as lite_get_cfg
+from detecture.engine.idle_keys import OF_SCRIPTS
 
 REPO = Path(__file__).parents[2]
 CONFIG = sorted((REPO / "detecture/config").rglob("*.py"))
@@ -114,6 +122,52 @@ def test_every_key_of_ours_has_a_reader():
     ours = all_keys() - set(leaves(get_cfg()))
     assert "TEST.COUNT" in ours
     assert sorted(ours - read) == []
+
+
+@pytest.mark.slow
+def test_no_field_of_a_section_is_read_by_its_name_alone(tmp_path):
+    """Without their fields, the type checker names every line that reads one.
+
+    `fields_read` takes any `.weight` in a file that knows the class for a reader.
+    """
+    ignored = shutil.ignore_patterns("__pycache__", "assets")
+    shutil.copytree(REPO / "detecture", tmp_path / "detecture", ignore=ignored)
+    shutil.copytree(REPO / "tools", tmp_path / "tools", ignore=ignored)
+    shutil.copy(REPO / "pyproject.toml", tmp_path)
+    paths = {kind.__name__: path for path, kind in SECTIONS.items()}
+    for file in (tmp_path / "detecture/config/sections").glob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and node.name in paths:
+                node.body = [part for part in node.body if not is_key(part)]
+        file.write_text(ast.unparse(tree), encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache")]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    # `type[Settings]` is not among them: that a default is taken from a declaration reads no key.
+    missed = re.findall(r'^(\S+?):\d+: error: "(\w+)" has no attribute "(\w+)"', said, re.MULTILINE)
+    read = {
+        f"{paths[kind]}.{field.upper()}"
+        for file, kind, field in missed
+        if kind in paths and not Path(file).is_relative_to("detecture/config")
+    }
+    assert len(read) > 200, said[-2000:]
+    read |= {key for path in READERS if path not in CONFIG for key in keys_read(path)}
+    declared = {f"{path}.{n}" for path, kind in SECTIONS.items() for n, *_ in kind.declarations()}
+    assert sorted(declared - read - set(factors_read())) == []
+
+
+def is_key(node):
+    """Whether a statement in a class declares a key: `name: type = key(..)`."""
+    value = node.value if isinstance(node, ast.AnnAssign) else None
+    return isinstance(value, ast.Call) and getattr(value.func, "id", "") == "key"
+
+
+def test_detectron2s_keys_are_those_that_the_page_explains_and_those_that_are_warned_of():
+    told = {*DETECTRON2_KEYS, *OF_SCRIPTS, *unread_keys.UNREAD_KEYS}
+    ours = {f"{p}.{name}" for p, kind in SECTIONS.items() for name, *_ in kind.declarations()}
+    theirs = {key for key, _ in unread_keys.leaves(lite_get_cfg())}
+    assert sorted(theirs - told - ours) == []
+    assert sorted(told - theirs) == []
 
 
 def test_detectron2s_keys_without_a_reader_are_those_that_are_warned_of():

@@ -38,6 +38,10 @@ LAYERS = (
 )
 
 
+WRITTEN = ("LICENSES.md",)
+"""Beside the images of a data set, by the script that makes it."""
+
+
 def run(*command):
     return subprocess.run(command, cwd=REPO, capture_output=True, text=True)
 
@@ -90,6 +94,19 @@ def test_nothing_names_a_users_folder():
         for match in re.finditer(r"/(home|root|Users|work)/\w+", path.read_text(encoding="utf-8"))
     ]
     assert not found
+
+
+def test_files_that_the_code_speaks_of_are_there():
+    """Markdown files, by a path in the project or beside the file that names them."""
+    named = re.compile(r"(?<![\w./}-])[\w-]+(?:/[\w-]+)*\.md\b(?!\w|\()")
+    files = [*SOURCES, *REPO.glob("datasets/*.py"), *REPO.glob("configs/**/*.yaml")]
+    missing = [
+        f"{path.relative_to(REPO)}: {name}"
+        for path in files
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if not any((place / name).is_file() for place in (REPO, path.parent))
+    ]
+    assert [line for line in missing if not line.endswith(WRITTEN)] == []
 
 
 def imported_modules(path):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from detecture.checkpoint.weights_file import make_header, pack_weights
+from detecture.checkpoint.shipped import MODELS
+from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
 from detecture.config import make_config
 from detecture.d2 import META_ARCH_REGISTRY
 from detecture.modeling.build import build_model
@@ -96,7 +97,44 @@ def test_every_parameter_has_a_part():
 def test_another_method_is_refused(tool, capsys):
     floor = str(REPO / "configs/baselines/floor_half_split.yaml")
     assert tool.main(["--config-file", floor]) == 2
-    assert "only Detecture, CATSeg, AHSSeg are counted" in capsys.readouterr().err
+    said = "only TextureGrouping, Detecture, CATSeg, AHSSeg are counted"
+    assert said in capsys.readouterr().err
+
+
+def test_the_model_that_ships_is_counted_where_none_is_named(tool, capsys):
+    assert tool.main(["--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    parts = result["parameter"]
+    assert "other" not in parts and parts["total"]["frozen"] == 0
+    weights, _ = read_weights(MODELS / "texture_grouping.safetensors")
+    assert parts["total"]["trained"] == sum(tensor.numel() for tensor in weights.values())
+    assert parts["total"]["trained_tensors"] == len(weights)
+    net = parts["grouping nets"]["trained"] // 2
+    assert result["memory"]["ours"]["gradients"] == 4 * net
+    stages = result["stages"]
+    assert set(stages) == {
+        *("grouping_nets", "look_at_textures", "vlm_vision", "prefill", "decode_per_token"),
+    }
+    for cost in stages.values():
+        assert cost["flops"] > 0 and cost["activations"] > 0 and cost["weight_bytes"] > 0
+    # The first convolution alone: 5 x 5 x 3 to 24 channels at half of each side, of each view.
+    stem = sum(2 * 24 * 75 * (side // 2) ** 2 for side in (256, 256, 320, 320))
+    assert stages["grouping_nets"]["flops"] > 3 * stem
+    assert result["work"]["views"] == 4
+
+
+def test_what_the_model_that_ships_costs_follows_its_keys(tool, capsys):
+    def cost(*overrides):
+        assert tool.main(["--tasks", "parameter", "flop", "--json", *overrides]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    given = cost()["stages"]["grouping_nets"]["flops"]
+    bare = cost("MODEL.GROUPING.DESCRIBE", "False", "MODEL.GROUPING.FLIP", "False")
+    assert set(bare["stages"]) == {"grouping_nets"}
+    assert set(bare["parameter"]) == {"grouping nets", "count selector", "total"}
+    assert bare["stages"]["grouping_nets"]["flops"] * 2 == given
+    none = cost("MODEL.GROUPING.USE_NET", "False")["stages"]["grouping_nets"]
+    assert none["flops"] == none["weight_bytes"] == 0
 
 
 def open_vocabulary(tool, capsys, name, *more):

@@ -103,6 +103,32 @@ def test_prediction(tool, capsys):
     assert "48x48, 1 threads: K known: p50" in captured.err
 
 
+def test_stages_dtype_and_device_of_the_model_that_ships(tool, capsys):
+    words = ["--task", "prediction", "--size", "48", "--regions", "2", "--repeats", "1"]
+    result = run(tool, capsys, "MODEL.DEVICE", "cpu", *words, "--threads", "1")
+    (row,) = result["prediction"]
+    assert row["dtype"].keys() >= {"net", "describer"} and set(row["dtype"].values()) == {"float32"}
+    for key in ("known", "unknown"):
+        stages = row[key]["stages"]
+        assert list(stages) == ["encode", "segment", "describe"]
+        assert sum(stage["p50_ms"] for stage in stages.values()) == pytest.approx(
+            row[key]["p50_ms"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "device"),
+    [
+        (["--task", "evaluation", "--size", "32", "--repeats", "1"], "cpu"),
+        (["--task", "semantic", "MODEL.DEVICE", "meta"], "meta"),
+    ],
+)
+def test_the_device_is_that_of_the_config(tool, capsys, monkeypatch, words, device):
+    monkeypatch.setattr(tool, "benchmark_semantic", lambda args: {})
+    monkeypatch.setattr("detecture.device.available_device_type", lambda: "mps")
+    assert run(tool, capsys, *words)["device"] == device
+
+
 def test_more_threads_than_cores_are_refused(tool, capsys):
     assert tool.main(["--task", "prediction", "--threads", "100000"]) == 2
     assert "--threads 100000: this machine has" in capsys.readouterr().err

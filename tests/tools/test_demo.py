@@ -187,7 +187,7 @@ def test_what_is_wrong_is_found_before_the_first_image(demo, images, tmp_path, c
     assert run(demo, [str(images)], str(tmp_path / ("n" * 300))) == 1
     assert capfd.readouterr().err.count("cannot be written to") == 2
     assert run(demo, [str(images / ("n" * 300))], str(tmp_path / "out")) == 2
-    assert "cannot be read (File name too long)" in capfd.readouterr().err
+    assert "is no path of a file (File name too long)" in capfd.readouterr().err
 
 
 def test_a_disk_that_is_full_for_one_image(demo, images, tmp_path, capfd, monkeypatch):
@@ -202,3 +202,16 @@ def test_a_disk_that_is_full_for_one_image(demo, images, tmp_path, capfd, monkey
     assert run(demo, [str(images)], str(tmp_path / "out")) == 1
     assert "a__2.json: cannot be written (No space left" in capfd.readouterr().err
     assert len(written(tmp_path / "out")) == 6
+
+
+@pytest.mark.parametrize(
+    "asked", ["holiday [1]/*.png", "holiday [1]/leaf[2].png", "holiday [[]1]/*"]
+)
+def test_a_folder_that_is_there_is_no_pattern(demo, tmp_path, monkeypatch, asked):
+    """Names with the signs of patterns, as browsers and file managers give them."""
+    image = tmp_path / "holiday [1]/leaf[2].png"
+    image.parent.mkdir()
+    Image.new("RGB", (8, 8)).save(image)
+    assert demo.find_images([str(tmp_path / asked)]) == [image]
+    monkeypatch.chdir(tmp_path)
+    assert demo.find_images([asked]) == [image.relative_to(tmp_path)]

@@ -16,6 +16,9 @@ DETECTRON2_KEYS = {
         greatest=2**63 - 1,  # random generators take no more
     ),
     "VERSION": Declaration("Of the config's format."),
+    "FLOAT32_PRECISION": Declaration(
+        "Precision of float32 products on a GPU: empty, highest, high or medium."
+    ),
     "CUDNN_BENCHMARK": Declaration("Let cuDNN search for the fastest convolution."),
     "DATALOADER.NUM_WORKERS": Declaration("Processes that load images, for each GPU.", least=0),
     "INPUT.CROP.ENABLED": Declaration("Train on random crops (sets of semantic segmentation)."),
@@ -24,16 +27,21 @@ DETECTRON2_KEYS = {
         choices=("absolute", "absolute_range", "relative", "relative_range"),
     ),
     "INPUT.CROP.SIZE": Declaration("Height and width of a crop."),
-    "INPUT.MAX_SIZE_TRAIN": Declaration("Greatest longer side of a training image.", least=1),
+    "INPUT.MAX_SIZE_TRAIN": Declaration(
+        "Greatest longer side of a training image (sets of semantic segmentation).", least=1
+    ),
     "INPUT.MIN_SIZE_TRAIN": Declaration(
-        "Lengths that the shorter side of a training image is resized to (likewise).", least=1
+        "Lengths that the shorter side of a training image is resized to (sets of semantic "
+        "segmentation).",
+        least=1,
     ),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": Declaration(
         "`choice`, one of them; `range`, any between the least and the greatest.",
         choices=("choice", "range"),
     ),
     "INPUT.RANDOM_FLIP": Declaration(
-        "How training images are flipped, every second one.",
+        "How training images are flipped, every second one (sets of semantic segmentation; those "
+        "with descriptions never are, since a description may say left or right).",
         choices=("horizontal", "none", "vertical"),
     ),
     "DATASETS.TRAIN": Declaration("Registered data sets to train on."),
@@ -46,14 +54,22 @@ DETECTRON2_KEYS = {
     ),
     "SOLVER.AMP.ENABLED": Declaration("Train in mixed precision."),
     "SOLVER.BASE_LR": Declaration("Learning rate, before SOLVER.LR_FACTOR and schedule.", least=0),
+    "SOLVER.BASE_LR_END": Declaration("Learning rate at the end of WarmupCosineLR.", least=0),
+    "SOLVER.BIAS_LR_FACTOR": Declaration(
+        "Factor on the learning rate of biases (SGD, of a model that does not name its parts).",
+        least=0,
+    ),
     "SOLVER.CHECKPOINT_PERIOD": Declaration("Iterations between two checkpoints.", least=1),
     "SOLVER.CLIP_GRADIENTS.ENABLED": Declaration("Clip gradients."),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": Declaration(
         "What is clipped: `value` and `norm` for each parameter, `full_model` the norm of all.",
         choices=("full_model", "norm", "value"),
     ),
-    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": Declaration("The greatest value or norm.", least=0),
-    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": Declaration("The order of the norm."),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": Declaration("The greatest value or norm.", above=0),
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": Declaration(
+        "The order of the norm, above 0; infinity: the greatest value."
+    ),
+    "SOLVER.GAMMA": Declaration("Factor on the learning rate at each step of it.", least=0),
     "SOLVER.IMS_PER_BATCH": Declaration(
         "Images of one iteration, over all processes and micro-batches.", least=1
     ),
@@ -67,16 +83,46 @@ DETECTRON2_KEYS = {
         ),
     ),
     "SOLVER.MAX_ITER": Declaration("Length in iterations.", least=1),
-    "SOLVER.MOMENTUM": Declaration("Of SGD."),
-    "SOLVER.NESTEROV": Declaration("Of SGD."),
-    "SOLVER.WARMUP_FACTOR": Declaration("Share of the peak that a warm-up begins at.", least=0),
+    "SOLVER.MOMENTUM": Declaration("Of SGD.", least=0, greatest=1),
+    "SOLVER.NESTEROV": Declaration("Of SGD; MOMENTUM must be above 0."),
+    "SOLVER.NUM_DECAYS": Declaration("Steps of WarmupStepWithFixedGammaLR.", least=0),
+    "SOLVER.REFERENCE_WORLD_SIZE": Declaration(
+        "Processes that batch and lengths are meant for, where Detectron2's own trainer scales "
+        "them; 0: they stay.",
+        least=0,
+    ),
+    "SOLVER.RESCALE_INTERVAL": Declaration(
+        "Squeeze Detectron2's schedules behind the warm-up, instead of cutting their beginning off."
+    ),
+    "SOLVER.STEPS": Declaration(
+        "Iterations at which WarmupMultiStepLR multiplies the learning rate by GAMMA, in "
+        "ascending order."
+    ),
+    "SOLVER.WARMUP_FACTOR": Declaration(
+        "Share of the peak that a warm-up begins at.", least=0, greatest=1
+    ),
     "SOLVER.WARMUP_ITERS": Declaration("Warm-up in iterations.", least=0),
     "SOLVER.WARMUP_METHOD": Declaration(
         "Of Detectron2's schedules.", choices=("constant", "linear")
     ),
     "SOLVER.WEIGHT_DECAY": Declaration("Of the optimiser.", least=0),
+    "SOLVER.WEIGHT_DECAY_BIAS": Declaration(
+        "The same of biases, under SGD, of a model that does not name its parts; None: as all."
+    ),
     "SOLVER.WEIGHT_DECAY_NORM": Declaration(
         "The same of normalisation layers, where a model tells them apart.", least=0
+    ),
+    "TEST.AUG.ENABLED": Declaration(
+        "See each image several times and average (open-vocabulary segmentation)."
+    ),
+    "TEST.AUG.FLIP": Declaration("Also flipped."),
+    "TEST.AUG.MIN_SIZES": Declaration(
+        "Shorter sides of the canvases, with TEST.SLIDING.ENABLED.", least=1
+    ),
+    "TEST.AUG.MAX_SIZE": Declaration(
+        "Greatest longer side of a canvas, with TEST.SLIDING.ENABLED, also where TEST.AUG.ENABLED "
+        "is False.",
+        least=1,
     ),
     "TEST.EVAL_PERIOD": Declaration(
         "Iterations between two evaluations in training; 0: at the end alone.", least=0
@@ -99,10 +145,36 @@ def check_detectron2_keys(cfg: CfgNode) -> None:
     for name, declared in DETECTRON2_KEYS.items():
         node: Any = cfg
         for part in name.split("."):
-            node = node[part]
-        declared.check(name, node)
+            node = node.get(part) if isinstance(node, CfgNode) else None
+        if node is not None:  # an older detectron2 may lack one
+            declared.check(name, node)
+    _check_solver(cfg.SOLVER)
     for row in cfg.TEST.EXPECTED_RESULTS:
         _check_expected(row)
+
+
+def _check_solver(solver: CfgNode) -> None:
+    """Refuse what no range of a number can say."""
+    if not solver.CLIP_GRADIENTS.NORM_TYPE > 0:  # NaN is refused too
+        raise ConfigError(
+            f"SOLVER.CLIP_GRADIENTS.NORM_TYPE is {solver.CLIP_GRADIENTS.NORM_TYPE}; it must be "
+            "above 0"
+        )
+    decay = solver.WEIGHT_DECAY_BIAS
+    if decay is not None:
+        if isinstance(decay, bool) or not isinstance(decay, (int, float)):
+            raise ConfigError(
+                f"SOLVER.WEIGHT_DECAY_BIAS is {brief(decay)}; use a number, or None for that of "
+                "the others"
+            )
+        Declaration("", least=0).check("SOLVER.WEIGHT_DECAY_BIAS", decay)
+    if solver.NESTEROV and solver.MOMENTUM == 0:
+        raise ConfigError("SOLVER.NESTEROV needs SOLVER.MOMENTUM above 0")
+    steps = list(solver.STEPS)
+    if any(type(step) is not int or step < 1 for step in steps) or steps != sorted(set(steps)):
+        raise ConfigError(
+            f"SOLVER.STEPS is {brief(solver.STEPS)}; use iterations from 1 on, in ascending order"
+        )
 
 
 def _check_expected(row: Any) -> None:

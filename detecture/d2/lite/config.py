@@ -44,14 +44,14 @@ class CfgNode(FvcoreCfgNode):
         return cls._load(filename, [])
 
     @classmethod
-    def _load(cls, filename: str, opened: list[str], named: str = "") -> dict[str, Any]:
+    def _load(cls, filename: str, opened: list[str], by: str = "") -> dict[str, Any]:
         opened.append(filename)
         if len(opened) > _MOST_FILES:
             raise ConfigError(
                 f"config file {opened[0]} needs more than {_MOST_FILES} files, or its {BASE_KEY} "
                 "files include each other"
             )
-        content = cls._read(filename, named)
+        content = cls._read(filename, f"config file {by}")
         bases = content.pop(BASE_KEY, [])
         merged: dict[str, Any] = {}
         for base in bases if isinstance(bases, list) else [bases]:
@@ -60,15 +60,15 @@ class CfgNode(FvcoreCfgNode):
             base = os.path.expanduser(base)  # noqa: PTH111 (URLs are no paths, here and below)
             if "://" not in base:  # a path that is absolute stays what it is
                 base = os.path.join(os.path.dirname(filename), base)  # noqa: PTH118, PTH120
-            _merge(cls._load(base, opened, f" ({BASE_KEY} of {filename})"), merged, filename)
+            _merge(cls._load(base, opened, f"{filename}: {BASE_KEY} "), merged, filename)
         _merge(content, merged, filename)
         return merged
 
     @classmethod
-    def _read(cls, filename: str, named: str) -> dict[str, Any]:
-        source = f"config file {filename[:500]}{named}"
+    def _read(cls, filename: str, where: str) -> dict[str, Any]:
+        source = f"{where}{filename[:500]}"
         if "://" not in filename:
-            named_path(filename, f"config file{named}", ConfigError)
+            named_path(filename, where.strip(), ConfigError)
         try:
             with cls._open_cfg(filename) as file:
                 text = file.read(MOST_YAML_BYTES + 1)

@@ -2,9 +2,9 @@
 
 The unified schema is a list of `{image_path, textures: [{description, mask_path}]}` with an
 optional `id` or `source_image_id`; the older one has `crop_name, image_path, mask_a_path,
-mask_b_path, texture_a, texture_b`. Both become the dataset dicts that DESIGN.md describes, except
-for `height` and `width`: to know them every image's header would have to be read at every start,
-so the mapper adds them.
+mask_b_path, texture_a, texture_b`. Both become dataset dicts: `file_name`, `image_id` and
+`textures: [{description, mask_file}]`. They have no `height` and `width`: to know them every
+image's header would have to be read at every start, so the mapper adds them.
 """
 
 import os
@@ -230,8 +230,9 @@ def _path(entry: dict[str, Any], key: str, paths: RootedPaths, where: str = "") 
     if not text.strip() or "\0" in text:
         raise _RecordError(f"{name} must name a file, is {brief(text)}")
     try:
-        os.fsencode(text)
-    except UnicodeEncodeError as error:  # no name of a file has such letters
+        os.fsencode(Path(text).parent)
+    # No folder has such letters; a file alone that has them is found missing when it is read.
+    except UnicodeEncodeError as error:
         raise _RecordError(f"{name} must name a file, is {brief(text)}", kind="path") from error
     try:
         return paths.find(text)

@@ -17,6 +17,7 @@ from detecture.miner.describe.calls import (
     key_of_endpoint,
     require_consent,
 )
+from detecture.miner.describe.costs import counted
 from detecture.miner.describe.interface import CallFailed, Said, said_of
 from detecture.miner.describe.prompt import (
     IMAGE_ALONE,
@@ -116,10 +117,10 @@ class AnthropicDescriber:
                 may_be_paid=True,
             )
         read = sum(
-            int(getattr(usage, name, None) or 0)
+            counted(getattr(usage, name, None), 0)
             for name in ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
         )
-        tokens = read, int(getattr(usage, "output_tokens", None) or 0)
+        tokens = read, counted(getattr(usage, "output_tokens", None), 0)
         reason = getattr(answer, "stop_reason", None)
         if reason == "max_tokens":
             return Said(

@@ -29,6 +29,18 @@ def tokens_of(text: str, shapes: Sequence[Sequence[int]], settings: DescribeSett
     return math.ceil(len(text) / _CHARACTERS_PER_TOKEN + pixels / settings.pixels_per_token)
 
 
+def counted(value: Any, estimate: int) -> int:
+    """A number of tokens as an endpoint has counted it, or the estimate where that is no number.
+
+    Args:
+        value: out of an answer; anything.
+        estimate: in its place. A count of more than a hundred times as many is not believed.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return estimate
+    return int(value) if 0 <= value <= 100 * max(estimate, 1000) else estimate
+
+
 def shown_size(height: int, width: int, settings: DescribeSettings) -> tuple[int, int]:
     """The size at which an image is sent."""
     scale = min(1.0, settings.max_side / max(height, width, 1))

@@ -19,7 +19,7 @@ from detecture.miner.describe.calls import (
     key_of_endpoint,
     require_consent,
 )
-from detecture.miner.describe.costs import tokens_of
+from detecture.miner.describe.costs import counted, tokens_of
 from detecture.miner.describe.interface import CallFailed, Said, said_of
 from detecture.miner.describe.prompt import (
     IMAGE_ALONE,
@@ -158,29 +158,32 @@ class OpenAiDescriber:
 
     def _said(self, answer: Any, count: int, estimate: int) -> Said:
         choices = getattr(answer, "choices", None)
-        if not choices or getattr(choices[0], "message", None) is None:
+        first = choices[0] if isinstance(choices, list) and choices else None
+        message = getattr(first, "message", None)
+        text = getattr(message, "content", None)
+        if message is None or isinstance(message, str) or not isinstance(text, str | None):
             raise CallFailed(
-                f"the answer of {self.model} is not of OpenAI's protocol: it has no choices",
+                f"the answer of {self.model} is not of OpenAI's protocol: it has no choices with a "
+                "message of text",
                 retry=True,
                 may_be_paid=True,
             )
-        message, text = choices[0].message, choices[0].message.content
         usage = getattr(answer, "usage", None)
-        read = getattr(usage, "prompt_tokens", None)
-        written = getattr(usage, "completion_tokens", None)
         # Not every endpoint counts; what is not counted is estimated.
         tokens = (
-            int(estimate if read is None else read),
-            int(tokens_of(text or "", [], self.settings) if written is None else written),
+            counted(getattr(usage, "prompt_tokens", None), estimate),
+            counted(
+                getattr(usage, "completion_tokens", None), tokens_of(text or "", [], self.settings)
+            ),
         )
         if refusal := getattr(message, "refusal", None):
             return Said(problem=f"the model refuses: {str(refusal)[:200]}", tokens=tokens)
-        if choices[0].finish_reason == "length":
+        if getattr(first, "finish_reason", None) == "length":
             return Said(
                 problem=f"the answer is cut off after {self.settings.max_tokens} tokens "
                 "(MINER.DESCRIBE.MAX_TOKENS)",
                 tokens=tokens,
             )
-        if not isinstance(text, str) or not text.strip():
+        if not text or not text.strip():
             return Said(problem="the answer is empty", tokens=tokens)
         return said_of(text, count, tokens)

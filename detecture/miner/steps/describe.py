@@ -1,6 +1,6 @@
 """The stage `describe`, as `detecture.miner.stages` calls it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detecture.checkpoint.json_files import digest_of
@@ -33,7 +33,8 @@ class DescribeStage:
 
     def __call__(self, item: Item, earlier: Earlier) -> Result:
         """The descriptions of an item's regions."""
-        return self._said(earlier) or self._runner.describe_one(self._task(item, earlier))
+        said = self._said(earlier) or self._runner.describe_one(self._task(item, earlier))
+        return _with_texts(said, earlier["extract"])
 
     def stop(self) -> None:
         """See `CanStop`."""
@@ -86,7 +87,16 @@ class DescribeBatchStage(DescribeStage):
                 results[task.item.item_id] = failed(error)
         said = self._runner.describe_batch(ready)
         results |= {task.item_id: result for task, result in zip(ready, said, strict=True)}
-        return [results[task.item.item_id] for task in tasks]
+        return [_with_texts(results[task.item.item_id], task.earlier["extract"]) for task in tasks]
+
+
+def _with_texts(said: Result, extracted: Mapping[str, Any]) -> Result:
+    """A result with the sentences that a person has written of some of the regions."""
+    texts = extracted.get("texts")
+    if not texts or said["status"] != OK:
+        return said
+    kept = [text or new for text, new in zip(texts, said["descriptions"], strict=True)]
+    return {**said, "descriptions": kept, "corrected_with": extracted["corrected_with"]}
 
 
 def make(context: Context) -> DescribeStage:

@@ -145,7 +145,7 @@ class TextureGrouping(nn.Module):
         """In training mapped dicts to losses, otherwise to standard outputs.
 
         Args:
-            batched_inputs: mapped dicts (DESIGN.md); in training with `sem_seg`.
+            batched_inputs: mapped dicts (`detecture.data.mapper`); in training with `sem_seg`.
             normalizers: not used: the loss is a mean over images.
 
         Returns:

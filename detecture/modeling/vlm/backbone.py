@@ -149,12 +149,14 @@ def _no_foreign_patches() -> Iterator[None]:
     before = patching.get_patch_mapping()
     patching.clear_patch_mapping()
     _restore_classes()
+    _forget_fused_names()
     try:
         yield
     finally:
         patching.clear_patch_mapping()
         patching.register_patch_mapping(before)
         _restore_classes()
+        _forget_fused_names()
 
 
 def _restore_classes() -> None:
@@ -164,6 +166,21 @@ def _restore_classes() -> None:
     for name, found in list(vars(module).items()):
         if isinstance(found, type) and found.__name__ == f"Fused{name}":
             setattr(module, name, found.__bases__[-1])
+
+
+def _forget_fused_names() -> None:
+    """Drop the names of fused weights that a load has registered; a model keeps those of its own.
+
+    transformers 5.20, the last one for Python 3.10, refuses to register them a second time.
+    """
+    from transformers import Qwen3VLForConditionalGeneration
+    from transformers import conversion_mapping as conversions
+
+    kind = Qwen3VLForConditionalGeneration.config_class.model_type
+    known = conversions.get_checkpoint_conversion_mapping(kind) or []
+    kept = [one for one in known if not any("patch_embed" in p for p in one.source_patterns)]
+    if len(kept) < len(known):
+        conversions.register_checkpoint_conversion_mapping(kind, kept, overwrite=True)
 
 
 def _check_base(base: str) -> None:

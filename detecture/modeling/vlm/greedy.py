@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from detecture.modeling.vlm.cache import cache_argument
 from detecture.modeling.vlm.chat import Chat
 from detecture.modeling.vlm.hint import hinted
 from detecture.modeling.vlm.types import Prefix
@@ -55,7 +56,7 @@ def _write(
         input_ids=prefix.ids_BP,
         attention_mask=valid,
         position_ids=prefix.positions_3BP,
-        past_key_values=cache,
+        **cache_argument(model.model, cache),
         mm_encoder_outputs=prefix.vision.as_encoder_output(),
         use_cache=True,
     )
@@ -77,7 +78,7 @@ def _write(
             inputs_embeds=model.get_input_embeddings()(token_B[:, None]),
             attention_mask=valid,
             position_ids=positions_3BA[:, :, step : step + 1],
-            past_key_values=cache,
+            **cache_argument(model.model.language_model, cache),
             use_cache=True,
         )
     return written

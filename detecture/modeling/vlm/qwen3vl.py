@@ -21,6 +21,7 @@ from detecture.errors import CheckpointError
 from detecture.modeling.stretch import stretch
 from detecture.modeling.vlm.backbone import Backbone, load_backbone, random_backbone
 from detecture.modeling.vlm.build import VLM_REGISTRY
+from detecture.modeling.vlm.cache import cache_argument
 from detecture.modeling.vlm.chat import Chat, load_prompts
 from detecture.modeling.vlm.greedy import write_greedily
 from detecture.modeling.vlm.hint import hinted
@@ -290,7 +291,7 @@ class Qwen3VL(nn.Module):
                 input_ids=ids_BL,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
+                **cache_argument(self.model.model, cache),
                 mm_encoder_outputs=None if behind else prefix.vision.as_encoder_output(),
                 use_cache=behind,
             )

@@ -1,0 +1,74 @@
+"""What is wrong with a data set as a whole is said before its first image."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from detecture.d2 import comm
+from detecture.errors import DatasetError
+
+logger = logging.getLogger(__name__)
+
+
+def require_files(name: str, records: Sequence[dict[str, Any]]) -> None:
+    """See that files of a data set are there: one at least of its images, and of its label maps.
+
+    Single ones that are missing become the status of their image, or are left out in training.
+
+    Args:
+        name: of the data set.
+        records: of it; such as are made on the fly have no files.
+
+    Raises:
+        DatasetError: all images, or all masks or label maps, are missing.
+    """
+    if not isinstance(records, list):
+        return
+    for what, of_record in (("images", _images), ("masks or label maps", _truths)):
+        first = ""
+        for path in (path for record in records for path in of_record(record)):
+            if Path(path).exists():
+                break
+            first = first or path
+        else:
+            if first:
+                raise DatasetError(
+                    f"data set {name}: none of its {what} is there, the first being {first}; put "
+                    "them where its records say, or check it with tools/check_dataset.py"
+                )
+
+
+def _images(record: dict[str, Any]) -> Iterator[str]:
+    if isinstance(record.get("file_name"), str):
+        yield record["file_name"]
+
+
+def _truths(record: dict[str, Any]) -> Iterator[str]:
+    if isinstance(record.get("sem_seg_file_name"), str):
+        yield record["sem_seg_file_name"]
+    for texture in record.get("textures") or ():
+        if isinstance(texture.get("mask_file"), str):
+            yield texture["mask_file"]
+
+
+def warn_without_words(name: str, records: Sequence[dict[str, Any]], effect: str) -> None:
+    """Log how many records of textures have nothing but empty descriptions.
+
+    Args:
+        name: of the data set.
+        records: of it; such as are made on the fly always have descriptions.
+        effect: what comes of it.
+    """
+    if not isinstance(records, list) or not comm.is_main_process():
+        return
+    found = [r["image_id"] for r in records if r.get("textures") and not _has_words(r)]
+    if found:
+        logger.warning(
+            "data set %s: all descriptions are empty in %d of its %d records (the first: %s); %s",
+            *(name, len(found), len(records), found[0], effect),
+        )
+
+
+def _has_words(record: dict[str, Any]) -> bool:
+    return any(texture.get("description", "").strip() for texture in record["textures"])
