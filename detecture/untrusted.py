@@ -34,6 +34,7 @@ MOST_YAML_BYTES = 1 << 20
 """Size of a yaml file, unless a reader says otherwise."""
 
 _TOO_DEEP = f"nested too deeply, more than {MOST_DEPTH} levels deep"
+_CHUNK_BYTES = 1 << 20
 _MOST_ALIASES = 100
 _MOST_NODES = 50_000  # of a yaml document: some seconds; each alias counted as what it stands for
 _MOST_DIGITS = 400
@@ -140,7 +141,7 @@ def read_own_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
         ValueError: as `parse_own_json`.
     """
     with open_file(path) as file:
-        return parse_own_json(file.read(most_bytes + 1), most_bytes)
+        return parse_own_json(read_at_most(file, most_bytes + 1), most_bytes)
 
 
 def parse_own_json(content: bytes | str, most_bytes: int = MOST_BYTES) -> Any:
@@ -197,6 +198,18 @@ def open_file(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
+def read_at_most(file: BinaryIO, most_bytes: int) -> bytes:
+    """What is left of a file, up to so many bytes.
+
+    `file.read(most_bytes)` reserves them all first: gigabytes, for a file of a few lines.
+    """
+    parts, left = [], most_bytes
+    while left > 0 and (part := file.read(min(left, _CHUNK_BYTES))):
+        parts.append(part)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 def _loaded(text: str) -> Any:
     try:
         return json.loads(text, parse_int=_number)
@@ -217,7 +230,7 @@ def read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
     """
     try:
         with open_file(path) as file:
-            content = file.read(most_bytes + 1)
+            content = read_at_most(file, most_bytes + 1)
     except FileNotFoundError as refused:
         raise error(f"{str(path)[:300]}: cannot be read (no such file)") from refused
     except (OSError, ValueError) as refused:  # ValueError: NUL in a path

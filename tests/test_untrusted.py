@@ -8,9 +8,11 @@ import pytest
 from detecture.errors import ConfigError, DatasetError
 from detecture.untrusted import (
     MOST_DEPTH,
+    open_file,
     parse_json,
     parse_own_json,
     parse_yaml,
+    read_at_most,
     read_json,
     read_own_json,
     read_yaml,
@@ -187,3 +189,25 @@ def test_infinity_in_yaml_where_it_is_asked_for():
     assert parse_yaml(text, "", ConfigError, finite=False)["a"][0] == float("inf")
     with pytest.raises(ConfigError, match=r"half a character|cannot be read"):
         parse_yaml('a: "\\ud800"', "", ConfigError, finite=False)
+
+
+@pytest.mark.parametrize("read", [read_json, read_yaml])
+def test_a_small_file_takes_no_room_for_the_largest_one(read, tmp_path):
+    """The readers of large files reserved two gigabytes for each of a few lines."""
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1}')
+    tracemalloc.start()
+    try:
+        assert read(path, ConfigError, 1 << 30) == {"a": 1}
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_read_has_a_bound(tmp_path):
+    path = tmp_path / "a"
+    content = bytes(range(256)) * 8192
+    path.write_bytes(content)
+    for most in (0, 1, 1 << 20, (1 << 20) + 1, 2 << 20, 4 << 20):
+        with open_file(path) as file:
+            assert read_at_most(file, most) == content[:most]

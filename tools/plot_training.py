@@ -18,7 +18,7 @@ from detecture.checkpoint.json_files import finite_number
 from detecture.checkpoint.ownership import HTML_COMMENT, LATEX_COMMENT, require_own, write_own
 from detecture.errors import ConfigError, DatasetError
 from detecture.jobs.command_line import add_overwrite_option, command_line
-from detecture.untrusted import parse_own_json
+from detecture.untrusted import open_file, parse_own_json
 
 COMMENTS = {".svg": HTML_COMMENT} | dict.fromkeys((".pdf", ".ps", ".eps"), LATEX_COMMENT)
 REMEDY = "choose another --output, or give --overwrite"
@@ -36,7 +36,8 @@ def read_losses(folder: Path, key: str) -> dict[int, float]:
     found: dict[int, float] = {}
     known: set[str] = set()
     try:
-        lines = path.read_bytes().split(b"\n")
+        with open_file(path) as file:
+            lines = file.read().split(b"\n")
     except OSError as error:
         raise DatasetError(f"{path}: {error}; name the OUTPUT_DIR of a training") from error
     damaged = 0

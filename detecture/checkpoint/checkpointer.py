@@ -51,7 +51,7 @@ from detecture.checkpoint.shipped import locate
 from detecture.checkpoint.torch_file import read_torch_file, verify_checksums
 from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
 from detecture.d2 import DetectionCheckpointer
-from detecture.errors import CheckpointError
+from detecture.errors import CheckpointError, brief
 
 logger = logging.getLogger(__name__)
 
@@ -245,6 +245,10 @@ class Checkpointer(DetectionCheckpointer):
             is_known = is_listed(file) or verify_checksums(file)
             content, header = read_torch_file(file), {}
             tensors = content.pop("model", content)
+            if not isinstance(tensors, dict):
+                raise CheckpointError(
+                    f"{file}: holds no table of tensors under model, but {brief(tensors)}"
+                )
             rest = content if content is not tensors else {}
         if resumes and not (is_known or is_listed(file)):
             raise CheckpointError(
@@ -271,6 +275,9 @@ class Checkpointer(DetectionCheckpointer):
 
     def _put(self, tensors: dict[str, Any], header: dict[str, Any], file: Path) -> None:
         model: nn.Module = self.model
+        wrong = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
+        if wrong:
+            raise CheckpointError(f"{file}: holds no tensors under {brief(wrong[:10])}")
         try:
             if header and isinstance(model, KeepsHeader):
                 model.load_checkpoint_header(header["model"])
@@ -279,9 +286,6 @@ class Checkpointer(DetectionCheckpointer):
                 return
         except CheckpointError as error:  # the model does not know which file it is
             raise CheckpointError(f"{file}: {error}") from error
-        wrong = [name for name, value in tensors.items() if not isinstance(value, torch.Tensor)]
-        if wrong:
-            raise CheckpointError(f"{file}: holds no tensors under {', '.join(wrong[:10])}")
         if problems := misfits(model.state_dict(), tensors):
             raise CheckpointError(
                 f"{file}: the checkpoint does not fit the model: {'; '.join(problems)}. Use the "

@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from detecture import __version__
 from detecture.errors import CheckpointError, OutputError
-from detecture.untrusted import parse_own_json
+from detecture.untrusted import open_file, parse_own_json
 
 FORMAT_VERSION = 1
 """Of the header; a file with a higher one is refused."""
@@ -95,6 +95,7 @@ def read_header(path: Path) -> dict[str, Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
+        open_file(path).close()  # the library would wait for a pipe, and cannot be interrupted
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
     except (SafetensorError, OSError, ValueError, LookupError, AttributeError, OverflowError) as e:

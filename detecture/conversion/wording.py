@@ -7,6 +7,10 @@ from pathlib import Path
 
 from detecture.data.prompts import DEFAULT_PROMPTS, OPEN_COUNT, PromptTemplate
 from detecture.errors import ConfigError
+from detecture.untrusted import read_text
+
+MOST_SOURCE_BYTES = 1 << 20
+"""Size of a Python source."""
 
 
 def load_wording(path: Path) -> PromptTemplate:
@@ -22,8 +26,8 @@ def load_wording(path: Path) -> PromptTemplate:
     if path.suffix != ".py":
         return PromptTemplate.from_yaml(path)
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        tree = ast.parse(read_text(path, ConfigError, MOST_SOURCE_BYTES))
+    except (ConfigError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise ConfigError(f"--prompts {path}: cannot be read as Python source ({error})") from error
     constants: dict[str, str] = {}
     _collect_constants(tree.body, constants)

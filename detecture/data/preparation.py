@@ -24,6 +24,7 @@ from detecture.checkpoint.ownership import is_own, write_own
 from detecture.data.paths import SEMANTIC_ROOT, expand_location
 from detecture.errors import DatasetError, ImageError
 from detecture.jobs.command_line import add_overwrite_option
+from detecture.untrusted import open_file
 
 IGNORED_8, IGNORED_16 = 255, 65535
 """Labels of pixels without a class, of 8 and of 16 bits."""
@@ -134,7 +135,8 @@ def lines_of(file: Path, get: str) -> list[str]:
         DatasetError: it is not there, or no text.
     """
     try:
-        return file.read_text(encoding="utf-8").split()
+        with open_file(file) as opened:
+            return opened.read().decode("utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{file}: cannot be read ({error}); {get}") from error
 

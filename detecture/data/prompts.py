@@ -108,6 +108,17 @@ class PromptTemplate:
                 f"{brief(self.seg_token)[1:-1]} belongs at the end of the line only, the end token "
                 f"{brief(self.end_token)[1:-1]} in neither"
             )
+        for token in (self.seg_token, self.end_token):
+            # Words and numbers stand in every answer.
+            if " " in token or token.replace("_", "a").isalnum() or not token.isprintable():
+                raise ConfigError(
+                    f"prompt token {brief(token)} must be one sign of a tokenizer, such as {SEG}"
+                )
+        if self.seg_token in self.end_token:
+            raise ConfigError(
+                f"prompt end token {brief(self.end_token)} holds the seg token "
+                f"{brief(self.seg_token)}: an answer would have one region more"
+            )
 
     def user_text(self, k: int | None) -> str:
         """The user text for `k` regions; None where the number is open. See `count_phrase`."""

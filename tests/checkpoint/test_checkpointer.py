@@ -12,7 +12,7 @@ import detecture.checkpoint.checkpointer as module
 from detecture.checkpoint.atomic import sha256_file, write_atomic, write_text_atomic
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.checkpoint.manifest import record_hashes
-from detecture.checkpoint.weights_file import pack_weights, read_weights
+from detecture.checkpoint.weights_file import pack_weights, read_header, read_weights
 from detecture.errors import CheckpointError
 
 
@@ -396,3 +396,17 @@ def test_a_manifest_of_somebody_else_is_kept(tmp_path):
     with pytest.raises(CheckpointError, match=r"something else than hashes.*another folder"):
         record_hashes(tmp_path, {"b.safetensors": ["0"]})
     assert (tmp_path / "checkpoints.json").read_text() == '{"a": 1}'
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], "a", {"weight": "a", 3: 4}, {1: None}])
+def test_what_is_no_table_of_tensors_is_told(content, tmp_path):
+    torch.save({"model": content}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth: holds no"):
+        checkpointer_of(tmp_path).load(str(tmp_path / "a.pth"))
+
+
+def test_a_pipe_in_the_place_of_weights_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.safetensors")
+    for read in (read_weights, read_header):
+        with pytest.raises(CheckpointError, match="no regular file"):
+            read(tmp_path / "a.safetensors")

@@ -1,8 +1,10 @@
 """The wording of a checkpoint, from the release's source, of which nothing is run."""
 
+import os
+
 import pytest
 
-from detecture.conversion.wording import load_wording
+from detecture.conversion.wording import MOST_SOURCE_BYTES, load_wording
 from detecture.data.prompts import DEFAULT_PROMPTS
 from detecture.errors import ConfigError
 
@@ -69,3 +71,14 @@ def test_two_candidates_and_bad_sources_are_refused(tmp_path):
     for name in ("nothing.py", "nothing.yaml"):
         with pytest.raises(ConfigError, match="cannot be read"):
             load_wording(tmp_path / name)
+
+
+def test_a_source_has_a_bound_and_is_not_waited_for(tmp_path):
+    """A pipe, and a link to a device that never ends."""
+    pipe, endless, large = (tmp_path / name for name in ("pipe.py", "endless.py", "large.py"))
+    os.mkfifo(pipe)
+    endless.symlink_to("/dev/zero")
+    large.write_bytes(b"\n" * (MOST_SOURCE_BYTES + 1))
+    for path, text in ((pipe, "no regular file"), (endless, "no regular file"), (large, "larger")):
+        with pytest.raises(ConfigError, match=text):
+            load_wording(path)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from detecture.data.prompts import (
     DEFAULT_PROMPTS,
+    SEG,
     TINY_PROMPTS,
     PromptTemplate,
     answer_text,
@@ -306,3 +307,15 @@ def test_no_text_breaks_the_parsers(text):
         assert all(d == " ".join(d.split()) for d in found)
     assert len(parse_lines([text])) == 1
     assert all(parse_answer(text))
+
+
+@pytest.mark.parametrize("token", ["1", "Texture", "a b", "x_1", "a\nb"])
+def test_words_and_numbers_are_no_tokens(token):
+    """They stand in every answer, which would end too early or have a region more."""
+    with pytest.raises(ConfigError, match="must be one sign of a tokenizer"):
+        replace(DEFAULT_PROMPTS, end_token=token)
+
+
+def test_the_end_token_holds_no_seg_token():
+    with pytest.raises(ConfigError, match="an answer would have one region more"):
+        replace(DEFAULT_PROMPTS, end_token=f"{SEG}.")

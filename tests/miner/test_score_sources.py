@@ -222,6 +222,31 @@ def write_panoptic(root, segments=None):
     (root / "annotations/panoptic_val2017.json").write_text(json.dumps(content))
 
 
+@pytest.mark.parametrize("segment", [3, "a", [1], None, {"id": True, "category_id": 1}, {"id": 1}])
+def test_a_segment_that_is_none_is_told(segment, tmp_path):
+    write_panoptic(tmp_path, [segment])
+    source = source_of("coco", tmp_path)
+    with pytest.raises(ImageError, match="has no id or category"):
+        source.read_labels(source.items()[0])
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("categories", "name", None),
+        ("annotations", "file_name", ["a"]),
+    ],
+)
+def test_a_panoptic_file_with_values_of_other_types_is_refused(part, key, value, tmp_path):
+    write_panoptic(tmp_path)
+    path = tmp_path / "annotations/panoptic_val2017.json"
+    content = json.loads(path.read_text())
+    content[part][0][key] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(MinerError, match="is no panoptic JSON of COCO"):
+        source_of("coco", tmp_path).items()
+
+
 def test_coco_panoptic(tmp_path):
     write_panoptic(tmp_path)
     source = source_of("coco", tmp_path)

@@ -113,6 +113,9 @@ def test_names_of_variants():
     assert variant_of("ADE_train_1_textured_degree0.30.png") == ("ADE_train_1", 0.3)
     assert variant_of("ADE_train_1.jpg") is None
     assert variant_of("ADE_train_1_textured_degree0.3.txt") is None
+    # 400 digits were a degree without end, and \u0663 was 3.
+    assert variant_of(f"ADE_train_1_textured_degree{'9' * 400}.jpg") is None
+    assert variant_of("ADE_train_1_textured_degree\u0663.jpg") is None
 
 
 def test_a_textured_set_needs_the_originals(ade, tmp_path):

@@ -8,6 +8,7 @@ Images without a split lie in the folder itself. In FiftyOne:
 `fo.Dataset.from_dir(dataset_dir=DIR, dataset_type=fo.types.ImageSegmentationDirectory)`.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from detecture.data.formats.item_files import (
     MOST_PIXELS,
     check,
     copy_image,
+    opened,
     png_bytes,
     read_index_mask,
     write_new,
@@ -27,7 +29,7 @@ from detecture.data.formats.labelled_image import LabelledImage
 from detecture.data.formats.whole_folder import made_whole
 from detecture.data.image_io import image_size
 from detecture.errors import DatasetError
-from detecture.untrusted import open_file, parse_json
+from detecture.untrusted import parse_json
 
 FORMAT = "fiftyone"
 NAMES = "names.jsonl"
@@ -80,12 +82,14 @@ def read_fiftyone(folder: Path, max_pixels: int = MOST_PIXELS) -> Iterator[Label
         DatasetError, ImageError: there is none, or it is malformed; names the file.
     """
     found = [
-        path for path in (folder / NAMES, *sorted(folder.glob(f"*/{NAMES}"))) if path.is_file()
+        path
+        for path in (folder / NAMES, *sorted(folder.glob(f"*/{NAMES}")))
+        if os.path.lexists(path)
     ]
     if not found:
         raise DatasetError(f"{folder}: has no {NAMES}; is it an export for FiftyOne?")
     for path in found:
-        with open_file(path) as lines:
+        with opened(path) as lines:
             number = 0
             while line := lines.readline(_MOST_LINE):
                 number += 1

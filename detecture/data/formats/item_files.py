@@ -14,7 +14,7 @@ import shutil
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -146,6 +146,18 @@ class Stems:
 def _plain(text: str) -> str:
     # Some systems take letters with accents apart.
     return unicodedata.normalize("NFC", text)
+
+
+def opened(path: Path) -> BinaryIO:
+    """A file of an export, opened for reading.
+
+    Raises:
+        DatasetError: it cannot be.
+    """
+    try:
+        return open_file(path)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def ending_of(path: Path) -> str:

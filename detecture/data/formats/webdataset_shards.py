@@ -24,6 +24,7 @@ from detecture.data.formats.item_files import (
     MOST_PIXELS,
     check,
     ending_of,
+    opened,
     png_bytes,
     read_index_mask,
     stem_of,
@@ -174,7 +175,7 @@ def read_webdataset(
 
 def _read_shard(path: Path, images: Path, place: Path, max_pixels: int) -> Iterator[LabelledImage]:
     try:
-        with open_file(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        with opened(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             for key, parts in _grouped(path, tar, place):
                 where = f"{path}: {brief(key)}"
                 content = parts["json"].read_text("utf-8", "replace")

@@ -22,7 +22,8 @@ MOST_CHARACTERS = 64 << 10
 """Of an answer; a longer one is refused before it is read."""
 
 _MOST_STARTS = 16  # braces of an answer at which its JSON is looked for
-_FENCE = re.compile(r"^\s*(```|~~~).*$", re.MULTILINE)
+# Blanks alone in front: with line ends, an answer of empty lines takes a minute.
+_FENCE = re.compile(r"^[ \t]*(```|~~~).*$", re.MULTILINE)
 _LEAD = re.compile(r"texture of(?:\s+|\Z)", re.IGNORECASE)
 _KEY = re.compile(r"texture_[a-z]+\Z")
 _NO_SENTENCE = re.compile(r"<\||\|>|[{}]|TEXTURE_\d")

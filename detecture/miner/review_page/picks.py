@@ -7,14 +7,14 @@ from pathlib import Path
 
 from detecture.errors import MinerError, brief
 from detecture.miner.items import safe_id
-from detecture.untrusted import open_file
+from detecture.untrusted import open_file, read_at_most
 
 PICKS = "picked_image_names.txt"
 """Name of the file."""
 
 _MOST_BYTES = 64 << 20
 _ID = re.compile(r"[A-Za-z0-9_%-][A-Za-z0-9_.%-]*")  # what `safe_id` writes
-_SHOWN = 5
+_SHOWN, _LETTERS = 5, 160  # ids in an error, and letters of each
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_picks(path: Path) -> list[ReviewPick]:
     """
     try:
         with open_file(path) as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = read_at_most(file, _MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise MinerError(f"{path}: larger than {_MOST_BYTES:,} bytes; is it the list of picks?")
         text = content.decode("utf-8-sig")
@@ -83,7 +83,9 @@ def picked_ids(picks: Iterable[ReviewPick], dataset: str, known: Iterable[str]) 
     wanted = dict.fromkeys(pick.item_id for pick in picks if pick.dataset in names)
     absent = sorted(wanted.keys() - set(known))
     if absent:
-        shown = ", ".join(absent[:_SHOWN]) + (" .." if len(absent) > _SHOWN else "")
+        shown = ", ".join(one[:_LETTERS] for one in absent[:_SHOWN]) + (
+            " .." if len(absent) > _SHOWN else ""
+        )
         raise MinerError(
             f"{len(absent)} picked images are not in {dataset}: {shown}; take the list of this "
             "source"

@@ -174,10 +174,13 @@ class Coco:
             content = read_json(path, MinerError, _MOST_BYTES)
             lists = isinstance(content, dict) and all(
                 isinstance(content.get(key), list)
-                and all(isinstance(one, dict) and needed <= one.keys() for one in content[key])
-                for key, needed in (
-                    ("categories", {"id", "name"}),
-                    ("annotations", {"file_name", "segments_info"}),
+                and all(
+                    isinstance(one, dict) and needed in one and isinstance(one.get(text), str)
+                    for one in content[key]
+                )
+                for key, text, needed in (
+                    ("categories", "name", "id"),
+                    ("annotations", "file_name", "segments_info"),
                 )
             )
             if not lists:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from detecture.errors import ImageError, brief
-from detecture.untrusted import open_file
+from detecture.untrusted import open_file, read_at_most
 
 _MOST_BYTES = 4 << 20  # the releases have a tenth; what is packed may be a thousand times larger
 
@@ -24,7 +24,7 @@ def read_mat(path: Path, name: str) -> Any:
     """
     try:
         with open_file(path) as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = read_at_most(file, _MOST_BYTES + 1)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
     if len(content) > _MOST_BYTES:

@@ -27,7 +27,7 @@ from detecture.miner.sources.registry import (
     files_below,
     require_folder,
 )
-from detecture.untrusted import open_file, parse_json
+from detecture.untrusted import open_file, parse_json, read_at_most
 
 _MOST_BYTES = 64 << 20  # of an image or a JSON file
 _SHARD = ".tar/"  # what ends the name of a shard in a path
@@ -151,7 +151,7 @@ class Sa1b:
         try:
             with open_file(file) as stream:
                 stream.seek(first)
-                content = stream.read(_MOST_BYTES + 1 if length < 0 else length)
+                content = read_at_most(stream, _MOST_BYTES + 1 if length < 0 else length)
         except OSError as error:
             raise ImageError(f"{file}: cannot be read ({error.strerror or error})") from error
         if len(content) > _MOST_BYTES or 0 <= length != len(content):

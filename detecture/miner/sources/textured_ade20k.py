@@ -31,7 +31,7 @@ from detecture.miner.sources.registry import (
 
 LICENCE = "ADE20K terms of use (images), DTD research use (textures)"
 
-_VARIANT = re.compile(r"(?P<base>.+)_textured_degree(?P<degree>\d+(?:[._]\d+)?)")
+_VARIANT = re.compile(r"(?P<base>.+)_textured_degree(?P<degree>[0-9]{1,3}(?:[._][0-9]{1,9})?)")
 
 
 class TexturedAde20k:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import tarfile
 import weakref
 from dataclasses import replace
@@ -312,6 +313,22 @@ def test_damaged_exports_give_errors_of_ours(name, items, tmp_path):
             except DetectureError as error:
                 assert len(str(error)) < 2000
         path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_pipe_or_folder_in_the_place_of_a_file_is_told(name, items, tmp_path):
+    """Not waited for, and no error of the disk's."""
+    write, read = BOTH[name]
+    write(fitting(name, items), tmp_path / "out")
+    kinds = {".json", ".jsonl", ".tar", ".parquet"}
+    found = sorted(p for p in (tmp_path / "out").rglob("[!.]*") if p.suffix in kinds)
+    path = next((p for p in found if p.suffix == ".parquet"), found[0])
+    path.unlink()
+    for make in (os.mkfifo, os.mkdir):
+        make(path)
+        with pytest.raises(DetectureError):
+            list(read(tmp_path / "out"))
+        (path.rmdir if path.is_dir() else path.unlink)()
 
 
 def test_without_pyarrow_the_extra_is_named(items, tmp_path, monkeypatch):
