@@ -13,7 +13,8 @@ _HEAD = """# Config keys
 Every key of this project: default, what it may be, what it means. The page is made from the
 declarations in `detecture/config/sections/` by `python tools/list_config.py --markdown`; a test
 holds the two together. A key is set in a yaml file, or behind a command as `KEY VALUE`. A misspelt
-key, a wrong type and a value out of its range are errors that name the key.
+key, a wrong type and a value out of its range are errors that name the key; one that the
+model, the data sets or the schedule do not read is named in a warning.
 """
 
 _FOREIGN = """Keys of Detectron2 that are read here; their defaults are Detectron2's."""
