@@ -162,7 +162,7 @@ def _nudge(draw, container, key, found):
     if isinstance(value, bool) or value is None:
         container[key] = not value
     elif isinstance(value, (int, float)):
-        third = value / 3 if isinstance(value, float) else value // 3 + 0.5 * (abs(value) < 1e9)
+        third = value / 3 if isinstance(value, float) else value // 3
         container[key] = draw.choice([value + 1, value - 1, -value, value * 1000, third])
     elif isinstance(value, str):
         at = draw.randrange(len(value) + 1)
