@@ -2,8 +2,8 @@
 
 For each of some procedural images the trained net's divisions into 1, 2, .. regions are scored
 against the truth; the selector learns to tell the best one from the evidence alone. Half of the
-images are scenes, half mosaics. How many regions they have is a prior that it cannot but learn,
-so it is declared: `PRIOR`. So is how coarsely people segment: `COMPOSITE`.
+images are scenes, half mosaics. The selector also learns how many regions they have, so that
+distribution is declared: `PRIOR`. So is how coarsely people segment: `COMPOSITE`.
 
 Legend: B images, K regions, or numbers of them, E figures of evidence, S side of an image.
 """
