@@ -162,7 +162,8 @@ def _nudge(draw, container, key, found):
     if isinstance(value, bool) or value is None:
         container[key] = not value
     elif isinstance(value, (int, float)):
-        container[key] = draw.choice([value + 1, value - 1, -value, value * 1000, value / 3])
+        third = value / 3 if isinstance(value, float) else value // 3
+        container[key] = draw.choice([value + 1, value - 1, -value, value * 1000, third])
     elif isinstance(value, str):
         at = draw.randrange(len(value) + 1)
         container[key] = value[:at] + draw.choice(TEXTS)[:1000] + value[at:]
