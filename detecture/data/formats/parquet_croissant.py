@@ -32,7 +32,7 @@ from detecture.data.formats.labelled_image import LabelledImage
 from detecture.data.formats.whole_folder import made_whole
 from detecture.data.image_io import image_size
 from detecture.errors import DatasetError, brief
-from detecture.untrusted import parse_json
+from detecture.untrusted import open_file, parse_json
 
 FORMAT = "parquet"
 METADATA = "croissant.json"
@@ -344,7 +344,7 @@ def read_parquet(
 
 def _rows(pyarrow: Any, path: Path) -> Iterator[dict[str, Any]]:
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with open_file(path) as raw, pyarrow.parquet.ParquetFile(raw) as file:
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
