@@ -75,7 +75,7 @@ def _can_be_a_file(name):
         os.fsencode(name)
     except UnicodeEncodeError:
         with contextlib.suppress(ImageError):
-            raise AssertionError(f"{name!a}: {read_image(name, 1000).shape}")
+            assert read_image(name, 1000) is None
         return False
     return True
 
