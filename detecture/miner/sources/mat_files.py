@@ -11,6 +11,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from detecture.errors import ImageError, brief
+from detecture.miner.sources.mat_elements import unpacked
 from detecture.untrusted import open_file, read_at_most
 
 _MOST_BYTES = 4 << 20  # the releases have a tenth; what is packed may be a thousand times larger
@@ -30,7 +31,7 @@ def read_mat(path: Path, name: str) -> Any:
     if len(content) > _MOST_BYTES:
         raise ImageError(f"{path}: larger than {_MOST_BYTES:,} bytes; is it the right file?")
     try:
-        found = loadmat(io.BytesIO(content), variable_names=[name])
+        found = loadmat(io.BytesIO(unpacked(content)), variable_names=[name])
     except Exception as error:  # scipy's reader raises nearly anything for a damaged file
         raise ImageError(
             f"{path}: cannot be read as a Matlab file ({type(error).__name__}: {error!s:.200}); "
