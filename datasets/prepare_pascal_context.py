@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 
 from detecture.data.formats.found_image import sound_size
 from detecture.data.formats.rle import from_coco_rle
@@ -35,8 +34,9 @@ from detecture.data.preparation import (
     parse_arguments,
     prepare,
 )
-from detecture.errors import DatasetError, brief
+from detecture.errors import DatasetError, ImageError, brief
 from detecture.jobs.command_line import command_line
+from detecture.miner.sources.mat_files import read_mat
 from detecture.untrusted import named_path, read_json
 
 IDS_OF_59 = (
@@ -123,12 +123,14 @@ def prepare_459(folder: Path, args: Namespace) -> None:
 def convert_459(source: Path) -> np.ndarray:
     """Labels, uint16 (H,W), of a published map."""
     try:
-        published = np.asarray(loadmat(str(source))["LabelMap"]).astype(np.int64)
-    except Exception as error:  # scipy's reader raises nearly anything for a damaged file
-        kind = type(error).__name__
-        raise DatasetError(f"{source}: cannot be read ({kind}: {error}); {GET_459}") from error
-    if published.ndim != 2:
-        raise DatasetError(f"{source}: LabelMap has {published.ndim} dimensions, not 2; {GET_459}")
+        published = np.asarray(read_mat(source, "LabelMap"))
+    except ImageError as error:
+        raise DatasetError(f"{error}; {GET_459}") from error
+    if published.ndim != 2 or published.dtype.kind not in "uif":
+        raise DatasetError(
+            f"{source}: LabelMap has {published.ndim} dimensions and values {published.dtype}; "
+            f"{GET_459}"
+        )
     known = (published >= 1) & (published <= CLASSES_OF_459)
     return np.where(known, published - 1, CLASSES_OF_459).astype(np.uint16)
 
