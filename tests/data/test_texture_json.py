@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from detecture.data.datasets.texture_json import load_texture_json, parse_texture_json
-from detecture.errors import DatasetError
+from detecture.errors import DatasetError, brief
 
 
 def textures(*paths: str) -> list[dict[str, str]]:
@@ -189,7 +189,7 @@ def test_paths_that_leave_the_root_are_refused(load, tmp_path, path, which):
     with pytest.raises(DatasetError) as caught:
         load(entry("images/1.jpg", id="fine"), {**bad, "id": "evil"})
     text = str(caught.value)
-    assert "record 1 (id evil)" in text and repr(path) in text and which in text
+    assert "record 1 (id evil)" in text and brief(path) in text and which in text
     assert "data set's folder" in text and "move the file into the folder" in text
 
 
