@@ -237,7 +237,8 @@ def read_index_mask(path: Path, max_pixels: int, size: tuple[int, int] | None = 
     try:
         labels = read_label_map(path, max_pixels, size, remedy=_REMEDY)
     except ImageError as error:
-        raise MinerError(f"{path}: is not as it was written; {_REMEDY}") from error
+        reason = str(error).removeprefix(f"{path}: ").partition(";")[0]
+        raise MinerError(f"{path}: is not as it was written ({reason}); {_REMEDY}") from error
     if labels.max(initial=0) > MOST_REGIONS:
         raise MinerError(f"{path}: holds the value {labels.max()}, no region; {_REMEDY}")
     return labels.astype(np.uint8)

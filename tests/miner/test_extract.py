@@ -232,7 +232,9 @@ def test_the_index_mask_is_written_and_read_back(tmp_path):
     path = tmp_path / "extract/a_1.png"
     assert Image.open(path).mode == "L"
     assert np.array_equal(read_index_mask(path, 10_000, (10, 100)), found.index_mask)
-    with pytest.raises(MinerError, match=r"not as it was written; remove it .* --retry-failed"):
+    with pytest.raises(
+        MinerError, match=r"not as it was written \(is 10 x 100.*remove it .* --retry-failed"
+    ):
         read_index_mask(path, 10_000, (10, 101))
     Image.fromarray(np.full((4, 4), 254, dtype=np.uint8)).save(path)
     with pytest.raises(MinerError, match="254"):

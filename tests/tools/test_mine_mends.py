@@ -160,7 +160,7 @@ def test_a_damaged_index_mask_fails_its_image_and_is_not_a_rejection(ade, own, c
     mask.write_bytes(content)
     assert run(ade, own, "MINER.VALIDATE.PREFIX", "Texture") == 1
     said = "".join(capsys.readouterr())
-    assert f"{mask}: is not as it was written" in said and "remove it (a correction" in said
+    assert f"{mask}: is not as it was written (" in said and "remove it (a correction" in said
     mask.unlink()
     assert run(ade, own, "--retry-failed", "MINER.VALIDATE.PREFIX", "Texture") == 0
     assert len(descriptions_of(own)) == 8
