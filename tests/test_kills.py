@@ -25,8 +25,6 @@ LONG = os.environ.get("DETECTURE_LONG_TESTS") == "1"
 KILLS = 10 if LONG else 1
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-pytestmark = pytest.mark.slow
-
 
 def seed_of_commit():
     done = subprocess.run(
@@ -184,8 +182,10 @@ def differing(one, other, how):
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
-        *((kind, "SIGKILL") for kind in (Evaluation, Demo, Training)),
-        (Training, "SIGTERM"),
+        pytest.param(Evaluation, "SIGKILL", marks=pytest.mark.slow),
+        pytest.param(Demo, "SIGKILL", marks=pytest.mark.slow),
+        pytest.param(Training, "SIGKILL", marks=pytest.mark.slow),
+        pytest.param(Training, "SIGTERM", marks=pytest.mark.slow),
         pytest.param(EvaluationInTwo, "SIGKILL", marks=pytest.mark.long),
         pytest.param(SemanticEvaluation, "SIGKILL", marks=pytest.mark.long),
         pytest.param(TrainingInTwo, "SIGKILL", marks=pytest.mark.long),

@@ -9,7 +9,7 @@ The patterns are those of `detecture.modeling.weights.name_rules`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -99,6 +99,8 @@ _HF_UNUSED = re.compile(
     r"mask_decoder\.pixel_decoder\.(conv_layers|norms)\.2\."
 )
 _TEXT_ENCODERS = ("backbone.language_backbone.encoder.", "text_encoder.")
+
+_SHOWN = 8  # names in an error
 
 
 def meta_to_transformers(
@@ -216,9 +218,14 @@ def _of_detector(name: str) -> bool:
     return any(p.match(name) for p in (detector_names.META, detector_names.TRANSFORMERS))
 
 
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
+
+
 def _refuse(source: str, **faults: Iterable[str]) -> None:
     found = [
-        f"{kind.replace('_', ' ')}: {', '.join(names)}"
+        f"{kind.replace('_', ' ')}: {_some(sorted(names))}"
         for kind, names in faults.items()
         if list(names)
     ]
