@@ -8,7 +8,6 @@ import pytest
 import torch
 from engine.test_training import Stop, config, losses, same, train, weights
 from staged_toy import StagedToy
-from toy import register_toy_dataset, write_toy_dataset
 
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.d2 import DatasetCatalog, JSONWriter, MetadataCatalog, hooks
@@ -19,15 +18,6 @@ from detecture.evaluation.records import records_lock
 
 REPO = Path(__file__).parents[2]
 TRAIN_TOY = [sys.executable, str(REPO / "tests/train_toy.py")]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toys")
-    names = [register_toy_dataset(write_toy_dataset(root / f"k{k}", count=5, k=k)) for k in (2, 3)]
-    yield tuple(names)
-    for name in names:
-        DatasetCatalog.remove(name)
 
 
 @pytest.fixture(scope="module")

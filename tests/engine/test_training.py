@@ -7,10 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from staged_toy import StagedToy
-from toy import register_toy_dataset, write_toy_dataset
 
 from detecture.config import make_config
-from detecture.d2 import DatasetCatalog, hooks
+from detecture.d2 import hooks
 from detecture.engine import Trainer
 from detecture.engine.run_folder import reserved, trim_metrics
 from detecture.engine.trainer import autocast_precision
@@ -27,16 +26,6 @@ BASE = [
     *("SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model"),
     *("TEST.BOOTSTRAP_SAMPLES", "5", "TEST.SAVE_LABEL_MAPS", "False"),
 ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Two data sets, with two and three regions in each image."""
-    root = tmp_path_factory.mktemp("toys")
-    names = [register_toy_dataset(write_toy_dataset(root / f"k{k}", count=5, k=k)) for k in (2, 3)]
-    yield tuple(names)
-    for name in names:
-        DatasetCatalog.remove(name)
 
 
 def config(data, folder, *overrides):

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from engine.test_training import BASE, config, train
-from toy import register_toy_dataset, write_toy_dataset
+from toy import write_toy_dataset
 
-from detecture.d2 import DatasetCatalog
 from detecture.engine import Trainer, argument_parser, evaluate, load_model, setup
 from detecture.engine import run_folder as module
 from detecture.engine.run_folder import reserved, set_run_aside, trim_metrics
@@ -25,15 +24,6 @@ def without_mark(path):
     content, mark, end = path.read_text().rpartition("# written by detecture ")
     assert mark and end.count("\n") == 1
     return content
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toys")
-    names = [register_toy_dataset(write_toy_dataset(root / f"k{k}", count=5, k=k)) for k in (2, 3)]
-    yield tuple(names)
-    for name in names:
-        DatasetCatalog.remove(name)
 
 
 def words(data, folder, *overrides):

@@ -10,23 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from engine.test_training import config, lines, losses, same, train, weights
-from toy import register_toy_dataset, write_toy_dataset
+from toy import write_toy_dataset
 
-from detecture.d2 import DatasetCatalog, hooks
+from detecture.d2 import hooks
 from detecture.engine import Trainer, argument_parser, run
 from detecture.jobs.signals import end_signals
 
 REPO = Path(__file__).parents[2]
 TRAIN_TOY = [sys.executable, str(REPO / "tests/train_toy.py")]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("toys")
-    names = [register_toy_dataset(write_toy_dataset(root / f"k{k}", count=5, k=k)) for k in (2, 3)]
-    yield tuple(names)
-    for name in names:
-        DatasetCatalog.remove(name)
 
 
 class Told(hooks.HookBase):
