@@ -1,7 +1,7 @@
 """Keys that were set and that nothing in this run reads."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from detecture.config.checks import add_detecture_config
@@ -14,8 +14,8 @@ def changed_keys(cfg: CfgNode) -> list[str]:
     """Full names of the keys whose value is another than the default."""
     defaults = get_cfg()
     add_detecture_config(defaults)
-    before = dict(_leaves(defaults, ""))
-    return [key for key, value in _leaves(cfg, "") if key in before and value != before[key]]
+    before = dict(leaves(defaults))
+    return [key for key, value in leaves(cfg) if key in before and value != before[key]]
 
 
 def switched_off(cfg: CfgNode, sections: Iterable[str]) -> list[str]:
@@ -54,10 +54,11 @@ def warn_of_idle_keys(keys: Collection[str], why: str) -> None:
         logger.warning("%s: set without effect, since %s", ", ".join(keys), why)
 
 
-def _leaves(node: CfgNode, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _leaves(value, f"{prefix}{name}.")
+def leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Full name and value of every key below a section, of a config or as its yaml is read."""
+    for name, value in section.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             # Yaml files know no tuples.
             yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value

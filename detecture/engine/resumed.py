@@ -2,12 +2,13 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detecture.checkpoint.search import find_checkpoint
 from detecture.checkpoint.shipped import locate
+from detecture.config.idle import leaves
 from detecture.d2 import CfgNode
 from detecture.engine.run_folder import is_of_a_run
 from detecture.errors import CheckpointError, ConfigError, brief
@@ -38,22 +39,14 @@ def warn_of_changes(cfg: CfgNode, before: str) -> None:
         return
     if not isinstance(content, dict):
         return
-    then = dict(_leaves(content))
-    for key, value in _leaves({name: now[name] for name in _SECTIONS}):
+    then = dict(leaves(content))
+    for key, value in leaves({name: now[name] for name in _SECTIONS}):
         if key in then and then[key] != value and key not in _WITHOUT_EFFECT:
             logger.warning(
                 "--resume goes on with another %s: %s now, %s in the checkpoint. The run will not "
                 "be what either would have been; set it back, or start anew without --resume",
                 *(key, brief(value), brief(then[key])),
             )
-
-
-def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def data_of(records: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, str]:
