@@ -50,6 +50,10 @@ def load_torch(path: Path, *, mapped: bool = False) -> Any:
                 "another file"
             )
         is_archive = _refuse_reserving(path)
+        if begins == _ZIP and not is_archive:
+            raise CheckpointError(
+                f"{path}: cannot be read as a checkpoint: its end is missing; {remedy}"
+            )
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_archive)
     except CheckpointError:
         raise

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -201,11 +202,13 @@ def _unpacked(content: dict[str, Any]) -> Task:
 
 
 def _ray() -> Any:
-    """The library, with its data part.
+    """The library, with its data part; without its reports of use, unless the user asks for them.
 
     Raises:
         MinerError: it is not installed.
     """
+    # They leave the machine, which nothing of a miner's may do unasked.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data

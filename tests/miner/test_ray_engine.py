@@ -69,6 +69,7 @@ def test_a_node_that_is_killed_loses_nothing_and_doubles_nothing(ade, cluster, t
         assert len(ids) == len(set(ids)), path
     mine_of(ade, tmp_path / "whole").run()
     assert content_of(output / "export") == content_of(tmp_path / "whole/export")
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"  # Ray reports home where it is not
 
 
 def test_a_cluster_that_is_not_there(ade, tmp_path):
