@@ -179,7 +179,9 @@ def test_wrong_input_ends_with_one_line_and_status_2(tool, work, capsys):
     (folder / "text.pt").write_bytes(b"weights, honestly")
     refused(words(folder, overrides, "text.pt"), "text.pt: ")
     (folder / "short.pt").write_bytes((folder / "best.pt").read_bytes()[:5000])
-    refused(words(folder, overrides, "short.pt"), "short.pt: ", "its end is missing", "Copy it again")
+    refused(
+        words(folder, overrides, "short.pt"), "short.pt: ", "its end is missing", "Copy it again"
+    )
     assert not list(folder.glob("*.safetensors*"))
     (folder / "there.safetensors").write_bytes(b"")
     refused(words(folder, overrides, output="there.safetensors"), "already there")
