@@ -38,6 +38,16 @@ def evaluated(data, folder, *overrides):
     return config(data, folder, *test, *overrides)
 
 
+@pytest.fixture(autouse=True)
+def _heeded():
+    """As in a terminal: a shell may have started the tests with Ctrl-C or hang-ups ignored."""
+    numbers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, usual) for number, usual in numbers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
