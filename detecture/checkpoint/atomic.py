@@ -44,6 +44,20 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, new: bool =
     flush_folder(path.parent)
 
 
+def remove_unfinished(folder: Path, pattern: str) -> None:
+    """Remove the temporary files that killed calls of `write_atomic` have left in a folder.
+
+    Only for who holds the folder's lock: those of a process that still writes would go, too.
+
+    Args:
+        folder: need not be there.
+        pattern: of the names of the files that were to be written, such as `*.png`.
+    """
+    for path in folder.glob(f"{pattern}.tmp-*"):
+        if path.name.rpartition("-")[2].isdigit():
+            path.unlink(missing_ok=True)
+
+
 def _link(temporary: Path, path: Path) -> None:
     try:
         os.link(temporary, path)

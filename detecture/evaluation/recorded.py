@@ -16,7 +16,7 @@ from detecture.data import load_test_records
 from detecture.errors import EvaluationError
 from detecture.evaluation.fingerprint import evaluation_fingerprint
 from detecture.evaluation.record_lines import ProblemOf
-from detecture.evaluation.records import FAILED_STATUSES, Record, RecordFolder
+from detecture.evaluation.records import FAILED_STATUSES, LABEL_MAPS, Record, RecordFolder
 from detecture.jobs.together import in_all_processes
 from detecture.visualize import label_map_image
 
@@ -189,7 +189,7 @@ class RecordedEvaluator(DatasetEvaluator):
             logger.warning(
                 "%s: %d label maps are missing or not those of their records (%s%s); their images "
                 "are evaluated again",
-                *(self.folder / "label_maps", len(lost), utf8(", ".join(lost[:_SHOWN])).decode()),
+                *(self.folder / LABEL_MAPS, len(lost), utf8(", ".join(lost[:_SHOWN])).decode()),
                 ", .." if len(lost) > _SHOWN else "",
             )
         return {image_id: record for image_id, record in final.items() if image_id not in lost}
@@ -255,4 +255,4 @@ def label_map_path(folder: Path, image_id: str) -> Path:
     """File of a sample's label map in the folder of an evaluation."""
     # Ids are not file names: "a/b" must not become a folder, nor "..", a way out.
     name = short_name(quote(image_id, safe=" ", errors="surrogatepass"), 150, source=image_id)
-    return folder / "label_maps" / f"{name}.png"
+    return folder / LABEL_MAPS / f"{name}.png"

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.checkpoint.atomic import remove_unfinished, write_atomic, write_text_atomic
 from detecture.checkpoint.json_files import DIGEST, free_name, seal, set_aside, unseal
 from detecture.checkpoint.ownership import write_config
 from detecture.errors import EvaluationError
@@ -42,6 +42,9 @@ FAILED_STATUSES = frozenset(
 
 CONFIG = "config.yaml"
 """Name of the file, beside the records, with the config that they were made with."""
+
+LABEL_MAPS = "label_maps"
+"""Name of the folder, beside the records, with the label maps of their images."""
 
 _SHOWN = 5  # damaged lines in a warning
 
@@ -145,11 +148,14 @@ class RecordFolder:
         Raises:
             EvaluationError: the folder cannot be written to.
         """
+        remove_unfinished(self.folder / LABEL_MAPS, "*.png")
+        for name in ("records*.jsonl", CONFIG, *(path.name for path in self._results)):
+            remove_unfinished(self.folder, name)
         records = list(records)
         stale = [file.path for file in self._read_all() if not self._is_ours(file)]
         # Neither a summary nor a label map of other records may look as if it were of this run.
         if stale or not self._files():
-            others = (*self._results, self.folder / "label_maps", self.folder / CONFIG)
+            others = (*self._results, self.folder / LABEL_MAPS, self.folder / CONFIG)
             stale += [path for path in others if path.exists()]
         with self._told_if_full():
             for path in stale:

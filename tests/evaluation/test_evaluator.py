@@ -285,6 +285,18 @@ def test_a_full_disk_under_the_label_maps(dataset, tmp_path, monkeypatch):
         evaluator.process([sample(record)], [perfect(record)])
 
 
+def test_what_a_kill_left_half_written_is_removed(dataset, tmp_path):
+    evaluate(dataset, tmp_path, all_perfect(dataset))
+    left = ("label_maps/toy_0.png", "summary.json", "records.jsonl", "records.rank1.jsonl")
+    for name in left:
+        (tmp_path / f"{name}.tmp-77").write_text("ha")
+    users = (tmp_path / "notes.txt.tmp-77", tmp_path / "label_maps/toy_0.png.tmp-mine")
+    for path in users:
+        path.write_text("mine")
+    evaluate(dataset, tmp_path, all_perfect(dataset))
+    assert sorted(tmp_path.rglob("*.tmp-*")) == sorted(users)
+
+
 def test_an_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EvaluationError, match="choose another OUTPUT_DIR"):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detecture.checkpoint.atomic import write_atomic, write_text_atomic
+from detecture.checkpoint.atomic import remove_unfinished, write_atomic, write_text_atomic
 from detecture.checkpoint.json_files import digest_of, seal, set_aside, unseal
 from detecture.data.datasets.texture_json import MOST_METADATA_BYTES
 from detecture.errors import DatasetError
@@ -141,13 +141,13 @@ class LayoutWriter:
         )
         with lock:
             for name in (_IMAGES, _MASKS, _RECORDS):
-                _remove_left_over(self.folder / name)
+                remove_unfinished(self.folder / name, "*")
             yield
 
     def clean_up(self) -> None:
         """Remove what only the making needed."""
         shutil.rmtree(self.folder / _RECORDS, ignore_errors=True)
-        _remove_left_over(self.folder)
+        remove_unfinished(self.folder, "*")
 
     # ---- the images --------------------------------------------------------------------------
 
@@ -252,12 +252,6 @@ def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
     except ValueError as error:
         return {}, f"cannot be read as JSON ({error})"
     return (found, "") if isinstance(found, dict) else ({}, "holds no settings")
-
-
-def _remove_left_over(folder: Path) -> None:
-    """Temporary files of a run that was killed."""
-    for path in folder.glob("*.tmp-*"):
-        path.unlink()
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:

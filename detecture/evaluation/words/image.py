@@ -20,7 +20,7 @@ from detecture.data.synthetic import (
 from detecture.errors import DatasetError, EvaluationError, ImageError
 from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.recorded import label_map_path
-from detecture.evaluation.records import FAILED_STATUSES, Record, read_records
+from detecture.evaluation.records import FAILED_STATUSES, LABEL_MAPS, Record, read_records
 from detecture.evaluation.summary import is_as_written
 from detecture.untrusted import read_own_json
 
@@ -46,7 +46,7 @@ class EvaluatedRun:
     @property
     def has_label_maps(self) -> bool:
         """Whether the predicted regions were kept (TEST.SAVE_LABEL_MAPS)."""
-        return any((self.folder / "label_maps").glob("*.png"))
+        return any((self.folder / LABEL_MAPS).glob("*.png"))
 
 
 @dataclass
