@@ -28,6 +28,7 @@ DOCS = [
         "docs/data.md",
         "docs/detectron2.md",
         "docs/formats.md",
+        "docs/glossary.md",
         "docs/miner.md",
         "docs/model_zoo.md",
         "docs/open_vocabulary.md",
