@@ -45,6 +45,7 @@ from detecture.data.formats.coco_rle import read_coco
 from detecture.data.formats.cvat import read_cvat_export
 from detecture.data.formats.fiftyone_directory import read_fiftyone
 from detecture.data.formats.label_studio import read_label_studio, read_label_studio_json
+from detecture.data.formats.mat_files import read_mat
 from detecture.data.prompts import PromptTemplate
 from detecture.data.questions import load_questions
 from detecture.data.vocabulary import Vocabulary
@@ -58,7 +59,6 @@ from detecture.miner.review_page.picks import read_picks
 from detecture.miner.sources.ade20k import read_object_info
 from detecture.miner.sources.coco import Coco
 from detecture.miner.sources.folder import Folder
-from detecture.miner.sources.mat_files import read_mat
 from detecture.miner.sources.sa1b import Sa1b
 from detecture.modeling.clip.word_tokenizer import WordTokenizer
 from detecture.modeling.weights.meta_file import read_meta_file
