@@ -41,6 +41,7 @@ from detecture.d2.lite.config import CfgNode
 from detecture.data.datasets.semantic import register_semantic_folder
 from detecture.data.datasets.texture_json import load_texture_json
 from detecture.data.formats.brush_rle import to_brush_rle
+from detecture.data.formats.bsds500 import read_segmentations
 from detecture.data.formats.coco_rle import read_coco
 from detecture.data.formats.cvat import read_cvat_export
 from detecture.data.formats.fiftyone_directory import read_fiftyone
@@ -689,6 +690,7 @@ LOADERS: dict[str, Loader] = {
     "SA-1B": Loader("sa_1.json", _sa1b, _SA1B, beside={"sa_1.jpg": b""}),
     "SA-1B, shard": Loader("sa_1.tar", _sa1b),
     "names of ADE20K": Loader("objectInfo150.txt", lambda p: read_object_info(p.parent)),
+    "BSDS500": Loader("a.mat", lambda p: read_segmentations(p, 1 << 20)),
     "Matlab": Loader("a.mat", lambda p: read_mat(p, "LabelMap")),
     "PASCAL in Detail": Loader("trainval_merged.json", _pascal, _DETAIL),
     "weights": Loader("model.safetensors", read_weights),

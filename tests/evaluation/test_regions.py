@@ -14,11 +14,12 @@ from detecture.d2 import META_ARCH_REGISTRY, launch
 from detecture.data import KHint, load_registered, register_segmentations
 from detecture.engine import evaluate as run_evaluation
 from detecture.engine import load_model
+from detecture.engine.validation import _less_is_better
 from detecture.errors import ConfigError, DetectureError, EvaluationError
 from detecture.evaluation import RegionEvaluator
 from detecture.evaluation.label_map import InvalidOutput
 from detecture.evaluation.regions import check_cuts
-from detecture.evaluation.regions_summary import unsummarizable
+from detecture.evaluation.regions_summary import REGION_METRICS, unsummarizable
 
 TRUTHS = {
     "a": [strips(1), strips(2), strips(4)],
@@ -374,6 +375,11 @@ def test_what_is_drawn_beside_the_truth(dataset):
     assert (found == strips(2)).all() and (true == strips(1)).all()
     with pytest.raises(DetectureError):
         RegionEvaluator.label_maps(config(), record, sample, {})
+
+
+def test_of_vi_the_least_is_the_best_checkpoint():
+    names = {f"regions/{name}": name.startswith("VI") for name in REGION_METRICS}
+    assert {name: _less_is_better(name) for name in names} == names
 
 
 @pytest.mark.slow

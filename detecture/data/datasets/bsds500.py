@@ -96,7 +96,8 @@ def load_bsds500(name: str) -> list[dict[str, Any]]:
         `image_id` (the name without its ending).
 
     Raises:
-        DatasetError: the folder of the images is missing or has none, or two have one name.
+        DatasetError: the folder of the images is missing, cannot be read or has none, or two have
+            one name.
     """
     images, regions = segmentation_folders(name)
     now = os.environ.get(DATASETS_ROOT) or "unset"
@@ -107,7 +108,14 @@ def load_bsds500(name: str) -> list[dict[str, Any]]:
     if not images.is_dir():
         raise DatasetError(f"{name}: the folder of the images, {images}, does not exist; {remedy}")
     records: dict[str, dict[str, Any]] = {}
-    paths = sorted(path for path in images.iterdir() if not path.name.startswith("."))
+    try:
+        paths = sorted(path for path in images.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        reason = error.strerror or error
+        raise DatasetError(
+            f"{name}: the folder of the images, {images}, cannot be read ({reason}); see to its "
+            "rights"
+        ) from error
     for path in only_images(paths, images):
         if path.stem in records:
             raise DatasetError(
