@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from detecture.data.formats.found_image import sound_size
+from detecture.data.formats.mat_files import read_mat
 from detecture.data.formats.rle import from_coco_rle
 from detecture.data.preparation import (
     IGNORED_8,
@@ -36,7 +37,6 @@ from detecture.data.preparation import (
 )
 from detecture.errors import DatasetError, ImageError, brief
 from detecture.jobs.command_line import command_line
-from detecture.miner.sources.mat_files import read_mat
 from detecture.untrusted import named_path, read_json
 
 IDS_OF_59 = (

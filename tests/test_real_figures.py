@@ -17,6 +17,14 @@ ROWS = [
     ("texture_clusters", "RWTD", "rwtd", "autonomous", {"pIoU": (0.73, 1)}),
     ("texture_clusters", "BSDS_coarse", "bsds_coarse", "autonomous", {"pIoU": (0.30, 1)}),
     ("texture_clusters", "BSDS_coarse", "bsds_coarse", "per_image", {"pIoU": (0.40, 1)}),
+    (
+        *("floor_one_region", "BSDS500", "bsds500_train", "regime"),
+        {"covering": (0.373, 0.393), "PRI": (0.373, 0.393), "VI": (1.90, 1.94)},
+    ),
+    (
+        *("texture_clusters", "BSDS500", "bsds500_train", "regime"),
+        {"covering": (0.49, 1), "PRI_parts": (0.67, 1), "VI_parts": (0, 1.9)},
+    ),
 ]
 
 
@@ -30,7 +38,7 @@ def test_figures(config, folder, name, count, bars, require_dataset, tmp_path):
     require_dataset(folder)
     overrides = ["DATASETS.TEST", repr((name,)), "OUTPUT_DIR", str(tmp_path), "TEST.COUNT", count]
     cfg = make_config(CONFIGS / f"{config}.yaml", overrides)
-    found = evaluate(cfg, load_model(cfg))["texture"]
+    (found,) = evaluate(cfg, load_model(cfg)).values()
     assert found["n_ok"] == found["n_total"] > 0
     for metric, (least, most) in bars.items():
         assert least <= found[metric] <= most, (metric, found[metric])

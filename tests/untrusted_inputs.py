@@ -41,10 +41,12 @@ from detecture.d2.lite.config import CfgNode
 from detecture.data.datasets.semantic import register_semantic_folder
 from detecture.data.datasets.texture_json import load_texture_json
 from detecture.data.formats.brush_rle import to_brush_rle
+from detecture.data.formats.bsds500 import read_segmentations
 from detecture.data.formats.coco_rle import read_coco
 from detecture.data.formats.cvat import read_cvat_export
 from detecture.data.formats.fiftyone_directory import read_fiftyone
 from detecture.data.formats.label_studio import read_label_studio, read_label_studio_json
+from detecture.data.formats.mat_files import read_mat
 from detecture.data.prompts import PromptTemplate
 from detecture.data.questions import load_questions
 from detecture.data.vocabulary import Vocabulary
@@ -58,7 +60,6 @@ from detecture.miner.review_page.picks import read_picks
 from detecture.miner.sources.ade20k import read_object_info
 from detecture.miner.sources.coco import Coco
 from detecture.miner.sources.folder import Folder
-from detecture.miner.sources.mat_files import read_mat
 from detecture.miner.sources.sa1b import Sa1b
 from detecture.modeling.clip.word_tokenizer import WordTokenizer
 from detecture.modeling.weights.meta_file import read_meta_file
@@ -689,6 +690,7 @@ LOADERS: dict[str, Loader] = {
     "SA-1B": Loader("sa_1.json", _sa1b, _SA1B, beside={"sa_1.jpg": b""}),
     "SA-1B, shard": Loader("sa_1.tar", _sa1b),
     "names of ADE20K": Loader("objectInfo150.txt", lambda p: read_object_info(p.parent)),
+    "BSDS500": Loader("a.mat", lambda p: read_segmentations(p, 1 << 20)),
     "Matlab": Loader("a.mat", lambda p: read_mat(p, "LabelMap")),
     "PASCAL in Detail": Loader("trainval_merged.json", _pascal, _DETAIL),
     "weights": Loader("model.safetensors", read_weights),

@@ -23,11 +23,15 @@ from detecture.config import add_detecture_config
 from detecture.config.sections.images import require_bands
 from detecture.d2 import MetadataCatalog, get_cfg
 from detecture.data import register_semantic_folder, require_registered
+from detecture.data.datasets.bsds500 import has_segmentations
 from detecture.data.datasets.semantic import is_semantic
 from detecture.data.validate import DatasetReport, Progress, check_dataset, format_report
+from detecture.data.validate_segmentations import SegmentationsReport, check_segmentations
 from detecture.data.validate_semantic import SemanticReport, check_semantic
 from detecture.errors import EXIT_FAILED, DatasetError
 from detecture.jobs.command_line import command_line
+
+AnyReport = DatasetReport | SemanticReport | SegmentationsReport
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.root and not args.dataset_json:
         parser.error("--root goes with --dataset-json")
     require_bands(args.bands)
-    reports: list[DatasetReport | SemanticReport] = []
+    reports: list[AnyReport] = []
     for name in args.names:
         require_registered(name)
     semantic = [name for name in args.names if is_semantic(name)]
@@ -83,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.semantic_root:
         semantic += register_semantic_folder(args.semantic_root).values()
     reports += map(partial(_check_semantic, args), semantic)
+    reports += map(partial(_check_segmentations, args), filter(has_segmentations, args.names))
     if args.json:
         print(json.dumps({"datasets": [report.to_dict() for report in reports]}, indent=2))
     else:
@@ -94,7 +99,7 @@ def _sources(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Arguments of `check_dataset` that say what to check."""
     sources = []
     for name in args.names:
-        if is_semantic(name):
+        if is_semantic(name) or has_segmentations(name):
             continue
         metadata = MetadataCatalog.get(name)
         if metadata.get("json_file") is None:
@@ -136,6 +141,16 @@ def _check_semantic(args: argparse.Namespace, name: str) -> SemanticReport:
     )
 
 
+def _check_segmentations(args: argparse.Namespace, name: str) -> SegmentationsReport:
+    return check_segmentations(
+        name,
+        max_pixels=_max_pixels(args),
+        bands=args.bands,
+        workers=args.workers,
+        progress=_bar(name),
+    )
+
+
 def _bar(name: str) -> Progress:
     def bar(records: Iterable[Any], total: int) -> Iterable[Any]:
         return tqdm(records, total=total, desc=name, unit="image", file=sys.stderr)
@@ -151,8 +166,8 @@ def _max_pixels(args: argparse.Namespace) -> int:
     return int(cfg.INPUT.MAX_PIXELS)
 
 
-def _as_text(report: DatasetReport | SemanticReport) -> str:
-    return report.format() if isinstance(report, SemanticReport) else format_report(report)
+def _as_text(report: AnyReport) -> str:
+    return format_report(report) if isinstance(report, DatasetReport) else report.format()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detecture.benchmark.results import K_ACCESS, SEMANTIC
+from detecture.benchmark.results import K_ACCESS, SEMANTIC, require_tabled
 from detecture.d2 import MetadataCatalog
 from detecture.data import require_registered
 from detecture.data.datasets.semantic import is_semantic
@@ -163,7 +163,7 @@ class ProtocolFile:
 
         Raises:
             ConfigError: a name is unknown, a variant needs a subject that a data set has not, or
-                the data sets are of two kinds.
+                the data sets are of two kinds, or of none that the tables have columns for.
             DatasetError: a data set is not registered.
         """
         plan = _one_of(self.path, "protocol", protocol, self.protocols)
@@ -173,6 +173,7 @@ class ProtocolFile:
         names = list(dict.fromkeys(datasets)) or list(plan.datasets)
         for name in names:
             require_registered(name)
+        require_tabled(names)
         semantic = [name for name in names if is_semantic(name)]
         if semantic and len(semantic) < len(names):
             raise ConfigError(

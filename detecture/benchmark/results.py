@@ -1,10 +1,12 @@
 """What came out of the cells of a benchmark; a cell is one method on one data set."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detecture.errors import brief
+from detecture.d2 import MetadataCatalog
+from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_own_json
 
 STATES = ("done", "unchecked", "partial", "stale", "failed", "missing")
@@ -26,6 +28,24 @@ tells it so."""
 SEMANTIC = "semantic"
 """In the place of a `K_ACCESS`, and in a protocol in that of a regime: of a set of semantic
 segmentation, where classes are asked for by name and nobody knows of a number of regions."""
+
+_TABLED = frozenset({"texture", "sem_seg"})  # evaluator types that the tables have columns for
+
+
+def require_tabled(datasets: Iterable[str]) -> None:
+    """See that the tables have columns for what is measured on registered data sets.
+
+    Raises:
+        ConfigError: one is measured otherwise.
+    """
+    for name in datasets:
+        kind = MetadataCatalog.get(name).get("evaluator_type", "texture")
+        if kind not in _TABLED:
+            raise ConfigError(
+                f"{brief(name)}: what is measured there ({kind}) has no columns in these tables; "
+                "run python tools/train_net.py --config-file CONFIG --eval-only DATASETS.TEST "
+                f"'(\"{name}\",)', which writes a summary.json"
+            )
 
 
 def read_summary(path: Path, dataset: str) -> tuple[dict[str, Any] | None, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from detecture.benchmark.results import require_tabled
 from detecture.checkpoint.json_files import finite_number
 from detecture.config import make_config
 from detecture.errors import ConfigError
@@ -87,7 +88,8 @@ def plan(
         seeds: trainings of each, with the seeds 1, 2, ..; 0: evaluate the weights of the configs.
 
     Raises:
-        ConfigError: a config, key or value is wrong, or two configs have one name.
+        ConfigError: a config, key or value is wrong, two configs have one name, or the table has no
+            columns for what is measured on a data set.
     """
     if "SEED" in grid or "SEED" in overrides[::2]:
         raise ConfigError("SEED is set by --seeds: remove it from --grid and --opts")
@@ -101,6 +103,7 @@ def plan(
         cfg = make_config(config, words)
         if not cfg.DATASETS.TEST:
             raise ConfigError(f"{config}: DATASETS.TEST is empty; name what to evaluate on")
+        require_tabled(cfg.DATASETS.TEST)
         labels = [
             f"{key.rsplit('.', 1)[-1]}={value}" for key, value in zip(grid, values, strict=True)
         ]

@@ -5,6 +5,7 @@ Importing this package registers the built-in data sets and mappers.
 
 from detecture.data.bank_mappers import MosaicMapper
 from detecture.data.build import build_test_loader, build_train_loader
+from detecture.data.datasets.bsds500 import register_bsds500, register_segmentations
 from detecture.data.datasets.builtin import register_builtin_datasets
 from detecture.data.datasets.from_bank import register_from_bank
 from detecture.data.datasets.open_vocabulary import register_open_vocabulary
@@ -51,6 +52,7 @@ __all__ = [
     "register_dataset_json",
     "register_from_bank",
     "register_open_vocabulary",
+    "register_segmentations",
     "register_semantic_dataset",
     "register_semantic_folder",
     "register_stand_ins",
@@ -61,6 +63,7 @@ __all__ = [
 ]
 
 register_builtin_datasets()
+register_bsds500()
 register_synthetic_datasets()
 register_from_bank()
 register_open_vocabulary()

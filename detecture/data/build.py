@@ -12,6 +12,7 @@ from detecture.d2 import (
     build_detection_train_loader,
     comm,
 )
+from detecture.data.datasets.bsds500 import has_segmentations
 from detecture.data.datasets.register import load_registered, load_test_records
 from detecture.data.mapper import build_mapper
 from detecture.data.training_stream import StreamDataset, StreamSampler
@@ -69,11 +70,16 @@ def build_train_loader(
 
     Raises:
         ConfigError: `DATASETS.TRAIN` is empty, a mapper is unknown, or the batch cannot be split.
-        DatasetError: a data set is unknown or cannot be loaded.
+        DatasetError: a data set is unknown, cannot be loaded, or is for evaluation alone.
     """
     names = tuple(cfg.DATASETS.TRAIN)
     if not names:
         raise ConfigError("DATASETS.TRAIN is empty; name at least one data set to train on")
+    for name in filter(has_segmentations, names):
+        raise DatasetError(
+            f"DATASETS.TRAIN: {name} has the regions of several people for each image, without "
+            "descriptions; it is for evaluation alone, so name it in DATASETS.TEST"
+        )
     records = _tag(names)
     mapper = _MapperByDataset({name: _mapper_of(cfg, name, is_train=True) for name in names})
     accumulation, effective = cfg.SOLVER.ACCUMULATION, cfg.SOLVER.IMS_PER_BATCH

@@ -1,6 +1,6 @@
 """The true regions of an image, for scoring and for training; never for a method."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,16 @@ def load_ground_truth(record: dict[str, Any], max_pixels: int) -> GroundTruth:
 
     Raises:
         DatasetError: a mask is missing, unreadable, or of another size than the image; the
-            image itself cannot be opened; or no mask has any foreground.
+            image itself cannot be opened; no mask has any foreground; or the record has none.
     """
     if _is_procedural(record):
         return draw_procedural(record, DEFAULT_SIZE)[1]
     where = f"image {record['image_id']!r}"
+    if "textures" not in record:
+        raise DatasetError(
+            f"{where}: has no list of textures with one mask each, as training, TEST.ORACLE and "
+            "TEST.COUNT per_image need it; its data set can only be evaluated without them"
+        )
     try:
         size = image_size(record["file_name"])
     except ImageError as error:
@@ -101,6 +106,16 @@ def load_image_and_truth(
         return draw_procedural(record, DEFAULT_SIZE)
     image = read_image(record["file_name"], max_pixels, bands)
     return image, load_ground_truth(record, max_pixels)
+
+
+def truth_files(record: dict[str, Any]) -> Iterator[str]:
+    """Names of the files that say what is true of an image, of a record of any data set."""
+    for texture in record.get("textures") or ():
+        if isinstance(texture.get("mask_file"), str):
+            yield texture["mask_file"]
+    for key in ("sem_seg_file_name", "segmentations_file_name"):
+        if isinstance(record.get(key), str):
+            yield record[key]
 
 
 def _is_procedural(record: dict[str, Any]) -> bool:

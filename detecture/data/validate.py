@@ -45,34 +45,16 @@ class DatasetProblem:
 
 
 @dataclass
-class DatasetReport:
-    """What a data set holds, and what is wrong with it.
+class CheckReport:
+    """What was found in a data set; what it holds, a subclass says.
 
     Attributes:
         name: the data set's name.
-        json_file: its metadata file.
-        root: its folder.
-        images: usable records.
-        textures: their textures, as listed (empty and unreadable masks included).
-        descriptions: textures with a description.
-        k_histogram: images by their number of non-empty masks.
-        sizes: images by `height x width`.
-        unlabelled_mean: share of the pixels in no mask, mean over the images; None without any.
-        unlabelled_max: the greatest such share.
-        findings: all of them, errors first, each severity in file order.
+        findings: all of them, errors first, each severity in the order of the records.
     """
 
     name: str
-    json_file: str
-    root: str
-    images: int = 0
-    textures: int = 0
-    descriptions: int = 0
-    k_histogram: dict[int, int] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    unlabelled_mean: float | None = None
-    unlabelled_max: float | None = None
-    findings: list[DatasetProblem] = field(default_factory=list)
+    findings: list[DatasetProblem] = field(default_factory=list, kw_only=True)
 
     def count(self, severity: str) -> int:
         """Number of findings of one severity."""
@@ -86,6 +68,54 @@ class DatasetReport:
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values for JSON."""
         return {"ok": self.ok, **asdict(self)}
+
+    def sort_findings(self) -> None:
+        """Bring them into the order that they are told in."""
+        order = {"error": 0, "warning": 1, "info": 2}
+        self.findings.sort(key=lambda f: (order[f.severity], -1 if f.index is None else f.index))
+
+    def lines_of_findings(self, shown: int = 10) -> list[str]:
+        """All errors, the first `shown` warnings of a kind, the rest counted, and the verdict."""
+        lines: list[str] = []
+        unlisted: Counter[str] = Counter()
+        listed_of_kind: Counter[str] = Counter()
+        for finding in self.findings:
+            listed_of_kind[finding.kind] += 1
+            few = finding.severity == "warning" and listed_of_kind[finding.kind] <= shown
+            if finding.severity == "error" or few:
+                lines.append(f"  {finding}")
+            else:
+                unlisted[f"{finding.severity} {finding.kind}"] += 1
+        lines += [f"  {kind}: {n} more (--json lists all)" for kind, n in unlisted.items()]
+        verdict = "ok" if self.ok else f"{self.count('error')} errors"
+        return [*lines, f"  {verdict}, {self.count('warning')} warnings"]
+
+
+@dataclass
+class DatasetReport(CheckReport):
+    """What a texture data set holds, and what is wrong with it.
+
+    Attributes:
+        json_file: its metadata file.
+        root: its folder.
+        images: usable records.
+        textures: their textures, as listed (empty and unreadable masks included).
+        descriptions: textures with a description.
+        k_histogram: images by their number of non-empty masks.
+        sizes: images by `height x width`.
+        unlabelled_mean: share of the pixels in no mask, mean over the images; None without any.
+        unlabelled_max: the greatest such share.
+    """
+
+    json_file: str
+    root: str
+    images: int = 0
+    textures: int = 0
+    descriptions: int = 0
+    k_histogram: dict[int, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    unlabelled_mean: float | None = None
+    unlabelled_max: float | None = None
 
 
 @dataclass(frozen=True)
@@ -144,8 +174,7 @@ def check_dataset(
         checked = list(progress(checks, len(records)) if progress else checks)
     _summarise(report, list(records.values()), checked)
     report.findings += _published_findings(report, published)
-    order = {"error": 0, "warning": 1, "info": 2}
-    report.findings.sort(key=lambda f: (order[f.severity], -1 if f.index is None else f.index))
+    report.sort_findings()
     return report
 
 
@@ -169,19 +198,7 @@ def format_report(report: DatasetReport, shown: int = 10) -> str:
             f"  unlabelled pixels: mean {report.unlabelled_mean:.2%}, "
             f"most {report.unlabelled_max:.2%}"
         )
-    unlisted: Counter[str] = Counter()
-    listed_of_kind: Counter[str] = Counter()
-    for finding in report.findings:
-        listed_of_kind[finding.kind] += 1
-        few = finding.severity == "warning" and listed_of_kind[finding.kind] <= shown
-        if finding.severity == "error" or few:
-            lines.append(f"  {finding}")
-        else:
-            unlisted[f"{finding.severity} {finding.kind}"] += 1
-    lines += [f"  {kind}: {n} more (--json lists all)" for kind, n in unlisted.items()]
-    verdict = "ok" if report.ok else f"{report.count('error')} errors"
-    lines.append(f"  {verdict}, {report.count('warning')} warnings")
-    return "\n".join(lines)
+    return "\n".join([*lines, *report.lines_of_findings(shown)])
 
 
 def _summarise(

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +11,26 @@ import numpy as np
 
 from detecture.data.datasets.semantic import labels_without_image, load_semantic, semantic_set
 from detecture.data.image_io import read_image, read_label_map
-from detecture.data.validate import DatasetProblem, Progress
+from detecture.data.validate import CheckReport, DatasetProblem, Progress
 from detecture.errors import ImageError
 
-_SHOWN_WARNINGS = 10
 _SHOWN_LABELS = 5
 _REMEDY = "save it with one channel, whose values are the numbers of the classes (8 or 16 bits)"
 
 
 @dataclass
-class SemanticReport:
-    """What a set holds, and what is wrong with it.
+class SemanticReport(CheckReport):
+    """What a set of semantic segmentation holds, and what is wrong with it.
 
     Attributes:
-        name: of the set.
         image_root, label_root: its folders.
         classes: how many there are.
         images: records.
         pixels_of_class: labelled pixels by the name of the class, those of all sound label maps.
         images_of_class: images by the name of the class.
         unlabelled: share of the pixels without a class; None without any sound label map.
-        findings: all of them, errors first.
     """
 
-    name: str
     image_root: str
     label_root: str
     classes: int = 0
@@ -42,20 +38,6 @@ class SemanticReport:
     pixels_of_class: dict[str, int] = field(default_factory=dict)
     images_of_class: dict[str, int] = field(default_factory=dict)
     unlabelled: float | None = None
-    findings: list[DatasetProblem] = field(default_factory=list)
-
-    def count(self, severity: str) -> int:
-        """Number of findings of one severity."""
-        return sum(finding.severity == severity for finding in self.findings)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is no error; warnings are allowed."""
-        return self.count("error") == 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values for JSON."""
-        return {"ok": self.ok, **asdict(self)}
 
     def format(self) -> str:
         """The report as text: all errors, the first warnings of a kind, the rest counted."""
@@ -69,16 +51,7 @@ class SemanticReport:
             lines.append(f"  labelled pixels by class: {listed}" + (", .." if seen > 5 else ""))
         if self.unlabelled is not None:
             lines.append(f"  pixels of no class: {self.unlabelled:.2%}")
-        of_kind: Counter[str] = Counter()
-        for finding in self.findings:
-            of_kind[f"{finding.severity} {finding.kind}"] += 1
-            if finding.severity == "error" or of_kind[f"warning {finding.kind}"] <= _SHOWN_WARNINGS:
-                lines.append(f"  {finding}")
-        for kind, count in of_kind.items():
-            if kind.startswith("warning") and count > _SHOWN_WARNINGS:
-                lines.append(f"  {kind}: {count - _SHOWN_WARNINGS} more (--json lists all)")
-        verdict = "ok" if self.ok else f"{self.count('error')} errors"
-        return "\n".join([*lines, f"  {verdict}, {self.count('warning')} warnings"])
+        return "\n".join([*lines, *self.lines_of_findings()])
 
 
 def check_semantic(
@@ -128,8 +101,7 @@ def check_semantic(
             _of_set("warning", "missing_image", f"{path}: no image has its name; it is not used")
             for path in labels_without_image(name)
         ]
-    order = {"error": 0, "warning": 1, "info": 2}
-    report.findings.sort(key=lambda f: (order[f.severity], -1 if f.index is None else f.index))
+    report.sort_findings()
     return report
 
 

@@ -70,6 +70,7 @@ def check_datasets() -> Iterator[Finding]:
     """For every registered data set: there or not, and how many images it has."""
     from detecture.d2 import MetadataCatalog
     from detecture.data import known_datasets
+    from detecture.data.datasets.bsds500 import has_segmentations, segmentation_folders
 
     for name in known_datasets():
         metadata = MetadataCatalog.get(name)
@@ -77,6 +78,9 @@ def check_datasets() -> Iterator[Finding]:
             # The label maps: of those that a script makes, the images alone are no use.
             folder, published = metadata.sem_seg_root, metadata.get("published_images")
             yield _dataset(name, folder, folder, published)
+        elif has_segmentations(name):
+            folder = segmentation_folders(name)[0]
+            yield _dataset(name, str(folder), str(folder), metadata.get("published_images"))
         elif metadata.get("json_file") is None:
             yield Finding(f"data {name}", "ok", "made on the fly, needs no files")
         else:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from detecture.d2 import comm
+from detecture.data.ground_truth import truth_files
 from detecture.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def require_files(name: str, records: Sequence[dict[str, Any]]) -> None:
     """
     if not isinstance(records, list):
         return
-    for what, of_record in (("images", _images), ("masks or label maps", _truths)):
+    for what, of_record in (("images", _images), ("masks or label maps", truth_files)):
         first = ""
         for path in (path for record in records for path in of_record(record)):
             if Path(path).exists():
@@ -42,14 +43,6 @@ def require_files(name: str, records: Sequence[dict[str, Any]]) -> None:
 def _images(record: dict[str, Any]) -> Iterator[str]:
     if isinstance(record.get("file_name"), str):
         yield record["file_name"]
-
-
-def _truths(record: dict[str, Any]) -> Iterator[str]:
-    if isinstance(record.get("sem_seg_file_name"), str):
-        yield record["sem_seg_file_name"]
-    for texture in record.get("textures") or ():
-        if isinstance(texture.get("mask_file"), str):
-            yield texture["mask_file"]
 
 
 def warn_without_words(name: str, records: Sequence[dict[str, Any]], effect: str) -> None:

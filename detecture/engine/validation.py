@@ -273,8 +273,9 @@ def _may_be_of_training(metric: str) -> bool:
 
 
 def _less_is_better(metric: str) -> bool:
-    """Whether a scalar is a loss or an error, such as K_MAE."""
-    return any(word in metric.lower() for word in ("loss", "mae"))
+    """Whether a scalar is a loss, an error such as K_MAE, or a variation of information (VI)."""
+    is_vi = metric.rsplit("/", 1)[-1].split("_")[0] == "VI"
+    return is_vi or any(word in metric.lower() for word in ("loss", "mae"))
 
 
 def _is_due(done: int, period: int) -> bool:

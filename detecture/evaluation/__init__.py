@@ -4,6 +4,7 @@ from detecture.evaluation.evaluator import EVALUATOR_REGISTRY, TextureSegEvaluat
 from detecture.evaluation.guard import GuardedModel
 from detecture.evaluation.label_map import InvalidOutput, scores_to_label_map
 from detecture.evaluation.metrics import SampleScore, adjusted_rand_index, score_label_map
+from detecture.evaluation.regions import RegionEvaluator
 from detecture.evaluation.semantic import SemanticEvaluator
 from detecture.evaluation.summary import summarize
 
@@ -11,6 +12,7 @@ __all__ = [
     "EVALUATOR_REGISTRY",
     "GuardedModel",
     "InvalidOutput",
+    "RegionEvaluator",
     "SampleScore",
     "SemanticEvaluator",
     "TextureSegEvaluator",

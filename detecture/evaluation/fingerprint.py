@@ -10,6 +10,7 @@ import detecture
 from detecture.checkpoint.atomic import sha256_file
 from detecture.checkpoint.shipped import locate
 from detecture.d2 import CfgNode, get_cfg
+from detecture.data.ground_truth import truth_files
 from detecture.errors import ConfigError
 from detecture.untrusted import named_path
 
@@ -127,10 +128,8 @@ def hash_dataset(dataset: Iterable[dict[str, Any]]) -> str:
     """Hash of dataset dicts and of the contents of the files that they name."""
     digest = hashlib.sha256()
     for record in dataset:
-        masks = [texture["mask_file"] for texture in record.get("textures", [])]
-        masks += [record[key] for key in ("sem_seg_file_name",) if key in record]
         digest.update(json.dumps(record, sort_keys=True, default=str).encode())
-        for name in (record.get("file_name"), *masks):
+        for name in (record.get("file_name"), *truth_files(record)):
             path = Path(name) if name else None
             digest.update(_content(path).encode())
     return digest.hexdigest()

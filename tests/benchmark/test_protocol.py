@@ -273,3 +273,9 @@ def test_each_baseline_of_several_variants_declares_them_for_every_regime():
     for name in ("sam3_text", "grounded_sam3", "sa2va"):
         for dataset in PUBLISHED:
             assert sum(c.method.name == name and c.dataset == dataset for c in cells) >= 2
+
+
+def test_what_the_tables_have_no_columns_for_is_refused(tmp_path):
+    file = read_protocols(write(tmp_path))
+    with pytest.raises(ConfigError, match=r"bsds500_test.*\(regions\).*train_net.*--eval-only"):
+        file.cells("p", datasets=["bsds500_test"])

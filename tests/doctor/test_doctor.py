@@ -370,6 +370,12 @@ def test_datasets(root):
         return {f.name: f for f in findings(installation.check_datasets)}
 
     assert look()["data rwtd"].text == f"not there ({root / 'RWTD'})"
+    images = root / "BSDS500/images/val"
+    assert look()["data bsds500_val"].text == f"not there ({images})"
+    images.mkdir(parents=True)
+    assert look()["data bsds500_val"].level == "problem"  # it is empty
+    (images / "1.jpg").touch()
+    assert look()["data bsds500_val"].text.startswith("1 of the 100 published images")
     (root / "RWTD").mkdir()
     (root / "STLD/images").mkdir(parents=True)
     (root / "RWTD/metadata.json").write_text("[{}]")

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from detecture.config import make_config
+from detecture.data.formats.bsds500 import read_segmentations
 from detecture.data.formats.rle import to_coco_rle
 from detecture.errors import ImageError, MinerError
 from detecture.miner.running import Mine
@@ -18,7 +19,7 @@ from detecture.miner.score.generalized import SelectionModel, Semantics, judge, 
 from detecture.miner.score.item_score import item_scorer
 from detecture.miner.score.settings import ScoreSettings
 from detecture.miner.sources import build_source
-from detecture.miner.sources.bsds500 import chosen_segmentation, read_segmentations
+from detecture.miner.sources.bsds500 import chosen_segmentation
 from detecture.miner.sources.pascal_context import PascalContext
 
 OURS, PUBLISHED = ScoreSettings(), ScoreSettings.published()

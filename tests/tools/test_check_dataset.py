@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from segmentations_toy import strips, write_toy_set
 from semantic_toy import write_semantic_folder
 
 from detecture.d2 import DatasetCatalog, MetadataCatalog
@@ -113,6 +114,22 @@ def test_as_a_command():
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["datasets"][0]["images"] == 6
     assert "samples" in done.stderr  # the progress bar
+
+
+def test_a_set_with_the_regions_of_several_people(tool, tmp_path, monkeypatch, capsys):
+    truths = {"1": [strips(2), strips(3)]}
+    write_toy_set(tmp_path / "BSDS500", truths)
+    monkeypatch.setenv("DETECTURE_DATASETS_ROOT", str(tmp_path))
+    assert tool.main(["bsds500_test"]) == 0
+    out = capsys.readouterr().out
+    assert "1 images, 2 maps of regions" in out
+    assert "1 images where the published set has 200" in out
+    (tmp_path / "BSDS500/groundTruth/test/1.mat").write_bytes(b"")
+    assert tool.main(["bsds500_test", "--json"]) == 1
+    (report,) = json.loads(capsys.readouterr().out)["datasets"]
+    assert report["findings"][0]["kind"] == "unreadable_regions"
+    assert tool.main(["bsds500_train"]) == 2
+    assert "images/train, does not exist" in capsys.readouterr().err
 
 
 # ---- sets of semantic segmentation -----------------------------------------------------------

@@ -152,6 +152,8 @@ def test_wrong_input(tmp_path, config):
         refused = sweep(config, "--root", tmp_path / "out", *words)
         assert refused.returncode == 2
         assert message in refused.stderr
+    with pytest.raises(ConfigError, match="has no columns in these tables"):
+        plan(tmp_path, [config], {}, ["DATASETS.TEST", "('bsds500_test',)"], 0)
     with pytest.raises(ConfigError, match="two configs have one name"):
         plan(tmp_path, [config, config], {}, [], 1)
     assert not (tmp_path / "out").exists()

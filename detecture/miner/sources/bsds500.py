@@ -1,24 +1,27 @@
 """BSDS500: photographs, each cut into regions by several people.
 
-`images/{train,val,test}/*.jpg` and `groundTruth/{train,val,test}/*.mat`, in the folder or in a
-`data/` within it. The regions have no classes.
-
 Legend: H, W size of an image in pixels.
 """
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.formats.bsds500 import (
+    IMAGES,
+    PARTS,
+    SEGMENTATIONS,
+    layout_root,
+    read_segmentations,
+)
 from detecture.data.image_files import only_images
 from detecture.data.image_io import read_image
-from detecture.errors import ImageError, MinerError
+from detecture.errors import MinerError
 from detecture.miner.items import Item, safe_id
-from detecture.miner.sources.mat_files import check_labels, read_mat
 from detecture.miner.sources.registry import (
     MINER_SOURCE_REGISTRY,
     files_below,
@@ -26,7 +29,6 @@ from detecture.miner.sources.registry import (
     tell_left_out,
 )
 
-_PARTS = ("train", "val", "test")
 _QUANTILE = 0.25
 
 
@@ -52,8 +54,7 @@ class Bsds500:
             MinerError: there is no such folder.
         """
         folder = require_folder(root, "MINER.SOURCE.ROOT", "BSDS500's images and groundTruth")
-        inner = folder / "data"
-        self._folder = inner if (inner / "images").is_dir() else folder
+        self._folder = layout_root(folder)
         self.root = str(self._folder)
         self._max_pixels = max_pixels
 
@@ -61,25 +62,25 @@ class Bsds500:
         """See `Source`; an image without regions is left out, and a warning counts them."""
         found: dict[str, Item] = {}
         without: list[str] = []
-        for part in _PARTS:
-            images = self._folder / "images" / part
+        for part in PARTS:
+            images = self._folder / IMAGES / part
             files = files_below(images) if images.is_dir() else ()
             for path in sorted(only_images(files, images)):
                 pure = PurePosixPath(path)
-                annotation = f"groundTruth/{part}/{pure.with_suffix('.mat')}"
+                annotation = f"{SEGMENTATIONS}/{part}/{pure.with_suffix('.mat')}"
                 if not (self._folder / annotation).is_file():
-                    without.append(f"images/{part}/{path}")
+                    without.append(f"{IMAGES}/{part}/{path}")
                     continue
                 item_id = safe_id(pure.stem)
                 found[item_id] = Item(
                     item_id=item_id,
-                    image=f"images/{part}/{path}",
+                    image=f"{IMAGES}/{part}/{path}",
                     annotation=annotation,
                     part=part,
                 )
         if not found:
             raise MinerError(
-                f"{self.root}: holds no images/{{{','.join(_PARTS)}}} with a groundTruth of the "
+                f"{self.root}: holds no images/{{{','.join(PARTS)}}} with a groundTruth of the "
                 "same names; give the folder BSDS500"
             )
         tell_left_out(self.root, without, "have no groundTruth")
@@ -93,28 +94,6 @@ class Bsds500:
         """Numbers of regions, from 1, int32 (H,W); see `Source`."""
         maps = read_segmentations(self._folder / str(item.annotation), self._max_pixels)
         return chosen_segmentation(maps).astype(np.int32)
-
-
-def read_segmentations(path: Path, max_pixels: int) -> list[np.ndarray]:
-    """The maps of regions (H,W) of all people.
-
-    Args:
-        path: of the Matlab file.
-        max_pixels: larger maps are refused.
-
-    Raises:
-        ImageError: the file is none of BSDS500.
-    """
-    cells = read_mat(path, "groundTruth")
-    try:
-        maps = [np.asarray(cell["Segmentation"][0, 0]) for cell in cells.ravel()]
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ImageError(f"{path}: is no groundTruth of BSDS500; download it again") from error
-    if not maps:
-        raise ImageError(f"{path}: is no groundTruth of BSDS500; download it again")
-    for labels in maps:
-        check_labels(labels, path, max_pixels)
-    return maps
 
 
 def chosen_segmentation(maps: list[np.ndarray]) -> np.ndarray:

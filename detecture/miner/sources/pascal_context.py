@@ -14,11 +14,11 @@ import numpy as np
 from detecture.config.sections.images import InputSettings
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode
+from detecture.data.formats.mat_files import check_labels, read_mat
 from detecture.data.image_io import read_image
 from detecture.data.vocabulary import CLASS_LISTS
 from detecture.errors import MinerError
 from detecture.miner.items import Item, safe_id
-from detecture.miner.sources.mat_files import check_labels, read_mat
 from detecture.miner.sources.registry import (
     MINER_SOURCE_REGISTRY,
     files_below,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
+from detecture.data.formats import mat_elements
+from detecture.data.formats.mat_elements import unpacked
+from detecture.data.formats.mat_files import read_mat
 from detecture.errors import ImageError
-from detecture.miner.sources import mat_elements
-from detecture.miner.sources.mat_elements import unpacked
-from detecture.miner.sources.mat_files import read_mat
 
 LABELS = (np.arange(192) % 4).astype(np.uint16).reshape(12, 16)
 FIRST = 128  # byte of the first element

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
+from detecture.data.formats.mat_elements import unpacked
 from detecture.errors import ImageError, brief
-from detecture.miner.sources.mat_elements import unpacked
 from detecture.untrusted import open_file, read_at_most
 
 _MOST_BYTES = 4 << 20  # the releases have a tenth; what is packed may be a thousand times larger
