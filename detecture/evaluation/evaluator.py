@@ -1,6 +1,7 @@
 """The evaluator of texture segmentation: one scorer for every method and data set."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,16 @@ that is called when an error ends the evaluation.
 METRICS_OF = {"texture": METRICS}
 """Names of what evaluators measure, by the `evaluator_type`: a training that is to keep the best of
 another name is refused before it begins. A type that is not here is not checked."""
+
+LabelMaps = Callable[
+    [CfgNode, dict[str, Any], dict[str, Any], dict[str, Any]], tuple[np.ndarray, np.ndarray]
+]
+"""Of a config, a record of the data set, a mapped dict and a standard output: what is predicted and
+what is true, (H,W) integers each."""
+
+LABEL_MAPS_OF: dict[str, LabelMaps] = {}
+"""How to draw an answer beside the truth, by the `evaluator_type`; a type that is not here is not
+drawn."""
 
 
 class TextureSegEvaluator(RecordedEvaluator):
@@ -145,6 +156,9 @@ class TextureSegEvaluator(RecordedEvaluator):
             summary["n_total"],
             self._records.summary_path,
         )
+
+
+LABEL_MAPS_OF["texture"] = TextureSegEvaluator.label_maps
 
 
 @EVALUATOR_REGISTRY.register()

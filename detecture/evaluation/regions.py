@@ -17,7 +17,7 @@ from detecture.d2 import CfgNode, MetadataCatalog
 from detecture.data.datasets.bsds500 import load_segmentations
 from detecture.data.k_hint import FROM_TRUTH
 from detecture.errors import ConfigError, DatasetError, brief
-from detecture.evaluation.evaluator import EVALUATOR_REGISTRY, METRICS_OF
+from detecture.evaluation.evaluator import EVALUATOR_REGISTRY, LABEL_MAPS_OF, METRICS_OF
 from detecture.evaluation.label_map import InvalidOutput, check_output, scores_to_label_map
 from detecture.evaluation.recorded import RecordedEvaluator
 from detecture.evaluation.records import Record
@@ -268,6 +268,9 @@ def _selection(images: int, published: int | None) -> str:
         f"{images} of the {published} images of the published set, so that figures are not "
         "comparable with published ones"
     )
+
+
+LABEL_MAPS_OF["regions"] = RegionEvaluator.label_maps
 
 
 @EVALUATOR_REGISTRY.register()

@@ -27,7 +27,7 @@ from detecture.data.image_io import image_size
 from detecture.data.semantic_truth import NO_CLASS, load_labels
 from detecture.errors import DetectureError
 from detecture.evaluation.confusion import boundary_counts, pair_counts
-from detecture.evaluation.evaluator import EVALUATOR_REGISTRY, METRICS_OF
+from detecture.evaluation.evaluator import EVALUATOR_REGISTRY, LABEL_MAPS_OF, METRICS_OF
 from detecture.evaluation.label_map import InvalidOutput
 from detecture.evaluation.recorded import RecordedEvaluator
 from detecture.evaluation.records import Record
@@ -296,6 +296,9 @@ def _as_csv(rows: list[dict[str, Any]]) -> str:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+LABEL_MAPS_OF["sem_seg"] = SemanticEvaluator.label_maps
 
 
 @EVALUATOR_REGISTRY.register()

@@ -5,7 +5,6 @@ Legend: H, W size of an image, h, w size at which it is drawn.
 
 import logging
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,27 +13,13 @@ from torch import nn
 from detecture.d2 import CfgNode, MetadataCatalog
 from detecture.data import build_test_loader, load_registered
 from detecture.errors import DetectureError
-from detecture.evaluation.evaluator import EVALUATOR_REGISTRY
+from detecture.evaluation.evaluator import LABEL_MAPS_OF
 from detecture.evaluation.guard import GuardedModel
 from detecture.visualize import draw_overlay
 
 logger = logging.getLogger(__name__)
 
 _GREATEST_SIDE = 512
-
-
-@runtime_checkable
-class ShowsLabels(Protocol):
-    """A class of evaluators whose answers can be drawn beside the truth."""
-
-    def label_maps(
-        self, cfg: CfgNode, record: dict[str, Any], sample: dict[str, Any], output: dict[str, Any]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What is predicted and what is true, (H,W) integers each; a method of the class.
-
-        Raises:
-            DetectureError: the output is none, or the truth cannot be read.
-        """
 
 
 def validation_images(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.ndarray]]:
@@ -50,8 +35,8 @@ def validation_images(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.ndar
     if not cfg.DATASETS.TEST:
         return []
     name, count = cfg.DATASETS.TEST[0], cfg.TEST.VALIDATION_IMAGES
-    evaluator = EVALUATOR_REGISTRY.get(MetadataCatalog.get(name).evaluator_type)
-    if not isinstance(evaluator, ShowsLabels):
+    label_maps = LABEL_MAPS_OF.get(MetadataCatalog.get(name).evaluator_type)
+    if label_maps is None:
         return []
     small = cfg.clone()
     small.defrost()
@@ -66,7 +51,7 @@ def validation_images(cfg: CfgNode, model: nn.Module) -> list[tuple[str, np.ndar
             if record is None or "image" not in sample or "error" in output:
                 continue
             try:
-                maps = evaluator.label_maps(cfg, record, sample, output)
+                maps = label_maps(cfg, record, sample, output)
             except DetectureError as error:
                 logger.warning("no image of %s: %s", sample["image_id"], error)
                 continue

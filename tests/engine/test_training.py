@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from staged_toy import StagedToy
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from detecture.config import make_config
 from detecture.d2 import hooks
@@ -201,8 +202,13 @@ def test_evaluation_disturbs_nothing(unbroken, data, tmp_path):
     assert trainer.model.training
     evaluated = [one["iteration"] for one in lines(tmp_path) if "texture/mIoU" in one]
     assert evaluated == [1, 3, 5, 7, 10]
-    events = list(tmp_path.glob("events.out.tfevents.*"))
-    assert events and events[0].stat().st_size > 1000
+    events = EventAccumulator(str(tmp_path), {"images": 0}).Reload()
+    names = [f"{data[0]}/toy_{number}" for number in range(2)]
+    assert sorted(events.Tags()["images"]) == names
+    drawn = [event.step for event in events.Images(names[0])]
+    assert drawn == evaluated
+    height, width = (getattr(events.Images(names[0])[0], side) for side in ("height", "width"))
+    assert width == 2 * height  # the prediction, and the truth beside it
 
 
 def test_best_and_early_stopping_survive_a_resume(data, tmp_path, monkeypatch):
