@@ -1,4 +1,4 @@
-"""SIGKILL in evaluations, the demo and a training: run again, each ends as if it had not been.
+"""SIGKILL in all long work but the miner's: run again, each ends as if it had not been.
 
 And SIGTERM to a training alone, which saves what it has, in one process and in two.
 
@@ -78,6 +78,44 @@ class SemanticEvaluation:
         folder = output / "inference/classes"
         files = [*folder.glob("*.json*"), *folder.glob("label_maps/*")]
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class Benchmark:
+    name = "benchmark"
+
+    def __init__(self, root):
+        pass
+
+    def command(self, output):
+        words = ("--methods", "texture_clusters", "--datasets", "synthetic_pair", "--limit", "12")
+        return [REPO / "tools/benchmark.py", *words, "--root", output]
+
+    def has_begun(self, output):
+        return any(output.glob("cells/*/*/*/inference/*/records.jsonl"))
+
+    def content(self, output):
+        (folder,) = output.glob("cells/*/*/*/inference/*")
+        files = [*folder.glob("*.json*"), *folder.glob("label_maps/*")]
+        found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+        return found | {path.name: "" for path in output.iterdir()}
+
+
+class DataSet:
+    name = "data set"
+
+    def __init__(self, root):
+        pass
+
+    def command(self, output):
+        words = ("--count", "40", "--size", "64", "--workers", "2")
+        return [REPO / "tools/make_dataset.py", *words, "--output", output]
+
+    def has_begun(self, output):
+        return (output / "settings.json").exists()
+
+    def content(self, output):
+        files = [path for path in output.rglob("*") if path.is_file()]
+        return {str(path.relative_to(output)): path.read_bytes() for path in files}
 
 
 class Demo:
@@ -188,6 +226,8 @@ def differing(one, other, how):
         pytest.param(Training, "SIGTERM", marks=pytest.mark.slow),
         pytest.param(EvaluationInTwo, "SIGKILL", marks=pytest.mark.long),
         pytest.param(SemanticEvaluation, "SIGKILL", marks=pytest.mark.long),
+        pytest.param(Benchmark, "SIGKILL", marks=pytest.mark.long),
+        pytest.param(DataSet, "SIGKILL", marks=pytest.mark.long),
         pytest.param(TrainingInTwo, "SIGKILL", marks=pytest.mark.long),
         pytest.param(TrainingInTwo, "SIGTERM", marks=pytest.mark.long),
     ],

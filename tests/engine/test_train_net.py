@@ -264,6 +264,7 @@ def test_a_method_without_parameters_is_not_trained(toy, tmp_path):
     assert "HalfSplit has no parameters to train; use --eval-only" in output
 
 
+@pytest.mark.slow
 def test_a_config_that_somebody_wrote_is_not_replaced(toy, tmp_path):
     """As where OUTPUT_DIR is the folder of the config itself."""
     text = f"_BASE_: {HALVES}\nTEST:\n  COUNT: '2'\n"

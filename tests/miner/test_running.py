@@ -300,6 +300,7 @@ def test_a_stage_that_there_is_not(ade, tmp_path, monkeypatch):
         mine_of(ade, tmp_path / "out").run()
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_data_set_and_tell_why_they_cannot_begin(
     ade, tmp_path, monkeypatch
 ):

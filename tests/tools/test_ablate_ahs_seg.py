@@ -81,6 +81,7 @@ def test_rows_are_models_of_their_own(tool, batches):
     assert len(further["full"]) == 3 and len(further["everything"]) == 6
 
 
+@pytest.mark.slow
 def test_what_single_parts_do_in_a_few_steps(tool, batches, capsys):
     """Each changes the answer, and how far CLIP is turned, which its energy tells."""
     before = build(tool, "baseline")[0]

@@ -46,6 +46,7 @@ def run(tool, capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_inference(tool, capsys):
     more = ["--batch-sizes", "2", "--no-predict", *PLAIN]
     result = run(tool, capsys, "--task", "inference", *SMALL, *more)
@@ -62,6 +63,7 @@ def test_inference(tool, capsys):
         assert set(one["ratio_p50"]) == set(one["ours"])
 
 
+@pytest.mark.slow
 def test_training(tool, capsys):
     more = ["--batch-sizes", "1", "--no-predict", *PLAIN, *FROZEN]
     result = run(tool, capsys, "--task", "train", *SMALL, *more)
@@ -149,6 +151,7 @@ def test_another_method_is_refused(tool, capsys):
     assert "proportional.yaml" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sides_that_differ_are_no_comparison(model, monkeypatch):
     extract = inference.PublishedPass._extract
     monkeypatch.setattr(

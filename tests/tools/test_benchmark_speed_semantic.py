@@ -72,6 +72,7 @@ def shapes_of(model, module, side, names=5):
     return shapes
 
 
+@pytest.mark.slow
 def test_the_task(tool, capsys):
     words = ["--task", "semantic", "--names", "3", "--size", "64", "--repeats", "1"]
     assert tool.main([*words, "--config-file", TINY, *SLIDING]) == 0

@@ -274,7 +274,7 @@ def test_killed_at_ten_points_of_chance_it_ends_as_if_nothing_had_been(tmp_path,
     assert exported(tmp_path / "out") == exported(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_disk_without_room_ends_a_run_that_then_goes_on(tmp_path, workers):
     ade = write_ade_toy(tmp_path, count=12, val=0)
     keys = ["MINER.DESCRIBE.OFFLINE_MODEL", "False", "MINER.RUNNING.WORKERS", workers]

@@ -103,6 +103,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path, config):
     assert not list(folder.glob("earlier_run_*"))  # resumed, not begun anew
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_and_one_that_does_not(tmp_path, config):
     broken = tmp_path / "broken.yaml"
     broken.write_text(f"_BASE_: {config}\nMODEL:\n  WEIGHTS: {tmp_path}/none.safetensors\n")
