@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ParamSpec
 
+from detecture.config import make_config
+from detecture.d2 import CfgNode
 from detecture.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -152,8 +154,25 @@ class OverridesParser(argparse.ArgumentParser):
         nargs = known[names[0]].nargs
         most = 1 if nargs in (None, argparse.OPTIONAL) else len(following)
         most = nargs if isinstance(nargs, int) else most
-        own = (n for n, word in enumerate(following[:most]) if _is_option(word))
-        return next(own, min(most, len(following)))
+        ends = (n for n, word in enumerate(following[:most]) if _is_option(word))
+        end = next(ends, min(most, len(following)))
+        if isinstance(nargs, int) or nargs in (None, argparse.OPTIONAL):
+            return end
+        # The option takes one word at least, whatever it is called.
+        keys = (n for n, word in enumerate(following[:end]) if n and _is_key(word))
+        return next(keys, end)
+
+
+def _is_key(word: str) -> bool:
+    """Whether a word is a key of the config, or begins like one of its sections."""
+    section, dot, key = word.partition(".")
+    found = _default_config().get(section)
+    return found is not None and isinstance(found, CfgNode) == bool(dot) and key == key.upper()
+
+
+@functools.cache
+def _default_config() -> CfgNode:
+    return make_config(None, [])
 
 
 def _is_option(word: str) -> bool:

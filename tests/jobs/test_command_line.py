@@ -103,6 +103,7 @@ def overrides_parser():
         ("--input a b --overwrite --score 2 A.B 1 C 2", "A.B 1 C 2"),
         ("A.B 1 --overwrite --score 2 --input a b", "A.B 1"),
         ("A.B 1 --input a b --overwrite C 2 --score=2", None),
+        ("--overwrite --score 2 --input a b SEED 3 MODEL.ODD x", "SEED 3 MODEL.ODD x"),
         ("A.B 1 --overwrite C 2 --score=2 --input a b", "A.B 1 C 2"),
         ("A.B 1 --over --score 2 C -1e-3 --input a b", "A.B 1 C -1e-3"),
         ("A.B --odd --overwrite --score 2 --input a b", "A.B --odd"),
@@ -118,6 +119,13 @@ def test_options_may_stand_behind_pairs(overrides_parser, line, opts):
         assert args.input == ["a", "b"] and args.opts == ["A.B", "1", "C", "2"]
     else:
         assert args.input == ["a", "b"] and args.opts == opts.split()
+
+
+def test_a_file_may_be_called_like_a_key(overrides_parser):
+    line = "--input SEED IMG.JPG MODEL.jpg MODEL SEED.PNG a OUTPUT_DIR x"
+    args = overrides_parser.parse_args(line.split())
+    assert args.input == ["SEED", "IMG.JPG", "MODEL.jpg", "MODEL", "SEED.PNG", "a"]
+    assert args.opts == ["OUTPUT_DIR", "x"]
 
 
 @pytest.mark.parametrize("line", ["--input a A.B 1 --odd", "A.B 1 --odd 3 --input a"])
