@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from detecture.checkpoint.ownership import write_config
+from detecture.config.idle import switched_off, warn_of_idle_keys
 from detecture.config.sections.miner import (
     MinerRunningSettings,
     MinerSelectSettings,
@@ -195,6 +196,7 @@ class Mine:
                 f"{self.source.name} has"
             )
         self.require_ready(chosen)
+        warn_of_idle_keys(switched_off(self.cfg, ("MINER",)), "ENABLED beside them is False")
         try:
             with self.reserved(), end_signals.heard(), self._pools() as pools:
                 write_config(self.output / _CONFIG, self.cfg.dump())

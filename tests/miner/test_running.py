@@ -261,6 +261,11 @@ def test_an_error_of_the_disk_is_told_as_what_it_is(ade, tmp_path, monkeypatch):
             mine_of(ade, tmp_path / "out").run()
 
 
+def test_keys_of_a_stage_that_is_off_are_named(ade, tmp_path, caplog):
+    mine_of(ade, tmp_path / "out", "MINER.CLIP.BATCH_SIZE", "3").run(["score"])
+    assert "MINER.CLIP.BATCH_SIZE: set without effect, since ENABLED" in caplog.text
+
+
 def test_a_second_run_at_the_same_time_is_refused(ade, tmp_path):
     mine = mine_of(ade, tmp_path / "out")
     with mine.lock(), pytest.raises(MinerError, match="another run of the miner"):
