@@ -35,7 +35,7 @@ def pair_counts(predicted_HW: np.ndarray, true_HW: np.ndarray, classes: int) -> 
     """How often each pair of classes occurs, rows [predicted, true, pixels]: int64 (..,3).
 
     Args:
-        predicted_HW: 0 to `classes` - 1; `classes` itself, and nothing else, is no class.
+        predicted_HW: 0 to `classes` - 1, or `classes` itself, the only value for no class.
         true_HW: 0 to `classes` - 1, or `NO_CLASS`, where nothing counts.
         classes: T.
     """
@@ -90,11 +90,11 @@ class ClassCounts:
     pred: np.ndarray
 
     def iou(self) -> np.ndarray:
-        """Of each class, (N,T); nan where it is not in the ground truth."""
+        """IoU of each class, (N,T); nan where it is not in the ground truth."""
         return _divided(self.tp, self.gt + self.pred - self.tp, self.gt > 0)
 
     def accuracy(self) -> np.ndarray:
-        """Of each class, (N,T); nan where it is not in the ground truth."""
+        """Accuracy of each class, (N,T); nan where it is not in the ground truth."""
         return _divided(self.tp, self.gt, self.gt > 0)
 
     def classes(self, rule: str) -> np.ndarray:

@@ -96,7 +96,7 @@ class Journal:
         return Counter(place.status for place in self._places.values())
 
     def status(self, item_id: str, files: str | None = None, given: str | None = None) -> str:
-        """Of an item's result; empty without one.
+        """Status of an item's result; empty without one.
 
         Args:
             item_id: of the item.

@@ -50,13 +50,13 @@ class Results:
         self._parts.clear()
 
     def fingerprint(self, item: Item) -> str:
-        """Of an item's files."""
+        """Fingerprint of an item's files."""
         if item.item_id not in self._fingerprints:
             self._fingerprints[item.item_id] = self._context.fingerprint(item)
         return self._fingerprints[item.item_id]
 
     def journal(self, name: str) -> Journal:
-        """Of a stage, or `CORRECTIONS`.
+        """The journal of a stage, or `CORRECTIONS`.
 
         Raises:
             MinerError: it cannot be read.

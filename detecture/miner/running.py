@@ -125,7 +125,7 @@ class Mine:
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """Of the stages."""
+        """Hash of each stage, by its name."""
         return stage_hashes(self.stages, self.cfg, self.source.class_names)
 
     @cached_property
@@ -156,7 +156,7 @@ class Mine:
         return Results(self.context, self.hashes, SHARED_WITH_TEXTS if reuse else SHARED)
 
     def journal(self, name: str) -> Journal:
-        """Of a stage."""
+        """The journal of a stage."""
         return self.results.journal(name)
 
     def result(self, name: str, item: Item, of: Item | None = None) -> Result | None:
