@@ -8,7 +8,7 @@ __all__ = ["SemanticPredictor", "SemanticResult", "TexturePredictor", "TextureRe
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that `python -m detecture.doctor` can say what is wrong with a broken torch.
+    # Imported late, so that `python -m detecture.doctor` can report what is wrong with torch.
     if name in __all__:
         from detecture import engine
 

@@ -1,6 +1,6 @@
 """The only place that knows the names of device types.
 
-Everything else passes `torch.device` objects about, or asks here.
+All other code passes `torch.device` objects around, or asks here.
 """
 
 import torch
@@ -27,7 +27,7 @@ def resolve_device(name: str) -> torch.device:
         name: `"auto"` (the best one of this machine) or a torch device name such as `"cuda:1"`.
 
     Raises:
-        ConfigError: the name is no device name, or this machine has no such device.
+        ConfigError: the name is not a device name, or this machine has no such device.
     """
     if name == "auto":
         name = available_device_type()
@@ -48,10 +48,10 @@ def resolve_device(name: str) -> torch.device:
 
 
 def one_device_each(processes: int) -> list[dict[str, str]]:
-    """Environment variables for processes that run beside each other, one device for each.
+    """Environment variables for processes that run at the same time, one device for each.
 
     Args:
-        processes: how many; 0: one, which sees what this one sees.
+        processes: how many; 0: one process that sees the same devices as this one.
     """
     return [{VISIBLE_DEVICES: str(index)} for index in range(processes)] or [{}]
 

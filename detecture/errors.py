@@ -18,9 +18,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and new l
 class DetectureError(Exception):
     """Base of all errors that are about the user's input, not about a defect of the program.
 
-    Its text is never longer than `MOST_ERROR_BYTES`: what is more is left out of its middle, as it
-    begins with the file and ends with the remedy. It holds no character that moves a cursor or
-    changes colours of a terminal, and no half of a character: it goes to logs, records and pages.
+    Its text is never longer than `MOST_ERROR_BYTES`: longer texts are cut in the middle, since they
+    begin with the file and end with the remedy. It holds no character that moves the cursor or
+    changes colours of a terminal, and no half character, since it goes to logs, records and pages.
     """
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class CheckpointError(DetectureError):
 
 
 class OutputError(DetectureError):
-    """A file cannot be written there: it is somebody else's, or the place takes none."""
+    """A file cannot be written: the one there is somebody else's, or nothing can be written."""
 
 
 class EvaluationError(DetectureError):
@@ -84,12 +84,12 @@ _BRIEF.maxlevel = 3
 
 
 def brief(value: Any) -> str:
-    """`repr` of a value out of a user's file, cut to some 80 characters before it is built."""
+    """`repr` of a value from a user's file, cut to some 80 characters before it is built."""
     return _BRIEF.repr(value)
 
 
 def require_choice(key: str, value: str, known: Sequence[str]) -> None:
-    """Check a value that is one of a few words.
+    """Check a value that must be one of a few words.
 
     Raises:
         ConfigError: it is none of them; names the config key and the words.

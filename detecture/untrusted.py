@@ -1,13 +1,12 @@
 """YAML and JSON from files that anybody may have written: bounded, and with errors of our own.
 
-The one place that parses either. What comes out is plain: mappings with text as keys, lists, texts,
-finite numbers, booleans and None; never deeper than `MOST_DEPTH`, never larger than its file says.
-It stands below everything else, because checkpoints, journals and Detectron2's yaml are such files
-too.
+Both are parsed only here. The results are plain: mappings with text as keys, lists, texts, finite
+numbers, booleans and None; never deeper than `MOST_DEPTH`, never larger than the file says. This
+module is below all others, because checkpoints, journals and Detectron2's yaml are such files too.
 
-Files of a user are read with `read_yaml` and `read_json`, whose errors say what to do. What this
-program wrote is read with `read_own_json` and `parse_own_json`: it may be damaged since, and only
-the caller knows what to do then.
+Users' files are read with `read_yaml` and `read_json`, whose errors say what to do. Files that this
+program wrote are read with `read_own_json` and `parse_own_json`: they may have been damaged since,
+and only the caller knows what to do then.
 """
 
 import errno
@@ -36,13 +35,13 @@ MOST_YAML_BYTES = 1 << 20
 _TOO_DEEP = f"nested too deeply, more than {MOST_DEPTH} levels deep"
 _CHUNK_BYTES = 1 << 20
 _MOST_ALIASES = 100
-_MOST_NODES = 50_000  # of a yaml document: some seconds; each alias counted as what it stands for
+_MOST_NODES = 50_000  # of a yaml document: some seconds; an alias counts as what it stands for
 _MOST_DIGITS = 400
-_MOST_SHOWN = 120  # characters of where something stands
+_MOST_SHOWN = 120  # characters of a location that are shown
 
 
 class _Malformed(ValueError):
-    """Why a text is refused."""
+    """Carries the reason why a text is refused."""
 
 
 def read_yaml(path: Path, error: type[DetectureError], most_bytes: int = MOST_YAML_BYTES) -> Any:
@@ -60,7 +59,7 @@ def read_yaml(path: Path, error: type[DetectureError], most_bytes: int = MOST_YA
 
 
 def parse_yaml(text: str, source: str, error: type[DetectureError], *, finite: bool = True) -> Any:
-    """As `read_yaml`, of a text; `source` begins the error.
+    """As `read_yaml`, but from a text; the error begins with `source`.
 
     Args:
         finite: refuse NaN and Infinity, see `why_not_plain`.
@@ -96,7 +95,7 @@ def parse_yaml(text: str, source: str, error: type[DetectureError], *, finite: b
 def read_json(
     path: Path, error: type[DetectureError], most_bytes: int = MOST_BYTES, *, whole: bool = True
 ) -> Any:
-    """The content of a JSON file; a byte order mark is passed over.
+    """The content of a JSON file; a byte order mark is skipped.
 
     Args:
         path: of the file.
@@ -111,11 +110,11 @@ def read_json(
 
 
 def parse_json(text: str, source: str, error: type[DetectureError], *, whole: bool = True) -> Any:
-    """As `read_json`, of a text; `source` begins the error.
+    """As `read_json`, but from a text; the error begins with `source`.
 
     Args:
-        whole: refuse the text for anything in it that is not plain; with False that is left to the
-            reader, who asks `why_not_plain` of each part.
+        whole: refuse the text if anything in it is not plain; with False this is left to the
+            caller, who calls `why_not_plain` on each part.
     """
     try:
         content = _loaded(text)
@@ -130,14 +129,14 @@ def parse_json(text: str, source: str, error: type[DetectureError], *, whole: bo
 
 
 def read_own_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
-    """The content of a JSON file that this program wrote, and that may be damaged since.
+    """The content of a JSON file that this program wrote, and that may have been damaged since.
 
     Args:
         path: of the file.
         most_bytes: larger files are refused.
 
     Raises:
-        OSError: as from the disk; `FileNotFoundError` where there is none.
+        OSError: as from the disk; `FileNotFoundError` if there is no such file.
         ValueError: as `parse_own_json`.
     """
     with open_file(path) as file:
@@ -145,13 +144,14 @@ def read_own_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
 
 
 def parse_own_json(content: bytes | str, most_bytes: int = MOST_BYTES) -> Any:
-    """As `read_own_json`, of what stood in the file.
+    """As `read_own_json`, but from the content of the file.
 
-    NaN, Infinity and halves of characters pass: a loss becomes NaN, the names of files are not
-    always text, and `json.dumps` writes both. Who takes a number asks whether it is finite.
+    NaN, Infinity and half characters pass: a loss can become NaN, file names are not always valid
+    text, and `json.dumps` writes both. Callers that take a number check whether it is finite.
 
     Raises:
-        ValueError: it is too large, no UTF-8, no JSON, or nested too deeply; the reason alone.
+        ValueError: it is too large, not UTF-8, not JSON, or nested too deeply; gives only the
+            reason.
     """
     if len(content) > most_bytes:
         raise _Malformed(f"larger than {most_bytes:,} bytes")
@@ -162,20 +162,20 @@ def parse_own_json(content: bytes | str, most_bytes: int = MOST_BYTES) -> Any:
 
 
 def named_path(name: str | os.PathLike[str], where: str, error: type[DetectureError]) -> Path:
-    """The path that a user or a file names, `~` expanded; there need be nothing.
+    """The path that a user or a file names, `~` expanded; it need not exist.
 
     Args:
         name: as it was given.
-        where: it was given, for the error, such as a config key.
+        where: the place it was given, for the error, such as a config key.
         error: kind of the error.
 
     Raises:
         DetectureError: of the given kind; nothing can have this name: it holds NUL, is too long,
-            is the home of nobody, or leads through links in a circle.
+            is the home of an unknown user, or leads through links in a circle.
     """
     try:
         path = Path(name).expanduser()
-        # UnicodeEncodeError: no file has half a character in its name; found when it is read.
+        # UnicodeEncodeError: no file name has half a character; found when it is read.
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError, UnicodeEncodeError):
             path.stat()
     except (OSError, ValueError, RuntimeError) as refused:
@@ -187,10 +187,10 @@ def named_path(name: str | os.PathLike[str], where: str, error: type[DetectureEr
 
 
 def open_file(path: Path) -> BinaryIO:
-    """A file opened for reading; a pipe or device is refused, for to open one could block for ever.
+    """A file opened for reading; pipes and devices are refused, since opening one may never end.
 
     Raises:
-        OSError: as from the disk, or it is no file.
+        OSError: as from the disk, or it is not a file.
     """
     kind = path.stat().st_mode
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a folder: open says so
@@ -199,9 +199,9 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_at_most(file: BinaryIO, most_bytes: int) -> bytes:
-    """What is left of a file, up to so many bytes.
+    """The rest of a file, up to so many bytes.
 
-    `file.read(most_bytes)` reserves them all first: gigabytes, for a file of a few lines.
+    `file.read(most_bytes)` would reserve them all first: gigabytes, for a file of a few lines.
     """
     parts, left = [], most_bytes
     while left > 0 and (part := file.read(min(left, _CHUNK_BYTES))):
@@ -218,7 +218,7 @@ def _loaded(text: str) -> Any:
 
 
 def read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
-    """The content of a file of text in UTF-8; a byte order mark is passed over.
+    """The content of a text file in UTF-8; a byte order mark is skipped.
 
     Args:
         path: of the file.
@@ -245,7 +245,7 @@ def read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
 
 
 def _decoded(content: bytes) -> str:
-    """The text; a byte order mark is passed over. Where it is no UTF-8, what it is most likely."""
+    """The text, a byte order mark skipped; if it is not UTF-8, says what it most likely is."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as refused:
@@ -261,12 +261,12 @@ def _decoded(content: bytes) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader with bounds on depth and aliases, without timestamps and double keys."""
+    """A safe loader with bounds on depth and aliases; no timestamps, no duplicate keys."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = self._aliases = self._nodes = 0
-        self._sizes: dict[int, int] = {}  # nodes that are done, and what each expands to
+        self._sizes: dict[int, int] = {}  # finished nodes, and how many nodes each expands to
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """One node, counted."""
@@ -300,7 +300,7 @@ class _Loader(yaml.SafeLoader):
         return size
 
     def construct_yaml_int(self, node: Any) -> int:
-        """A whole number; one of hundreds of digits is none that anything here could use."""
+        """A whole number; nothing here could use one of hundreds of digits."""
         if len(node.value) > _MOST_DIGITS:
             raise _Malformed(f"holds a number of {len(node.value)} digits")
         return super().construct_yaml_int(node)
@@ -319,7 +319,7 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
-# Dates stay text: `2024-01-01` is far more often a name than a date, and no value here is one.
+# Dates stay text: `2024-01-01` is far more often a name than a date, and no value here is a date.
 _Loader.yaml_implicit_resolvers = {
     letter: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
     for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -334,19 +334,19 @@ def _line(error: yaml.MarkedYAMLError) -> int | str:
 
 
 def _number(digits: str) -> int | float:
-    # A number of hundreds of digits is none that anything here could use.
+    # Nothing here could use a number of hundreds of digits.
     return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
 
 
 def why_not_plain(content: Any, *, finite: bool = True, halves: bool = False) -> str:
-    """Why parsed content is not what this module promises; empty where it is.
+    """Why parsed content is not what this module promises; empty if it is.
 
-    Without recursion, as nesting may be deep.
+    It works without recursion, as nesting may be deep.
 
     Args:
         content: what was parsed.
         finite: refuse NaN and Infinity.
-        halves: let halves of characters (lone surrogates) pass, which no file can hold as text.
+        halves: let half characters (lone surrogates) pass, which no file can hold as text.
     """
     stack: list[tuple[Any, str, int]] = [(content, "", 1)]
     while stack:
@@ -360,7 +360,7 @@ def why_not_plain(content: Any, *, finite: bool = True, halves: bool = False) ->
                     return f"{_at(place)}the key {brief(key)} is of type {kind}; write it in quotes"
                 if not halves and not _is_whole_text(key):
                     return f"{_at(place)}{brief(key)} holds half a character"
-                # Cut before it is built: a key may be as long as the file, and have many values.
+                # Cut before it is built: a key may be as long as the file, and hold many values.
                 inner = f"{place}.{key[:_MOST_SHOWN]}" if place else key[:_MOST_SHOWN]
                 stack.append((item, inner[:_MOST_SHOWN], depth + 1))
         elif isinstance(value, list):
@@ -378,7 +378,7 @@ def why_not_plain(content: Any, *, finite: bool = True, halves: bool = False) ->
 
 
 def _is_whole_text(text: str) -> bool:
-    """Whether a text can be written: half of a surrogate pair cannot."""
+    """Whether a text can be written; one with half of a surrogate pair cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""Files that `torch.save` wrote, or that say so: read without running what they hold.
+"""Files that `torch.save` wrote, or that claim so: read without running what they hold.
 
-`weights_only` keeps a file from running code. What it lets through is looked at here before: a
-pickle that asks for as much memory as it likes, and an archive that unpacks to more than it is.
+`weights_only` keeps a file from running code. What it lets through is checked here first: a pickle
+that asks for as much memory as it likes, and an archive that unpacks to more than its own size.
 """
 
 import mmap
@@ -25,7 +25,7 @@ _LONGEST_REASON = 200
 
 
 class _Refused(Exception):
-    """Why a file is not given to torch."""
+    """Carries the reason why a file is not given to torch."""
 
 
 def load_torch(path: Path, *, mapped: bool = False) -> Any:
@@ -36,14 +36,14 @@ def load_torch(path: Path, *, mapped: bool = False) -> Any:
         mapped: leave the tensors of an archive on the disk until they are used.
 
     Raises:
-        CheckpointError: it is no such file, is damaged, holds what could run code, or asks for
+        CheckpointError: it is not such a file, is damaged, holds what could run code, or asks for
             more memory than it has content.
     """
     remedy = "it may be cut short. Copy it again, or name another one"
     try:
         with open_file(path) as file:
             begins = file.read(2)
-        # What torch makes of any other file depends on its first letters: errors that say nothing.
+        # For any other file, torch's error depends on the first letters, and says nothing useful.
         if not begins.startswith((_ZIP, _PICKLE)):
             raise CheckpointError(
                 f"{path}: is no checkpoint: it is empty, or torch.save did not write it; name "
@@ -62,7 +62,7 @@ def load_torch(path: Path, *, mapped: bool = False) -> Any:
             f"{path}: refused as a checkpoint: {error}; name another one"
         ) from error
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL \S+", str(error))  # the rest is advice to trust the file
+        found = re.search(r"GLOBAL \S+", str(error))  # the rest advises to trust the file
         raise CheckpointError(
             f"{path}: cannot be read as a checkpoint: it is no torch file, or holds more than "
             "tensors and plain values, which could run code "
@@ -76,7 +76,7 @@ def load_torch(path: Path, *, mapped: bool = False) -> Any:
 
 
 def _refuse_reserving(path: Path) -> bool:
-    """Refuse a file that takes far more memory than it has bytes; whether it is a zip archive."""
+    """Refuse a file that needs far more memory than its size; returns whether it is a zip."""
     with open_file(path) as file:
         if not zipfile.is_zipfile(file):
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 _GOLDEN_RATIO = 0.6180339887498949
 _ROWS_IN_STRIP = 256
 
-# Well apart for the colour-blind too (Okabe and Ito 2008); further ones are spread over the hues.
+# Distinct for the colour-blind too (Okabe and Ito 2008); further ones are spread over the hues.
 _FIRST_COLORS = (
     (230, 159, 0),
     (86, 180, 233),
@@ -27,7 +27,7 @@ _LINE_HEIGHT = _FONT_SIZE + 6
 _GAP = 4  # pixels between panels
 _SHEET_GAP = 16  # pixels between tiles
 _TEXT_LINES = 3  # a longer text is cut
-_LEGEND_ENTRIES = 12  # of a legend; more are counted
+_LEGEND_ENTRIES = 12  # shown in a legend; further ones are only counted
 _LEAST_SIDE, _GREATEST_SIDE = 256, 1024
 
 
@@ -75,9 +75,9 @@ def draw_overlay(
     Args:
         image: (H,W,3) uint8 RGB.
         label_map: (H,W) integer, 0 dustbin (stays as it is), i+1 texture i.
-        captions: the legend's text for each texture; none draws no legend.
+        captions: the legend's text for each texture; without any, no legend is drawn.
         opacity: of the colours, 0..1.
-        legend_labels: of each caption, its label; by default 1, 2, ..
+        legend_labels: the label of each caption; by default 1, 2, ..
 
     Returns:
         (H+L,W,3) uint8 RGB, the legend in the L rows below.
@@ -99,7 +99,7 @@ def draw_overlay(
 
 
 def _outline(label_map: np.ndarray) -> np.ndarray:
-    """Pixels of labels (H,W) whose right or lower neighbour has another one: bool (H,W)."""
+    """Pixels of labels (H,W) whose right or lower neighbour has another label: bool (H,W)."""
     edge = np.zeros(label_map.shape, dtype=bool)
     edge[:, :-1] |= label_map[:, 1:] != label_map[:, :-1]
     edge[:-1] |= label_map[1:] != label_map[:-1]
@@ -109,7 +109,7 @@ def _outline(label_map: np.ndarray) -> np.ndarray:
 def in_colors_of_truth(
     label_map: np.ndarray, assignment: Sequence[Sequence[int]], k_pred: int, k_gt: int
 ) -> np.ndarray:
-    """Renumber predicted textures as the true ones that they were matched with.
+    """Renumber predicted textures like the true ones that they were matched with.
 
     Args:
         label_map: integer of any shape, 0 dustbin, i+1 predicted texture i; none above `k_pred`.
@@ -130,7 +130,7 @@ def in_colors_of_truth(
 
 @dataclass(frozen=True)
 class Drawing:
-    """An image and, beside it, what was said about its regions; words below.
+    """An image and, beside it, panels that show its regions; words below.
 
     Attributes:
         image: (H,W,3) uint8 RGB.
@@ -157,7 +157,7 @@ class Drawing:
         height, width = self.image.shape[:2]
         scale = side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        # Enlarged pixels stay pixels: of a tiny image one wants to see what is there.
+        # Enlarged pixels keep sharp edges: in a tiny image one wants to see what is there.
         method = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
         image = np.asarray(Image.fromarray(self.image).resize(size, method))
         panels = [Image.fromarray(image)]
@@ -165,7 +165,7 @@ class Drawing:
             if isinstance(overlay, str):
                 panels.append(_text_panel(image, overlay))
             else:
-                # Resized first and drawn then, so that outlines are one pixel wide.
+                # Resized first and drawn afterwards, so that outlines are one pixel wide.
                 labels = Image.fromarray(overlay.astype(np.int32))
                 labels = labels.resize(size, Image.Resampling.NEAREST)
                 panels.append(Image.fromarray(draw_overlay(image, np.asarray(labels))))
@@ -212,7 +212,7 @@ def annotation_drawing(
 
 
 def sample_drawing(mapped: dict[str, Any]) -> Drawing:
-    """What a model gets: in training image | label map, in evaluation the image alone.
+    """What a model gets: image | label map in training, only the image in evaluation.
 
     Args:
         mapped: mapped dict with `image`, uint8 tensor (3,H,W), and in training `sem_seg`, (H,W).
@@ -240,7 +240,7 @@ def prediction_drawing(
     descriptions: Sequence[str],
     prediction: np.ndarray | str,
 ) -> Drawing:
-    """Image | ground truth | prediction, with the scores, and the words of both.
+    """Image | ground truth | prediction, with the scores and both sets of descriptions.
 
     Args:
         record: of an evaluation.

@@ -63,7 +63,7 @@ def switches(name: str) -> list[str]:
 
 
 def train(output: Path, overrides: Sequence[str]) -> int:
-    """Train a row unless that is done; the exit status."""
+    """Train a row unless that is done already; returns the exit status."""
     if (output / "model_final.safetensors").is_file():
         return 0
     command = [sys.executable, str(ROOT / "tools/train_net.py"), "--config-file", str(CONFIG)]
@@ -90,7 +90,7 @@ def measure(output: Path, overrides: Sequence[str], images: int, samples: int) -
     confusion_NTT = np.stack(confusions)
     history = [parse_own_json(line) for line in (output / "metrics.json").read_text().splitlines()]
     losses = [line["loss_sem_seg"] for line in history if "loss_sem_seg" in line]
-    # Names shuffled: the answer to each name is taken for that to the next one.
+    # Names shuffled: the answer to each name is taken as the answer to the next one.
     return {
         "loss": [losses[0], losses[-1]],
         "mIoU": _with_interval(confusion_NTT, samples),
@@ -109,7 +109,7 @@ def _with_interval(confusion_NTT: np.ndarray, samples: int) -> list[float]:
 
 
 def _miou(confusion_STT: np.ndarray) -> np.ndarray:
-    """Mean over the names that are there, (S,), of confusions (S,T,T)."""
+    """Mean over the names that are present, (S,), of confusions (S,T,T)."""
     right = np.diagonal(confusion_STT, axis1=1, axis2=2)
     true, found = confusion_STT.sum(axis=2), confusion_STT.sum(axis=1)
     iou = right / np.maximum(true + found - right, 1)
@@ -131,7 +131,7 @@ def _energy(model: Any) -> float:
 
 
 def seeds(text: str) -> list[int]:
-    """Numbers between commas, of the command line."""
+    """Numbers separated by commas, from the command line."""
     return [int(word) for word in text.split(",")]
 
 

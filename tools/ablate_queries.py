@@ -150,7 +150,7 @@ def _with_regions(cfg: CfgNode, dataset: str, limit: int) -> Iterator[dict[str, 
 
 
 def _vary(regions: RegionStates, other: RegionStates, variant: str) -> Tensor:
-    """States (1,K,D) of one image, varied; those of the other are repeated where it has fewer."""
+    """States (1,K,D) of one image, varied; the other image's are repeated if it has fewer."""
     count = int(regions.count_B[0])
     own_KD = regions.states_BKD[0, :count]
     other_KD = other.states_BKD[0, : int(other.count_B[0])]

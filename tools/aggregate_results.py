@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 overwrite=args.overwrite,
                 remedy=REMEDY,
                 comment=comment,
-                notes=args.root,  # a CSV can hold no mark
+                notes=args.root,  # a CSV file cannot hold a mark
             )
     if not args.markdown:
         print(report_markdown(report), end="")

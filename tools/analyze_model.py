@@ -70,7 +70,7 @@ COUNTED = ("TextureGrouping", "Detecture", "CATSeg", "AHSSeg")
 TASKS = ("parameter", "memory", "flop", "activation", "structure")
 _NO_CLIP = ("MODEL.CLIP.BASE", "")
 _NO_WEIGHTS = ("MODEL.VLM.BASE", "", "MODEL.SEGMENTER.BASE", "")
-# Otherwise the operations of a backward pass would hold those of a second forward pass.
+# Otherwise the operations of a backward pass would include those of a second forward pass.
 _COUNTABLE = (
     *("MODEL.DEVICE", "cpu", "MODEL.VLM.GRADIENT_CHECKPOINTING", "False"),
     *("MODEL.SEGMENTER.GRADIENT_CHECKPOINTING", "False"),

@@ -148,7 +148,7 @@ def _table(results: list[CellResult]) -> str:
         for r in results
     ]
     table = tabulate(rows, ["method", "variant", "data", "told of K", "state"], "github")
-    # A data set that is not here is said once, not for every method.
+    # A missing data set is reported once, not for every method.
     notes = dict.fromkeys(
         r.note if is_without_data(r) else f"{r.method}, {r.variant}, on {r.dataset}: {r.note}"
         for r in results

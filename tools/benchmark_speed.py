@@ -71,7 +71,7 @@ def timed(function: Callable[[], Any]) -> float:
 
 
 def environment(device: str = "cpu") -> dict[str, str]:
-    """What a number depends on besides the code.
+    """What a measured number depends on besides the code.
 
     Args:
         device: value of MODEL.DEVICE, or the device of a task that has no model.
@@ -104,7 +104,7 @@ def mosaic(size: int, regions: int, seed: int) -> np.ndarray:
 
 
 def plain_scores(label_map: np.ndarray, k_pred: int, masks: np.ndarray) -> tuple[float, float]:
-    """Matched mIoU and ARI the plain way."""
+    """Matched mIoU and ARI, computed the plain way."""
     iou = np.zeros((k_pred, len(masks)))
     for i in range(k_pred):
         found = label_map == i + 1
@@ -116,7 +116,7 @@ def plain_scores(label_map: np.ndarray, k_pred: int, masks: np.ndarray) -> tuple
 
 
 def benchmark_evaluation(size: int, regions: int, repeats: int) -> dict[str, Any]:
-    """Scoring of one image, ours and the plain way in turns on the same inputs."""
+    """Scoring of one image: ours and the plain way, in turn on the same inputs."""
     label_map = mosaic(size, regions, seed=0)
     truth = mosaic(size, regions, seed=1)
     masks = np.stack([truth == i + 1 for i in range(regions)])
@@ -142,7 +142,7 @@ def benchmark_data(dataset: str, records: int, epochs: int) -> dict[str, Any]:
     result: dict[str, Any] = {"dataset": dataset, "images": len(source)}
     for workers in (0, 2):
         loader = _loader(dataset, source, workers)
-        _exhaust(loader)  # files into the page cache
+        _exhaust(loader)  # bring the files into the page cache
         seconds = timed(functools.partial(_exhaust, loader))
         result[f"images_per_second_{workers}_workers"] = len(source) / seconds
     repeated = [dict(source[i % len(source)], image_id=str(i)) for i in range(records)]
@@ -169,7 +169,7 @@ def _exhaust(loader: Any) -> None:
 
 
 def _memory_of_epoch(loader: Any) -> float:
-    """Memory late in an epoch, but while all workers are still there."""
+    """Memory late in an epoch, while all workers are still running."""
     memory = 0.0
     for index, _ in enumerate(loader):
         if index == len(loader) * 3 // 4:
@@ -185,15 +185,15 @@ def _memory_mib() -> float:
             info = each.memory_full_info()
         except psutil.NoSuchProcess:
             continue
-        # Pages of each process alone: a worker's copies on write count, libraries that other
-        # programs share do not.
+        # Only pages that belong to one process: a worker's copies on write count, libraries shared
+        # with other programs do not.
         total += info.uss
     return total / 2**20
 
 
 def benchmark_model(args: argparse.Namespace) -> dict[str, Any]:
     """Inference or training of a Detecture."""
-    # Here, because its libraries take seconds to import, and the other tasks need none of them.
+    # Imported here: its libraries take seconds, and the other tasks need none of them.
     from detecture.profiling.suite import (
         full_size_costs,
         inference_suite,

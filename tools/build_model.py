@@ -32,7 +32,7 @@ RECIPES = {
 
 
 def share(text: str) -> float:
-    """A number above 0 and up to 1, of the command line."""
+    """A number above 0 and up to 1, from the command line."""
     value = float(text)
     if not 0.0 < value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to 1")

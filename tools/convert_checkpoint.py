@@ -118,7 +118,7 @@ def _published(args: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 
 def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)  # what the release is known by
+    digest = hashlib.md5(usedforsecurity=False)  # the digest that identifies the release
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)

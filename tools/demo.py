@@ -50,7 +50,7 @@ def find_images(inputs: list[str]) -> list[Path]:
     for text in inputs:
         try:
             here = _matching(named_path(text, "--input", ConfigError))
-        except OSError as error:  # no permission, or a name that no disk takes
+        except OSError as error:  # no permission, or a name that no disk accepts
             raise ConfigError(f"--input {text}: cannot be read ({error.strerror})") from error
         if not here:
             raise ConfigError(f"--input {text}: no such file, or no image in it ({endings})")
@@ -63,7 +63,7 @@ def _matching(path: Path) -> list[Path]:
         return list(only_images(sorted(path.iterdir()), path))
     if path.exists():
         return [path]
-    # Brackets in the name of a folder that exists are no pattern.
+    # Brackets in the name of an existing folder are not a pattern.
     base = next((folder for folder in path.parents if folder.is_dir()), Path())
     pattern = str(Path(glob.escape(str(base)), path.relative_to(base)))
     matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
@@ -71,7 +71,7 @@ def _matching(path: Path) -> list[Path]:
 
 
 def without_results(images: list[Path]) -> list[Path]:
-    """Images but for the overlays and label maps that this tool wrote; says how many those are.
+    """Images without the overlays and label maps that this tool wrote; says how many those are.
 
     Raises:
         ConfigError: nothing is left.
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     overrides = [word for word in args.opts if word != "--"]
-    with suppress(OSError):  # a name that is too long: said below
+    with suppress(OSError):  # a name that is too long: reported below
         if args.output.is_file():
             raise ConfigError(f"--output {args.output}: is a file; give the name of a folder")
     if args.count is not None and args.count < 1:
@@ -134,7 +134,7 @@ def read_classes(text: str | None) -> Vocabulary | None:
     """The classes of --classes, before the model is built.
 
     Raises:
-        ConfigError: there is none, a name is given twice or is none, or there is no such file.
+        ConfigError: there is none, a name is repeated or not valid, or there is no such file.
     """
     if text is None:
         return None
@@ -152,10 +152,10 @@ def question_of(
     asked: Vocabulary | None,
     background: float | None,
 ) -> dict[str, Any]:
-    """What each image is asked, as arguments of the predictor.
+    """What to ask about each image, as arguments of the predictor.
 
     Raises:
-        ConfigError: it is no question for this kind of model.
+        ConfigError: this kind of model cannot be asked that.
     """
     name = type(predictor.model).__name__
     if isinstance(predictor, SemanticPredictor):
@@ -183,11 +183,11 @@ def segment(
     question: dict[str, Any],
     overwrite: bool = False,
 ) -> int:
-    """Segment and save each image; returns how many could not be."""
+    """Segment and save each image; returns how many failed."""
     failed = 0
     for path in tqdm(images, desc="segmenting", unit="image", disable=None):
         try:
-            # Before it is segmented: to be refused afterwards would be so much work for nothing.
+            # Checked before segmenting: a refusal afterwards would waste the work.
             image = ImageIdentity.of_file(path)
             find_place(output, path.stem, image, numbered=True, overwrite=overwrite)
             result = predictor(path, **question)
@@ -202,7 +202,7 @@ def segment(
 
 
 def report(result: TextureResult | SemanticResult, renamed: str) -> str:
-    """What was found, in lines."""
+    """What was found, as lines of text."""
     if isinstance(result, SemanticResult):
         present = [label for label in result.found() if label != result.background]
         lines = [f"{len(present)} of {len(result.vocabulary)} classes{renamed}"]

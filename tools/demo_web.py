@@ -26,14 +26,14 @@ from detecture.web.service import Limits
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "datasets/samples/photos"
 
-MOST = 1_000_000  # millions: of bytes and of pixels
+MOST = 1_000_000  # in millions, of bytes and of pixels
 
 
 def example_images(folder: Path | None) -> list[Path]:
-    """Images of a folder; those of the checkout, if there are any, without one.
+    """Images of a folder or, if none is named, those of the checkout, if there are any.
 
     Raises:
-        ConfigError: the folder that was named is none.
+        ConfigError: what was named is not a folder.
     """
     if folder is not None and not folder.is_dir():
         raise ConfigError(f"--examples {folder}: no such folder")

@@ -49,12 +49,12 @@ REMEDY = "choose another OUTPUT_DIR, or give --overwrite"
 
 @dataclass
 class EvaluatedCheckpoint:
-    """A checkpoint, and what came of it.
+    """A checkpoint, and the result of evaluating it.
 
     Attributes:
         path: of the checkpoint.
-        iteration: of its training; None where nothing says it.
-        problem: why it could not be evaluated; empty where it was.
+        iteration: of its training; None if unknown.
+        problem: why it could not be evaluated; empty if it was.
         summaries: by data set.
     """
 
@@ -97,7 +97,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def iteration_of(path: Path) -> int | None:
-    """The iteration that a checkpoint was written after: as its name or its content says.
+    """The iteration after which a checkpoint was written, by its name or its content.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -110,7 +110,7 @@ def iteration_of(path: Path) -> int | None:
 
 
 def evaluated(cfg: CfgNode, path: Path) -> EvaluatedCheckpoint:
-    """Evaluate one checkpoint, or take what is there of it."""
+    """Evaluate one checkpoint, or take the results that are there already."""
     name = path.stem if path.suffix == WEIGHTS else f"{path.stem}_pth"
     cfg = cfg.clone()
     cfg.defrost()
@@ -119,7 +119,7 @@ def evaluated(cfg: CfgNode, path: Path) -> EvaluatedCheckpoint:
     row = EvaluatedCheckpoint(path)
     try:
         row.iteration = iteration_of(path)
-        # Where all is evaluated already, nothing is loaded.
+        # If everything is evaluated already, nothing is loaded.
         evaluate(cfg, cache(partial(load_model, cfg)))
         if comm.is_main_process():
             row.summaries = {name: _summary(cfg, name) for name in cfg.DATASETS.TEST}
@@ -141,7 +141,7 @@ def _summary(cfg: CfgNode, dataset: str) -> dict[str, Any]:
 
 
 def best_of(rows: Sequence[EvaluatedCheckpoint], dataset: str) -> EvaluatedCheckpoint | None:
-    """The row with the greatest headline, the earliest of equal ones."""
+    """The row with the greatest headline; the earliest if several are equal."""
     scored = [row for row in rows if row.headline(dataset)[1] is not None]
     return max(scored, key=lambda row: row.headline(dataset)[1] or 0.0, default=None)
 

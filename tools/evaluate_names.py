@@ -54,7 +54,7 @@ REMEDY = "choose another --json, or give --overwrite"
 
 
 class DefaultRegions:
-    """Regions of the default method, as many as names, and its sentences; kept by image."""
+    """The default method's regions, as many as names, and its sentences; kept by image."""
 
     def __init__(self, describes: bool) -> None:
         cfg = make_config(DEFAULT_CONFIG, ["MODEL.GROUPING.DESCRIBE", str(describes)])
@@ -85,7 +85,7 @@ def _mapped(image: NamedImage) -> dict[str, Any]:
 
 
 def asked(model: Any) -> Callable[[NamedImage], np.ndarray]:
-    """What a semantic model answers, (H,W), with an image's names as its classes."""
+    """The answer of a semantic model, (H,W), with an image's names as its classes."""
 
     def answer(image: NamedImage) -> np.ndarray:
         """Label map."""
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = published_images(args.dataset, cfg.INPUT.MAX_PIXELS, args.limit)
     images = list(tqdm(found, desc="reading", unit="image", disable=None))
     complete = len(images)
-    # Similarities are weighted by all sentences, whole.
+    # Similarities are weighted by all sentences, before any words are removed.
     similarity = Similarity(name for image in images for name in image.names)
     if args.without:
         images = list(stripped(images, args.without))

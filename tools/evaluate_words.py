@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             open_vocabulary=args.open_vocabulary,
             progress=_bar,
         )
-    except EvaluationError as error:  # of the evaluation that is measured: wrong input here
+    except EvaluationError as error:  # from the evaluation that is measured: wrong input here
         raise ConfigError(str(error)) from error
     if args.json:
         write_own(args.json, json_bytes(report), overwrite=args.overwrite, remedy=REMEDY)

@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigError(f"--dry-run is for run and the stages, not for {args.command}")
     if args.limit < 0:
         raise ConfigError("--limit must be 0 or more")
-    if args.command not in ("status", "review"):  # what these print is read by others
+    if args.command not in ("status", "review"):  # other programs read what these print
         log_to_terminal()
     cfg = make_config(args.config_file, [*args.opts, *_keys_of(args)])
     names = [] if args.command == "run" else [args.command]

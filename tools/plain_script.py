@@ -41,7 +41,7 @@ CONFIG = "configs/plain_script.yaml"
 
 
 def register() -> None:
-    """A data set of one's own: dicts as this project describes them, and what is known of it."""
+    """Your own data set: dicts as this project describes them, and what is known about it."""
     DatasetCatalog.register("my_images", lambda: DatasetCatalog.get("samples")[:2])
     MetadataCatalog.get("my_images").set(evaluator_type="texture", k_regime="autonomous")
 
@@ -67,12 +67,12 @@ class TextureTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> object:
-        """That of the evaluations during the training."""
+        """The loader of the evaluations during training."""
         return test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> TextureSegEvaluator:
-        """Likewise."""
+        """The evaluator of the evaluations during training."""
         return evaluator(cfg, dataset_name, "inference_in_training")
 
 
@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
     """Run in every process."""
     cfg = get_cfg()
     add_detecture_config(cfg)
-    # As merge_from_file and merge_from_list, but no yaml file can run code.
+    # Like merge_from_file and merge_from_list, but no yaml file can run code.
     merge_yaml_file(cfg, args.config_file or CONFIG)
     merge_overrides(cfg, args.opts)
     register()

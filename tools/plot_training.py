@@ -30,7 +30,7 @@ def read_losses(folder: Path, key: str) -> dict[int, float]:
     """Value of a key at each iteration that has it.
 
     Raises:
-        DatasetError: the file is missing, or no line of it that can be read has the key.
+        DatasetError: the file is missing, or none of its readable lines has the key.
     """
     path = folder / "metrics.json"
     found: dict[int, float] = {}
@@ -48,7 +48,7 @@ def read_losses(folder: Path, key: str) -> dict[int, float]:
             content = parse_own_json(line)
             iteration = content["iteration"]
         except (ValueError, LookupError, TypeError):
-            damaged += number < len(lines)  # the last one may be of a run that was killed
+            damaged += number < len(lines)  # a killed run may have cut the last one
             continue
         known |= {name for name in content if "loss" in name}
         value = finite_number(content.get(key))

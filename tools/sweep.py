@@ -76,7 +76,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _require_table(path: Path) -> None:
-    """See, before the first run, that the table will replace no other file."""
+    """Check, before the first run, that the table will not replace another file."""
     if not path.exists():
         return
     try:

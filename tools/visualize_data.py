@@ -184,11 +184,11 @@ def draw_annotation(record: dict[str, Any], max_pixels: int, bands: Sequence[int
 def loader_jobs(
     names: list[str], split: str | None, cfg: CfgNode
 ) -> tuple[Iterator[DrawingJob], int]:
-    """All that the test loaders yield, or one pass of the training loader; and how many."""
+    """Everything that the test loaders yield, or one pass of the training loader; and how many."""
     total = sum(len(load_registered(name)) for name in names)
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.DATALOADER.NUM_WORKERS = 0  # what a worker process warns of would not be counted here
+    cfg.DATALOADER.NUM_WORKERS = 0  # warnings from a worker process would not be counted here
     if split == "test":
         loaders = [(name, build_test_loader(cfg, name)) for name in names]
         jobs = (
@@ -205,11 +205,11 @@ def loader_jobs(
     seed = None
     if cfg.SEED >= 0:
         seed = cfg.SEED
-        torch.manual_seed(seed)  # of the crops
+        torch.manual_seed(seed)  # for the crops
     sampler = TrainingSampler(total, seed=seed)
     loader = build_train_loader(cfg, sampler=sampler, total_batch_size=1)
     jobs = (
-        # Numbered: with another crop the same image comes again as another one.
+        # Numbered, since the same image can come again with another crop.
         DrawingJob(
             mapped["image_id"], _path(mapped["image_id"], number=i), partial(draw_mapped, mapped)
         )
@@ -272,7 +272,7 @@ def _dataset_of(folder: Path) -> str:
         summary = read_own_json(folder / "summary.json")
         name = summary["dataset"]
     except (OSError, ValueError, KeyError, TypeError):
-        # The summary comes last: the evaluation is not done; or it is damaged.
+        # The summary is written last: the evaluation is unfinished, or the file is damaged.
         return folder.resolve().name
     return name if isinstance(name, str) else folder.resolve().name
 
@@ -301,7 +301,7 @@ def draw_prediction(
     image, truth = load_image_and_truth(source, max_pixels, bands)
     path = label_map_path(folder, record["image_id"])
     prediction: np.ndarray | str
-    if "assignment" not in record:  # the method failed; the map is one of an earlier run
+    if "assignment" not in record:  # the method failed; the map is from an earlier run
         prediction = f"{record['status']}: {record.get('error', '')}"
     elif not path.is_file():
         prediction = "no label map is there (TEST.SAVE_LABEL_MAPS)"
@@ -313,13 +313,13 @@ def draw_prediction(
 
 
 def _path(image_id: str, dataset: str = "", number: int | None = None) -> Path:
-    """Where a drawing goes, in the output folder; ids are made safe as those of label maps."""
+    """Where a drawing goes in the output folder; ids are made safe as for label maps."""
     name = label_map_path(Path(), image_id).name
     return Path(quote(dataset, safe=" "), name if number is None else f"{number:05d}_{name}")
 
 
 class _LeftOut(logging.Handler):
-    """Shows and collects what the training mapper says of records that it leaves out."""
+    """Shows and collects what the training mapper says about records that it leaves out."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -345,7 +345,7 @@ def _draw_all(args: argparse.Namespace, jobs: Iterator[DrawingJob], total: int) 
             islice(jobs, count), total=count, desc="drawing", unit="image", disable=None
         ):
             try:
-                if args.output:  # before it is drawn: to be refused then would be for nothing
+                if args.output:  # checked before drawing: a refusal later would waste the work
                     require_own([args.output / job.path], args.overwrite, REMEDY)
                 drawing = job.draw()
                 if args.output:

@@ -2,16 +2,18 @@
 
 Let gt, pred and tp be a class's pixels in the ground truth, in the predictions and in both, over a
 whole data set, where only pixels with a true class count. IoU is tp / (gt + pred - tp), accuracy
-tp / gt. Which classes mIoU averages over decides a point or more where there are many:
+tp / gt. The choice of classes that mIoU averages over can move it by a point or more where there
+are many:
 
 * `present`: those with gt > 0, the rule of Detectron2 since July 2022 (f3c1bc19). A class that is
-  predicted but never there is not averaged in; its pixels count against those they are taken from.
+  predicted but never present is not averaged in; its pixels count against the classes that they
+  were taken from.
 * `present_or_predicted`: the same sum of IoUs, divided by the number with gt + pred > 0, the rule
   up to Detectron2's tag v0.6. Both versions call themselves 0.6.
 
-Boundary IoU (Cheng et al. 2021, arXiv 2103.16562) is the same of the pixels near the outlines: of a
-class those within d of a pixel of another class, or of the image's edge, where d is 2 % of the
-diagonal. A neighbour without a true class is no outline.
+Boundary IoU (Cheng et al. 2021, arXiv 2103.16562) is the IoU of the pixels near outlines: for each
+class, its pixels within d of a pixel of another class or of the image's edge, where d is 2 % of the
+diagonal. A neighbour without a true class makes no outline.
 
 Legend: N images, T classes, S resamples, H, W size of an image.
 """
@@ -30,10 +32,10 @@ _BOUNDARY = 0.02  # of the diagonal
 
 
 def pair_counts(predicted_HW: np.ndarray, true_HW: np.ndarray, classes: int) -> np.ndarray:
-    """How often each pair of classes comes, rows [predicted, true, pixels]: int64 (..,3).
+    """How often each pair of classes occurs, rows [predicted, true, pixels]: int64 (..,3).
 
     Args:
-        predicted_HW: 0 to `classes` - 1; `classes` itself, and nothing else, is no class.
+        predicted_HW: 0 to `classes` - 1, or `classes` itself, the only value for no class.
         true_HW: 0 to `classes` - 1, or `NO_CLASS`, where nothing counts.
         classes: T.
     """
@@ -44,7 +46,7 @@ def pair_counts(predicted_HW: np.ndarray, true_HW: np.ndarray, classes: int) -> 
 
 
 def boundary_counts(predicted_HW: np.ndarray, true_HW: np.ndarray, classes: int) -> np.ndarray:
-    """Of each class that has outlines, rows [class, tp, gt, pred] of pixels near them: (..,4).
+    """Pixels near outlines, a row [class, tp, gt, pred] for each class that has any: (..,4).
 
     Args:
         predicted_HW, true_HW, classes: as for `pair_counts`.
@@ -88,20 +90,20 @@ class ClassCounts:
     pred: np.ndarray
 
     def iou(self) -> np.ndarray:
-        """Of each class, (N,T); nan where it is not in the ground truth."""
+        """IoU of each class, (N,T); nan where it is not in the ground truth."""
         return _divided(self.tp, self.gt + self.pred - self.tp, self.gt > 0)
 
     def accuracy(self) -> np.ndarray:
-        """Of each class, (N,T); nan where it is not in the ground truth."""
+        """Accuracy of each class, (N,T); nan where it is not in the ground truth."""
         return _divided(self.tp, self.gt, self.gt > 0)
 
     def classes(self, rule: str) -> np.ndarray:
-        """How many classes a rule averages over, (N,) of counts (N,T)."""
+        """How many classes a rule averages over, (N,) from counts (N,T)."""
         counted = self.gt > 0 if rule == "present" else self.gt + self.pred > 0
         return counted.sum(axis=-1)
 
     def mean_iou(self, rule: str) -> np.ndarray:
-        """mIoU by a rule, (N,) of counts (N,T); nan where no class is averaged over."""
+        """mIoU by a rule, (N,) from counts (N,T); nan where no class is averaged over."""
         return _divided(np.nansum(self.iou(), axis=-1), self.classes(rule))
 
     def mean_accuracy(self) -> np.ndarray:
@@ -118,11 +120,11 @@ class ClassCounts:
         return _divided(self.tp.sum(axis=-1), self.gt.sum(axis=-1))
 
     def total(self) -> "ClassCounts":
-        """The counts of all images as those (1,T) of one set."""
+        """The counts of all images added up to those of one set, (1,T)."""
         return ClassCounts(*(part.sum(axis=0)[None] for part in (self.tp, self.gt, self.pred)))
 
     def resampled(self, draws_SN: np.ndarray) -> "ClassCounts":
-        """Counts (S,T) of sets of images, from those (N,T) of each image.
+        """Counts (S,T) of sets of images, from the counts (N,T) of each image.
 
         Args:
             draws_SN: how often each image is in each set.
@@ -132,6 +134,6 @@ class ClassCounts:
 
 
 def _divided(above: np.ndarray, below: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-    """Quotients, any shape; nan where nothing is below, or not `where`."""
+    """Quotients, any shape; nan where the denominator is 0 or `where` is false."""
     valid = (below > 0) if where is None else where & (below > 0)
     return np.where(valid, above / np.where(valid, below, 1), np.nan)

@@ -46,7 +46,7 @@ class TextureSegEvaluator(RecordedEvaluator):
     """Scores standard outputs against ground truth that it looks up by `image_id`.
 
     An output has `sem_seg` (K+1,H,W), `descriptions` and `status`. Overlapping masks under
-    `all_masks` (COCO RLE) are scored besides, by TextureSAM's metric.
+    `all_masks` (COCO RLE) are scored as well, by TextureSAM's metric.
 
     Every sample ends as one record. A sample on which the method failed scores 0 and keeps its
     status; a method that was told K and returns another number of regions gets its panoptic IoU
@@ -67,7 +67,7 @@ class TextureSegEvaluator(RecordedEvaluator):
     def label_maps(
         cfg: CfgNode, record: dict[str, Any], sample: dict[str, Any], output: dict[str, Any]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What is predicted and what is true, (H,W) integers; see `validation_images`.
+        """The prediction and the truth, (H,W) integers; see `validation_images`.
 
         Args:
             cfg: INPUT.MAX_PIXELS.
@@ -76,7 +76,7 @@ class TextureSegEvaluator(RecordedEvaluator):
             output: standard output.
 
         Raises:
-            DetectureError: the output is none, or the truth cannot be read.
+            DetectureError: the output is not valid, or the truth cannot be read.
         """
         scores, _ = check_output(output, (sample["height"], sample["width"]))
         truth = load_ground_truth(record, cfg.INPUT.MAX_PIXELS).index_map
@@ -92,7 +92,7 @@ class TextureSegEvaluator(RecordedEvaluator):
             **dict.fromkeys(("mIoU", "pIoU", "mDice", "pDice", "ARI"), 0.0),
             "coverage": 1.0,
             "k_pred": 0,
-            # Of a procedural record nothing is known before it is drawn.
+            # Nothing is known about a procedural record before it is drawn.
             "k_gt": len(source.get("textures", ())),
             "k_hint": {"kind": hint.kind, "k": hint.k},
             "oracle": self.oracle,
@@ -122,11 +122,11 @@ class TextureSegEvaluator(RecordedEvaluator):
         return record
 
     def summarize(self, records: list[Record]) -> dict[str, Any]:
-        """What a method knew of K, and the means."""
+        """What the method knew about K, and the means."""
         return {**self._count_columns(records), **summarize(records, self.bootstrap_samples)}
 
     def _count_columns(self, records: list[Record]) -> dict[str, Any]:
-        """What the method knew of K, and which number is the headline then."""
+        """What the method knew about K, and which number is therefore the headline."""
         regime = MetadataCatalog.get(self.dataset_name).k_regime
         known = sorted({r["k_hint"]["kind"] for r in records})
         blind = known == ["none"]

@@ -54,7 +54,7 @@ def fingerprint_of(cfg: CfgNode, data_hash: str, code_hash: str) -> dict[str, st
 
 
 def hash_weights(weights: str) -> str:
-    """Hash of a weights file or folder; a name that is neither stands for itself."""
+    """Hash of a weights file or folder; any other name is used as it is."""
     if not weights:
         return ""
     path = locate(weights)
@@ -69,7 +69,7 @@ def hash_weights(weights: str) -> str:
 def _hash_config(cfg: CfgNode) -> str:
     """Hash of our keys, and of Detectron2's that differ from its defaults.
 
-    Which keys Detectron2 has besides depends on its version, and changes no record.
+    Which other keys Detectron2 has depends on its version, and changes no record.
     """
     defaults = dict(_leaves(get_cfg(), ""))
     values = {
@@ -77,14 +77,14 @@ def _hash_config(cfg: CfgNode) -> str:
         for key, value in _leaves(cfg, "")
         if key.split(".")[0] in _SECTIONS
         and key not in _WITHOUT_EFFECT
-        # The default device is another one on every machine.
+        # The default device differs from machine to machine.
         and (key == "MODEL.DEVICE" or defaults.get(key) != value)
     }
     return _hash_text(json.dumps(values, sort_keys=True))
 
 
 def _leaves(section: CfgNode, prefix: str) -> Iterator[tuple[str, str]]:
-    """Full name of every key, and its value as text: a list and a tuple are the same there."""
+    """Full name of every key, and its value as text, in which lists and tuples look the same."""
     for name, value in section.items():
         if isinstance(value, CfgNode):
             yield from _leaves(value, f"{prefix}{name}.")
@@ -93,12 +93,12 @@ def _leaves(section: CfgNode, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def _hash_named_files(section: CfgNode) -> str:
-    """Hash of the files that values of a section name: a structure, prompts, a base model."""
+    """Hash of the files that a section's values name: a structure, prompts, a base model."""
     return _hash_text(json.dumps(sorted(_named_files(section, ""))))
 
 
 def _named_files(section: CfgNode, prefix: str) -> Iterator[tuple[str, str]]:
-    """Key, and what stands for the content of its file or folder, of all keys that name one."""
+    """Each key that names a file or folder, and what stands for the content of that."""
     for name, value in section.items():
         if isinstance(value, CfgNode):
             yield from _named_files(value, f"{prefix}{name}.")
@@ -109,7 +109,7 @@ def _named_files(section: CfgNode, prefix: str) -> Iterator[tuple[str, str]]:
                 continue
             if path.is_file():
                 yield f"{prefix}{name}", _stamp(path, hashed=True)
-            # Only there: a word such as "tiny" may be the name of the run's own folder, too.
+            # These keys alone: "tiny", say, may also be the name of the run's own folder.
             elif name in ("BASE", "TOKENIZER") and path.is_dir():
                 files = sorted(p for p in path.rglob("*") if p.is_file())
                 stamps = (f"{p.relative_to(path)} {_stamp(p, hashed=False)}\n" for p in files)
@@ -136,7 +136,7 @@ def hash_dataset(dataset: Iterable[dict[str, Any]]) -> str:
 
 
 def _content(path: Path | None) -> str:
-    """Hash of a file; a bad one is no reason to stop here: its sample gets a status."""
+    """Hash of a file; a bad file does not stop the run here, since its sample gets a status."""
     try:
         return sha256_file(path) if path and path.is_file() else "absent"
     except OSError:

@@ -60,11 +60,11 @@ class GuardedModel(nn.Module):
 def run_each(
     model: Callable[[list[dict[str, Any]]], Any], samples: Sequence[dict[str, Any]]
 ) -> Iterator[dict[str, Any] | Exception]:
-    """Outputs of a method, or what it raised, for each image by itself.
+    """For each image, the method's output or what it raised.
 
     Args:
         model: maps a list of mapped dicts to a list of outputs.
-        samples: mapped dicts, which it gets together; where that fails, one by one.
+        samples: mapped dicts, which it gets together or, where that fails, one by one.
     """
     if not samples:
         return
@@ -77,7 +77,7 @@ def run_each(
     if outputs is not None:
         yield from outputs
         return
-    # Find out which images of the batch it is; what the exception held on to is free by now.
+    # Find out which images of the batch fail; what the exception held on to is freed by now.
     for sample in samples:
         yield from run_each(model, [sample])
 

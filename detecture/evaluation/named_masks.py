@@ -53,7 +53,7 @@ def iou_matrix(labels: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """IoU of each region with each mask.
 
     Args:
-        labels: int (H,W); regions 0..T-1, other values are of none.
+        labels: int (H,W); regions 0..T-1, other values belong to no region.
         masks: bool (T,H,W).
 
     Returns:
@@ -68,15 +68,15 @@ def iou_matrix(labels: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def by_name(label_map: Callable[[NamedImage], np.ndarray]) -> Answer:
-    """The answer of a model whose label i is name i, int (H,W)."""
+    """The answer, int (H,W), of a model whose label i is name i."""
     return lambda image: np.diagonal(iou_matrix(label_map(image), image.masks))
 
 
 def shuffled(label_map: Callable[[NamedImage], np.ndarray]) -> Answer:
-    """The same, of int (H,W), with each name's mask given to another one: the mean over all."""
+    """The same, int (H,W), but each name gets the mask of another one: the mean over all."""
 
     def answer(image: NamedImage) -> np.ndarray:
-        """IoU (T,); of a single name what it has."""
+        """IoU (T,); a single name keeps its own."""
         found = iou_matrix(label_map(image), image.masks)
         count = len(found)
         if count == 1:
@@ -87,14 +87,14 @@ def shuffled(label_map: Callable[[NamedImage], np.ndarray]) -> Answer:
 
 
 def at_random(regions: Callable[[NamedImage], np.ndarray]) -> Answer:
-    """Regions (H,W), as many as names, given to them by chance: what is to be expected."""
+    """Regions (H,W), as many as names, given to them by chance: the expected value."""
     return lambda image: iou_matrix(regions(image), image.masks).mean(axis=0)
 
 
 def by_sentences(
     regions: Callable[[NamedImage], tuple[np.ndarray, Sequence[str]]], similarity: Similarity
 ) -> Answer:
-    """Regions (H,W) and a sentence for each, given to the names that those are most like.
+    """Regions (H,W), each with a sentence, given to the names that the sentences are most like.
 
     Args:
         regions: of an image, as many as names.
@@ -144,7 +144,7 @@ def without_words(text: str, attributes: Sequence[str]) -> str:
 
 
 def published_images(dataset: str, max_pixels: int, limit: int = 0) -> Iterator[NamedImage]:
-    """Images whose published sentences were read to be of one mask each, with these as names.
+    """Images whose published sentences, read as describing one mask each, serve as names.
 
     Args:
         dataset: a registered set of textures.
@@ -188,7 +188,7 @@ def procedural_images(
 
 
 def stripped(images: Iterable[NamedImage], attributes: Sequence[str]) -> Iterator[NamedImage]:
-    """Images with names without some words; those are left out of which two names become one."""
+    """Images with some words removed from the names; left out where two names become the same."""
     for image in images:
         names = [without_words(name, attributes) for name in image.names]
         if len(set(names)) == len(names):

@@ -13,11 +13,11 @@ _SLACK = 1e-6  # a mean of fractions may be greater than 1 by the last digit
 
 
 def record_problem(record: Mapping[str, Any], required: Iterable[str] = ()) -> str:
-    """What is wrong with a record of the texture evaluator; empty where nothing is.
+    """What is wrong with a record of the texture evaluator; empty if nothing is.
 
     Args:
-        record: plain values, of a file that may be damaged or foreign.
-        required: fields that it must have; others are looked at where they are there.
+        record: plain values, from a file that may be damaged or foreign.
+        required: fields that it must have; others are checked where they are present.
     """
     for name in required:
         if name not in record:
@@ -31,7 +31,7 @@ def record_problem(record: Mapping[str, Any], required: Iterable[str] = ()) -> s
 
 
 def _brief(value: Any) -> str:
-    # The text of a container is as long, and as deep, as whoever wrote it wanted.
+    # The text of a container is as long and as deep as its author wanted.
     return type(value).__name__ if isinstance(value, (list, dict)) else brief(value)[:40]
 
 

@@ -1,8 +1,8 @@
-"""The lines of a records file: which are sound, which are damaged, and what they are of.
+"""The lines of a records file: which are sound, which are damaged, and what they belong to.
 
 The first line is the header, `{"fingerprint": {..}, "digest": ..}`; every further one is a sample
-with a digest of its own, which also binds it to the fingerprint. Before there were digests, lines
-had none: such a file is read, as far as its lines make sense.
+with a digest of its own, which also binds it to the fingerprint. Files from before there were
+digests are read as well, as far as their lines make sense.
 """
 
 import re
@@ -32,7 +32,7 @@ class Damage:
         number: of the line, from 1.
         content: of the line, without its end.
         reason: what is wrong with it.
-        is_cut: it is the last one and has no end, as a kill leaves it.
+        is_cut: it is the last line and has no end, as after a kill.
     """
 
     number: int
@@ -52,10 +52,10 @@ class RecordsFile:
 
     Attributes:
         path: of the file.
-        fingerprint: of what was evaluated; None where the file does not say so any more.
+        fingerprint: of what was evaluated; None where the file no longer says.
         records: the sound ones, without their digests, in the order of the file.
         damaged: the other lines.
-        has_digests: False: it was written before lines had digests, or has no line.
+        has_digests: False where it was written before lines had digests, or has no lines.
     """
 
     path: Path
@@ -82,12 +82,12 @@ def record_line(record: Mapping[str, Any], fingerprint: Mapping[str, str]) -> st
 def read_lines(
     path: Path, fingerprint: Mapping[str, str] | None = None, problem_of: ProblemOf | None = None
 ) -> RecordsFile:
-    """Read a records file; what is damaged is told apart, and nothing raises but the disk.
+    """Read a records file; damaged lines are listed apart, and only the disk can raise.
 
     Args:
         path: of the file.
-        fingerprint: that its lines are held against where the header is damaged or gone.
-        problem_of: a further look at each record.
+        fingerprint: that lines are checked against where the header is damaged or gone.
+        problem_of: a further check of each record.
 
     Raises:
         OSError: as from the disk.
@@ -119,7 +119,7 @@ def read_lines(
             _take_header(found, content)
         except ValueError as error:
             damage(number, line, error)
-    # Without a header it is the digests that tell what the lines are of.
+    # Without a header, the digests tell what the lines belong to.
     context = fingerprint if found.fingerprint is None else found.fingerprint
     for number, line, content in contents:
         if _FINGERPRINT in content:
@@ -156,7 +156,7 @@ def _record(
     if has_digests:
         content = unseal(content, digest_of(dict(fingerprint or {})))
     else:
-        json_line(content)  # what could not be written again is no record
+        json_line(content)  # what could not be written again is not a record
     if not isinstance(content.get("image_id"), str) or not isinstance(content.get("status"), str):
         raise ValueError("no record")
     if problem_of is not None and (problem := problem_of(content)):

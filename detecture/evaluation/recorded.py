@@ -1,4 +1,4 @@
-"""What evaluators share that keep one record for each sample."""
+"""What is common to the evaluators that keep one record for each sample."""
 
 import logging
 from collections import OrderedDict
@@ -27,10 +27,10 @@ _SHOWN = 5
 
 
 class RecordedEvaluator(DatasetEvaluator):
-    """Scores sample by sample; a run that was killed goes on from the records that are there.
+    """Scores sample by sample; after a kill, a new run goes on from the records that are there.
 
     Every sample ends as one record; several processes write files of their own, which the main one
-    joins. What a sample scores, and what the scores come to, a subclass says.
+    joins. A subclass says what a sample scores and how the scores are summarised.
     """
 
     TASK: str
@@ -57,7 +57,7 @@ class RecordedEvaluator(DatasetEvaluator):
                 code. With False everything is evaluated anew.
             problem_of: what keeps a record from being summarised.
             depends_on: what else a record depends on, name to hash.
-            results: names of further files in the folder that are made of the records.
+            results: names of further files in the folder that are made from the records.
 
         Raises:
             DatasetError: the data set is missing or malformed.
@@ -82,14 +82,14 @@ class RecordedEvaluator(DatasetEvaluator):
         raise NotImplementedError
 
     def summarize(self, records: list[Record]) -> dict[str, Any]:
-        """What the records come to, in the order of the data set; written as the summary.
+        """The summary of the records, which come in the order of the data set.
 
         Further files in the folder may be written here.
         """
         raise NotImplementedError
 
     def report(self, summary: dict[str, Any]) -> None:
-        """Log the one line that a reader wants."""
+        """Log the one line that a reader looks for."""
         raise NotImplementedError
 
     @property
@@ -106,7 +106,7 @@ class RecordedEvaluator(DatasetEvaluator):
 
         Args:
             inputs: mapped dicts.
-            outputs: for each, what the model gave, or, where it could not run, just `status` and
+            outputs: what the model gave for each or, where it could not run, only `status` and
                 `error`.
         """
         for sample, output in zip(inputs, outputs, strict=True):
@@ -130,7 +130,7 @@ class RecordedEvaluator(DatasetEvaluator):
         return results
 
     def close(self) -> None:
-        """Give the folder free; what has its record by then is kept for the next run."""
+        """Release the folder; samples with a record by then are kept for the next run."""
         try:
             self._records.close()
         finally:
@@ -162,7 +162,7 @@ class RecordedEvaluator(DatasetEvaluator):
         return {k: v for k, v in summary.items() if type(v) in (int, float)}
 
     def _open_records(self, resume: bool) -> dict[str, Record]:
-        """Reserve the folder and bring earlier records together in one file; returns the final."""
+        """Reserve the folder, join earlier records in one file; returns those that are final."""
         is_main = comm.is_main_process()
         with in_all_processes(EvaluationError):
             if is_main:
@@ -243,7 +243,7 @@ class RecordedEvaluator(DatasetEvaluator):
         for record in failed[:_SHOWN]:
             error = record.get("error", "")[:500]
             text = f"{self.dataset_name} {record['image_id']}: {record['status']} {error}"
-            logger.warning("%s", utf8(text).decode())  # not every name is text
+            logger.warning("%s", utf8(text).decode())  # not every file name is valid text
         if len(failed) > _SHOWN:
             more = len(failed) - _SHOWN
             logger.warning(".. and %d more in %s", more, self.folder / "records.jsonl")

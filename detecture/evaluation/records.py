@@ -34,8 +34,8 @@ from detecture.untrusted import read_own_json
 
 logger = logging.getLogger(__name__)
 
-# A sample with one of these was not scored; the next run tries it again. Any other status, those
-# of a method's own included, goes with a final score.
+# A sample with one of these was not scored; the next run tries it again. Any other status,
+# including a method's own, goes with a final score.
 FAILED_STATUSES = frozenset(
     {"exception", "image_unreadable", "ground_truth_unreadable", "invalid_output"}
 )
@@ -50,7 +50,7 @@ _SHOWN = 5  # damaged lines in a warning
 
 
 def records_lock(folder: Path) -> FolderLock:
-    """The lock that an evaluation holds on the folder of its records for as long as it runs."""
+    """The lock on the folder of the records, which an evaluation holds for as long as it runs."""
     return FolderLock(
         folder,
         ".lock",
@@ -76,7 +76,7 @@ class RecordFolder:
             folder: of the evaluation.
             fingerprint: name -> hash of what it depends on.
             problem_of: what keeps a record from being summarised; such a line counts as damaged.
-            results: names of files beside the summary that are made of all records, as it is.
+            results: names of files beside the summary that, like it, are made from all records.
         """
         self.folder = folder
         self._results = [self.summary_path, *(folder / name for name in results)]
@@ -122,7 +122,7 @@ class RecordFolder:
     def set_damaged_aside(self) -> None:
         """Keep the damaged lines of this fingerprint in a file of their own, and name them.
 
-        Their images have no record any more. To be called before `start`, in the main process.
+        Their images no longer have a record. To be called before `start`, in the main process.
         """
         for file in self._read_all():
             if not self._is_ours(file):
@@ -153,7 +153,7 @@ class RecordFolder:
             remove_unfinished(self.folder, name)
         records = list(records)
         stale = [file.path for file in self._read_all() if not self._is_ours(file)]
-        # Neither a summary nor a label map of other records may look as if it were of this run.
+        # No summary or label map of other records may pass for one of this run.
         if stale or not self._files():
             others = (*self._results, self.folder / LABEL_MAPS, self.folder / CONFIG)
             stale += [path for path in others if path.exists()]
@@ -199,7 +199,7 @@ class RecordFolder:
 
         Raises:
             EvaluationError: the disk is full or the folder not writable. Nothing that was there is
-                lost; a line that was written in part is ignored by the next run.
+                lost; the next run ignores a line that was written only in part.
         """
         with self._told_if_full():
             if self._file is None:
@@ -252,8 +252,8 @@ def records_files(folder: Path) -> list[Path]:
 def read_records(folder: Path, problem_of: ProblemOf | None = None) -> list[Record]:
     """Sound records of a finished evaluation, in the order of the data set.
 
-    What is damaged is left out, with a warning that names it: the same evaluation, run again, does
-    it again.
+    Damaged records are left out, with a warning that names them: the same evaluation, run again,
+    makes them anew.
 
     Raises:
         EvaluationError: the file cannot be read.
@@ -301,7 +301,7 @@ def _warn_of_old_form(file: RecordsFile) -> None:
 
 
 def _is_summary(path: Path) -> bool:
-    """Whether an evaluation wrote it, and nobody has changed it since; or there is none."""
+    """Whether there is no such file, or an evaluation wrote it and nobody has changed it since."""
     if not os.path.lexists(path):
         return True
     try:

@@ -1,8 +1,8 @@
 """The standard measures of BSDS500 between two divisions of an image into regions.
 
-All are made of one contingency table, the pixels by predicted and true region:
+All are computed from one contingency table, the pixels by predicted and true region:
 
-* covering (Arbelaez et al. 2011, section 3.1.3): of each true region the greatest IoU with any
+* covering (Arbelaez et al. 2011, section 3.1.3): the greatest IoU of each true region with any
   predicted one, averaged over the true regions with their areas as weights. It has a direction: the
   true regions are covered by the predicted ones.
 * PRI, the probabilistic Rand index (Unnikrishnan et al. 2007): the share of the pairs of pixels
@@ -10,11 +10,11 @@ All are made of one contingency table, the pixels by predicted and true region:
 * VI, the variation of information (Meila 2005), in bits: H(predicted | true) + H(true | predicted).
   0 for equal divisions, at most the logarithm of the number of pixels; lower is better.
 
-They are made of the image's own pixels. On reduced maps they are others: PRI on maps of a tenth of
-the size came to .41, where the maps themselves have .8.
+They are computed on the image's own pixels. On reduced maps the values differ: PRI on maps of a
+tenth of the size came to .41, where the maps themselves have .8.
 
-Every value of a map is one region, in one piece or not; so is 0, the pixels that a method gives to
-no texture, since a division has no gaps.
+Every value of a map is one region, whether in one piece or not. This includes 0, the pixels that a
+method gives to no texture, since a division has no gaps.
 
 Legend: H, W size of an image, A annotators, P predicted and T true regions, N pairs of a predicted
 and a true region that have a pixel in common.
@@ -51,10 +51,10 @@ class RegionMap:
 
     @classmethod
     def of(cls, labels: np.ndarray) -> "RegionMap":
-        """The division of a label map (H,W) of whole numbers, in which numbers may be left out.
+        """The division of a label map (H,W) of whole numbers, which may skip numbers.
 
         Raises:
-            ValueError: it is no map (H,W), has no pixel, or no whole numbers.
+            ValueError: it is not a map (H,W), has no pixel, or its values are not whole numbers.
         """
         if labels.ndim != 2 or not labels.size or labels.dtype.kind not in "ui":
             raise ValueError(f"no label map (H,W): {labels.dtype} of shape {labels.shape}")
@@ -62,9 +62,9 @@ class RegionMap:
         return cls(index.reshape(labels.shape).astype(np.int64), len(values))
 
     def parts(self) -> "RegionMap":
-        """The same with every part of a region that hangs together as a region of its own.
+        """The same, with every connected part of a region as a region of its own.
 
-        Pixels hang together where they have a side in common (4-connected).
+        Pixels are connected where they have a side in common (4-connected).
         """
         return RegionMap.of(label(self.labels_HW, background=-1, connectivity=1))
 
@@ -75,7 +75,7 @@ class Contingency:
 
     Attributes:
         pixels_N: of each pair, more than 0.
-        predicted_N, true_N: numbers of its regions.
+        predicted_N, true_N: numbers of the regions of each pair.
         predicted_P, true_T: pixels of each region.
     """
 
@@ -96,7 +96,7 @@ class Contingency:
             raise ValueError(
                 f"divisions of {predicted.labels_HW.shape} and {true.labels_HW.shape} pixels"
             )
-        # Only the pairs that there are: of thousands of small regions a whole table is too large.
+        # Only the pairs that occur: for thousands of small regions a whole table is too large.
         codes = predicted.labels_HW * true.count + true.labels_HW
         pairs, pixels_N = np.unique(codes, return_counts=True)
         predicted_N, true_N = np.divmod(pairs, true.count)
@@ -116,7 +116,7 @@ class Contingency:
 
 
 def covering(table: Contingency) -> float:
-    """Of the true regions by the predicted ones, 0 to 1."""
+    """How well the predicted regions cover the true ones, 0 to 1."""
     areas_N = table.predicted_P[table.predicted_N] + table.true_T[table.true_N]
     best_T = np.zeros(len(table.true_T))
     np.maximum.at(best_T, table.true_N, table.pixels_N / (areas_N - table.pixels_N))
@@ -124,7 +124,7 @@ def covering(table: Contingency) -> float:
 
 
 def rand_index(table: Contingency) -> float:
-    """Share of the pairs of pixels on which both agree, 0 to 1; of a single pixel it is 1."""
+    """Share of the pairs of pixels on which both agree, 0 to 1; for a single pixel it is 1."""
     pairs = float(_pairs(table.true_T.sum()))
     together = float(_pairs(table.pixels_N.astype(np.float64)).sum())
     in_either = float(_pairs(table.predicted_P).sum() + _pairs(table.true_T).sum())
@@ -136,7 +136,7 @@ def variation_of_information(table: Contingency) -> float:
     pixels_N = table.pixels_N.astype(np.float64)
     of_predicted_N = np.log2(pixels_N / table.predicted_P[table.predicted_N])
     of_true_N = np.log2(pixels_N / table.true_T[table.true_N])
-    # No difference of entropies: of equal divisions this is 0 to the last digit.
+    # Not as a difference of entropies: for equal divisions this is 0 to the last digit.
     return float(-(pixels_N * (of_predicted_N + of_true_N)).sum() / pixels_N.sum()) + 0.0
 
 
@@ -157,7 +157,7 @@ def score_regions(predicted: RegionMap, truths: Sequence[RegionMap]) -> RegionMe
 def human_agreement(truths: Sequence[RegionMap]) -> RegionMeasures | None:
     """The measures of each annotator against each of the others, averaged over the A (A - 1) pairs.
 
-    None where there is one annotator alone. PRI and VI are the same both ways, covering is not.
+    None where there is only one annotator. PRI and VI are the same both ways, covering is not.
     """
     if len(truths) < 2:
         return None

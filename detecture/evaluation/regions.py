@@ -50,13 +50,13 @@ class Cut:
 class RegionEvaluator(RecordedEvaluator):
     """Scores label maps against the regions of all annotators, looked up by `image_id`.
 
-    An output has `sem_seg` (K+1,H,W), `descriptions` and `status`; and may have `cuts`, see
+    An output has `sem_seg` (K+1,H,W), `descriptions` and `status`, and may have `cuts`, see
     `check_cuts`. Each image is scored twice: its regions as given, and each connected part of them
     as a region. The truth is taken as given.
 
-    A sample on which the method failed has covering 0, PRI 0 and the greatest VI that there is, the
-    logarithm of the number of pixels. One whose truth cannot be read counts for nothing, and is
-    told. The agreement of the annotators is recorded besides; the method has no part in it.
+    A sample on which the method failed has covering 0, PRI 0 and the greatest possible VI, the
+    logarithm of the number of pixels. One whose truth cannot be read is reported, and not counted.
+    The agreement of the annotators is recorded too; it does not depend on the method.
     """
 
     TASK = "regions"
@@ -67,7 +67,7 @@ class RegionEvaluator(RecordedEvaluator):
         """As `RecordedEvaluator`.
 
         Raises:
-            ConfigError: TEST.ORACLE or TEST.COUNT ask for what several annotators do not agree on.
+            ConfigError: TEST.ORACLE or TEST.COUNT asks for what several annotators disagree on.
         """
         self.count = str(cfg.TEST.COUNT)
         if cfg.TEST.ORACLE or self.count in FROM_TRUTH:
@@ -83,7 +83,7 @@ class RegionEvaluator(RecordedEvaluator):
     def label_maps(
         cfg: CfgNode, record: dict[str, Any], sample: dict[str, Any], output: dict[str, Any]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What is predicted and what the first annotator saw, (H,W) integers.
+        """The prediction and what the first annotator saw, (H,W) integers.
 
         Args:
             cfg: INPUT.MAX_PIXELS.
@@ -92,7 +92,7 @@ class RegionEvaluator(RecordedEvaluator):
             output: standard output.
 
         Raises:
-            DetectureError: the output is none, or the truth cannot be read.
+            DetectureError: the output is not valid, or the truth cannot be read.
         """
         scores, _ = check_output(output, (sample["height"], sample["width"]))
         truth = load_segmentations(record, cfg.INPUT.MAX_PIXELS)[0]
@@ -143,7 +143,7 @@ class RegionEvaluator(RecordedEvaluator):
         return [RegionMap.of(labels) for labels in maps]
 
     def summarize(self, records: list[Record]) -> dict[str, Any]:
-        """What a method knew of K, which images these are, and the figures."""
+        """What the method knew about K, which images these are, and the figures."""
         metadata = MetadataCatalog.get(self.dataset_name)
         published = metadata.get("published_images")
         known = sorted({record["k_hint"]["kind"] for record in records})
@@ -185,17 +185,17 @@ class RegionEvaluator(RecordedEvaluator):
 
 
 def check_cuts(cuts: Any, size: Sequence[int]) -> list[Cut]:
-    """Take the cuts of a hierarchy, if they are such.
+    """Check the cuts of a hierarchy, and return them.
 
     Args:
         cuts: `output["cuts"]`: pairs (scale, label map (H,W)), coarse to fine. Scales are numbers
-            that rise, or that fall; the number of regions never falls. A label map has whole
-            numbers from 0, a tensor or an array; each is one region. That regions of a finer cut
-            lie within those of a coarser one is not asked for.
+            that rise, or that fall; the number of regions never falls. A label map, a tensor or an
+            array, has whole numbers from 0; each is one region. Regions of a finer cut need not
+            lie within those of a coarser one.
         size: height and width that were asked for.
 
     Raises:
-        InvalidOutput: they are none.
+        InvalidOutput: they are not such cuts.
     """
     if not isinstance(cuts, (list, tuple)) or not 0 < len(cuts) <= MOST_CUTS:
         got = f"{len(cuts)}" if isinstance(cuts, (list, tuple)) else type(cuts).__name__
@@ -251,7 +251,7 @@ def _failed(size: Sequence[int]) -> dict[str, Any]:
 
 
 def _human(truths: Sequence[RegionMap]) -> dict[str, float] | None:
-    """How far the annotators of an image agree, and how many regions they have in the mean."""
+    """How far the annotators of an image agree, and how many regions they draw on average."""
     found = human_agreement(truths)
     if found is None:
         return None

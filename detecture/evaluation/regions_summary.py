@@ -41,7 +41,7 @@ def summarize_regions(records: Sequence[Record], bootstrap_samples: int) -> dict
 
     Returns:
         The means of `COLUMNS` over the images whose truth could be read, `n_measured`; `human`, the
-        agreement of people, over the images with two of them or more; with cuts `<name>_ODS`, at
+        agreement of people, over the images with two annotators or more; with cuts `<name>_ODS`, at
         the one scale that is best for the set, and `<name>_OIS`, at the best scale of each image,
         `ODS_scales` and `by_scale`; without, `no_ODS` says why if some have cuts; `ci95`: name ->
         [low, high], percentile bootstrap over images (that of ODS at its scale); `n_total`, `n_ok`,
@@ -67,12 +67,12 @@ def summarize_regions(records: Sequence[Record], bootstrap_samples: int) -> dict
 
 
 def _column(records: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    """(N,) values of a name."""
+    """The values of a name, (N,)."""
     return np.array([record[name] for record in records], dtype=np.float64)
 
 
 def _human(records: Sequence[Record], bootstrap_samples: int) -> dict[str, Any] | None:
-    """Mean agreement of people, over the images that it is known of."""
+    """Mean agreement of people, over the images for which it is known."""
     found = [record["human"] for record in records if record["human"] is not None]
     if not found:
         return None
@@ -83,9 +83,9 @@ def _human(records: Sequence[Record], bootstrap_samples: int) -> dict[str, Any] 
 
 
 def _best_scales(records: Sequence[Record]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Columns (N,) of ODS and OIS, and what else is told; nothing where no answer has cuts.
+    """Columns (N,) of ODS and OIS, and what else is reported; nothing where no answer has cuts.
 
-    An image on which the method failed counts at each scale as it counts otherwise.
+    An image on which the method failed counts at every scale as it does without cuts.
     """
     answers = [record for record in records if record["status"] not in FAILED_STATUSES]
     scales = {tuple(cut["scale"] for cut in record.get("cuts", ())) for record in answers}
@@ -112,7 +112,7 @@ def _best_scales(records: Sequence[Record]) -> tuple[dict[str, np.ndarray], dict
     for name in _BEST:
         sign = -1.0 if name.startswith("VI") else 1.0
         values_NS = values[name]
-        best = int(np.argmax(sign * values_NS.mean(axis=0)))  # of equal ones the coarsest
+        best = int(np.argmax(sign * values_NS.mean(axis=0)))  # the coarsest of equal ones
         columns[f"{name}_ODS"] = values_NS[:, best]
         columns[f"{name}_OIS"] = sign * (sign * values_NS).max(axis=1)
         at[name] = found[best]
@@ -124,7 +124,7 @@ def _best_scales(records: Sequence[Record]) -> tuple[dict[str, np.ndarray], dict
 
 
 def unsummarizable(record: Mapping[str, Any]) -> str:
-    """What keeps a record from being a part of a summary; empty where nothing does."""
+    """What keeps a record out of a summary; empty if nothing does."""
     is_measured = record.get("covering") is not None
     if is_measured:
         if problem := _problem(record, COLUMNS):

@@ -1,8 +1,8 @@
 """The evaluator of semantic segmentation, registered as `sem_seg`.
 
-Every figure stands beside what it depends on: the rule of mIoU's denominator (see `confusion.py`),
-the vocabulary (all classes, or, as an oracle, those of each image), synonyms, templates, what a
-pixel counts as that the model calls background, and how images are seen: windows, scales and flips.
+Every figure is given with what it depends on: the rule of mIoU's denominator (see `confusion.py`),
+the vocabulary (all classes, or, as an oracle, those of each image), synonyms, templates, how pixels
+count that the model calls background, and how images are seen: windows, scales and flips.
 
 Legend: H, W size of an image, T classes.
 """
@@ -58,9 +58,9 @@ _BACKGROUND = "background"
 class SemanticEvaluator(RecordedEvaluator):
     """Counts pixels by true and predicted class, image by image.
 
-    An output has `label_map`, integers (H,W), and `classes`; or, as Detectron2's models, `sem_seg`
-    (T,H,W), whose argmax it is. A sample on which the method failed counts as one all of whose
-    pixels are of no class; one whose label map cannot be read counts for nothing, and is told.
+    An output has `label_map`, integers (H,W), and `classes`; or, like Detectron2's models,
+    `sem_seg` (T,H,W), whose argmax is the label map. Where the method failed, all pixels of the
+    sample count as having no class; one whose label map cannot be read is reported, not counted.
     """
 
     TASK = "sem_seg"
@@ -88,7 +88,7 @@ class SemanticEvaluator(RecordedEvaluator):
     def label_maps(
         cfg: CfgNode, record: dict[str, Any], sample: dict[str, Any], output: dict[str, Any]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What is predicted and what is true, (H,W) integers, 0 no class; see `validation_images`.
+        """The prediction and the truth, (H,W) integers, 0 no class; see `validation_images`.
 
         Args:
             cfg: INPUT.MAX_PIXELS and DATASETS.TEST, whose first set is drawn.
@@ -97,7 +97,7 @@ class SemanticEvaluator(RecordedEvaluator):
             output: of the model.
 
         Raises:
-            DetectureError: the output is none, or the truth cannot be read.
+            DetectureError: the output is not valid, or the truth cannot be read.
         """
         source = semantic_set(cfg.DATASETS.TEST[0])
         size, count = (sample["height"], sample["width"]), len(source.vocabulary)
@@ -189,7 +189,7 @@ class SemanticEvaluator(RecordedEvaluator):
         )
 
     def _conditions(self) -> dict[str, Any]:
-        """What every figure depends on, beside the model."""
+        """What every figure depends on besides the model."""
         threshold = self.settings.background_threshold
         background = "none"
         if threshold:
@@ -224,13 +224,13 @@ def _predicted(
 
     Args:
         output: of a model.
-        size: (H,W) that is due.
+        size: the expected (H,W).
         classes: number of each class that the model was asked for.
         count: of all classes.
-        background: class that pixels below the threshold of background are; None: no class.
+        background: class of pixels below the background threshold; None: no class.
 
     Raises:
-        InvalidOutput: it is no answer to what was asked.
+        InvalidOutput: it does not answer what was asked.
     """
     found = output.get("label_map")
     if found is None:
@@ -257,14 +257,14 @@ def _predicted(
 
 
 def class_list_hash(source: SemanticSet) -> dict[str, str]:
-    """What records of a set depend on beside config, weights, data and code: name to hash."""
+    """What records of a set depend on besides config, weights, data and code: name to hash."""
     classes = [[item.shown, item.parts] for item in source.vocabulary.items]
     text = json.dumps([classes, source.ignore_label])
     return {"class list": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def unsummarizable(record: Mapping[str, Any]) -> str:
-    """What keeps a record from being a part of a summary; empty where nothing does."""
+    """What keeps a record out of a summary; empty if nothing does."""
     for name, width in (("confusion", 3), ("boundary", 4)):
         rows = record.get(name)
         if not isinstance(rows, list) or not all(map(_is_row(width), rows)):
@@ -286,7 +286,7 @@ def _is_row(width: int) -> Any:
 
 
 def _as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows of a table, with a first line of names."""
+    """Rows of a table, below a line of column names."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [NOTHING], lineterminator="\n")
     writer.writeheader()

@@ -41,14 +41,14 @@ def summarize_semantic(
         records: with `confusion`, rows [predicted, true, pixels], and `boundary`, rows [class, tp,
             gt, pred].
         classes: T.
-        rule: which of the two mIoUs is `mIoU`, and what `bIoU`, the boundary IoU, averages over.
+        rule: decides which of the two mIoUs is `mIoU`, and what the boundary IoU `bIoU` averages.
         bootstrap_samples: resamples of the images behind each interval.
 
     Returns:
         `mIoU`, and by both rules `mIoU_<rule>` with the number of classes `classes_<rule>`; `bIoU`,
         `fwIoU`, `mACC`, `pACC`; `image_mIoU`, the mean of the images' own; `ci95`: name -> [low,
-        high], percentile bootstrap over images; `n_total`, `n_ok`, `statuses`. What is not defined,
-        as without any labelled pixel, is None.
+        high], percentile bootstrap over images; `n_total`, `n_ok`, `statuses`. Figures that are not
+        defined, as without any labelled pixel, are None.
     """
     pixels, outlines = region_counts(records, classes), outline_counts(records, classes)
     total = pixels.total()
@@ -100,7 +100,7 @@ def image_score(confusion: Sequence[Sequence[int]], classes: int) -> float | Non
 
 
 def class_rows(records: Sequence[Record], names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each class: what it is called, its pixels, IoU, boundary IoU and accuracy."""
+    """One row for each class: its name, pixels, IoU, boundary IoU and accuracy."""
     in_images = region_counts(records, len(names))
     pixels, outlines = in_images.total(), outline_counts(records, len(names)).total()
     images = (in_images.gt > 0).sum(axis=0)
@@ -142,7 +142,7 @@ def confusion_rows(records: Sequence[Record], names: Sequence[str]) -> list[dict
 
 
 def _figures(pixels: ClassCounts, outlines: ClassCounts, rule: str) -> dict[str, np.ndarray]:
-    """All means, (N,) each, of counts (N,T)."""
+    """All means, (N,) each, from counts (N,T)."""
     found = {f"mIoU_{each}": pixels.mean_iou(each) for each in RULES}
     return {
         "mIoU": found[f"mIoU_{rule}"],

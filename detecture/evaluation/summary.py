@@ -69,12 +69,12 @@ def summarize(records: Sequence[Record], bootstrap_samples: int) -> dict[str, An
 
 
 def unsummarizable(record: Mapping[str, Any]) -> str:
-    """What keeps a record from being a part of a summary; empty where nothing does."""
+    """What keeps a record out of a summary; empty if nothing does."""
     return record_problem(record, (*MEAN_METRICS, "k_pred", "k_gt", "k_hint"))
 
 
 def is_as_written(summary: Mapping[str, Any]) -> bool:
-    """Whether a summary that was read has not changed since; without a digest nobody can tell."""
+    """Whether a summary is as it was written; without a digest this is taken on trust."""
     try:
         return DIGEST not in summary or bool(unseal(summary))
     except ValueError:

@@ -84,7 +84,7 @@ def mean_over_regions(images: Iterable[Sequence[TouchedRegion]]) -> tuple[float,
 def mean_over_images(images: Iterable[Sequence[TouchedRegion]]) -> tuple[float, float]:
     """IoU and ARI as published for ADE20K: the mean over images of the mean over touching pairs.
 
-    A pair is a region and a mask that touches it; an image without any counts with 0.
+    A pair is a region and a mask that touches it; an image without any pairs counts as 0.
     """
     scores = []
     for regions in images:
@@ -116,7 +116,7 @@ def touching_fields(rles: Sequence[dict[str, Any]] | None, labels_HW: np.ndarray
 
 
 def summarize_touching(records: Sequence[Record]) -> dict[str, float]:
-    """Columns of a summary, from records that hold `touching_fields`; none where none does.
+    """Columns of a summary, from records that hold `touching_fields`; none if no record does.
 
     Returns:
         `touching_IoU`, `touching_ARI` (see `mean_over_regions`), `touching_IoU_by_image`,
@@ -134,11 +134,11 @@ def summarize_touching(records: Sequence[Record]) -> dict[str, float]:
 
 
 def torchmetrics_row_score(predicted_HW: np.ndarray, true_HW: np.ndarray) -> float:
-    """The number behind the published "aggregated" columns; it is no mean IoU.
+    """The number behind the published "aggregated" columns; it is not a mean IoU.
 
     `torchmetrics.mean_iou` (1.6.1) was called on label maps of shape (1,H,W) with its default input
-    format, one-hot: it takes the rows of the image for classes, `&` of labels for their
-    intersection and sums of labels for areas; a row of zeros scores 0 even where it is right.
+    format, one-hot: it takes the rows of the image as classes, `&` of labels as their intersection
+    and sums of labels as areas; a row of zeros scores 0 even where it is right.
 
     Args:
         predicted_HW: integer labels, 0 or more.

@@ -24,8 +24,8 @@ Arguments = ParamSpec("Arguments")
 def command_line(name: str) -> Callable[[Callable[Arguments, int]], Callable[Arguments, int]]:
     """Decorates the `main` of a tool, which returns its exit status.
 
-    What a user can mend is printed in one line, without a traceback: status 1 where the work
-    failed, 2 where the input was wrong, 130 where the keyboard ended it.
+    Errors that a user can mend are printed in one line, without a traceback. The status is 1 where
+    the work failed, 2 where the input was wrong, 130 where the keyboard ended it.
 
     Args:
         name: of the tool, in front of the text.
@@ -51,9 +51,9 @@ def command_line(name: str) -> Callable[[Callable[Arguments, int]], Callable[Arg
 
 @contextmanager
 def any_text_printed() -> Iterator[None]:
-    r"""Inside, what an output stream has no sign for is printed as `\xe4`, and ends no run.
+    r"""Inside, characters that an output stream cannot encode are printed as `\xe4`, not raised.
 
-    Streams are often not UTF-8 where they are redirected, and names of files are not always text.
+    Redirected streams are often not UTF-8, and file names are not always valid text.
     """
     streams: tuple[Any, ...] = (sys.stdout, sys.stderr)
     changed = [(stream, stream.errors) for stream in streams if not _prints_any_text(stream)]
@@ -68,9 +68,9 @@ def any_text_printed() -> Iterator[None]:
 
 
 def tell_once(handler: logging.Handler) -> None:
-    """Let a handler say once that it cannot write, and not in a traceback for every line.
+    """Let a handler say once that it cannot write, instead of in a traceback for every line.
 
-    A full disk under a log costs its lines, and not the work that they are about.
+    A full disk then costs the lines of the log, but not the work that they report.
     """
     told: list[BaseException] = []
     usual = handler.handleError
@@ -78,7 +78,7 @@ def tell_once(handler: logging.Handler) -> None:
     def handle(record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
-            usual(record)  # a defect of whoever logs
+            usual(record)  # a defect in the code that logs
         elif not told:
             told.append(error)
             name = getattr(handler, "baseFilename", "the log")
@@ -90,7 +90,7 @@ def tell_once(handler: logging.Handler) -> None:
 
 def _prints_any_text(stream: Any) -> bool:
     if not hasattr(stream, "reconfigure"):
-        return True  # none of Python's own; nothing can be done
+        return True  # not one of Python's own; nothing can be done
     try:
         "\u20ac\ud800".encode(stream.encoding, stream.errors)
     except UnicodeError:
@@ -99,16 +99,16 @@ def _prints_any_text(stream: Any) -> bool:
 
 
 class OverridesParser(argparse.ArgumentParser):
-    """Takes pairs of config key and value anywhere, not only behind all options.
+    """Takes pairs of config key and value anywhere, not only after all options.
 
-    argparse itself gives everything behind the first of them to an argument with `nargs=REMAINDER`,
-    so that in `tool KEY VALUE --overwrite` the option was taken for a key.
+    argparse itself gives everything after the first pair to an argument with `nargs=REMAINDER`, so
+    that in `tool KEY VALUE --overwrite` the option would be taken for a key.
     """
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As that of argparse; the words of `args` in an order that it understands."""
+        """As in argparse, with the words of `args` put in an order that it understands."""
         words = list(sys.argv[1:] if args is None else args)
         found, rest = super().parse_known_args(self._pairs_last(words), namespace)
         for action in self._of_remainder():
@@ -120,7 +120,7 @@ class OverridesParser(argparse.ArgumentParser):
         return [action for action in self._actions if action.nargs == argparse.REMAINDER]
 
     def _pairs_last(self, words: list[str]) -> list[str]:
-        """The words with all pairs behind the options; what stands behind `--` is pairs alone."""
+        """The words with all pairs after the options; everything after `--` is pairs."""
         if not self._of_remainder():
             return words
         positional = sum(not each.option_strings for each in self._actions) - 1
@@ -140,16 +140,16 @@ class OverridesParser(argparse.ArgumentParser):
                 front.append(word)
             else:
                 pairs.append(word)
-                # A value may begin with hyphens, but an option is none.
+                # A value may begin with hyphens, but an option is not a value.
                 if words and words[0] not in self._option_string_actions:
                     pairs.append(words.pop(0))
         return [*front, "--", *pairs] if pairs else front
 
     def _taken(self, option: str, following: Sequence[str]) -> int:
-        """How many of the words that follow an option are its own."""
+        """How many of the words after an option belong to it."""
         known = self._option_string_actions
         names = [option] if option in known else [name for name in known if name.startswith(option)]
-        if not names:  # unknown, said by argparse, or `--option=value`
+        if not names:  # unknown, which argparse reports, or `--option=value`
             return 0
         nargs = known[names[0]].nargs
         most = 1 if nargs in (None, argparse.OPTIONAL) else len(following)
@@ -176,7 +176,7 @@ def _default_config() -> CfgNode:
 
 
 def _is_option(word: str) -> bool:
-    """Whether argparse would take a word for an option: no negative number, no lone hyphen."""
+    """Whether argparse would take a word for an option: not a negative number or lone hyphen."""
     if len(word) < 2 or not word.startswith("-"):
         return False
     try:
@@ -187,7 +187,7 @@ def _is_option(word: str) -> bool:
 
 
 def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
-    """Add `--overwrite`; without it, `detecture.checkpoint.ownership` says what is replaced."""
+    """Add `--overwrite`; without it, `detecture.checkpoint.ownership` decides what is replaced."""
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -198,7 +198,7 @@ def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
 def add_renamed_option(
     parser: argparse.ArgumentParser, option: str, *, before: str, **settings: Any
 ) -> None:
-    """Add an option that had another name: the old one still works, and a line says the new one.
+    """Add an option that was renamed: the old name still works, and a line says the new one.
 
     Args:
         parser: of the command line.
@@ -214,7 +214,7 @@ def add_renamed_option(
 
 
 class _Renamed(argparse.Action):
-    """Stores what the earlier name of an option is given, and says the new name."""
+    """Stores what an option is given under its old name, and says the new name."""
 
     def __init__(self, *args: Any, new: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -36,7 +36,7 @@ class Job:
     """Commands that run one after the other, until one fails.
 
     Attributes:
-        folder: gets the log of all of them, and why one failed.
+        folder: gets the log of all commands, and the reason where one failed.
         commands: command lines.
     """
 
@@ -45,7 +45,7 @@ class Job:
 
 
 def read_failure(folder: Path) -> str:
-    """Why the last run of a job in this folder failed; empty where it did not."""
+    """Why the last run of a job in this folder failed; empty if it did not."""
     try:
         # It was the text of an error, and is no longer than one now.
         return str(EvaluationError(read_own_json(folder / _FAILURE)["note"]))
@@ -60,13 +60,14 @@ def run_jobs(
     environments: Sequence[dict[str, str]],
     watch: Callable[[Callable[[], bool]], None],
 ) -> None:
-    """Run jobs, as many at once as there are environments; one that fails stops no other.
+    """Run jobs, as many at once as there are environments; a failed job does not stop others.
 
     Args:
         jobs: those to run, in this order.
-        environments: variables of the processes of each that runs beside others, such as a device.
-        watch: called meanwhile, with a function that says whether any is still running; returns
-            when none is.
+        environments: for each of the jobs that run at once, variables of its processes, such as a
+            device.
+        watch: called meanwhile, with a function that says whether any job is still running;
+            returns when none is.
 
     Raises:
         KeyboardInterrupt: passed on, or because this process was told to end; the others have ended
@@ -150,7 +151,7 @@ class _Crew:
                         stdout=file,
                         stderr=subprocess.STDOUT,
                         env={**os.environ, **environment},
-                        # It keeps the lock for as long as it lives, whatever becomes of us.
+                        # It keeps the lock for as long as it lives, even if we die first.
                         pass_fds=() if fcntl is None else (lock.fileno(),),
                     )
                     self._running.add(process)
@@ -162,9 +163,9 @@ class _Crew:
         return status
 
     def _wait_for_earlier(self, lock: IO[bytes], folder: Path) -> bool:
-        """Take the folder's lock; False: it was given up.
+        """Take the folder's lock; False where the attempt was given up.
 
-        A runner that was killed cannot end its processes: one may still write there.
+        A killed runner cannot end its processes, so one of them may still write there.
         """
         said = False
         while fcntl is not None:
@@ -182,7 +183,7 @@ class _Crew:
 
 
 def _reason(log: Path, status: int) -> str:
-    """The last line of a log, progress bars being lines too."""
+    """The last line of a log; progress bars are lines too."""
     text = log.read_bytes().decode("utf-8", "replace").replace("\r", "\n")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = lines[-1] if lines else "it wrote nothing"

@@ -29,10 +29,10 @@ class FolderLock:
         Args:
             folder: made where it does not exist.
             name: of the lock's file in it; different kinds of runs may share a folder.
-            busy: what it means that another has the lock, for the error.
-            remedy: what to do where the folder cannot be had, for the error.
+            busy: text of the error: what it means that another has the lock.
+            remedy: text of the error: what to do where the folder cannot be reserved.
             error: kind of the error.
-            waits: until another releases it, instead of raising.
+            waits: wait until another releases the lock, instead of raising.
         """
         self.folder = folder
         self._lock = FileLock(folder / name)
@@ -56,7 +56,7 @@ class FolderLock:
             raise self._unwritable(error) from error
 
     def is_busy(self) -> bool:
-        """Whether another has the folder reserved; neither the folder nor the lock's file is made.
+        """Whether another has reserved the folder; makes neither the folder nor the lock's file.
 
         Raises:
             DetectureError: of the given kind; the folder cannot be written to.

@@ -15,8 +15,8 @@ _ONE_SIGNAL_SECONDS = 1.0
 class EndSignals:
     """Turns those signals into `KeyboardInterrupt`, at once or when the work says so.
 
-    Signals belong to the process, so there is one of this, `end_signals`. Those that come within a
-    second are one: Ctrl-C reaches all processes of a terminal, and who started them passes it on.
+    Signals belong to the process, so there is one instance, `end_signals`. Signals within a second
+    count as one: Ctrl-C reaches all processes of a terminal, and their parent passes it on as well.
     """
 
     def __init__(self) -> None:
@@ -33,8 +33,8 @@ class EndSignals:
     def heard(self) -> Iterator[None]:
         """Inside, each of the signals raises `KeyboardInterrupt`.
 
-        One that whoever started the process has it ignore (`nohup`) stays ignored. Outside of the
-        main thread, in which alone Python allows it, nothing is changed.
+        Signals that the process was started to ignore (`nohup`) stay ignored. Outside the main
+        thread nothing is changed, since Python sets handlers only there.
         """
         if self._is_heard or threading.current_thread() is not threading.main_thread():
             yield
@@ -48,12 +48,12 @@ class EndSignals:
             _restore(before)
 
     def hold(self) -> None:
-        """From here on the first signal is noted only (`is_asked`); the second one raises."""
+        """From here on the first signal is only noted (`is_asked`); the second one raises."""
         self._is_held = True
 
     @contextmanager
     def let_through(self) -> Iterator[None]:
-        """Inside, nothing is held back, nor what was before.
+        """Inside, no signal is held back, and one that was held before raises.
 
         Raises:
             KeyboardInterrupt: on entry, this process was told to end.
@@ -83,7 +83,7 @@ end_signals = EndSignals()
 def passed_on() -> Iterator[Callable[[], bool]]:
     """Inside, the signals go to the processes that this one has started, and it waits for them.
 
-    Gives a function that says whether any has come.
+    Yields a function that says whether any signal has come.
     """
     told: list[int] = []
 
@@ -101,7 +101,7 @@ def passed_on() -> Iterator[Callable[[], bool]]:
 
 
 class LoaderWorker:
-    """What a worker of a data loader begins with: only its own process ends it.
+    """What a worker of a data loader begins with: only the process that started it ends it.
 
     A signal to a whole group would end the workers under an iteration that is to be finished.
 
@@ -125,7 +125,7 @@ class LoaderWorker:
 
 
 def _end_with_parent() -> None:
-    """Wait for the SIGTERM by which a loader ends its workers; those of others are nothing."""
+    """Wait for the SIGTERM by which a loader ends its workers; others' SIGTERMs are ignored."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)

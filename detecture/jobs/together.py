@@ -9,18 +9,18 @@ from detecture.errors import DetectureError
 
 @contextmanager
 def in_all_processes(kind: type[DetectureError]) -> Iterator[None]:
-    """Raise what goes wrong in the block in one process in all of them, when they have left it.
+    """Raise an error of one process in all of them, once all have left the block.
 
     A process that went on alone would wait for the others for ever. No process goes on before all
-    have come to the end of the block, in which they must not wait for each other half-way.
+    have reached the end of the block; inside the block they must not wait for each other.
 
     Args:
-        kind: of the error in the other processes, where the first one is none that a user can
-            mend (that keeps its own kind).
+        kind: of the error in the other processes, where the first error is not one that a user can
+            mend (such an error keeps its own kind).
 
     Raises:
-        Exception: in the process where it went wrong, the same; in the others the error of the
-            first such process.
+        Exception: in a process that failed, its own error; in the others that of the first process
+            that failed.
     """
     own: Exception | None = None
     try:

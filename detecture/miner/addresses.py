@@ -13,12 +13,12 @@ _REMEDY = (
 
 
 def is_address(text: str) -> bool:
-    """Whether a value is an address of fsspec, and no path."""
+    """Whether a value is an address of fsspec, not a path."""
     return "://" in text or "::" in text
 
 
 def open_address(key: str, address: str) -> tuple[Any, str]:
-    """The file system of an address, and the folder in it; credentials are those of its library.
+    """The file system of an address, and the folder in it; its library finds the credentials.
 
     Nothing is read yet.
 
@@ -27,7 +27,7 @@ def open_address(key: str, address: str) -> tuple[Any, str]:
         address: its value.
 
     Raises:
-        MinerError: the library for it is not installed, or the address is none.
+        MinerError: the library for it is not installed, or the address is not valid.
     """
     try:
         import fsspec
@@ -47,13 +47,13 @@ def open_address(key: str, address: str) -> tuple[Any, str]:
 
 @contextmanager
 def told(where: str) -> Iterator[None]:
-    """Other people's errors of the network, and of rights, in our words.
+    """Reword the libraries' errors of network and permissions as our own.
 
     Args:
         where: what is read or written, for the error.
 
     Raises:
-        MinerError: in the place of what was raised, unless that was in our words already.
+        MinerError: in place of what was raised, unless that was one of our errors already.
     """
     try:
         yield

@@ -24,7 +24,7 @@ from detecture.miner.journal import OK, Result
 from detecture.miner.running import Mine
 from detecture.miner.stage import Context
 
-_LEAST_SHARE = 0.5  # of a corrected region, within one that had a class
+_LEAST_SHARE = 0.5  # of a corrected region that lies within one that had a class
 
 
 @dataclass
@@ -32,12 +32,12 @@ class CorrectionsReport:
     """What became of an import.
 
     Attributes:
-        taken: ids of the items that are as in the export now.
-        unchanged: ids of those that were looked at, and are as they were.
+        taken: ids of the items that are now as in the export.
+        unchanged: ids of those that were looked at and left as they were.
         unseen: ids of those that nobody has looked at.
         unknown: names in the export that belong to no item.
         problems: ids of items that could not be used, and why.
-        notes: ids of items that could, and what was passed over in them.
+        notes: ids of items that could be used, and what was skipped in them.
     """
 
     taken: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ class CorrectionsReport:
     notes: list[tuple[str, str]] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """In words."""
+        """The report as lines of text."""
         lines = [f"{len(self.taken):,} images corrected; `mine.py run` takes them from here"]
         lines += [f"{len(self.unchanged):,} unchanged"] if self.unchanged else []
         lines += [f"{len(self.unseen):,} that nobody has looked at"] if self.unseen else []
@@ -66,9 +66,9 @@ def bring_in(mine: Mine, path: Path, tool: str) -> CorrectionsReport:
         tool: a key of `corrections.READERS`.
 
     Raises:
-        MinerError: another run works on the folder, or no image of the export is of the mine.
+        MinerError: another run works on the folder, or no image of the export is in the mine.
         ConfigError: there is no such tool.
-        DatasetError: it is no export of the tool, or malformed as a whole.
+        DatasetError: it is not an export of the tool, or malformed as a whole.
     """
     items = {item.item_id: (item, of) for item, of in mine.all_items()}
     images = _Images(mine.context, {item_id: item for item_id, (item, _) in items.items()})
@@ -113,7 +113,7 @@ class _Images(Mapping[str, Path]):
 
 
 def _why_nothing(path: Path, unknown: Sequence[str]) -> str:
-    """Why an export has nothing for a mine: none of its images, of which these are `unknown`."""
+    """Why an export has nothing for a mine: it has no images, or all are `unknown` to the mine."""
     if not unknown:
         return f"{path}: holds no image; export again, all tasks of the project"
     return (
@@ -123,7 +123,7 @@ def _why_nothing(path: Path, unknown: Sequence[str]) -> str:
 
 
 def _is_as_before(mine: Mine, item: Item, of: Item, one: LabelledImage) -> bool:
-    """Whether an item of the export is as the stages have left it."""
+    """Whether an item of the export is still as the stages left it."""
     said, old = mine.result("describe", item, of), _index_mask_before(mine, item, of)
     texts = list((said or {}).get("descriptions", []))
     return (
@@ -144,7 +144,7 @@ def _index_mask_before(mine: Mine, item: Item, of: Item) -> np.ndarray | None:
 
 
 def _stored(mine: Mine, item: Item, of: Item, one: LabelledImage) -> Result:
-    # Named by its content: who takes it sees another result, and a kill leaves the old one whole.
+    # Named by its content: later stages see a new result, and a kill leaves the old file whole.
     digest = hashlib.sha256(one.index_mask.tobytes()).hexdigest()[:12]
     name = f"{CORRECTIONS}/{item.item_id}-{digest}.png"
     mask = Image.fromarray(one.index_mask)
@@ -164,14 +164,14 @@ def _stored(mine: Mine, item: Item, of: Item, one: LabelledImage) -> Result:
 def _named(
     mine: Mine, item: Item, of: Item, index_mask: np.ndarray
 ) -> dict[int, tuple[int | None, str]]:
-    """Class id and name of each region, counted from 0, as it had them before.
+    """Class id and name of each region, counted from 0, as they were before the correction.
 
-    A region has those of the one that most of it lies in.
+    A region gets those of the earlier region that most of it lies in.
 
     Args:
         mine: with the results so far.
         item: whose regions they are.
-        of: the one that it shares results with.
+        of: the item that it shares results with.
         index_mask: uint8 (H,W), as it is now.
     """
     before, old = mine.result("extract", item, of), _index_mask_before(mine, item, of)

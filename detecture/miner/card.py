@@ -24,7 +24,7 @@ class CardSource:
     Attributes:
         name: of the source.
         licence: of its images and annotations.
-        images: of it in the set.
+        images: how many of its images are in the set.
     """
 
     name: str
@@ -39,7 +39,7 @@ class CardExample:
     Attributes:
         item_id: of it.
         descriptions: of its regions.
-        overlay: path of its overlay, relative to the card; empty: none is shown.
+        overlay: path of its overlay, relative to the card; empty where none is shown.
     """
 
     item_id: str
@@ -59,11 +59,11 @@ class CardFacts:
         regions: number of regions -> images.
         classes: class name -> regions.
         describers: who wrote descriptions -> images; offline ones under a name that says so.
-        words: of the descriptions in all, and how many they are.
-        validation: what was found; None: nothing was looked at.
+        words: in all descriptions together, and the number of descriptions.
+        validation: what was found; None where nothing was checked.
         settings: config key -> value.
         examples: a few.
-        notes: sentences of whoever made the set.
+        notes: sentences from the maker of the set.
     """
 
     title: str
@@ -84,7 +84,7 @@ def count_facts(rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> 
     """What a card counts over the images of a set: arguments of `CardFacts`.
 
     Args:
-        rows: of each image its results of `extract` and of `describe`.
+        rows: for each image its results of `extract` and `describe`.
     """
     regions: Counter[int] = Counter()
     classes: Counter[str] = Counter()
@@ -110,7 +110,7 @@ def count_facts(rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> 
 
 
 def render_card(facts: CardFacts) -> str:
-    """The card; ends with a line break. Texts out of sources and models are escaped."""
+    """The card; ends with a line break. Texts from sources and models are escaped."""
     return "\n\n".join(filter(None, _blocks(facts))) + "\n"
 
 
@@ -188,7 +188,7 @@ def _examples(examples: Sequence[CardExample]) -> Iterator[str]:
     for example in examples:
         yield f"### {_text(example.item_id)}"
         if example.overlay:
-            # In angle brackets a path may hold all but these.
+            # In angle brackets a path may hold any character but these.
             path = example.overlay.replace("<", "%3C").replace(">", "%3E").replace("\n", "%0A")
             yield f"![{_text(example.item_id)}](<{path}>)"
         yield "\n".join(f"{n}. {_text(text)}" for n, text in enumerate(example.descriptions, 1))
@@ -199,7 +199,7 @@ def _counted(counts: Mapping[Any, int]) -> list[list[str]]:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; empty where it has no rows."""
+    """A table; empty if it has no rows."""
     if not rows:
         return ""
     cells = [[_text(cell) for cell in row] for row in rows]
@@ -207,7 +207,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Any text as it is, on one line, cut where it is long."""
+    """Any text so that it shows as it is, on one line, cut if it is long."""
     cut = text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]} .."
-    # At the beginning of an item of a list these would make a heading, or another list.
+    # At the start of a list item these would make a heading, or another list.
     return _BLOCK_MARK.sub(r"\1\\", escape_markdown(cut))

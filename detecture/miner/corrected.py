@@ -1,4 +1,4 @@
-"""What people have corrected, kept beside what the stages have done, and used in its place."""
+"""People's corrections, kept beside the stages' results and used in their place."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,13 +16,13 @@ CORRECTIONS_HASH = "corrections"
 
 
 def corrected_results(correction: Mapping[str, Any], cfg: CfgNode) -> dict[str, Result]:
-    """What stands in the place of stages' results, by their names.
+    """What replaces the results of stages, by the stages' names.
 
-    Descriptions do where every region has one; else those that are missing are written, and the
+    Descriptions do so where every region has one; otherwise the missing ones are written, and the
     others kept.
 
     Args:
-        correction: of the journal; empty: nothing stands in their place.
+        correction: of the journal; empty: nothing is replaced.
         cfg: the config; it says how many regions an image needs.
     """
     if not correction:

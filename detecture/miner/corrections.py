@@ -34,10 +34,10 @@ class Corrections:
         images: the path of each item's image, by its id.
         max_pixels: larger images are refused.
         unknown: after the iteration: names in the export that belong to no item.
-        unchanged: ids of items that stand there, but nobody has looked at (Label Studio alone says
+        unchanged: ids of items in the export that nobody has looked at (only Label Studio says
             so).
         problems: ids of items that cannot be used, and why.
-        notes: ids of items that can, and what was passed over in them.
+        notes: ids of items that can be used, and what was skipped in them.
     """
 
     path: Path
@@ -54,11 +54,11 @@ class Corrections:
 
         Raises:
             ConfigError: there is no such tool.
-            DatasetError: it is no export of the tool, or malformed as a whole.
+            DatasetError: it is not an export of the tool, or malformed as a whole.
         """
         require_choice("the tool of the corrections", self.tool, list(READERS))
         for _ in READERS[self.tool](self.path, self.max_pixels):
-            pass  # what is malformed is found before anything is taken
+            pass  # malformed parts are found before anything is taken
         stems, seen = Stems(self.images), set[str]()
         for found in READERS[self.tool](self.path, self.max_pixels):
             kept = found.item_id if found.item_id in self.images else None
@@ -79,7 +79,7 @@ class Corrections:
                     self.problems.append((item_id, str(error)))
 
     def _item(self, found: FoundImage, item_id: str) -> LabelledImage:
-        """The item as it is now; regions without pixels are gone.
+        """The item as it is now; regions without pixels are dropped.
 
         Raises:
             DetectureError: it cannot be used.
@@ -121,7 +121,7 @@ class Corrections:
 def _disjoint(
     masks: Iterator[np.ndarray], size: tuple[int, int], where: str
 ) -> tuple[np.ndarray, int]:
-    """The index mask, uint8 (H,W), of bool masks (H,W), and how many pixels had several."""
+    """The index mask, uint8 (H,W), of bool masks (H,W), and how many pixels were in several."""
     covered = 0
     taken = np.zeros(size, bool)
 

@@ -1,8 +1,8 @@
-"""Near-duplicates: images that look alike, so that none is trained on and measured on.
+"""Near-duplicates: images that look alike, so that none is both trained on and measured on.
 
-An image becomes 64 bits, the signs of its coarse cosine coefficients; alike are those that differ
-in few bits. Pairs are found by parts of the bits (multi-index hashing: Norouzi, Punjani and Fleet
-2012): of two hashes that differ in d bits at most, cut into d + 1 parts, one part is equal.
+An image becomes 64 bits, the signs of its coarse cosine coefficients; images are alike if few bits
+differ. Pairs are found by parts of the bits (multi-index hashing: Norouzi, Punjani and Fleet 2012):
+if two hashes differ in at most d bits and are cut into d + 1 parts, at least one part is equal.
 
 Legend: H, W size of an image in pixels; N hashes.
 """
@@ -37,24 +37,24 @@ def perceptual_hash(image: np.ndarray) -> str:
     small = Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     spectrum = dctn(np.asarray(small, dtype=np.float64), norm="ortho")[:_KEPT, :_KEPT].ravel()
     spectrum = np.round(spectrum / _STEP)
-    # The first one is the brightness, which is no look.
+    # The first one is the brightness, which says nothing about how the image looks.
     bits = spectrum > np.median(spectrum[1:])
     bits[0] = False
     return np.packbits(bits).tobytes().hex()
 
 
 def near_duplicates(hashes: Mapping[str, str], max_distance: int = 6) -> list[list[str]]:
-    """Groups of images that look alike, or look like one that looks alike.
+    """Groups of images that look alike, directly or through other images of the group.
 
     Args:
         hashes: item id -> hash of `perceptual_hash`.
         max_distance: bits in which two may differ.
 
     Returns:
-        Groups of two and more ids; sorted, as the ids in each are.
+        Groups of two or more ids; the groups are sorted, and so are the ids in each.
 
     Raises:
-        MinerError: `max_distance` is out of 0 to `MOST_DISTANCE`, or a hash is none.
+        MinerError: `max_distance` is not in 0 to `MOST_DISTANCE`, or a hash is not valid.
     """
     if not 0 <= max_distance <= MOST_DISTANCE:
         raise MinerError(
@@ -62,7 +62,7 @@ def near_duplicates(hashes: Mapping[str, str], max_distance: int = 6) -> list[li
         )
     names = sorted(hashes)
     values = np.array([_number(name, hashes[name]) for name in names], dtype=np.uint64)
-    # Equal ones are one node: a thousand black frames are no million pairs.
+    # Equal hashes are one node, so that a thousand black frames do not make a million pairs.
     unique, node = np.unique(values, return_inverse=True)
     pairs = list(_close_pairs(unique, max_distance))
     ends = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), dtype=np.int64)
@@ -86,7 +86,7 @@ def _number(name: str, text: str) -> int:
 
 
 def _close_pairs(unique_N: np.ndarray, distance: int) -> Iterator[np.ndarray]:
-    """Positions of different hashes that differ in few bits: integer (2,P); some come twice."""
+    """Positions of unequal hashes that differ in few bits: integer (2,P); some occur twice."""
     edges = [round(BITS * part / (distance + 1)) for part in range(distance + 2)]
     for low, high in itertools.pairwise(edges):
         part = (unique_N >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
@@ -106,7 +106,7 @@ def _pairs_of_bucket(
     rows = max(1, _PAIRS_AT_ONCE // count)
     for first in range(0, count, rows):
         block = bucket[first : first + rows]
-        # Each with those behind it, so that a pair is compared once.
+        # Each with those after it, so that a pair is compared once.
         rest = bucket[first:]
         apart = _bit_counts(unique_N[block][:, None] ^ unique_N[rest][None])
         close, other = np.nonzero(apart <= distance)
@@ -116,7 +116,7 @@ def _pairs_of_bucket(
 
 
 def _bit_counts(words: np.ndarray) -> np.ndarray:
-    """Bits that are set in uint64 words; any shape, kept."""
+    """Number of bits set in each uint64 word; any shape, which is kept."""
     if hasattr(np, "bitwise_count"):  # NumPy 2
         return np.bitwise_count(words)
     ones, twos = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333)

@@ -1,6 +1,6 @@
 """Variants of a base image get the regions that were found on one of them, the anchor.
 
-The shapes are the same at all degrees; the surfaces are not, so a description is taken over only
+The shapes are the same at all degrees, the surfaces are not; so a description is taken over only
 where the settings say so.
 """
 
@@ -40,7 +40,7 @@ class Variant:
         item: the image.
         anchor_id: whose regions they are.
         extract: of the anchor, the file of its index mask too; with `anchor` and `anchor_degree`.
-        describe: of the anchor, or None: it is to be described.
+        describe: result of the anchor; None where this item is to be described itself.
     """
 
     item: Item
@@ -62,9 +62,9 @@ class Expansion:
     problems: dict[str, str] = field(default_factory=dict)
 
     def results(self) -> dict[str, dict[str, Any]]:
-        """The stage's results by the ids of the variants; those not added have the status `left`.
+        """The stage's results by the ids of the variants; variants not added have status `left`.
 
-        Plain values: `item` of a variant, and `of`, the id of its anchor.
+        Plain values: `item`, the variant, and `of`, the id of its anchor.
         """
         found: dict[str, dict[str, Any]] = {
             variant.item.item_id: {
@@ -79,7 +79,7 @@ class Expansion:
 
 
 def variant_id(base_id: str, degree: float) -> str:
-    """The id of a variant, one for each degree, however that is written: 1 is 1.0."""
+    """The id of a variant: one for each degree, however it is written (1 is 1.0)."""
     return f"{base_id}_textured_degree{degree_text(degree)}"
 
 
@@ -92,15 +92,15 @@ def expand_degrees(
 ) -> Expansion:
     """The variants that take over the regions of an anchor.
 
-    Of the anchors of one base image the least textured gives them; an anchor keeps its own.
+    The least textured anchor of a base image gives its regions; every anchor keeps its own.
 
     Args:
         anchors: items with regions.
         items: all of the source, the variants among them.
-        image: gives the file of an item's image; sizes are read from the headers. An `ImageError`
-            of it leaves that item out.
-        settings: which ones.
-        strength: how textured a degree is; by default a higher one is more.
+        image: gives the file of an item's image; sizes are read from the headers. An item for which
+            it raises `ImageError` is left out.
+        settings: which variants to add.
+        strength: how textured a degree is; by default a higher degree is more textured.
 
     Raises:
         MinerError: an anchor's result has no regions.
@@ -182,7 +182,7 @@ def _variant(item: Item, anchor: Anchor, settings: ExpandSettings) -> Variant:
     source = {"anchor": anchor.item.item_id, "anchor_degree": anchor.item.degree}
     describe = None
     if settings.reuse_descriptions and anchor.describe and anchor.describe.get("status") == "ok":
-        # It costs nothing again, and counts neither attempts nor tokens.
+        # It costs nothing more, and counts neither attempts nor tokens.
         free = {"attempts": 0, "tokens": [0, 0], "cost": 0.0}
         describe = {**anchor.describe, **free, "reused_from": anchor.item.item_id}
     return Variant(

@@ -1,4 +1,4 @@
-"""What was mined, written in the formats that other tools load; one pass over the items for all."""
+"""Writes what was mined in formats that other tools load, in one pass over the items for all."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -42,7 +42,7 @@ class ExportReport:
     Attributes:
         folders: of the formats.
         written: items that each format has.
-        left_out: for each format the items that it has not: id, and why.
+        left_out: for each format the items that are not in it: id, and why.
     """
 
     folders: dict[str, Path] = field(default_factory=dict)
@@ -56,21 +56,21 @@ def export(
     folder: Path,
     writers: dict[str, Writing] | None = None,
 ) -> ExportReport:
-    """Write items, as they come, in several formats; one bad item ends nothing.
+    """Write items, as they come, in several formats; a bad item does not end the export.
 
     Args:
         items: read once.
         names: of the formats, keys of `WRITERS`.
-        folder: gets a folder for each format, of its name.
-        writers: other ones by name, such as `functools.partial(writing_coco, settings=..)`.
+        folder: gets a folder for each format, named after it.
+        writers: other writers by name, such as `functools.partial(writing_coco, settings=..)`.
 
     Returns:
-        What was written, and the items that a format could not take; they are in the log, too.
+        What was written, and the items that a format could not take; they are logged, too.
 
     Raises:
         ConfigError: there is no such format.
-        DatasetError: something else is at the place of an export, or a library is not installed.
-        OSError: as from the disk; no export is changed then.
+        DatasetError: something else is where an export would go, or a library is not installed.
+        OSError: as from the disk; then no export is changed.
     """
     known = WRITERS | (writers or {})
     for name in names:

@@ -1,7 +1,7 @@
 """From a label map, or from segments, to the regions of an image: the index mask and its facts.
 
-`texture` mode takes the classes that are textures alone, and each coherent part of one is a region.
-`published` mode is that of the published data: each class is one region, whatever it is.
+`texture` mode takes only classes that are textures, and each coherent part of one is a region.
+`published` mode is that of the published data: each class is one region, whatever its kind.
 
 Legend: H, W size of an image in pixels; h, w that of its annotation.
 """
@@ -38,8 +38,8 @@ class Extraction:
 
     Attributes:
         result: plain values for the journal; `status` is `ok` or `TOO_FEW`.
-        index_mask: uint8 (H,W), i + 1 in region i, 0 in none; of the largest regions even where
-            they are too few.
+        index_mask: uint8 (H,W), i + 1 in region i, 0 in none; it shows the largest regions even
+            where they are too few.
     """
 
     result: dict[str, Any]
@@ -48,7 +48,7 @@ class Extraction:
 
 @dataclass(frozen=True)
 class _Part:
-    """A region to be: a class, a mask (h,w) of a window of the annotation, its pixels there."""
+    """A candidate region: a class, a window of the annotation, a mask (h,w) of it, its area."""
 
     class_id: int
     window: tuple[slice, slice]
@@ -56,7 +56,7 @@ class _Part:
     area: int
 
     def order(self) -> tuple[int, int, int, int]:
-        """The largest first; then the lower class, the higher up, the further left."""
+        """The largest first; ties by lower class, then further up, then further left."""
         return (-self.area, self.class_id, self.window[0].start, self.window[1].start)
 
 
@@ -71,13 +71,13 @@ def extract_regions(
 
     Args:
         labels: integer (h,w), class of each pixel; 0 and below: none.
-        image_size: (height, width) of the image; nearest pixels are taken where it differs.
+        image_size: (height, width) of the image; where it differs, nearest pixels are taken.
         class_names: of the classes; one without a name is `class 7`.
         kinds: class -> `texture` or another kind; not asked in `published` mode.
         settings: what makes a region.
 
     Raises:
-        MinerError: labels and image do not have the same shape of frame.
+        MinerError: the aspect ratios of labels and image differ.
     """
     require_same_frame(labels.shape, image_size)
     if settings.mode == "published":
@@ -104,12 +104,12 @@ def extract_region_map(
         region_map: integer (h,w), number of the segment of each pixel; 0 and below: none.
         image_size: (height, width) of the image.
         names: of the segments; may be empty.
-        kinds: segment -> kind; `texture` mode leaves out what has another one. What is not in it is
-            taken to be a texture.
+        kinds: segment -> kind; `texture` mode leaves out segments of other kinds. A segment that is
+            not in it is taken to be a texture.
         settings: what makes a region.
 
     Raises:
-        MinerError: as of `extract_regions`.
+        MinerError: as for `extract_regions`.
     """
     require_same_frame(region_map.shape, image_size)
     found = _whole_classes(region_map, least=0)
@@ -123,7 +123,7 @@ def extract_region_map(
 
 
 def paint_segments(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """A region map of segments that may overlap: where they do, the smaller one is seen.
+    """A region map of segments that may overlap: where they do, the smaller one is on top.
 
     Args:
         masks: bool (H,W) each; asked for one at a time.
@@ -152,7 +152,7 @@ def paint_segments(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.nda
 
 
 def require_same_frame(annotation: Sequence[int], image: Sequence[int]) -> None:
-    """Check that an annotation can be that of an image, perhaps at another resolution.
+    """Check that an annotation can belong to an image, perhaps at another resolution.
 
     Args:
         annotation: its (height, width).
@@ -165,7 +165,7 @@ def require_same_frame(annotation: Sequence[int], image: Sequence[int]) -> None:
     if min(h, w, height, width) < 1:
         raise MinerError(f"annotation {_by(annotation)}, image {_by(image)}: one of them is empty")
     across, down = width / w, height / h
-    # A side that was rounded may be half a pixel off; of a small annotation that is much.
+    # A rounded side may be half a pixel off, which is a lot for a small annotation.
     allowed = max(_MOST_ASPECT_DIFFERENCE, 1.0 / min(h, w, height, width))
     if (h, w) == (height, width) or abs(across / down - 1.0) <= allowed:
         return
@@ -178,7 +178,7 @@ def require_same_frame(annotation: Sequence[int], image: Sequence[int]) -> None:
 
 
 def resized_nearest(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels of another resolution by the nearest pixel, whose centre is compared.
+    """Labels at another resolution, each from the pixel whose centre is nearest.
 
     Args:
         labels: integer (h,w).
@@ -232,7 +232,7 @@ def read_index_mask(path: Path, max_pixels: int, size: tuple[int, int] | None = 
         size: (height, width) that it must have.
 
     Raises:
-        MinerError: it cannot be read, has another size, or values that are no regions.
+        MinerError: it cannot be read, or has another size or values that are not regions.
     """
     try:
         labels = read_label_map(path, max_pixels, size, remedy=_REMEDY)
@@ -248,8 +248,8 @@ def read_index_mask(path: Path, max_pixels: int, size: tuple[int, int] | None = 
 
 
 def _least_area(settings: ExtractSettings, pixels: int) -> float:
-    """Pixels of a region at least, of so many in all."""
-    # 10 of 1000 pixels are 1 %, whatever floats make of it.
+    """The least pixels of a region, where there are so many in all."""
+    # 10 of 1000 pixels are 1 %, even if floats say otherwise.
     return settings.min_share * pixels * (1.0 - 1e-9)
 
 
@@ -266,7 +266,7 @@ def _windows(labels: np.ndarray) -> list[tuple[int, tuple[slice, slice]]]:
 
 
 def _whole_classes(labels: np.ndarray, least: float) -> list[_Part]:
-    """One part for each value of labels (h,w) with `least` pixels, in however many pieces."""
+    """One part, in one piece or several, for each value of labels (h,w) with `least` pixels."""
     parts = [
         _part(value, window, labels[window] == value)
         for value, window in _windows(labels)
@@ -276,7 +276,7 @@ def _whole_classes(labels: np.ndarray, least: float) -> list[_Part]:
 
 
 def _coherent_parts(whole: _Part, gap: int, least: float) -> list[_Part]:
-    """Coherent parts of a class, of `least` pixels; a narrow gap is bridged, and not filled."""
+    """Coherent parts of a class, of `least` pixels; narrow gaps are bridged, but not filled."""
     numbers, _ = ndimage.label(_widened(whole.mask, gap), structure=_EIGHT)
     numbers *= whole.mask
     areas = np.bincount(numbers.ravel())
@@ -294,7 +294,7 @@ def _coherent_parts(whole: _Part, gap: int, least: float) -> list[_Part]:
 def _widened(mask: np.ndarray, gap: int) -> np.ndarray:
     """A mask (h,w) with each pixel drawn out by `gap` pixels down and to the right, (h,w) too.
 
-    Two parts with that many pixels between them then touch, those with one more do not.
+    Two parts with that many pixels between them then touch; with one more they do not.
     """
     for axis in (0, 1):
         source = np.moveaxis(mask, axis, 0)
@@ -319,7 +319,7 @@ def _extraction(
     *,
     resized: bool = False,
 ) -> Extraction:
-    """Of parts of the annotation, or, where it is `resized`, of the annotation at image size."""
+    """The extraction from parts of the annotation or, if `resized`, of it at image size."""
     height, width = size = image_size if resized else tuple(annotation_size[:2])
     least = _least_area(settings, height * width)
     kept = sorted((p for p in found if p.area >= least), key=_Part.order)[: settings.max_regions]
@@ -327,7 +327,7 @@ def _extraction(
     for number, part in enumerate(kept, 1):
         index[part.window][part.mask] = number
     index = resized_nearest(index, image_size)
-    # Thin ones can fall between the pixels of a smaller image.
+    # Thin regions can fall between the pixels of a smaller image.
     present = [n for n in range(1, len(kept) + 1) if (index == n).any()]
     table = np.zeros(len(kept) + 1, dtype=np.uint8)
     table[present] = np.arange(1, len(present) + 1)
@@ -344,7 +344,7 @@ def _extraction(
 def regions_of(
     index_mask: np.ndarray, classes: Sequence[tuple[int | None, str]]
 ) -> list[dict[str, Any]]:
-    """What is said of each region of an index mask: class, share of the image, and box.
+    """The facts about each region of an index mask: class, share of the image, and box.
 
     Args:
         index_mask: uint8 (H,W), i + 1 in region i; none is empty.

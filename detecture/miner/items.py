@@ -17,11 +17,11 @@ class Item:
     """One image of a source.
 
     Attributes:
-        item_id: the same over runs and machines, unique in a source, and the name of files.
+        item_id: the same across runs and machines, unique in a source, and used to name files.
         image: path of the image relative to the source's root, with `/`.
         annotation: likewise, of its label map or segments; None where there is none.
-        base_id: id of the image that it is a variant of; its own where it is none.
-        degree: of a variant, as its source says it; None where there are no variants.
+        base_id: id of the image that it is a variant of; its own id where it is not a variant.
+        degree: of a variant, as its source gives it; None where there are no variants.
         part: `train`, `val`, `test`, or empty where the source has no parts.
     """
 
@@ -42,7 +42,7 @@ class Item:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Item":
-        """An item out of plain values.
+        """An item from plain values.
 
         Raises:
             MinerError: they are not those of an item.
@@ -57,10 +57,10 @@ class Item:
 
 
 def safe_id(text: str) -> str:
-    """An id that can be the name of a file anywhere: letters, digits and `_-.`.
+    """An id that can be a file name anywhere: letters, digits and `_-.`.
 
-    Other bytes of its UTF-8 are written as `%C3`, and so is a dot at the beginning. What is very
-    long is cut, and ends with a digest of the whole.
+    Other bytes of its UTF-8 are written like `%C3`, and so is a dot at the beginning. Very long ids
+    are cut, and end with a digest of the whole.
     """
     encoded = text.encode("utf-8", "surrogatepass")
     safe = _UNSAFE.sub(lambda found: b"%%%02X" % found[0][0], encoded).decode("ascii")
@@ -70,5 +70,5 @@ def safe_id(text: str) -> str:
 
 
 def degree_text(degree: float) -> str:
-    """A degree as ids have it, one way only: 1 and 1.0 are `1.0`, .3 is `0.3`."""
+    """A degree as it is always written in ids: 1 and 1.0 are `1.0`, .3 is `0.3`."""
     return repr(round(float(degree), 6))

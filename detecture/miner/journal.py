@@ -1,15 +1,15 @@
-"""What the stages have done: a file of lines for each, to which only is added.
+"""What the stages have done: for each, a file to which lines are only ever added.
 
     {"id": "ADE_train_1", "hash": .., "files": .., "given": .., "size": 812, "result": {..},
      "digest": ..}
 
-`hash` is of the stage's settings, `files` the fingerprint of the item's files, `given` the digest
-of the earlier results that the stage was given, `size` the bytes of the files that the result
-names.
+`hash` is that of the stage's settings, `files` the fingerprint of the item's files, `given` the
+digest of the earlier results that the stage was given, `size` the bytes of the files that the
+result names.
 
 A line counts when it is whole: a kill at any moment loses at most the one that was being written.
-The last line of an item counts. Lines that were damaged later are told, and set aside where the
-stage is gone on with. Files that a result names are written before its line.
+An item's last line counts. Lines that were damaged later are reported, and set aside when the stage
+is continued. Files that a result names are written before its line.
 """
 
 import logging
@@ -59,9 +59,9 @@ class Journal:
 
     Attributes:
         path: of the file; it need not exist.
-        stage_hash: results under others are left where they are, and not used.
+        stage_hash: of the settings; results with other hashes are left in place, and not used.
         damaged: lines that cannot be used.
-        has_others: there are results under other settings.
+        has_others: there are results with other settings.
         is_repaired: lines were damaged when it was opened, so that results are missing.
     """
 
@@ -88,7 +88,7 @@ class Journal:
         return item_id in self._places
 
     def ids(self) -> list[str]:
-        """Of the items that have a result."""
+        """Ids of the items that have a result."""
         return list(self._places)
 
     def counts(self) -> Counter[str]:
@@ -96,11 +96,11 @@ class Journal:
         return Counter(place.status for place in self._places.values())
 
     def status(self, item_id: str, files: str | None = None, given: str | None = None) -> str:
-        """Of an item's result; empty without one.
+        """Status of an item's result; empty without one.
 
         Args:
             item_id: of the item.
-            files: fingerprint of the item's files; a result of others is none.
+            files: fingerprint of the item's files; a result for other files does not count.
             given: digest of earlier results; likewise.
         """
         place = self._places.get(item_id)
@@ -117,7 +117,7 @@ class Journal:
         """An item's result; None without one.
 
         Raises:
-            MinerError: the file was changed by somebody meanwhile.
+            MinerError: somebody has changed the file in the meantime.
         """
         place = self._places.get(item_id)
         if place is None:
@@ -143,7 +143,7 @@ class Journal:
     # ---- writing -----------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make ready to add lines: what is damaged is set aside, what is cut is cut off.
+        """Get ready to add lines: damaged lines are set aside, an unfinished one is cut off.
 
         Raises:
             MinerError: the file cannot be written.
@@ -241,7 +241,7 @@ class Journal:
             return
         self.has_others = True
         if item_id in self._places and self._places[item_id].names_files:
-            # Later settings have replaced the files that it names.
+            # A run with later settings has replaced the files that it names.
             del self._places[item_id]
 
     def _repair(self) -> None:
@@ -284,7 +284,7 @@ class Journal:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Number from 1, offset and content of each line that is not empty, its end included."""
+    """Number from 1, offset and content, its line end included, of each line that is not empty."""
     offset = 0
     with open_file(path) as file:
         number = 0
@@ -338,7 +338,7 @@ def files_of(result: Mapping[str, Any]) -> list[str]:
 
 
 def files_ever(path: Path) -> Iterator[tuple[str, str]]:
-    """Each file that a result of a journal names with a digest, and that, as often as it does.
+    """Each file that a journal's results name with a digest, and the digest; may repeat.
 
     Args:
         path: of the journal; results of all settings count.
@@ -356,7 +356,7 @@ def files_ever(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def cost_ever(path: Path) -> float:
-    """USD of all results of a journal, those of other settings and of earlier attempts too.
+    """USD of all results of a journal, including those of other settings and earlier attempts.
 
     Args:
         path: of the journal.

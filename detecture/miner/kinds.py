@@ -1,6 +1,6 @@
-"""Whether a class is a texture: a table that was reviewed, and the published rule of words.
+"""Whether a class is a texture: a reviewed table, and the published rule of words.
 
-The published rule asks whether a word stands anywhere in the name, which makes a rug an object
+The published rule asks whether a word occurs anywhere in the name, which makes a rug an object
 ("car") and a fireplace a texture ("earth" in "hearth"). It is kept to reproduce published scores.
 
 Legend: H, W size of an image, N number of ids.
@@ -43,7 +43,7 @@ def ade20k_names() -> dict[int, str]:
 
 
 def published_kind(name: str) -> str:
-    """The kind of a class by the published rule: which word its name contains, or object."""
+    """The kind of a class by the published rule: that of a word in its name, or object."""
     lowered = name.lower()
     for kind in _PRIORITY:
         if any(word in lowered for word in _content()["published_words"][kind]):
@@ -52,9 +52,9 @@ def published_kind(name: str) -> str:
 
 
 def reviewed_kind(name: str) -> str:
-    """The kind of a class by its whole name, in the reviewed table; object where it is not there.
+    """The kind of a class by its whole name in the reviewed table; object if it is not there.
 
-    Case, hyphens and COCO's endings do not matter; of several synonyms the first counts.
+    Case, hyphens and COCO's endings do not matter; the first of several synonyms counts.
     """
     words = " ".join(name.lower().replace("-", " ").replace("_", " ").split())
     words = words.split(",")[0].strip()
@@ -81,7 +81,7 @@ def kinds_of(
     """
     require_choice("MINER.SCORE.KINDS", table, TABLES)
     if table == "published":
-        # Synonyms have a part in it, and a source may have the first one alone.
+        # Synonyms matter here, and a source may have only the first one.
         full = ade20k_names() if source in ADE20K_SOURCES else {}
         found = {
             number: published_kind(full.get(number, name)) for number, name in class_names.items()
@@ -95,7 +95,7 @@ def kinds_of(
 
 
 def kind_codes(ids_N: np.ndarray, kinds: Mapping[int, str]) -> np.ndarray:
-    """The kind of each class id as its place in `KINDS`; an id without a kind is an object.
+    """The kind of each class id, as its index in `KINDS`; an id without a kind is an object.
 
     Args:
         ids_N: whole numbers, from 0.
@@ -116,10 +116,10 @@ def kind_codes(ids_N: np.ndarray, kinds: Mapping[int, str]) -> np.ndarray:
 def decode_labels(pixels: np.ndarray, most_id: int = 150) -> np.ndarray:
     """Class ids of an annotation, which may be grey, or have three channels.
 
-    Of three channels: equal ones are the ids; one that goes to `most_id` while the others hold
-    little (20 at most) has them, the second before the first. Else it is the first, the second, or
-    one of the two sums in which ADE20K's full release packs ids; the one with most pixels in
-    0..`most_id` counts, and between equals the one with more different values.
+    Of three channels: if they are equal, they are the ids; if one goes up to `most_id` while the
+    others hold little (20 at most), it has the ids, the second being tried before the first.
+    Otherwise it is the first, the second, or one of the two sums in which ADE20K's full release
+    packs ids: the one with most pixels in 0..`most_id` and, between equals, more different values.
 
     Args:
         pixels: whole numbers (H,W), (H,W,3) or (H,W,4).
@@ -148,7 +148,7 @@ def decode_labels(pixels: np.ndarray, most_id: int = 150) -> np.ndarray:
     packed = (first, second, first // 10 * 256 + second, (first * 256 + second) // 10)
 
     def merit(ids: np.ndarray) -> float:
-        """How likely ids (H,W) are the ids."""
+        """How likely it is that ids (H,W) are the right ones."""
         inside = float(np.mean((ids >= 0) & (ids <= most_id)))
         return inside + 0.01 * min(np.unique(ids).size, 200)
 

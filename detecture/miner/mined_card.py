@@ -1,4 +1,4 @@
-"""The data card of a mine: README.md of the data set that it has written, with some examples."""
+"""The data card of a mine: the README.md of the data set that it wrote, with some examples."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 
-_ALL_PASS = ("clip", "ask", "expand", "look", "split")  # these drop nothing
+_ALL_PASS = ("clip", "ask", "expand", "look", "split")  # these drop no image
 
 _EXAMPLES, _SIDE, _QUALITY = 3, 640, 90
 _REMEDY = "move it away; the card is written again at the next run"
@@ -64,7 +64,7 @@ _NOT_SHOWN = frozenset(
 
 
 def write_card(mine: Mine) -> Path | None:
-    """Write the card beside the data set; None where nothing is exported.
+    """Write the card beside the data set; None if nothing was exported.
 
     Raises:
         OutputError: somebody has changed it, or it cannot be written.
@@ -105,12 +105,12 @@ def _is_kept(journal: Journal, task: Task) -> bool:
 
 
 def _of_stages(task: Task, first: str, second: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    earlier = task.earlier  # is read each time it is asked for
+    earlier = task.earlier  # read anew at each access
     return earlier[first], earlier[second]
 
 
 def _remove_others(mine: Mine, folder: Path, kept: set[str]) -> None:
-    """Remove overlays of examples of an earlier card, of images that are out of the set too."""
+    """Remove overlays of an earlier card's examples, also of images no longer in the set."""
     ids = {item.item_id for item, _ in mine.all_items()} | set(mine.journal(EXPORT).ids())
     for path in (folder / EXAMPLES).glob("*.jpg"):
         if f"{EXAMPLES}/{path.name}" not in kept and path.stem in ids:
@@ -118,7 +118,7 @@ def _remove_others(mine: Mine, folder: Path, kept: set[str]) -> None:
 
 
 def _funnel(mine: Mine, exported: int) -> dict[str, int]:
-    """Images, and how many each stage has let pass."""
+    """The number of images, and how many passed each stage."""
     funnel = {"images": len(mine.items)}
     for before, stage in itertools.pairwise(mine.stages):
         if before.name not in _ALL_PASS:
@@ -127,7 +127,7 @@ def _funnel(mine: Mine, exported: int) -> dict[str, int]:
 
 
 def _settings(mine: Mine) -> dict[str, Any]:
-    """Keys of the miner that are not as they are by default, without places and addresses."""
+    """Keys of the miner that differ from their defaults, without places and addresses."""
     default = make_config(None, [])
     return {
         f"MINER.{section}.{key}": value

@@ -1,6 +1,6 @@
-"""Regions of images that nobody has labelled: those that a registered model finds.
+"""Regions of images that nobody has labelled, as a registered model finds them.
 
-It chooses how many there are, and its descriptions are kept for whoever describes without a VLM.
+The model chooses how many there are; its descriptions are kept for describing without a VLM.
 
 Legend: H, W size of an image in pixels.
 """
@@ -52,7 +52,7 @@ def make(context: Context) -> ItemFunction:
 
 
 def facts(cfg: CfgNode) -> dict[str, Any]:
-    """What the regions rest on besides the image: the model's config."""
+    """What the regions depend on besides the image: the model's config."""
     model = _config(cfg, "cpu").MODEL  # the same whatever it runs on
     return {"model": digest_of(model.dump())}
 

@@ -1,4 +1,4 @@
-"""The colours of regions, with their names: the overlay and what is said of it have the same.
+"""The colours of regions, with their names, which the overlay and the text about it share.
 
 Legend: H, W size of an image in pixels.
 """
@@ -79,7 +79,7 @@ def color_names(count: int) -> list[str]:
     """Names of the colours of the first `count` regions, for the words that go with an overlay.
 
     Raises:
-        MinerError: there are not as many.
+        MinerError: there are not so many colours.
     """
     return [color_of(region).name for region in range(count)]
 
@@ -89,7 +89,7 @@ def render_overlay(image: np.ndarray, index_mask: np.ndarray) -> np.ndarray:
 
     Args:
         image: uint8 (H,W,3), RGB.
-        index_mask: uint8 (H,W), i + 1 in region i, 0 in none: that stays as it is.
+        index_mask: uint8 (H,W), i + 1 in region i, 0 in none, where the image stays as it is.
 
     Returns:
         uint8 (H,W,3).
@@ -135,7 +135,7 @@ def boundaries_drawn(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _contours(index_mask: np.ndarray) -> np.ndarray:
-    """Of an index mask (H,W) the outermost pixels, beside another or no region: bool (H,W)."""
+    """Outermost pixels of the regions in an index mask (H,W): bool (H,W)."""
     side = 2 * _CONTOUR + 1
     highest = ndimage.maximum_filter(index_mask, size=side, mode="nearest")
     lowest = ndimage.minimum_filter(index_mask, size=side, mode="nearest")

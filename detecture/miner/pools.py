@@ -1,8 +1,8 @@
 """Runs the function of a stage on many items: in this process, in several, or in threads.
 
-A function that fails on an item gives a result that says so; it stops no other item. Tasks are
-handed out as they are needed, so that an interrupt waits for those in work alone: their results
-still come out, since they may have cost something.
+A function that fails on an item gives a result that says so; other items go on. Tasks are handed
+out as they are needed, so that an interrupt waits only for those in progress: their results still
+come out, since they may have cost something.
 """
 
 import errno
@@ -51,7 +51,7 @@ Done = tuple[Task, Result]
 
 
 class Pools:
-    """The processes of a run, which all its stages share: they take seconds to start.
+    """The processes of a run, shared by all its stages since they take seconds to start.
 
     Used as a context manager.
     """
@@ -61,8 +61,8 @@ class Pools:
 
         Args:
             context: that the functions of stages are made from.
-            workers: processes; 1: this one.
-            threads: of the stages that wait for others.
+            workers: number of processes; 1: this one alone.
+            threads: number of threads for the stages that wait for others.
         """
         self._context, self._workers, self._threads = context, workers, threads
         self._processes: ProcessPoolExecutor | None = None
@@ -75,15 +75,15 @@ class Pools:
             self._processes.shutdown(cancel_futures=True)
 
     def run(self, stage: MinerStage, tasks: Sequence[Task]) -> Iterator[Done]:
-        """Results of tasks, in the order in which they are done.
+        """Results of tasks, in the order in which they finish.
 
         Args:
-            stage: whose function is run.
-            tasks: for it.
+            stage: the stage whose function is run.
+            tasks: for that stage.
 
         Raises:
             MinerError: the stage cannot begin, or a process died.
-            StageStopped: nothing more can be done; after all results that are there.
+            StageStopped: nothing more can be done; raised after all results that are there.
             KeyboardInterrupt: passed on.
         """
         if stage.runs == THREADS and self._threads > 1:
@@ -150,7 +150,7 @@ def attempt(function: ItemFunction, task: Task) -> Result:
 
 
 def disk_error(error: OSError) -> str:
-    """What an error of the disk means, and what to do: make room, where there is none."""
+    """What a disk error means, and what to do: make room, if the disk is full."""
     where, reason = f"{error.filename}: " if error.filename else "", error.strerror or error
     said = f"{reason}; mend that"
     if error.errno in _NO_ROOM:
@@ -159,20 +159,20 @@ def disk_error(error: OSError) -> str:
 
 
 def failed(error: Exception) -> Result:
-    """What becomes of an item where an exception was raised."""
+    """The result of an item on which an exception was raised."""
     text = str(error) if isinstance(error, DetectureError) else f"{type(error).__name__}: {error}"
     return {"status": FAILED, "reason": text[:_REASON_CHARACTERS]}
 
 
 def _batched(function: InBatches, tasks: Iterable[Task]) -> Iterator[Done]:
-    """Results of a function that takes several items at a time; of one where they fail together."""
+    """Results of a function that takes several items at a time, or one if they fail together."""
     rest = iter(tasks)
     while batch := list(itertools.islice(rest, function.batch_size)):
         yield from zip(batch, attempt_batch(function, batch), strict=True)
 
 
 def attempt_batch(function: InBatches, batch: Sequence[Task]) -> list[Result]:
-    """The results of a function that takes several items; of one by one where they fail together.
+    """Results of a function that takes several items; one by one if they fail together.
 
     Raises:
         StageStopped: passed on.
@@ -201,9 +201,9 @@ def _drawn(
     Args:
         pool: that works.
         tasks: taken as they are needed.
-        ahead: tasks that are handed out at a time.
+        ahead: number of tasks that are handed out at a time.
         call: gives what is submitted for a task.
-        stop: called where the run ends early, so that nobody waits out the pauses between calls.
+        stop: called if the run ends early, so that nobody waits out the pauses between calls.
     """
     running: dict[Future[Any], Task] = {}
     rest = iter(tasks)
@@ -259,15 +259,15 @@ _here: dict[str, Any] = {}
 
 
 def _begin(context: Context, workers: int) -> None:
-    # Models of several processes with as many threads each as there are cores wait for each other.
+    # With as many threads in each process as there are cores, the models would block each other.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     _here.update(context=context, functions={})
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that started us ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for tasks for ever."""
+    """End this process with its parent: it would wait for tasks for ever if that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

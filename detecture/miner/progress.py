@@ -1,4 +1,4 @@
-"""How far a stage has come, while it runs."""
+"""The progress of a stage while it runs."""
 
 import json
 import sys
@@ -27,15 +27,15 @@ def duration(seconds: int) -> str:
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What a run of a stage came to.
+    """The outcome of a run of a stage.
 
     Attributes:
         stage: its name.
         done: results that this run made.
         failed: items that this run, or an earlier one, failed on.
-        counts: results by status, all in all.
-        begins: seconds until the first result of this run was there, models loaded and all.
-        seconds: from then to the last.
+        counts: results by status, in total.
+        begins: seconds until the first result of this run, the loading of models included.
+        seconds: from then to the last result.
     """
 
     stage: str
@@ -47,7 +47,7 @@ class StageOutcome:
 
 
 class StageBar:
-    """Shows how far a stage has come, here and, for `mine.py status`, in a file."""
+    """Shows the progress of a stage here and, for `mine.py status`, in a file."""
 
     def __init__(self, output: Path, stage: str, total: int, before: int) -> None:
         """Show it.
@@ -56,7 +56,7 @@ class StageBar:
             output: OUTPUT_DIR.
             stage: its name.
             total: items of the stage.
-            before: how many of them were done before this run.
+            before: items that were done before this run.
         """
         self._path = output / PROGRESS
         self._stage, self._total, self._before, self._done = stage, total, before, 0
@@ -73,7 +73,7 @@ class StageBar:
         self._say()
 
     def step(self, result: Result) -> None:
-        """One more is done."""
+        """Count one more item as done."""
         self._done += 1
         self._cost += float(result.get("cost") or 0.0)
         self._bar.update()
@@ -106,7 +106,7 @@ class Clock:
         self._ticks = 0
 
     def tick(self) -> None:
-        """Another result is there."""
+        """Note that another result is there."""
         passed = time.monotonic() - self._started
         if not self._ticks:
             self.begins = passed

@@ -1,8 +1,8 @@
-"""The last stage: writes the data set that `detecture_train` and `detecture_val` are.
+"""The last stage: writes the data set behind `detecture_train` and `detecture_val`.
 
 In OUTPUT_DIR/export/<name>: `images/`, copied byte by byte, `textures_mask/`, `metadata.json` with
-all, `train_metadata.json` and `val_metadata.json` (`test_`, where there are such) with those of
-each split, and `summary.json`. All paths are relative to that folder. Files of items that are no
+all images, `train_metadata.json` and `val_metadata.json` (and `test_`, if there are any) with those
+of each split, and `summary.json`. All paths are relative to that folder. Files of items that are no
 longer taken are removed, unless somebody has changed them.
 
 Legend: H, W size of an image in pixels.
@@ -126,7 +126,7 @@ def make(context: Context) -> ItemFunction:
 
 
 def finish(mine: Mine) -> None:
-    """Write the lists of all that is exported, remove what is not, write further formats.
+    """Write the lists of all that is exported, remove the rest, write further formats.
 
     Raises:
         OutputError: somebody has changed one of the lists.
@@ -140,7 +140,7 @@ def finish(mine: Mine) -> None:
         if next(exported_results(journal), None) is None:
             return  # nothing has come so far
         _claim(context)
-    if context.store is not None:  # what other machines have written
+    if context.store is not None:  # for what other machines have written
         for path in (path for result in exported_results(journal) for path in result["files"]):
             context.file(path)
     _remove_others(context, {x for result in exported_results(journal) for x in result["files"]})
@@ -167,7 +167,7 @@ def exported_results(journal: Journal) -> Iterator[Result]:
     """What is in the data set, by the ids of the items; read one by one, as there may be millions.
 
     Args:
-        journal: of the stage `export`, after it has noted what is in it no longer.
+        journal: of the stage `export`, after it has noted what is no longer in the set.
     """
     for item_id in sorted(journal.ids()):
         if journal.status(item_id) == OK and (result := journal.get(item_id)) is not None:
@@ -176,7 +176,7 @@ def exported_results(journal: Journal) -> Iterator[Result]:
 
 @dataclass
 class _Counts:
-    """What a list of the data set has."""
+    """What a list of the data set contains."""
 
     entries: int = 0
     textures: int = 0
@@ -194,7 +194,7 @@ class _Counts:
 
 
 def _write_list(path: Path, entries: Iterable[Mapping[str, Any]]) -> _Counts:
-    """Write entries of the data set to a list, if there are any, or a list is there."""
+    """Write entries of the data set to a list, if there are any or the list exists already."""
     counts = _Counts()
     lines = ",\n".join(map(counts.count, entries))
     if counts:
@@ -205,7 +205,7 @@ def _write_list(path: Path, entries: Iterable[Mapping[str, Any]]) -> _Counts:
 
 
 def labelled_images(context: Context, results: Iterable[Result]) -> Iterator[LabelledImage]:
-    """What is exported, as writers of formats take it.
+    """The exported images, in the form that writers of formats take.
 
     Args:
         context: of the mine.
@@ -231,7 +231,7 @@ def labelled_images(context: Context, results: Iterable[Result]) -> Iterator[Lab
 
 
 def _fetch_lists(context: Context) -> None:
-    """Fetch from the store what is beside the images and masks, with the notes of whose it is."""
+    """Fetch from the store the files beside the images and masks, with the notes of ownership."""
     if context.store is None:
         return
     inner = folder_of(context).relative_to(context.output).as_posix()
@@ -250,7 +250,7 @@ def check(context: Context) -> None:
 
 
 def _is_claimed(context: Context) -> bool:
-    """Whether the folder has a note that it is ours; else it is new, or the note is gone.
+    """Whether the folder has a note that it is ours; if not, it is new or has lost the note.
 
     Raises:
         MinerError: it holds something else.
@@ -264,7 +264,7 @@ def _is_claimed(context: Context) -> bool:
         not folder.is_dir() or any(".tmp-" not in path.name for path in folder.iterdir())
     ):
         if carries_mark(folder / SUMMARY):
-            return True  # another process has claimed it just now
+            return True  # another process has just claimed it
         raise MinerError(
             f"{folder}: is there already, and holds no data set of the miner (it has no "
             f"{SUMMARY} of ours); {_REMEDY}"
@@ -273,14 +273,14 @@ def _is_claimed(context: Context) -> bool:
 
 
 def _was_exported(context: Context) -> bool:
-    """Whether a journal tells of files in the folder."""
+    """Whether a journal names files in the folder."""
     inner = f"{folder_of(context).relative_to(context.output).as_posix()}/"
     journal = context.output / "journals" / "export.jsonl"
     return any(name.startswith(inner) for name, _ in files_ever(journal))
 
 
 def _claim(context: Context) -> None:
-    """Say that the folder is ours; see `_is_claimed`."""
+    """Mark the folder as ours; see `_is_claimed`."""
     folder = folder_of(context)
     if _is_claimed(context):
         return
@@ -289,13 +289,13 @@ def _claim(context: Context) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file of ours, unless it is there already as it should be."""
+    """Write a file of ours, unless it is already there with this content."""
     if not path.is_file() or path.read_bytes() not in (content, marked(content)):
         write_own(path, content, remedy=_REMEDY)
 
 
 def _ending(path: Path) -> str:
-    """By what the image is, whatever its name says: others go by it."""
+    """Suffix of an image by its content, whatever its name says: other programs trust suffixes."""
     return _KINDS.get(image_format(path), path.suffix.lower())
 
 
@@ -314,7 +314,7 @@ def _write_mask(path: Path, mask: np.ndarray) -> str:
 
 
 def _remove_others(context: Context, kept: set[str]) -> None:
-    """Remove files that an earlier run exported, as it wrote them, and what a kill has left."""
+    """Remove files of an earlier export that are as it wrote them, and leftovers of a kill."""
     folder = folder_of(context).relative_to(context.output).as_posix()
     for inside in (_IMAGES, _MASKS, EXAMPLES):
         for left in (context.output / folder / inside).glob("*.tmp-*"):

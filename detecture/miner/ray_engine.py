@@ -1,11 +1,11 @@
-"""The stages of the miner on a Ray cluster; the only file that knows Ray.
+"""The stages of the miner on a Ray cluster; the only file that uses Ray.
 
 A stage is a Ray Data pipeline: its items go in batches to actors, each of which makes the stage's
-function once, as a process of the local engine does. Files are written by the actors, so that
-OUTPUT_DIR and the source must be on storage that all machines share, under the same paths, or on
-object stores. Results come back to the machine that runs the command, which alone writes the
-journals: an item whose machine dies is done again, and is there once. What waits for an endpoint,
-and what looks at all items at once, runs on that machine as well.
+function once, as a process of the local engine does. The actors write files, so OUTPUT_DIR and the
+source must be on storage that all machines share, under the same paths, or on object stores.
+Results come back to the machine that runs the command. It alone writes the journals, so an item
+whose machine dies is done again, and still appears once. Stages that wait for an endpoint, or that
+look at all items at once, also run on that machine.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _RESTARTS = 3  # of an actor that died; one item may kill each
 
 
 class RayPools(Pools):
-    """As `Pools`, with a Ray cluster in the place of processes."""
+    """Like `Pools`, with a Ray cluster in place of processes."""
 
     def __init__(self, context: Context, workers: int, threads: int, address: str = "") -> None:
         """Connect.
@@ -54,8 +54,8 @@ class RayPools(Pools):
             context: see `Pools`.
             workers: actors at most.
             threads: see `Pools`.
-            address: of the cluster; empty: the one that this machine is part of, or a new one on
-                this machine alone.
+            address: of the cluster; empty: the cluster that this machine is part of, or else a new
+                one on this machine alone.
 
         Raises:
             MinerError: Ray is not installed, or the cluster cannot be reached.
@@ -84,7 +84,7 @@ class RayPools(Pools):
         if stage.runs not in (PROCESSES, HERE) or not tasks:
             yield from super().run(stage, tasks)
             return
-        # Rows and Ray's own notes on them are in memory: not those of a million at once.
+        # Rows and Ray's own notes on them are kept in memory, so never a million at once.
         for first in range(0, len(tasks), _WINDOW):
             yield from self._run_window(stage, tasks[first : first + _WINDOW])
 
@@ -113,7 +113,7 @@ class RayPools(Pools):
                 stopped = result["stopped"]
                 continue
             task = known.pop(str(row["id"]), None)
-            if task is not None:  # else it was done twice, as a machine died
+            if task is not None:  # else it was done twice because a machine died
                 yield task, result
         if stopped:
             raise StageStopped(stopped)
@@ -124,7 +124,7 @@ class RayPools(Pools):
             )
 
     def _gpus(self, stage: MinerStage) -> float | None:
-        """Of an actor: one for a stage with a model, where this machine has one too."""
+        """GPUs of an actor: one for a stage with a model, if this machine has one too."""
         device = resolve_device(self._context.cfg.MODEL.DEVICE)
         with_model = stage.runs == HERE or stage.name == "regions"
         return 1.0 if with_model and device.type != "cpu" else None
@@ -156,7 +156,7 @@ class StageActor:
             self._context = context
             stages = {stage.name: stage for stage in stages_for(context.source, context.cfg)}
             self._function = stages[name].function(self._context)
-        except Exception as error:  # noqa: BLE001 - told to who runs the command, and ends the run
+        except Exception as error:  # noqa: BLE001 - reported where the command runs; ends the run
             self._error = f"stage {name} cannot begin: {failed(error)['reason']}"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
@@ -176,17 +176,17 @@ class StageActor:
                     results.append(attempt(self._function, task))
                 except StageStopped as stop:
                     results.append({"stopped": str(stop)})
-        if self._context.store is not None:  # this machine's folder need not be the others'
+        if self._context.store is not None:  # machines need not share their folders
             names = [name for result in results for name in files_of(result)]
             self._context.store.push(self._context.output, names)
         return {"id": ids, "result": [json.dumps(result) for result in results]}
 
 
 def _require_answer(address: str) -> None:
-    """See that somebody answers at `host:port`: Ray would wait for minutes.
+    """Check that something answers at `host:port`: Ray itself would wait for minutes.
 
     Raises:
-        OSError: nobody does.
+        OSError: nothing does.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
@@ -202,12 +202,12 @@ def _unpacked(content: dict[str, Any]) -> Task:
 
 
 def _ray() -> Any:
-    """The library, with its data part; without its reports of use, unless the user asks for them.
+    """The library, with its data part; its usage reports are off unless the user asks for them.
 
     Raises:
         MinerError: it is not installed.
     """
-    # They leave the machine, which nothing of a miner's may do unasked.
+    # The reports leave the machine, which nothing in the miner may do unasked.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray

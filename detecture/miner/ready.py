@@ -12,15 +12,15 @@ _FOLDERS = (JOURNALS, "extract", "regions", "corrections", "unpacked")
 
 
 def require_own_folders(output: Path) -> None:
-    """See that what the stages write to is new, empty, or of a mine: one that has journals.
+    """Check that the folders the stages write to are new, empty, or of a mine with journals.
 
-    The export and the review page are claimed by those who write them.
+    The code that writes the export and the review page claims those folders itself.
 
     Args:
         output: OUTPUT_DIR.
 
     Raises:
-        MinerError: one holds files, and there is no journal that could know them.
+        MinerError: one holds files, and there is no journal that could name them.
     """
     if any((output / JOURNALS).glob("*.jsonl")):
         return
@@ -38,10 +38,10 @@ def require_own_folders(output: Path) -> None:
 
 
 def require_apart(output: Path, store: str) -> None:
-    """See that OUTPUT_DIR and a store that is a folder of this machine are not one in the other.
+    """Check that OUTPUT_DIR and a store in a local folder do not lie one inside the other.
 
     Raises:
-        MinerError: they are; what one keeps the other would remove.
+        MinerError: they do; one would remove what the other keeps.
     """
     plain = store.removeprefix("file://").removeprefix("local://")
     if not plain or is_address(plain):
@@ -57,17 +57,17 @@ def require_apart(output: Path, store: str) -> None:
 def require_ready(
     context: Context, results: Results, chosen: Sequence[MinerStage], *, retry_failed: bool
 ) -> None:
-    """See that stages can be run now, the last of them too: hours may lie between.
+    """Check now that all stages can be run, since the last may begin hours later.
 
     Args:
         context: of the mine.
         results: of the mine.
         chosen: the stages, in order.
-        retry_failed: what failed is to be done again, and nothing else.
+        retry_failed: do again what failed, and nothing else.
 
     Raises:
-        MinerError: an earlier stage has not been run, one that has not begun yet could not, or
-            what failed was done with other settings.
+        MinerError: an earlier stage has not been run, a stage that has not begun yet could not
+            begin, or what failed was done with other settings.
     """
     require_gates(results, chosen[0], [stage.name for stage in chosen])
     for stage in chosen:
@@ -85,7 +85,7 @@ def require_ready(
 
 
 def require_gates(results: Results, stage: MinerStage, names: Sequence[str]) -> None:
-    """See that the stages which let images into a stage have been run.
+    """Check that the stages which let images into a stage have been run.
 
     Args:
         results: of the mine.
@@ -93,7 +93,7 @@ def require_gates(results: Results, stage: MinerStage, names: Sequence[str]) -> 
         names: of the stages that this run does itself.
 
     Raises:
-        MinerError: one has no results.
+        MinerError: one of them has no results.
     """
     for name in stage.gates:
         if name not in names and not len(results.journal(name)):

@@ -31,9 +31,9 @@ class StageEstimate:
 
     Attributes:
         name: of the stage.
-        images: that it has still to do, about.
-        seconds: that it would take, about; None where nobody here can know.
-        cost: of a describer that has to be paid; None of all others.
+        images: about how many it still has to do.
+        seconds: about how many it would take; None where this cannot be known here.
+        cost: for a describer that has to be paid; None for all others.
     """
 
     name: str
@@ -58,9 +58,9 @@ class Rehearsal:
 
     Attributes:
         source: name of the source.
-        images: of it.
-        tried: of them.
-        workers: processes that the times are for.
+        images: number of its images.
+        tried: how many of them were tried.
+        workers: number of processes that the times are for.
         stages: what each would take, in order.
     """
 
@@ -86,9 +86,9 @@ class Rehearsal:
 
 @contextmanager
 def leaving_nothing(cfg: CfgNode) -> Iterator[CfgNode]:
-    """The config for a rehearsal: what is fetched from stores goes to a folder that is gone again.
+    """The config for a rehearsal: files fetched from stores go to a temporary folder.
 
-    Where MINER.SOURCE.COPIES names one, it goes there, and stays.
+    Where MINER.SOURCE.COPIES names a folder, they go there, and stay.
     """
     with tempfile.TemporaryDirectory(prefix="detecture-copies-") as folder:
         cfg = cfg.clone()
@@ -100,15 +100,15 @@ def leaving_nothing(cfg: CfgNode) -> Iterator[CfgNode]:
 def rehearse(mine: Mine, names: Sequence[str] = (), sample: int = SAMPLE) -> Rehearsal:
     """Try the stages on a few images, and say what all would take. Nothing leaves this machine.
 
-    Where descriptions are asked of an endpoint, offline ones stand in for them.
+    Where an endpoint would write the descriptions, offline ones stand in for them.
 
     Args:
         mine: what would be run; it is not changed.
         names: of the stages that would run; empty: all.
-        sample: images to try.
+        sample: number of images to try.
 
     Raises:
-        MinerError: a run would be refused; says why.
+        MinerError: a run would be refused; it says why.
     """
     mine.require_ready([stage for stage in mine.stages if not names or stage.name in names])
     settings = DescribeSettings.from_config(mine.cfg)
@@ -152,7 +152,7 @@ def rehearse(mine: Mine, names: Sequence[str] = (), sample: int = SAMPLE) -> Reh
 
 
 def _left(mine: Mine, stage: MinerStage, reached: float) -> int:
-    """About how many images a stage has still to do, of so many that would reach it."""
+    """About how many images a stage still has to do, of so many that would reach it."""
     if stage.runs == WHOLE and ALL in mine.journal(stage.name):
         return 0
     done = sum(mine.counts(stage).values())

@@ -21,7 +21,7 @@ class Results:
     """Results by stage and item, read when they are asked for.
 
     Attributes:
-        shared: stages whose results an item that `expand` has added has from another.
+        shared: stages whose results an item that `expand` added takes from another item.
     """
 
     def __init__(self, context: Context, hashes: Mapping[str, str], shared: Sequence[str]) -> None:
@@ -40,23 +40,23 @@ class Results:
         self._fingerprints: dict[str, str] = {}
 
     def forget(self, *, owns: bool) -> None:
-        """Read the journals anew when they are next asked for: others may have written.
+        """Read the journals anew when they are next needed: other runs may have written to them.
 
         Args:
-            owns: from now on the mine is reserved for this run, which alone may write.
+            owns: from now on the mine is reserved for this run, and only it may write.
         """
         self._owns = owns
         self._journals.clear()
         self._parts.clear()
 
     def fingerprint(self, item: Item) -> str:
-        """Of an item's files."""
+        """Fingerprint of an item's files."""
         if item.item_id not in self._fingerprints:
             self._fingerprints[item.item_id] = self._context.fingerprint(item)
         return self._fingerprints[item.item_id]
 
     def journal(self, name: str) -> Journal:
-        """Of a stage, or `CORRECTIONS`.
+        """The journal of a stage, or `CORRECTIONS`.
 
         Raises:
             MinerError: it cannot be read.
@@ -75,7 +75,7 @@ class Results:
         return self._journals[name]
 
     def _copy(self, name: str, content: bytes) -> Path:
-        """A journal to read from, that no run writes to."""
+        """A journal to read from, which no run writes to."""
         if self._copies is None:
             self._copies = tempfile.TemporaryDirectory(prefix="detecture-journals-")
         path = Path(self._copies.name) / f"{name}.jsonl"
@@ -84,7 +84,7 @@ class Results:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Journal]:
-        """The journal of a stage, or `CORRECTIONS`, open for `note`; at the end all is flushed."""
+        """The journal of a stage, or `CORRECTIONS`, open for `note` and flushed at the end."""
         with self.journal(name) as journal:
             try:
                 yield journal
@@ -107,20 +107,20 @@ class Results:
             self._parts[name].add(line, files_of(result))
 
     def has_files(self, name: str, item_id: str) -> bool:
-        """Whether the files of a result are there, and as large as they were written.
+        """Whether the files of a result are there, with the sizes at which they were written.
 
         Args:
             name: of the stage.
-            item_id: of an item that it has a result of.
+            item_id: of an item that it has a result for.
         """
         if self._context.store is not None:
-            return True  # they are in the store before the line that names them
+            return True  # files reach the store before the line that names them
         journal = self.journal(name)
         files = files_of(journal.get(item_id) or {})
         return self._size_of(files) == journal.size(item_id)
 
     def _size_of(self, files: Sequence[str]) -> int:
-        """Bytes of files of OUTPUT_DIR; -1 where one is not there, or empty."""
+        """Total bytes of files in OUTPUT_DIR; -1 if one is missing or empty."""
         size = 0
         for name in files:
             try:
@@ -133,12 +133,12 @@ class Results:
         return size
 
     def get(self, name: str, item: Item, of: Item | None = None) -> Result | None:
-        """What a stage has made of an item as it is now, or a person of that; None where nothing.
+        """A stage's result, or a person's correction, for an item as it is now; None without one.
 
         Args:
             name: of the stage; there may be none of this name with these settings.
             item: the item.
-            of: the one that it shares results with, where `expand` has added it.
+            of: the item that it shares results with, if `expand` added it.
         """
         owner = of if of is not None and name in self.shared else item
         if name not in self._hashes:
@@ -153,7 +153,7 @@ class Results:
         return journal.get(owner.item_id)
 
     def corrected(self, name: str, item: Item) -> Result | None:
-        """What a person has put in the place of a stage's result; None where nobody has."""
+        """What a person has put in place of a stage's result; None if nobody has."""
         journal = self.journal(CORRECTIONS)
         if not journal.status(item.item_id, self.fingerprint(item)):
             return None

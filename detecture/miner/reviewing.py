@@ -1,4 +1,4 @@
-"""The review page of a mine: its images with what the stages have said of them so far."""
+"""The review page of a mine: its images with what the stages have said about them so far."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _SHOWN = (
 
 
 def review(mine: Mine) -> Path:
-    """Make the page of a mine, or make it anew; returns its `index.html`.
+    """Make or remake the page of a mine; returns its `index.html`.
 
     Raises:
-        MinerError: no image has a score yet; or the folder is of something else, or in use.
+        MinerError: no image has a score yet, or the folder belongs to something else or is in use.
         OutputError, OSError: it cannot be written.
     """
     settings = MinerReviewSettings.from_config(mine.cfg)
@@ -73,8 +73,8 @@ def review(mine: Mine) -> Path:
 
 
 def review_rows(mine: Mine) -> Iterator[ReviewRow]:
-    """The images of a mine that have a score; those on stores or in shards are not here yet."""
-    for item in mine.items:  # what `expand` adds is not picked, but comes with these
+    """The images of a mine that have a score; files on stores or in shards may not be here yet."""
+    for item in mine.items:  # items that `expand` adds are not picked, but come with these
         results = {name: mine.result(name, item) or {} for name in mine.hashes}
         score = results["score"]
         if not score:
@@ -95,7 +95,7 @@ def review_rows(mine: Mine) -> Iterator[ReviewRow]:
 
 
 def _image(mine: Mine, item: Item) -> Path:
-    """The file of an image; of one that is gone, where it would be."""
+    """The file of an image or, if it is gone, where it would be."""
     try:
         return mine.context.image(item)
     except ImageError as error:
@@ -104,10 +104,10 @@ def _image(mine: Mine, item: Item) -> Path:
 
 
 def _facts(results: Mapping[str, Result]) -> dict[str, Any]:
-    """What else is shown of an image: what it is called there, and its value.
+    """What else is shown of an image: names on the page, and values.
 
     Args:
-        results: of the stages by their names; empty where there is none.
+        results: of the stages by their names; an empty one where a stage has none.
     """
     found: dict[str, Any] = {}
     for stage, key, name in _SHOWN:

@@ -3,8 +3,8 @@
     mine = Mine.of(make_config("configs/miner/ade20k.yaml", ["OUTPUT_DIR", "mined"]))
     mine.run()
 
-What is in the journals is not done again. Everything is in OUTPUT_DIR: `journals/`, what the stages
-write (`extract/`, `export/`), the config, and `progress.json` while a run goes on.
+Work that is in the journals is not done again. Everything is in OUTPUT_DIR: `journals/`, what the
+stages write (`extract/`, `export/`), the config, and `progress.json` while a run goes on.
 """
 
 import logging
@@ -66,9 +66,9 @@ class Mine:
         cfg: the config.
         output: the folder, OUTPUT_DIR.
         limit: only the first so many items; 0: all.
-        retry_failed: do again what failed, and what follows from that alone.
-        only: ids of the items to take of those; None: all.
-        redone: ids of items that this run has done something for.
+        retry_failed: do again only what failed, and what follows from that.
+        only: ids of the items to take from those; None: all.
+        redone: ids of items that this run has worked on.
     """
 
     cfg: CfgNode
@@ -126,12 +126,12 @@ class Mine:
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """Of the stages."""
+        """Hash of each stage, by its name."""
         return stage_hashes(self.stages, self.cfg, self.source.class_names)
 
     @cached_property
     def items(self) -> list[Item]:
-        """Those that are mined, without what is added by `expand`."""
+        """The items that are mined, without those that `expand` adds."""
         items = self._all_items[: self.limit] if self.limit else self._all_items
         return [item for item in items if self.only is None or item.item_id in self.only]
 
@@ -146,7 +146,7 @@ class Mine:
 
     @cached_property
     def taken(self) -> Taken:
-        """Which scored images are taken; raises `MinerError` where a list of picks is no good."""
+        """Which scored images are taken; raises `MinerError` if a list of picks is not usable."""
         settings = MinerSelectSettings.from_config(self.cfg)
         return Taken.of(settings, self.judge, self.source.name, self._all_items)
 
@@ -157,7 +157,7 @@ class Mine:
         return Results(self.context, self.hashes, SHARED_WITH_TEXTS if reuse else SHARED)
 
     def journal(self, name: str) -> Journal:
-        """Of a stage."""
+        """The journal of a stage."""
         return self.results.journal(name)
 
     def result(self, name: str, item: Item, of: Item | None = None) -> Result | None:
@@ -165,7 +165,7 @@ class Mine:
         return self.results.get(name, item, of)
 
     def tasks(self, stage: MinerStage) -> list[Task]:
-        """All items that have come as far as a stage, whether it is done or not."""
+        """All items that have reached a stage, whether it has done them or not."""
         found = [self._task(stage, item, item) for item in self.items]
         if _place(stage.name) > _place(EXPAND) and stage.name not in self.results.shared:
             found += [self._task(stage, item, of) for item, of in self._added()]
@@ -173,7 +173,7 @@ class Mine:
         return sorted(tasks, key=lambda task: task.item.item_id)
 
     def due(self, stage: MinerStage, tasks: Sequence[Task]) -> list[Task]:
-        """Those of the tasks that a run does."""
+        """The tasks among these that a run does."""
         return [task for task in tasks if self._is_due(stage, task)]
 
     # ---- doing it ----------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class Mine:
         """Do what is missing.
 
         Args:
-            names: of the stages to run, in the order that they have; empty: all.
+            names: of the stages to run, which keep their own order; empty: all.
 
         Raises:
             MinerError: another run works on the folder, a stage cannot go on, or an earlier stage
@@ -212,7 +212,7 @@ class Mine:
             chosen: stages, in order.
 
         Raises:
-            MinerError: says what.
+            MinerError: there is such a problem; it says what.
         """
         _ = self.items, self.taken  # reads the folder of the images, and the list of picks
         require_ready(self.context, self.results, chosen, retry_failed=self.retry_failed)
@@ -315,14 +315,14 @@ class Mine:
         marks = self.results.fingerprint(task.item), task.given
         try:
             self.results.note(stage.name, item_id, result, *marks)
-        except ValueError as error:  # NaN: a fault of the stage, and no end of the run
+        except ValueError as error:  # NaN: a fault of the stage, which must not end the run
             self.results.note(stage.name, item_id, failed(error), *marks)
         self.redone.add(item_id)
 
     # ---- what has been done ------------------------------------------------------------------
 
     def counts(self, stage: MinerStage, tasks: Sequence[Task] | None = None) -> dict[str, int]:
-        """Results of a stage by status, of the items that are mined with these settings.
+        """Counts by status of a stage's results, for the items that these settings mine.
 
         Args:
             stage: of the mine.
@@ -343,7 +343,7 @@ class Mine:
         return found
 
     def all_items(self) -> Iterator[tuple[Item, Item]]:
-        """Every item with the one that it shares regions with: itself, where it was not added."""
+        """Every item with the one that it shares regions with: itself unless it was added."""
         for item in self.items:
             yield item, item
         if EXPAND in self.hashes:
@@ -352,12 +352,12 @@ class Mine:
     # ---- inner -------------------------------------------------------------------------------
 
     def _task(self, stage: MinerStage, item: Item, of: Item) -> Task | None:
-        """Of an item; None where it has not come so far.
+        """The task of an item; None if it has not reached the stage.
 
         Args:
             stage: that the task is for.
             item: the item.
-            of: the one that it shares results with; itself where it was not added.
+            of: the item that it shares results with; itself unless it was added.
         """
         before: dict[str, Result] = {}
         for name in dict.fromkeys((*stage.gates, *stage.takes)):

@@ -23,23 +23,23 @@ from detecture.miner.steps.extract import region_map
 
 
 def measure(cfg: CfgNode, workers: Sequence[int], limits: Sequence[int]) -> dict[str, Any]:
-    """Run a mine from nothing, in a folder that is gone again.
+    """Run a mine from nothing, in a temporary folder.
 
     Args:
         cfg: the config; its OUTPUT_DIR is not used.
-        workers: numbers of processes to run it with, each from nothing.
-        limits: numbers of images to take the peak of memory for, each in a process of its own.
+        workers: numbers of processes to run it with, each time from nothing.
+        limits: numbers of images to measure peak memory for, each in a process of its own.
 
     Returns:
-        Images a second of each stage by the number of processes, from the first result on (what
-        models take to load is not in it); seconds of each format of export; MiB at the peak.
+        Images per second of each stage by the number of processes, counted from the first result
+        (so without the loading of models); seconds of each format of export; MiB at the peak.
     """
     found: dict[str, Any] = {"images_per_second": {}, "export_seconds": {}, "peak_mib": {}}
     with TemporaryDirectory(prefix="detecture-speed-") as folder:
         place = Path(folder)
         mine = Mine.of(_with(cfg, place / "none", 1))
         found["images"], found["source"] = len(mine.items), mine.source.name
-        for item in mine.items:  # files into the page cache
+        for item in mine.items:  # bring the files into the page cache
             mine.source.read_image(item)
         if mine.source.KIND != "images":
             region_map(mine.source, item)
@@ -78,7 +78,7 @@ def _with(cfg: CfgNode, output: Path, workers: int) -> CfgNode:
 
 
 def _peak(cfg: CfgNode, limit: int) -> float:
-    """MiB that a process takes at most that mines so many images."""
+    """Peak MiB of a process that mines so many images."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_mine, args=(cfg, limit, theirs))
@@ -99,11 +99,11 @@ def _mine(cfg: CfgNode, limit: int, answer: Any) -> None:
 
 
 def _high_water() -> int:
-    """Bytes that this process has taken at most."""
+    """Peak bytes of this process so far."""
     status = Path("/proc/self/status")
-    if status.is_file():  # what `getrusage` says on Linux has the parent's in it
+    if status.is_file():  # on Linux, `getrusage` includes the parent's memory
         line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
-    import resource  # there is none on Windows
+    import resource  # does not exist on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts in bytes

@@ -1,7 +1,7 @@
-"""Which images train and which measure; what shows the same scene is never on both sides.
+"""Which images train and which measure; images of the same scene are never on both sides.
 
-The variants of a base image have the same regions, and near-duplicates nearly so. They stand or
-fall together, by a hash: a set that grows leaves what was there where it was.
+The variants of a base image have the same regions, and near-duplicates nearly so. A hash places
+them together, so that earlier images stay where they were when a set grows.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ def split_items(
     """The split of each item.
 
     Args:
-        items: all that are to be split; their order does not matter.
-        settings: see there.
-        duplicates: groups of item ids that look alike, as of `near_duplicates`. Ids of other items
-            are passed over.
+        items: all items to be split; their order does not matter.
+        settings: see their class.
+        duplicates: groups of item ids that look alike, as from `near_duplicates`. Ids of other
+            items are skipped.
 
     Returns:
-        item id -> `{"split": .., "group": ..}`. The group is the first base id of those that stand
-        together, and the same on all of them.
+        item id -> `{"split": .., "group": ..}`. The group is the first base id of the items that
+        belong together, and is the same for all of them.
     """
     items = list(items)
     base_of = {item.item_id: item.base_id for item in items}
@@ -61,30 +61,30 @@ def split_of(group_id: str, settings: SplitSettings) -> str:
 
     Args:
         group_id: base id of the group.
-        settings: with a larger share a split keeps what it had.
+        settings: where a split's share grows, it keeps what it had.
     """
     text = f"{settings.seed}:{group_id}".encode("utf-8", "surrogatepass")
     place = int(hashlib.sha256(text).hexdigest()[:_HASH_DIGITS], 16) / 16**_HASH_DIGITS
-    # From the two ends, so that a change of one share moves nothing between the other two.
+    # From both ends, so that changing one share moves nothing between the other two splits.
     if place < settings.val_share:
         return "val"
     return "test" if place >= 1.0 - settings.test_share else "train"
 
 
 def split_counts(results: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Items of each split, those without any too."""
+    """Number of items in each split, empty splits included."""
     counts = Counter(result["split"] for result in results.values())
     return {name: counts[name] for name in SPLITS}
 
 
 class _Groups:
-    """Sets that are joined (union-find); the first id of a set, as sorted, stands for it."""
+    """Sets that can be joined (union-find); the first id of a set in sorted order names it."""
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
 
     def find(self, name: str) -> str:
-        """The id that stands for the set of a name; a new name is a set of its own."""
+        """The id that names the set with this member; a new name becomes a set of its own."""
         root = self._parent.setdefault(name, name)
         while self._parent[root] != root:
             root = self._parent[root]

@@ -1,4 +1,4 @@
-"""What a stage of the miner is: a function of an item and of earlier results, or of all items."""
+"""A stage of the miner: a function of one item and earlier results, or of all items at once."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -37,8 +37,8 @@ class Context:
 
     Attributes:
         cfg: the whole config.
-        output: OUTPUT_DIR; paths in results count from it.
-        listed: digest of the listings that the run began with, in its other processes; see
+        output: OUTPUT_DIR; paths in results are relative to it.
+        listed: in the run's other processes, digest of the listings that it began with; see
             `Remote`.
     """
 
@@ -48,12 +48,12 @@ class Context:
 
     @cached_property
     def remote(self) -> Remote:
-        """What of the source lies on object stores."""
+        """The parts of the source that lie on object stores."""
         return Remote(self.cfg, self.output / "source", self.listed)
 
     @cached_property
     def source(self) -> Source:
-        """Where the images come from; of images without labels, with regions that a model found."""
+        """Where the images come from; those without labels get the regions that a model found."""
         source = self.remote.bind(build_source(self.remote.cfg))
         if source.KIND != "images":
             return source
@@ -66,12 +66,12 @@ class Context:
         return Store(url) if url else None
 
     def image(self, item: Item) -> Path:
-        """The file of an item's image, fetched where it is only in a store.
+        """The file of an item's image, fetched if it is only in a store.
 
-        One within a shard is unpacked to OUTPUT_DIR first.
+        An image inside a shard is unpacked to OUTPUT_DIR first.
 
         Raises:
-            ImageError: it cannot be read out of the shard, or is not in the store any more.
+            ImageError: it cannot be read from the shard, or is no longer in the store.
         """
         path = image_path(self.source, item)
         self.remote.fetch(path)
@@ -86,15 +86,15 @@ class Context:
 
     @property
     def elsewhere(self) -> "Context":
-        """The same for another process, which lists no store anew."""
+        """The same context for another process, which does not list stores again."""
         return Context(self.cfg, self.output, self.remote.digest)
 
     def fingerprint(self, item: Item) -> str:
-        """Of an item's files; see `registry.fingerprint`."""
+        """Fingerprint of an item's files; see `registry.fingerprint`."""
         return fingerprint(self.source, item, self.remote.mark)
 
     def file(self, name: str) -> Path:
-        """A file of OUTPUT_DIR, fetched where it is only in the store.
+        """A file of OUTPUT_DIR, fetched if it is only in the store.
 
         Args:
             name: relative to OUTPUT_DIR.
@@ -108,7 +108,7 @@ class Context:
 class Task:
     """One item and the earlier results that a stage takes.
 
-    Results are read when they are asked for, and not kept: tasks of a million items fit into
+    Results are read when they are needed and not kept, so that tasks of a million items fit into
     memory. A task that goes to another process takes its results with it.
 
     Attributes:
@@ -119,7 +119,7 @@ class Task:
     __slots__ = ("_read", "given", "item")
 
     def __init__(self, item: Item, read: Callable[[], Earlier], given: str) -> None:
-        """Keep where the results are.
+        """Remember where the results are.
 
         Args:
             item: the item.
@@ -148,7 +148,7 @@ WholeFunction = Callable[[Sequence[Task]], Mapping[str, dict[str, Any]]]
 
 
 class StageStopped(MinerError):
-    """Raised by a stage's function: nothing more can be done now; the item has no result."""
+    """Raised by a stage's function if nothing more can be done now; the item gets no result."""
 
 
 @runtime_checkable
@@ -156,19 +156,19 @@ class InBatches(Protocol):
     """What a stage does with several items at a time; for stages that run HERE.
 
     Attributes:
-        batch_size: items at a time, at most.
+        batch_size: the most items at a time.
     """
 
     batch_size: int
 
     def __call__(self, tasks: Sequence[Task]) -> list[Result]:
-        """Results in the order of the tasks; none raises for one item's sake."""
+        """Results in the order of the tasks; one bad item does not raise."""
         ...
 
 
 @runtime_checkable
 class CanStop(Protocol):
-    """A stage's function that waits for others, and can be told not to."""
+    """A stage's function that waits for others, and can be told to stop waiting."""
 
     def stop(self) -> None:
         """Begin nothing new; calls that wait end with `StageStopped`. Any thread may call this."""
@@ -182,15 +182,15 @@ class MinerStage:
     Attributes:
         name: of the stage, of its journal, and of what it writes in OUTPUT_DIR.
         make: `module:function` that makes an `ItemFunction` or `WholeFunction` of a `Context`.
-        takes: stages whose results it gets, and rests on.
+        takes: stages whose results it gets and depends on.
         gates: stages that an item must have passed.
-        sections: of the config, on which its results rest.
+        sections: of the config, on which its results depend.
         apart_from: keys of these sections that change no result.
         runs: one of PROCESSES, THREADS, HERE, WHOLE.
         finish: `module:function` of a `Mine`, called one after the other when all is done.
-        version: raised where the same settings would give another result.
-        only_images: the stage is for images without annotations alone.
-        more: `module:function` of the config: further plain values that the results rest on.
+        version: raised when the same settings would give another result than before.
+        only_images: the stage is only for images without annotations.
+        more: `module:function` of the config: further plain values that the results depend on.
         check: `module:function` of a `Context`: finds, before a run begins, what would stop the
             stage hours later; a MinerError says what.
     """
@@ -212,7 +212,7 @@ class MinerStage:
         """Its `ItemFunction`, `InBatches` or `WholeFunction`.
 
         Raises:
-            MinerError: this version of the program has none.
+            MinerError: this version of the program does not have it.
         """
         return load(self.make, self.name)(context)
 
@@ -222,7 +222,7 @@ def load(place: str, stage: str) -> Callable[..., Any]:
 
     Args:
         place: where it is.
-        stage: that it is of, for the error.
+        stage: to which it belongs, for the error.
 
     Raises:
         MinerError: there is no such module or function.

@@ -1,9 +1,9 @@
-"""The stages of the miner: what each takes, what lets an image in, and what its results rest on.
+"""The stages of the miner: what each takes, what lets an image in, what its results depend on.
 
 A stage is a function of an item and the results of earlier stages, or of all items at once. Its
-hash is of its own settings and of the hashes of the stages whose results it takes: where a key
-changes, that stage and those that take from it are done again, and nothing else. What merely lets
-an image in (`gates`) is not in the hash: another threshold costs only the images that are new.
+hash covers its own settings and the hashes of the stages whose results it takes: if a key changes,
+that stage and those that take from it are done again, and nothing else. Stages that merely let an
+image in (`gates`) are not in the hash: another threshold costs only the images that are new.
 """
 
 from collections.abc import Mapping, Sequence
@@ -159,7 +159,7 @@ def stages_for(source: Source, cfg: CfgNode) -> list[MinerStage]:
 
     Args:
         source: of the images.
-        cfg: the whole config; it says which models are asked, and who describes.
+        cfg: the whole config; it says which models are used, and who describes.
     """
     left_out = set()
     if source.KIND != "images":
@@ -181,7 +181,7 @@ def stages_for(source: Source, cfg: CfgNode) -> list[MinerStage]:
 
 
 def _runs(stage: MinerStage, cfg: CfgNode) -> str:
-    """How a stage runs; for descriptions this depends on who writes them."""
+    """How a stage runs; for descriptions this depends on what writes them."""
     if stage.name != "describe":
         return stage.runs
     by_describer = {"offline": PROCESSES, "local_vlm": HERE}
@@ -211,7 +211,7 @@ def stage_hashes(
                 "takes": {name: found[name] for name in stage.takes},
                 "more": load(stage.more, stage.name)(cfg) if stage.more else None,
             }
-            # Only where they are set, so that what was mined before there were any counts on.
+            # Only if they are set, so that results from before these keys existed stay valid.
             | ({"bands": list(cfg.INPUT.BANDS)} if cfg.INPUT.BANDS else {})
         )
     return found

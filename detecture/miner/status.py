@@ -21,10 +21,10 @@ class StageStatus:
 
     Attributes:
         name: of the stage.
-        reached: items that have come as far.
+        reached: number of items that have reached it.
         counts: results by status.
         damaged: lines of its journal that cannot be used.
-        cost: USD of its results.
+        cost: of its results, in USD.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Status:
     """How far a mine has come.
 
     Attributes:
-        images: of the source that are mined.
+        images: number of the source's images that are mined.
         stages: all, in order.
-        progress: of the stage that another process works on now; empty where none does.
+        progress: of the stage that another process works on now; empty if none does.
     """
 
     images: int
@@ -119,7 +119,7 @@ def status_of(mine: Mine) -> Status:
 
 
 def why_rejected(mine: Mine, outcomes: Sequence[StageOutcome]) -> list[str]:
-    """A line on the images that `validate` has rejected, with a reason; none where it has not.
+    """A line on the images that `validate` rejected, with a reason; none if it rejected none.
 
     Args:
         mine: that was run.
@@ -152,7 +152,7 @@ def where_exported(mine: Mine, outcomes: Sequence[StageOutcome]) -> list[str]:
 
 
 def _progress(path: Path) -> Mapping[str, Any]:
-    """What a process that works on the mine says of itself."""
+    """What a process that works on the mine says about itself."""
     try:
         content = read_own_json(path)
     except (OSError, ValueError):

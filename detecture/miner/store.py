@@ -1,8 +1,8 @@
-"""A mine on shared storage: what is in OUTPUT_DIR, at an address such as s3://bucket/mine.
+"""A mine on shared storage: the content of OUTPUT_DIR at an address such as s3://bucket/mine.
 
-Nothing can be appended there, so a journal is parts that are written once and read as one. A part
-is written after the files that its lines name. OUTPUT_DIR is then a copy: what is not in it is
-fetched when it is needed, so that a run may go on from another machine with an empty one.
+Files there cannot be appended to, so a journal is stored in parts that are written once and read as
+one. A part is written after the files that its lines name. OUTPUT_DIR is then a copy: what it lacks
+is fetched when it is needed, so a run may go on from another machine whose OUTPUT_DIR is empty.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOCK = "mine.lock"
 """Says whose run the mine is; in the store."""
 
 _JOURNALS = "journals"
-_SECONDS, _LINES = 2.0, 500  # after which lines become a part
+_SECONDS, _LINES = 2.0, 500  # after so much, waiting lines become a part
 _REFRESH, _STALE = 30.0, 600.0  # of the lock, seconds
 _AT_ONCE = 8  # files on their way
 _TRIES = 5
@@ -45,16 +45,16 @@ class Store:
         """Open it; nothing is read or written yet.
 
         Args:
-            url: of fsspec, such as `s3://bucket/mine`; credentials are those of its library.
+            url: of fsspec, such as `s3://bucket/mine`; its library finds the credentials.
 
         Raises:
-            MinerError: the library for it is not installed, or the address is none.
+            MinerError: the library for it is not installed, or the address is not valid.
         """
         self._fs, self._root = open_address("MINER.RUNNING.STORE", url)
         self.url = url.rstrip("/")
 
     def read(self, name: str) -> bytes | None:
-        """Content of a file; None where there is none."""
+        """Content of a file; None if there is no such file."""
         with self._told(name):
             try:
                 content: bytes = self._fs.cat_file(self._at(name))
@@ -63,7 +63,7 @@ class Store:
             return content
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a file that is not there yet; whether it was not, among all who try at once."""
+        """Write a file if it is not there yet; only one of several writers at once gets True."""
         with self._told(name):
             self._fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
             try:
@@ -73,13 +73,13 @@ class Store:
             return True
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whether it is there or not."""
+        """Write a file, whether or not it is there already."""
         with self._told(name):
             self._fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
             self._fs.pipe_file(self._at(name), content)
 
     def push(self, folder: Path, names: Iterable[str]) -> None:
-        """Write files out of a folder; those that are not in it are passed over."""
+        """Write files from a folder; those that are not in it are skipped."""
         there = [name for name in dict.fromkeys(names) if (folder / name).is_file()]
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             list(threads.map(lambda name: self.write(name, (folder / name).read_bytes()), there))
@@ -89,8 +89,8 @@ class Store:
 
         Args:
             output: OUTPUT_DIR.
-            folder: in it.
-            named: the names of files of each result.
+            folder: a folder in it.
+            named: the file names in each result.
         """
         known = {name for names in named for name in names}
         files = (path for path in (output / folder).rglob("*") if path.is_file())
@@ -102,7 +102,7 @@ class Store:
                 self.remove(name)
 
     def fetch(self, name: str, path: Path) -> bool:
-        """Copy a file here; whether it is there."""
+        """Copy a file here; returns whether it is in the store."""
         content = self.read(name)
         if content is None:
             return False
@@ -151,7 +151,7 @@ class Parts:
         self._next = 0
 
     def merged(self, path: Path) -> bytes:
-        """The journal of the store with the lines that are only here; nothing is written.
+        """The store's journal with the lines that are only here; nothing is written.
 
         Args:
             path: of the journal here.
@@ -159,9 +159,9 @@ class Parts:
         return b"".join(self._lines(path)[0])
 
     def pull(self, path: Path) -> None:
-        """Make the journal here that of the store, and write to the store what is only here.
+        """Bring the journal here up to date with the store, and send it what is only here.
 
-        Files here that the store's new lines name are of earlier results, and are removed.
+        Files here that the store's new lines name belong to earlier results, and are removed.
 
         Args:
             path: of the journal here.
@@ -179,8 +179,8 @@ class Parts:
     def _lines(self, path: Path) -> tuple[list[bytes], list[bytes], list[bytes]]:
         """All lines; those that are only here; those that are new here.
 
-        What was written here and never reached the store is older than what others have written
-        of the same item since, and gives way to it.
+        Lines that were written here and never reached the store are older than what others have
+        written about the same items since, and give way to it.
         """
         names = self._store.names(f"{_JOURNALS}/{self._name}")
         self._next = len(names)
@@ -193,7 +193,7 @@ class Parts:
         return [*kept, *only_here], only_here, new
 
     def add(self, line: bytes, files: Iterable[str]) -> None:
-        """A line was written here; it becomes part of a part in a while."""
+        """Add a line that was written here; it goes into the next part."""
         self._waiting.append(line)
         self._files.extend(files)
         if len(self._waiting) >= _LINES or time.monotonic() - self._pushed > _SECONDS:
@@ -213,7 +213,7 @@ class Parts:
 
 
 def _whole_lines(content: bytes) -> list[bytes]:
-    """Lines of a part, each with its end, also where a kill has cut the last one."""
+    """Lines of a part, each with its line end, even if a kill has cut the last one."""
     lines = content.splitlines(keepends=True)
     return [line if line.endswith(b"\n") else line + b"\n" for line in lines]
 
@@ -228,7 +228,7 @@ def _id_of(line: bytes) -> str | None:
 def _files_of_line(line: bytes) -> list[str]:
     try:
         return files_of(parse_line(line)["result"])
-    except ValueError:  # damaged: the journal says so when it is read
+    except ValueError:  # damaged: reported when the journal is read
         return []
 
 
@@ -239,7 +239,7 @@ def _files_of_line(line: bytes) -> list[str]:
 def reserved(store: Store) -> Iterator[None]:
     """Keeps other runs off a store, wherever they run.
 
-    A run that is gone without a word frees it after ten minutes.
+    The lock of a run that died without a word is free again after ten minutes.
 
     Raises:
         MinerError: another run has it.
@@ -283,7 +283,7 @@ def _acquire(store: Store, token: str) -> None:
         holder = _holder(store)
         if holder:
             break
-        time.sleep(1.0)  # it is being written, or was given free just now
+        time.sleep(1.0)  # it is being written, or has just been released
     age = time.time() - float(holder.get("time") or 0.0)
     if holder and age < _STALE:
         raise MinerError(
@@ -291,7 +291,7 @@ def _acquire(store: Store, token: str) -> None:
             f"on {holder.get('host')}, {age:.0f} s ago); wait for it, choose another "
             f"MINER.RUNNING.STORE, or, if that run is dead, remove {store.url}/{LOCK}"
         )
-    # Of those who find it dead, one goes on.
+    # If several runs find it dead, one of them goes on.
     marker = f"locks/after-{holder.get('token')}"
     if not store.create(marker, _content(token)):
         raise MinerError(

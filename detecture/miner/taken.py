@@ -19,7 +19,7 @@ class Taken:
     Attributes:
         settings: MINER.SELECT.
         judge: the stage whose score counts.
-        ids: of the list MINER.SELECT.PICKED, where that is used.
+        ids: from the list MINER.SELECT.PICKED, if that is used.
     """
 
     settings: MinerSelectSettings
@@ -30,12 +30,12 @@ class Taken:
     def of(
         cls, settings: MinerSelectSettings, judge: str, source: str, items: Iterable[Item]
     ) -> "Taken":
-        """Read the list, where one is used.
+        """Read the list, if one is used.
 
         Args:
             settings: MINER.SELECT.
             judge: the stage whose score counts.
-            source: its name.
+            source: name of the source.
             items: all that may be picked.
 
         Raises:

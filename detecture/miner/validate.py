@@ -1,7 +1,7 @@
-"""Whether an image, its regions and their descriptions are fit for training; and why not.
+"""Whether an image, its regions and their descriptions are fit for training, and if not, why.
 
-What is found has a name, by which it is counted, and words: `words_few: region 2 has 4 words ..`.
-Problems keep an image out of the set; warnings are told.
+Each finding has a name, by which it is counted, and words: `words_few: region 2 has 4 words ..`.
+Problems keep an image out of the set; warnings are only reported.
 
 Legend: H, W size of an image in pixels.
 """
@@ -46,7 +46,7 @@ _MARKS = ("\n", "\r", "<|", "|>")  # a target has one description on a line, and
 
 @dataclass
 class Findings:
-    """What was found of one image.
+    """What was found in one image.
 
     Attributes:
         problems: each `name: words`.
@@ -61,7 +61,7 @@ class Findings:
         self.problems.append(f"{name}: {words}")
 
     def warn(self, name: str, words: str) -> None:
-        """Note what is to be told; `name` is one of `NAMES`."""
+        """Note a warning; `name` is one of `NAMES`."""
         self.warnings.append(f"{name}: {words}")
 
     def result(self) -> dict[str, Any]:
@@ -80,14 +80,14 @@ def validate_files(
     offline: bool = False,
     bands: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Look at all of one image; nothing of it raises, but for an index mask of the miner.
+    """Check everything about one image; only an index mask of the miner can raise.
 
     Args:
         image: its file.
-        masks: the file of the index mask, or one of each region.
-        descriptions: one of each region.
-        settings: what is fit.
-        max_pixels: larger files are not read, and that is a problem.
+        masks: the file of the index mask, or one file for each region.
+        descriptions: one for each region.
+        settings: what counts as fit.
+        max_pixels: larger files are not read, which counts as a problem.
         offline: no model wrote the descriptions.
         bands: of the image, see `detecture.data.image_io.read_image`.
 
@@ -125,20 +125,20 @@ def check_index_mask(
     settings: ValidateSettings,
     findings: Findings,
 ) -> None:
-    """Look at regions that cannot overlap.
+    """Check regions that cannot overlap.
 
     Args:
         index_mask: integer (H,W), i + 1 in region i.
-        count: of the descriptions, one of each region.
+        count: number of descriptions, one for each region.
         size: (height, width) of the image; None where that is unknown.
-        settings: what is fit.
+        settings: what counts as fit.
         findings: gets what is found.
     """
     _check_size("the index mask", index_mask.shape, size, findings)
     values, pixels = np.unique(index_mask, return_counts=True)
     area = dict(zip(values.tolist(), pixels.tolist(), strict=True))
     highest = max(area, default=0)
-    # Of 16-bit files, values without end: some are named.
+    # A 16-bit file can have endless values: only some are named.
     if min(area, default=0) < 0 or highest > max(count, settings.regions[1]):
         findings.problem("mask_values", f"the index mask holds {highest}, with {count} regions")
         return
@@ -155,12 +155,12 @@ def check_masks(
     settings: ValidateSettings,
     findings: Findings,
 ) -> None:
-    """Look at regions that have a mask each.
+    """Check regions that have a mask each.
 
     Args:
         masks: uint8 (H,W) each, 255 inside and 0 outside.
         size: (height, width) of the image; None where that is unknown.
-        settings: what is fit.
+        settings: what counts as fit.
         findings: gets what is found.
     """
     cover = np.zeros(masks[0].shape if masks else (0, 0), dtype=np.int32)
@@ -184,11 +184,11 @@ def check_descriptions(
     *,
     offline: bool = False,
 ) -> None:
-    """Look at the words.
+    """Check the words.
 
     Args:
-        descriptions: one of each region.
-        settings: what is fit.
+        descriptions: one for each region.
+        settings: what counts as fit.
         findings: gets what is found.
         offline: no model wrote them.
     """
@@ -214,7 +214,7 @@ def check_descriptions(
             findings.warn("words_few", f"{said}, fewer than {settings.words[0]}")
         elif count > settings.words[1]:
             findings.warn("words_many", f"{said}, more than {settings.words[1]}")
-        # Upper case and a full stop make no other description.
+        # Upper case and a full stop do not make it a different description.
         plain = " ".join(text.casefold().split()).rstrip(" .!")
         if plain in seen:
             findings.problem(
@@ -239,7 +239,7 @@ def _check_area(
 ) -> None:
     if not area:
         findings.problem("mask_empty", f"region {region} has no pixel")
-    # 10 of 1000 pixels are 1 %, whatever floats make of it.
+    # 10 of 1000 pixels are 1 %, even if floats say otherwise.
     elif area < settings.min_share * pixels * (1.0 - 1e-9):
         findings.problem(
             "region_small",
@@ -268,8 +268,8 @@ class ValidationSummary:
     """Counts over a set.
 
     Attributes:
-        images: looked at.
-        rejected: of them.
+        images: how many were checked.
+        rejected: how many of them were rejected.
         problems: name -> images that have it, the most frequent first.
         warnings: likewise.
     """
@@ -281,7 +281,7 @@ class ValidationSummary:
 
     @property
     def is_clean(self) -> bool:
-        """Whether no image was rejected, and there are any: else a command line fails."""
+        """Whether there are images and none was rejected; if not, a command line fails."""
         return self.images > 0 and not self.rejected
 
     def lines(self) -> list[str]:
@@ -293,14 +293,14 @@ class ValidationSummary:
 
 
 def summarize_validation(results: Iterable[Mapping[str, Any]]) -> ValidationSummary:
-    """Count what was found over the results of all images."""
+    """Count what was found, over the results of all images."""
     images = rejected = 0
     counts: dict[str, Counter[str]] = {"problems": Counter(), "warnings": Counter()}
     for result in results:
         images += 1
         rejected += result["status"] != "ok"
         for kind, counter in counts.items():
-            # Once for each image, in however many regions.
+            # Once for each image, however many regions have it.
             counter.update({text.partition(":")[0] for text in result[kind]})
     problems, warnings = (
         dict(sorted(c.items(), key=lambda pair: (-pair[1], pair[0]))) for c in counts.values()

@@ -1,4 +1,4 @@
-"""Stages that look at all items at once: what they were given, and what has changed since."""
+"""Stages that look at all items at once: what they got last time, and what has changed since."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ALL = "*"
 def run_whole(
     context: Context, results: Results, stage: MinerStage, tasks: Sequence[Task], more: Any
 ) -> set[str]:
-    """Run such a stage, where it has not been given the same before.
+    """Run such a stage, unless it was given the same before.
 
     Args:
         context: of the mine.
         results: of the mine; the journal of the stage is open for writing.
         stage: to run.
-        tasks: all that have come so far.
-        more: plain values that its results rest on besides the tasks.
+        tasks: of all items that have reached it.
+        more: plain values that its results depend on besides the tasks.
 
     Returns:
         Ids of the items whose results are new.
@@ -53,12 +53,12 @@ def _said_of_all(given: str, count: int) -> dict[str, Any]:
 
 
 def note_gone(results: Results, name: str, kept: Collection[str]) -> None:
-    """Say of all other items that the stage has no result of them any more.
+    """Note for all other items that the stage no longer has a result for them.
 
     Args:
         results: of the mine; the journal of the stage is open for writing.
         name: of the stage.
-        kept: ids that it has a result of.
+        kept: ids that it has a result for.
     """
     journal = results.journal(name)
     for item_id in journal.ids():

@@ -1,6 +1,6 @@
 """Models: registered meta-archs and the parts they are built from."""
 
-from detecture.checkpoint import shipped  # noqa: F401 - Detectron2 then knows detecture://
+from detecture.checkpoint import shipped  # noqa: F401 - teaches Detectron2 detecture:// addresses
 from detecture.modeling import meta_arch
 from detecture.modeling.build import build_model
 

@@ -12,7 +12,7 @@ from detecture.errors import ConfigError
 def build_model(cfg: CfgNode) -> nn.Module:
     """The registered meta-arch MODEL.META_ARCHITECTURE, on MODEL.DEVICE, which may be "auto".
 
-    A warning names the keys that are set and have no effect in this model.
+    A warning names keys that are set but have no effect in this model.
 
     Raises:
         ConfigError: no method of this name is registered, or there is no such device here.

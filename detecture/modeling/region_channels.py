@@ -1,4 +1,4 @@
-"""From the masks that a baseline found to the standard output: one way for all of them.
+"""From the masks that a baseline found to the standard output, in the same way for all baselines.
 
 Legend: R regions found, K regions answered, h, w size of the masks, H, W size asked for.
 """
@@ -21,7 +21,7 @@ _PROBABILITY_SCALE = 5.0
 def logits_of_probabilities(soft_RHW: Tensor) -> Tensor:
     """Scores 5 * (2p - 1) of soft or hard masks in 0..1: float32 (R,H,W).
 
-    p = 0.5 is level with a dustbin at 0.
+    At p = 0.5 the score equals that of a dustbin at 0.
 
     Args:
         soft_RHW: float or bool.
@@ -45,15 +45,15 @@ def resize_scores(scores_Rhw: Tensor, size: Sequence[int]) -> Tensor:
 def smallest_first(logits_RHW: Tensor) -> list[int]:
     """Order in which overlapping hard masks keep the smaller one: by area, the smallest first.
 
-    A pixel in two masks of the same score goes to the lower channel; largest first, as published,
-    a nested mask would vanish.
+    A pixel in two masks of the same score goes to the lower channel; with the largest first, as
+    published, a nested mask would vanish.
     """
     areas_R = (logits_RHW >= 0).flatten(1).sum(dim=1)
     return [int(index) for index in torch.argsort(areas_R, stable=True)]
 
 
 def without_duplicates(masks_RHW: Tensor, most_iou: float) -> list[int]:
-    """Indices of the masks that are unlike all kept before them, in their order.
+    """Indices, in order, of the masks that overlap little with those kept before them.
 
     Args:
         masks_RHW: bool, best first.
@@ -77,13 +77,13 @@ def output_from_regions(
 ) -> dict[str, Any]:
     """Standard output of a method that finds regions one by one, best first.
 
-    Where the hint has a number, that many are answered: the best ones, and empty regions for those
-    that are missing, so that a missing region is charged and not left out of the mean.
+    Where the hint gives a number, that many regions are returned: the best ones, then empty ones if
+    some are missing, so that a missing region is charged and not left out of the mean.
 
     Args:
         logits_RHW: float scores, above `dustbin_logit` where a region is.
         descriptions: R texts.
-        hint: what the method was told of the number of regions.
+        hint: what the method was told about the number of regions.
         dustbin_logit: score of the dustbin.
 
     Returns:

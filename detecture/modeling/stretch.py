@@ -1,4 +1,4 @@
-"""Images of any size to squares of one size, the same for all parts of a model."""
+"""Images of any size to squares of one size, in the same way for all parts of a model."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def stretch(images: Sequence[Tensor], size: int, device: torch.device) -> Tensor
     Args:
         images: B uint8 RGB tensors (3,H,W), on any device.
         size: side of the squares in pixels (S).
-        device: where they go.
+        device: that they are put on.
 
     Returns:
         uint8 (B,3,S,S).

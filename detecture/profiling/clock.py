@@ -18,14 +18,14 @@ _STATUS = Path("/proc/self/status")
 
 
 class StageClock:
-    """Times stages that follow each other; a stage that comes again is added up.
+    """Times stages that follow each other; times of a repeated stage are added up.
 
     Attributes:
         seconds: by stage, in the order of their first entry.
         cpu_seconds: processor time of this process; unlike `seconds` it hardly depends on what
             else runs on the machine.
-        peak_bytes: by stage, with `memory`, the highest memory in it: on an accelerator all that
-            was allocated there, on a CPU what came on top of the process's at its beginning.
+        peak_bytes: by stage, with `memory`, the peak memory in it: on an accelerator all that was
+            allocated there, on a CPU what was added to the process's memory at the stage's start.
     """
 
     def __init__(self, device: torch.device, *, memory: bool = False) -> None:
@@ -33,8 +33,8 @@ class StageClock:
 
         Args:
             device: that the work is done on.
-            memory: measure memory too. It slows a stage down: what the allocator keeps for itself
-                goes back to the system first.
+            memory: measure memory too. This slows a stage down, since what the allocator keeps for
+                itself is returned to the system first.
         """
         self.seconds: dict[str, float] = {}
         self.cpu_seconds: dict[str, float] = {}
@@ -69,9 +69,9 @@ class StageClock:
 
 
 def reset_peak_memory(on_accelerator: bool) -> int:
-    """Begin a new peak; returns the bytes that `peak_memory` is to be compared with.
+    """Begin a new peak; returns the bytes to compare `peak_memory` with.
 
-    0 on an accelerator, whose peak counts as a whole; on a CPU the memory of the process now.
+    That is 0 on an accelerator, whose peak counts as a whole; on a CPU, the process's memory now.
     """
     if on_accelerator:
         devices.reset_peak_memory()
@@ -86,7 +86,7 @@ def reset_peak_memory(on_accelerator: bool) -> int:
 def peak_memory(on_accelerator: bool) -> int:
     """Bytes of the peak since `reset_peak_memory`.
 
-    Windows only knows that since the start; on macOS it is what is in use now.
+    Windows only knows the peak since the start of the process; on macOS it is the memory used now.
     """
     if on_accelerator:
         return peak_memory_bytes() or 0
@@ -99,7 +99,7 @@ def peak_memory(on_accelerator: bool) -> int:
 
 
 def _can_reset() -> bool:
-    # glibc's name; without it peaks are those since the start of the process.
+    # A name in glibc; without it, peaks are those since the start of the process.
     return _CLEAR_REFS.exists() and hasattr(ctypes.CDLL(None), "malloc_trim")
 
 
@@ -110,7 +110,7 @@ def summarize(
 
     Args:
         clocks: one for each run, all with the same stages; at least one.
-        memory: of a run with the memory measured.
+        memory: clock of a run in which memory was measured.
 
     Returns:
         For each stage and `total`: `p50_ms`, `p95_ms`, `cpu_p50_ms` and, with `memory`, `peak_mib`.

@@ -53,7 +53,7 @@ _PARTS = (
 
 
 def part_of(name: str) -> str:
-    """The part of a Detecture that a parameter of this name belongs to, one of the table's rows."""
+    """The part, a row of the table, that a Detecture's parameter of this name belongs to."""
     if name.startswith("vlm."):
         if "lora_" in name:
             return "vlm lora"
@@ -76,13 +76,13 @@ def count_parameters(
     """Parameters by part.
 
     Args:
-        model: of any device.
-        part_of: the part of a parameter, by its name.
-        parts: all there can be, in the order of the table.
+        model: on any device.
+        part_of: gives the part that a parameter belongs to, by the parameter's name.
+        parts: all possible ones, in the order of the table.
 
     Returns:
         For each part, and `total`: `trained`, `frozen` (numbers of parameters), `trained_tensors`
-        and `bytes` (of all its parameters as they are). Trained is what trains in some stage.
+        and `bytes` (of all its parameters as they are). Trained are those that train in some stage.
     """
     trained = set(model.checkpoint_state())
     rows = {
@@ -101,7 +101,7 @@ def count_parameters(
 def adapter_bytes(model: Counted, cfg: CfgNode) -> int:
     """Size of the safetensors file of what trains, header included.
 
-    Computed: 8 bytes, the JSON header with our own in it, the tensors.
+    It is computed as 8 bytes, the JSON header with our own in it, and the tensors.
     """
     entries: dict[str, Any] = {}
     offset = 0
@@ -125,7 +125,7 @@ def adapter_bytes(model: Counted, cfg: CfgNode) -> int:
 
 
 def kept_in_training(model: Counted) -> dict[str, int]:
-    """Bytes of gradients and moments of what trains, in its own number format, and of its file."""
+    """Bytes of what trains: gradients and moments, in its own number format, and its file."""
     own = sum(t.numel() * t.element_size() for t in model.checkpoint_state().values())
     return {"gradients": own, "moments": 2 * own, "checkpoint": own}
 
@@ -159,11 +159,11 @@ def training_memory(model: Detecture) -> dict[str, dict[str, int]]:
 
 
 def structure(model: nn.Module, depth: int = 4) -> Iterator[str]:
-    """Lines of the module tree, with classes and parameters; equal neighbours come once.
+    """Lines of the module tree, with classes and parameters; equal neighbours are shown once.
 
     Args:
         model: the root.
-        depth: levels that are shown.
+        depth: number of levels that are shown.
     """
     yield f"{type(model).__name__}: {_size(model):,}"
     yield from _branches(model, 1, depth)

@@ -31,12 +31,12 @@ _COUNTED = ("mm", "addmm", "bmm", "convolution", "scaled_dot_product", "baddbmm"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one call of a stage.
+    """Cost of one call of a stage.
 
     Attributes:
         flops: floating-point operations of matrix products, convolutions and attention; a multiply
             and an add are two.
-        activations: numbers that these operations put out.
+        activations: how many numbers these operations output.
         weight_bytes: bytes of parameters (and cached keys and values) that have to be read.
         backward_flops: of the pass back to the stage's input, without gradients of frozen weights.
     """
@@ -49,7 +49,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Workload:
-    """Sizes of one image's work: the published ones by default.
+    """Sizes of the work for one image, by default the published ones.
 
     Attributes:
         visual_tokens: of an image.
@@ -84,7 +84,7 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
         work: sizes.
 
     Returns:
-        `vlm_vision`, `prefill` (the prompt, no logits), `decode_per_token` (one token behind the
+        `vlm_vision`, `prefill` (the prompt, no logits), `decode_per_token` (one token after the
         prompt, with its logits), `extraction_per_region` (the tokens of one region on the cached
         prompt), `logits_per_token`, `segmenter_encoder` and `slot`.
 
@@ -120,7 +120,7 @@ def count_stages(model: Detecture, work: Workload | None = None) -> dict[str, Co
 
 
 def count_vlm_stages(vlm: Qwen3VL, work: Workload) -> dict[str, Cost]:
-    """Those of the VLM, see `count_stages`.
+    """Costs of the VLM's stages, see `count_stages`.
 
     Args:
         vlm: on the `meta` device.
@@ -140,7 +140,7 @@ def count_vlm_stages(vlm: Qwen3VL, work: Workload) -> dict[str, Cost]:
     head_bytes = parameter_bytes(vlm.model.lm_head)
 
     def run_text(length: int, cached: int = 0) -> Callable[[Tensor], Tensor]:
-        """The text model on L = `length` tokens behind `cached` ones: (1,L,D) to (1,L,D)."""
+        """The text model on L = `length` tokens after `cached` ones: (1,L,D) to (1,L,D)."""
 
         def run(states: Tensor) -> Tensor:
             """States (1,L,D) to the last hidden states (1,L,D)."""
@@ -184,12 +184,12 @@ def count_vlm_stages(vlm: Qwen3VL, work: Workload) -> dict[str, Cost]:
 def cost_of(
     run: Callable[[Tensor], Any], inputs: Tensor, weight_bytes: int, *, backward: bool = False
 ) -> Cost:
-    """Cost of `run` on inputs of any shape; `backward` counts the way back to these, too."""
+    """Cost of `run` on inputs of any shape; `backward` also counts the pass back to them."""
     with torch.no_grad(), FlopCounterMode(display=False) as flops, _ActivationCounter() as numbers:
         run(inputs)
     back = 0
     if backward:
-        # Only the way back to the input: frozen weights get no gradient.
+        # Only the pass back to the input: frozen weights get no gradient.
         output = run(inputs.requires_grad_(True))
         with FlopCounterMode(display=False) as backward_flops:
             output.sum().backward()
@@ -208,7 +208,7 @@ def _vision(vlm: Qwen3VL, tokens: int) -> Callable[[Tensor], Any]:
     tower = vlm.model.model.visual
     merge = tower.config.spatial_merge_size
     side = math.isqrt(tokens) * merge
-    # The grid holds values, so it is on the CPU, and what follows from it is computed there.
+    # The grid holds values, so it is on the CPU, and what depends on it is computed there.
     with torch.device("cpu"):
         grid = torch.tensor([[1, side, side]])
         indices, weights = get_vision_interpolation_indices_and_weights(
@@ -253,7 +253,7 @@ def _cache_bytes(vlm: Qwen3VL, length: int) -> int:
 
 
 def parameter_bytes(module: torch.nn.Module) -> int:
-    """Of the parameters of a module."""
+    """Bytes of the parameters of a module."""
     return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
@@ -266,7 +266,7 @@ class Machine:
     bytes_per_second: float = 4.8e12
 
     def seconds(self, flops: float, moved_bytes: float) -> float:
-        """Time by the roofline: operations or memory, whatever takes longer."""
+        """Time by the roofline model: operations or memory, whichever takes longer."""
         return max(flops / self.flops_per_second, moved_bytes / self.bytes_per_second)
 
 
@@ -285,7 +285,7 @@ def predict_inference(
         costs: from `count_stages`.
         regions: K.
         work: sizes that the costs were counted with.
-        slots: that the published way always runs.
+        slots: number that the published way always runs.
         machine: what runs it.
     """
     on = machine or Machine()

@@ -40,7 +40,7 @@ def grouping_part_of(name: str) -> str:
 
 
 def grouping_views(model: TextureGrouping) -> list[int]:
-    """Side in pixels of each view that a net sees of a square image, mirrored ones included."""
+    """Side in pixels of each view of a square image that a net sees, mirrored ones included."""
     settings = model.finder.settings
     if not settings.use_net:
         return []
@@ -49,7 +49,7 @@ def grouping_views(model: TextureGrouping) -> list[int]:
 
 
 def grouping_work(model: TextureGrouping) -> dict[str, int]:
-    """Sizes of one image's work; the stages of the VLM are those of one region."""
+    """Sizes of the work for one image; the stages of the VLM are those of one region."""
     work = {"views": len(grouping_views(model)), "working_size": model.finder.settings.working_size}
     if model.describer is None:
         return work
@@ -61,20 +61,20 @@ def grouping_work(model: TextureGrouping) -> dict[str, int]:
 
 
 def count_grouping_stages(model: TextureGrouping) -> dict[str, Cost]:
-    """Costs of the stages that torch computes; mixtures and classical features are numpy's.
+    """Costs of the stages that torch computes; mixtures and classical features use numpy.
 
     Args:
         model: on the `meta` device.
 
     Returns:
         `grouping_nets`, all views of one square image; `look_at_textures`, of one image with one
-        region; and of one region `vlm_vision`, `prefill` (the prompt, no logits) and
-        `decode_per_token`. Without a describer the first alone.
+        region; and for one region `vlm_vision`, `prefill` (the prompt, no logits) and
+        `decode_per_token`. Without a describer only the first.
     """
     sides = grouping_views(model)
 
     def run_nets(_: Tensor) -> None:
-        """Each view (1,3,H,W) through a net: they are of one form."""
+        """Each view (1,3,H,W) through one net: all nets have the same form."""
         for side in sides:
             model.net(torch.empty(1, 3, side, side, device=META))
 
@@ -100,7 +100,7 @@ def count_grouping_stages(model: TextureGrouping) -> dict[str, Cost]:
 
 
 def memory_of_a_net(model: TextureGrouping) -> dict[str, int]:
-    """Bytes that training one net keeps, and of the file of all parts.
+    """Bytes that training one net keeps, and bytes of the file of all parts.
 
     Nets, selector and describer are trained one after the other (`configs/recipes`).
     """

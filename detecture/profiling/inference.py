@@ -1,8 +1,8 @@
 """Inference by stages: ours, and the published way on the same weights and inputs.
 
-What the published way does otherwise (specification of the model, sections 2 and 7): it runs the
-whole sequence a second time, the image through the vision tower again included, and it sends
-always seven slots through SAM 3. All else, generation too, is our own code on both sides.
+What the published way does differently (specification of the model, sections 2 and 7): it runs the
+whole sequence a second time, including the image through the vision tower, and it always sends
+seven slots through SAM 3. Everything else, including generation, is our own code on both sides.
 
 Legend: B images, K regions, D hidden size, Q slots of an image (the dustbin first), h, w size of
 masks, H, W size of an image.
@@ -46,7 +46,7 @@ TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 
 class VoidComparison(DetectureError):
-    """The two sides do not compute the same, so their times must not be compared."""
+    """The two sides do not compute the same thing, so their times must not be compared."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Outcome:
         states_BKD: region states.
         label_maps: (H,W) int32 of each image.
         margins: (H,W) of each image, best score minus second best.
-        decode_steps: passes of one token.
+        decode_steps: number of passes of one token.
     """
 
     clock: StageClock
@@ -69,7 +69,7 @@ class Outcome:
 
 
 class _Pass:
-    """One run of a batch, stage by stage; subclasses say how states and masks are had."""
+    """One run of a batch, stage by stage; subclasses say how to get states and masks."""
 
     name: ClassVar[str]
 
@@ -160,12 +160,12 @@ class Ours(_Pass):
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
     ) -> Tensor:
-        """States of the regions (B,K,D), by the answers alone."""
+        """States of the regions (B,K,D), from the answers alone."""
         _, states_BKD = self.model.vlm.extract(prefix, answers, cache)
         return states_BKD
 
     def _masks(self, features: ImageFeatures, states_BKD: Tensor) -> list[Tensor]:
-        """Logits (Q,h,w) of each image, of the slots that it has."""
+        """Logits (Q,h,w) of each image, for the slots that it has."""
         model = self.model
         slots = model.head(model.segmenter, features, states_BKD, self.count_B)
         return list(slots.logits_Nhw.split((self.count_B + 1).tolist()))
@@ -184,7 +184,7 @@ class PublishedPass(_Pass):
     def _extract(
         self, prefix: Prefix, answers: Sequence[Sequence[int]], cache: DynamicCache
     ) -> Tensor:
-        """States of the regions (B,K,D), by a second pass over everything."""
+        """States of the regions (B,K,D), from a second pass over everything."""
         vlm = self.model.vlm
         output = vlm.model.model.get_image_features(self.patches, self.grid, return_dict=True)
         deepstack = tuple(torch.stack(list(level)) for level in output.deepstack_features)
@@ -193,7 +193,7 @@ class PublishedPass(_Pass):
         return vlm.teacher_forced(again, answers, predictions=False).states_BKD
 
     def _masks(self, features: ImageFeatures, states_BKD: Tensor) -> list[Tensor]:
-        """Logits (Q,h,w) of each image, always of all slots."""
+        """Logits (Q,h,w) of each image, always for all slots."""
         model = self.model
         number_K = torch.arange(states_BKD.shape[1], device=states_BKD.device)
         absent_BK = number_K >= self.count_B[:, None]
@@ -207,7 +207,7 @@ class PublishedPass(_Pass):
         scores = []
         for own, size, count in zip(logits, self._sizes(), self.count_B.tolist(), strict=True):
             resized = interpolate(own[None].float(), size, mode="bilinear", align_corners=False)[0]
-            # Without the published bug: unused slots go behind the resize.
+            # Without the published bug: unused slots are dropped after the resize.
             scores.append(resized[: count + 1].roll(-1, dims=0))
         return scores
 
@@ -222,7 +222,7 @@ def benchmark_inference(
     published: bool,
     size: int,
 ) -> dict[str, Any]:
-    """Both sides in turns on the same inputs, after one run of each that is not timed.
+    """Time both sides in turn on the same inputs, after one untimed run of each.
 
     Args:
         model: in evaluation mode.
@@ -247,7 +247,7 @@ def benchmark_inference(
     agreement = _compare(model, first["ours"], first["published"]) if published else {}
     clocks: dict[str, list[StageClock]] = {name: [] for name in first}
     for repeat in range(repeats):
-        # In turns, and neither side always on what the other has left in the caches.
+        # In turn, and so that neither side always finds what the other has left in the caches.
         for side in sides if repeat % 2 else sides[::-1]:
             clocks[side.name].append(side(model, batch).run().clock)
     steps = first["ours"].decode_steps

@@ -1,7 +1,7 @@
-"""Speed of open-vocabulary inference beside what CAT-Seg's published code spends.
+"""Speed of open-vocabulary inference compared with what CAT-Seg's published code spends.
 
-One image, in from pixels and out as a label map with scores, on random weights: ours, ours with
-each published cost put back (`published_costs`), and with all of them, in turns in one run.
+One image, from pixels to a label map with scores, on random weights: ours, ours with each published
+cost put back (`published_costs`), and ours with all of them, in turn within one run.
 
 Legend: T names, H, W size of the image.
 """
@@ -47,7 +47,7 @@ SIDES: dict[str, tuple[Switch, ...]] = {
 
 _SEED, _REGIONS = 21, 6
 _LISTS = ("coco_stuff_171", "ade_847")
-_PLANES = 32  # scores that are compared at a time
+_PLANES = 32  # planes of scores that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def semantic_suite(
     sides: Sequence[str] = tuple(SIDES),
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Every number of names.
+    """Benchmark every number of names.
 
     Args:
         cfg: of a CATSeg.
@@ -86,8 +86,8 @@ def semantic_suite(
         `runs`, see `benchmark_semantic`.
 
     Raises:
-        ConfigError: the model is no CATSeg, or images cannot be unfolded as it sees them, or there
-            are not so many names.
+        ConfigError: the model is not a CATSeg, or images cannot be unfolded as it sees them, or
+            there are not so many names.
         VoidComparison: the sides do not agree.
     """
     torch.manual_seed(0)
@@ -111,7 +111,7 @@ def semantic_suite(
 
 
 def some_names(count: int) -> Vocabulary:
-    """So many names: the first ones of COCO-Stuff's, or, of more than those, ADE20K's.
+    """So many names: the first ones of COCO-Stuff or, if it has too few, of ADE20K.
 
     Raises:
         ConfigError: there are not so many.
@@ -126,7 +126,7 @@ def some_names(count: int) -> Vocabulary:
 def benchmark_semantic(
     model: CATSeg, vocabulary: Vocabulary, *, size: int, repeats: int, sides: Sequence[str]
 ) -> dict[str, Any]:
-    """All sides in turns on the same image, after one run of each that is not timed.
+    """Time all sides in turn on the same image, after one untimed run of each.
 
     Args:
         model: in evaluation mode.
@@ -136,8 +136,8 @@ def benchmark_semantic(
         sides: of `SIDES`; ours is always there.
 
     Returns:
-        For each side its stages as `summarize` gives them (`total` is with the text, `image` with
-        the text known), `ratio_p50` and `ratio_cpu_p50` against ours, and how well they agree.
+        For each side its stages as `summarize` gives them (`total` includes the text, `image` has
+        it ready), `ratio_p50` and `ratio_cpu_p50` against ours, and how well they agree.
 
     Raises:
         VoidComparison: the sides do not agree.
@@ -162,7 +162,7 @@ def benchmark_semantic(
     del ours, one
     clocks: dict[str, list[StageClock]] = {side: [] for side in order}
     for repeat in range(repeats):
-        # In turns, and no side always on what the same other has left in the caches.
+        # In turn, and so that no side always finds what the same other has left in the caches.
         for side in order if repeat % 2 else order[::-1]:
             clocks[side].append(run_side(model, sample, SIDES[side]).clock)
     rows = {side: summarize(clocks[side], first[side]) for side in order}
@@ -189,7 +189,7 @@ def run_side(
         model: in evaluation mode.
         sample: with its vocabulary.
         switches: costs that are put back.
-        memory: measure it.
+        memory: measure memory too.
     """
     clock = StageClock(model.clip.device, memory=memory)
     with ExitStack() as stack:
@@ -237,7 +237,7 @@ def compare(side: str, ours: Mapping[str, Any], other: Mapping[str, Any]) -> dic
 
 
 def _lost(scores_THW: Tensor, label_map_HW: Tensor, best_HW: Tensor) -> float:
-    """How much less than the best a label map's scores are anywhere."""
+    """The most by which a label map's score falls short of the best one at any pixel."""
     return float((best_HW - scores_THW.gather(0, label_map_HW.long()[None])[0]).max())
 
 

@@ -30,12 +30,12 @@ class Work:
     """What one process measures.
 
     Attributes:
-        config: yaml file; empty: the method that ships.
+        config: yaml file; empty: the method shipped with the package.
         overrides: alternating keys and values.
         size: side of the images in pixels.
-        regions: in each image.
-        threads: of torch and of the libraries below numpy.
-        repeats: timed images, each another one.
+        regions: number in each image.
+        threads: number for torch and for the libraries that numpy uses.
+        repeats: number of timed images, all different.
     """
 
     config: str
@@ -58,8 +58,8 @@ def prediction_suite(
 ) -> dict[str, Any]:
     """Measure every size with every number of threads, each in a fresh process.
 
-    In one process the peak of the memory would be that of the largest image so far, and libraries
-    read their number of threads once.
+    In one process, peak memory would be that of the largest image so far, and libraries read their
+    number of threads only once.
 
     Args:
         config, overrides, regions, repeats: see `Work`.
@@ -147,7 +147,7 @@ def _measure(work: Work) -> dict[str, Any]:
 
 
 class _Stages:
-    """Times what a prediction consists of, whatever the method."""
+    """Times the steps of a prediction, whatever the method."""
 
     def __init__(self, model: torch.nn.Module, device: torch.device) -> None:
         self._clock = StageClock(device)

@@ -1,7 +1,7 @@
-"""What CAT-Seg's published code spends beside what its answer needs, to be put back for comparison.
+"""What CAT-Seg's published code spends beyond what its answer needs, put back for comparison.
 
-Each cost is a switch of its own on a model as it is; none changes the scores. The model that ships
-has no such switches.
+Each cost is a switch of its own, applied to a model from outside; none changes the scores. The
+model that ships has no such switches.
 
 Legend: B images, T names, A tokens of a text, N patches, C channels, D channels of a guidance, V
 views, S side of a window, g side of the logits, H, W size of an image, L tokens of a view.
@@ -28,9 +28,9 @@ _ALL_AT_ONCE = 10**6
 
 @contextmanager
 def full_context(model: CATSeg) -> Iterator[None]:
-    """Texts are filled up to the whole context, 77 tokens, instead of cut to the longest.
+    """Texts are padded to the whole context, 77 tokens, instead of cut to the longest.
 
-    As `fresh_texts` does, nothing that was read before is known.
+    As with `fresh_texts`, texts that were read before are unknown.
     """
     with fresh_texts(model, pad=True):
         yield
@@ -38,9 +38,9 @@ def full_context(model: CATSeg) -> Iterator[None]:
 
 @contextmanager
 def padded_classes(model: CATSeg) -> Iterator[None]:
-    """Classes that are missing to 256 are aggregated, one by one, though all are alike.
+    """Classes are padded to 256, and the padding is aggregated one by one, though all is alike.
 
-    The learnt padding stands for each. It is cut off once the classes have met.
+    The learnt padding stands for each missing class. It is cut off once the classes have met.
     """
     with ExitStack() as stack:
         for module in model.modules():
@@ -54,7 +54,7 @@ def padded_classes(model: CATSeg) -> Iterator[None]:
 def unfold_and_fold(model: CATSeg) -> Iterator[None]:
     """All windows are unfolded and seen at once, and the scores of all classes folded together.
 
-    Every view is enlarged to a window for all names, and the canvas to the size that is asked for.
+    For all names, every view is enlarged to a window, and the canvas to the size asked for.
     """
     with _swapped(model, "forward", partial(_unfolded_answers, model)):
         yield
@@ -66,7 +66,7 @@ def dead_queries(model: CATSeg) -> Iterator[None]:
     attention = model.clip.model.vision_model.encoder.layers[-1].self_attn
 
     def waste(_: nn.Module, given: tuple[Tensor], __: Tensor) -> None:
-        """Of the input (B,L,C) of the values."""
+        """Project the input (B,L,C) of the values for nothing."""
         for projection in (attention.q_proj, attention.k_proj):
             attention.out_proj(projection(given[0]))
 
@@ -79,7 +79,7 @@ def dead_queries(model: CATSeg) -> Iterator[None]:
 
 @contextmanager
 def all_at_once(model: CATSeg) -> Iterator[None]:
-    """All names and patches at once, where they do not meet, instead of some at a time."""
+    """Where names or patches do not meet, all are computed at once, instead of some at a time."""
     with _swapped(model, "names_at_a_time", _ALL_AT_ONCE):
         yield
 
@@ -100,8 +100,8 @@ def fresh_texts(model: CATSeg, *, pad: bool = False) -> Iterator[None]:
     """The model has read no names yet.
 
     Args:
-        model: of any state.
-        pad: texts are filled up to the whole context.
+        model: in any state.
+        pad: texts are padded to the whole context.
     """
     clip = model.clip
     tokenize = build_tokenizer(model.settings.tokenizer, clip.context_length, clip.vocabulary_size)
@@ -179,7 +179,7 @@ def _padded(
     x_BNTC: Tensor,
     guidance_BTD: Tensor,
 ) -> Tensor:
-    """See `ClassAggregation.meet`: (B,N,T,C) and (B,T,D) to (B,N,T,C), filled up in between."""
+    """See `ClassAggregation.meet`: (B,N,T,C) and (B,T,D) to (B,N,T,C), padded in between."""
     batch, patches, classes, _ = x_BNTC.shape
     missing = module.padded_to - classes
     if missing <= 0:
@@ -192,7 +192,7 @@ def _padded(
 
 @contextmanager
 def _swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Give an object another attribute for a while."""
+    """Temporarily replace an attribute of an object."""
     own = vars(owner)
     before = own.get(name)
     had = name in own

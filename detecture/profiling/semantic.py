@@ -38,7 +38,7 @@ def semantic_part_of(name: str) -> str:
 
 
 def semantic_work(model: CATSeg, names: int, size: tuple[int, int] = (640, 640)) -> dict[str, int]:
-    """Sizes of one image's work: its views, and the names and tokens that it is asked for.
+    """Sizes of the work for one image: its views, and the names and tokens it is asked about.
 
     Args:
         model: how it sees images.

@@ -1,6 +1,6 @@
 """The comparisons of benchmark_speed, over numbers of regions and batch sizes, and the full size.
 
-Small models measure, full size follows from counts: both are in one result.
+Small models are measured, and the full size is derived from counts; one result holds both.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,9 +54,9 @@ def inference_suite(
         cfg: of a Detecture.
         regions: numbers of regions.
         batch_sizes: numbers of images.
-        repeats: timed runs of a batch of one; larger batches take fewer, at least 2.
+        repeats: timed runs of a batch of one; larger batches get fewer, at least 2.
         tokens_per_region: length of a line of the answer.
-        prompt_tokens: length that prompts are filled up to, without visual tokens.
+        prompt_tokens: length that prompts are padded to, without visual tokens.
         size: side of the images; None: what the VLM takes.
         published: measure the published way too.
         report: takes the lines of readable tables.
@@ -65,7 +65,7 @@ def inference_suite(
         `runs` (see `benchmark_inference`) and `prompt_tokens`.
 
     Raises:
-        ConfigError: the model is no Detecture, or the answer does not fit its limits.
+        ConfigError: the model is not a Detecture, or the answer does not fit its limits.
         VoidComparison: the two sides do not agree.
     """
     model = build_model(_require_detecture(cfg))
@@ -103,7 +103,7 @@ def training_suite(
     published: bool = True,
     report: Report,
 ) -> dict[str, Any]:
-    """Optimiser steps of both stages; arguments and errors as of `inference_suite`.
+    """Optimiser steps of both stages; arguments and errors as for `inference_suite`.
 
     Returns:
         `runs`, see `benchmark_training`.
@@ -147,7 +147,7 @@ def full_size_costs(tokens_per_region: int = 40) -> tuple[dict[str, Cost], Workl
 def predict_all(
     costs: dict[str, Cost], work: Workload, table_bytes: int, regions: Sequence[int] = (2, 6)
 ) -> dict[str, Any]:
-    """Times by counts: of one image for each number of regions, and of an optimiser step."""
+    """Times from counts: for one image by number of regions, and for an optimiser step."""
     result = {
         f"inference_{count}_regions": predict_inference(costs, count, work) for count in regions
     }

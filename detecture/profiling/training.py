@@ -1,9 +1,9 @@
 """Optimiser steps of both stages: ours, and the published way on the same weights and inputs.
 
-What the published way does otherwise (specification of the model, sections 2, 3 and 7): the VLM
-runs with autograd and a language loss over the whole vocabulary at all positions in stage 1 too;
-the whole embedding and output tables are trained behind a gradient mask, for two rows; always seven
-slots go through SAM 3.
+What the published way does differently (specification of the model, sections 2, 3 and 7): in stage
+1 too, the VLM runs with autograd and a language loss over the whole vocabulary at all positions;
+the whole embedding and output tables are trained behind a gradient mask, for the sake of two rows;
+seven slots always go through SAM 3.
 
 Legend: B images, K regions, A answer tokens, P prompt tokens, L of both, D hidden size,
 V vocabulary.
@@ -35,7 +35,7 @@ CLIP = 1.0
 
 
 class _Table(nn.Module):
-    """A whole vocabulary table in the place of one with a trained row of its own."""
+    """A whole vocabulary table in place of one with a separate trained row."""
 
     def __init__(self, wrapper: SegEmbedding | SegHead) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class _Table(nn.Module):
 
     @property
     def row(self) -> Tensor:
-        """The row of `<|seg|>`, (D,), not a parameter of its own."""
+        """The row of `<|seg|>`, (D,), which is not a parameter of its own."""
         return self.base.weight[self.seg_id]
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class Side:
         Args:
             cfg: of a Detecture.
             stage: of the curriculum, 1 or 2.
-            prompt_tokens: length that prompts are filled up to, without visual tokens.
+            prompt_tokens: length that prompts are padded to, without visual tokens.
         """
         torch.manual_seed(0)  # the head's weights
         model = build_model(cfg)
@@ -191,7 +191,7 @@ class PublishedSide(Side):
         prompt_length = prefix.ids_BP.shape[1]
         index_BKD = (prompt_length + blocks.seg_position_BK)[..., None]
         states_BKD = hidden_BLD.gather(1, index_BKD.expand(-1, -1, hidden_BLD.shape[-1]))
-        # All positions and the whole vocabulary; those of the prompt weigh nothing.
+        # All positions and the whole vocabulary; positions in the prompt have weight 0.
         logits_BLV = vlm.logits(hidden_BLD)
         weights_BA = lm_token_weights(
             ids_BA,
@@ -213,8 +213,8 @@ class PublishedSide(Side):
 class PublishedFrozenTables(PublishedSide):
     """The same, but with frozen tables in stage 1: the least that the published way can cost.
 
-    Nothing in the VLM has a gradient then. The release freezes them, too, but runs the gradients of
-    the language loss through the VLM: its cost lies between this and `PublishedSide`.
+    Nothing in the VLM has a gradient then. The release freezes the tables too, but runs the
+    gradients of the language loss through the VLM: its cost lies between this and `PublishedSide`.
     """
 
     name = "published_frozen_tables"
@@ -232,7 +232,7 @@ def benchmark_training(
     repeats: int,
     published: bool,
 ) -> dict[str, Any]:
-    """Optimiser steps of all sides in turns on the same inputs, after one of each untimed.
+    """Time optimiser steps of all sides in turn on the same inputs, after one untimed step each.
 
     Args:
         cfg: of a Detecture; SOLVER.OPTIMIZER should be AdamW, and dropout off.

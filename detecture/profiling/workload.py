@@ -1,7 +1,7 @@
 """The same work for every side of a comparison: images, prompts and answers of fixed length.
 
 A VLM with random weights never writes `<|seg|>`. So the answer is given: at every step the model
-computes its logits, and the given token is taken in the place of their maximum.
+computes its logits, and the given token is used instead of their maximum.
 
 Legend: B images, V vocabulary.
 """
@@ -29,8 +29,8 @@ def pad_prompt(vlm: Qwen3VL, tokens: int) -> int:
     Real tokenizers and prompts differ in length; the work must not. Changes `vlm` in place.
 
     Returns:
-        The number it has now: a word less than asked for at most, but more than that where the
-        wording is longer by itself.
+        The number of tokens now: at most a word fewer than asked for, or more than asked for where
+        the wording alone is longer.
     """
     words = len(vlm.chat.ids(_FILLER))
     missing = tokens - len(vlm.chat.prompt_ids("2", 0))
@@ -76,7 +76,7 @@ def samples(
 
     Args:
         model: for its tokenizer and wording.
-        batch_size: number of images; each is another one.
+        batch_size: number of images, all different.
         regions: K of each.
         tokens_per_region: length of a line of the answer.
         size: side of the square images in pixels.
@@ -128,7 +128,7 @@ class _Forced:
 def forced_answers(
     vlm: Qwen3VL, answers: Sequence[Sequence[int]], on_first: Callable[[], None]
 ) -> Iterator[_Forced]:
-    """Inside, `vlm.write` writes these answers; every step is computed as ever.
+    """Inside, `vlm.write` writes these answers; every step is computed as usual.
 
     Args:
         vlm: the model.

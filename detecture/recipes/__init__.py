@@ -1,1 +1,1 @@
-"""How what ships is made: the stages of a recipe, the fitting of selectors, the packaging."""
+"""How the shipped models are made: stages of a recipe, fitting of selectors, packaging."""

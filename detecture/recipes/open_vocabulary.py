@@ -1,4 +1,4 @@
-"""The stages in which the small AHSSeg is made: its encoders, then all of it, then the file."""
+"""The stages that make the small AHSSeg: its encoders, then all of it, then the file."""
 
 import math
 from pathlib import Path
@@ -17,9 +17,9 @@ def open_vocabulary_stages(
     Args:
         root: the checkout, with tools/ and configs/.
         output: folder of all stages.
-        seed: of the first; the second has the next one.
+        seed: of the first training; the second uses the next seed.
         overrides: of all stages' configs.
-        length: share of the iterations that are made, above 0.
+        length: share of the iterations that are run, above 0.
     """
     recipes = root / "configs" / "recipes"
     overrides, bank_folder = without(BANK, overrides)

@@ -1,4 +1,4 @@
-"""One small weights file of the checkpoints of a recipe's stages."""
+"""Joins the checkpoints of a recipe's stages into one small weights file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ def package(
         config_file: of the model.
         parts: checkpoints whose tensors are joined.
         overrides: of the config.
-        more_nets: checkpoints of which the net alone is taken, as a further one.
+        more_nets: checkpoints of which only the net is taken, as an additional one.
 
     Raises:
-        CheckpointError: two parts hold one tensor, or together they do not fit the model.
+        CheckpointError: two parts hold the same tensor, or together they do not fit the model.
     """
     cfg = make_config(config_file, overrides)
     tensors: dict[str, torch.Tensor] = {}

@@ -1,9 +1,9 @@
-"""Fits the selector of TextureGrouping: which number of regions is the best, seen from outside.
+"""Fits the selector of TextureGrouping: which number of regions is best, judged from outside.
 
-For each of some procedural images the trained net's divisions into 1, 2, .. regions are scored
-against the truth; the selector learns to tell the best one from the evidence alone. Half of the
-images are scenes, half mosaics. The selector also learns how many regions they have, so that
-distribution is declared: `PRIOR`. So is how coarsely people segment: `COMPOSITE`.
+The trained net divides procedural images into 1, 2, .. regions, and each division is scored against
+the truth; the selector learns to tell the best one from the evidence alone. Half of the images are
+scenes, half mosaics. The selector also learns how many regions they have, so that distribution is
+declared: `PRIOR`. So is how coarsely people segment: `COMPOSITE`.
 
 Legend: B images, K regions, or numbers of them, E figures of evidence, S side of an image.
 """
@@ -35,7 +35,7 @@ from detecture.modeling.meta_arch.texture_grouping import TextureGrouping
 
 logger = logging.getLogger(__name__)
 
-# Seeds of their own: data sets have those below 16, the bank has 16.
+# Seeds that nothing else uses: data sets have those below 16, the bank has 16.
 _SEED = 17
 PRIOR = (0.1, 0.55, 0.15, 0.09, 0.06, 0.05)
 """Shares of the images with 1 to 6 regions. Two, a thing and what is around it, are the commonest
@@ -64,7 +64,7 @@ class Collected:
 
 
 def draw_image(number: int, mosaics: BankSource) -> tuple[np.ndarray, np.ndarray]:
-    """Image of this number: uint8 (S,S,3), and its regions, bool (K,S,S)."""
+    """The image with this number, uint8 (S,S,3), and its regions, bool (K,S,S)."""
     rng = stream(_SEED, number, 9)
     count = 1 + int(rng.choice(len(PRIOR), p=PRIOR))
     is_composite = 1 < count < len(PRIOR) and rng.random() < COMPOSITE
@@ -79,7 +79,7 @@ def draw_image(number: int, mosaics: BankSource) -> tuple[np.ndarray, np.ndarray
 
 
 def _join_two(masks_KSS: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Regions (K-1,S,S): two that touch are one, most likely two with a long border."""
+    """Regions (K-1,S,S): two that touch are merged, more likely two with a long border."""
     grown_KSS = np.stack([ndimage.binary_dilation(mask, iterations=3) for mask in masks_KSS])
     pairs = list(combinations(range(len(masks_KSS)), 2))
     borders = np.array([(grown_KSS[i] & grown_KSS[j]).sum() for i, j in pairs]) + 1e-9
@@ -125,13 +125,13 @@ def collect(
     Args:
         model: with a trained net, in evaluation.
         images: B.
-        mosaics: composes half of them, best from textures that the net has not seen: it tells
-            those that it knows apart better than others.
+        mosaics: composes half of them, ideally from textures that the net has not seen, since it
+            separates familiar ones better than others.
         cache: file (.npz) of what was computed; must belong to this net.
-        workers: processes; 0: this one.
+        workers: number of processes; 0: this one.
 
     Raises:
-        ConfigError: the cache cannot be read, or holds other figures than are computed today.
+        ConfigError: the cache cannot be read, or holds other figures than this version computes.
         OSError: it cannot be written.
     """
     rows = _stored(cache, model.selector.most)[:images]
@@ -159,7 +159,7 @@ def _store(cache: Path, rows: list[_Row]) -> None:
 
 
 def _stored(cache: Path, most: int) -> list[_Row]:
-    """What a file of evidence about divisions into up to `most` regions holds; none: nothing."""
+    """The evidence in a file about divisions into up to `most` regions; empty without a file."""
     if not cache.is_file():
         return []
     try:

@@ -1,4 +1,4 @@
-"""The stages in which the model that ships is made: command lines, each with a file as result."""
+"""The stages that make the shipped model: command lines, each with a file as its result."""
 
 import json
 import math
@@ -19,8 +19,8 @@ class Stage:
     """A step of the recipe.
 
     Attributes:
-        command: line, as words behind the interpreter.
-        result: the file that tells that it is finished.
+        command: the command line, as the words after the interpreter.
+        result: the file that shows that the step is finished.
     """
 
     command: list[str]
@@ -50,11 +50,11 @@ def stages(
     Args:
         root: the checkout, with tools/ and configs/.
         output: folder of all stages.
-        seed: of all stages; those that go on with an earlier one have the next ones.
-        images: that the selector is fitted to, at full length.
-        overrides: of all stages' configs; a folder for textures counts for the stages that share
-            theirs, the others have textures of their own.
-        length: share of the iterations and images that are made, above 0.
+        seed: of all stages; those that continue an earlier one use the next seeds.
+        images: number that the selector is fitted to, at full length.
+        overrides: of all stages' configs; a folder for textures applies to the stages that share
+            them, the others have textures of their own.
+        length: share of the iterations and images that are run, above 0.
 
     Raises:
         ConfigError: a part is asked for, and the overrides do not fit the stages.
@@ -63,7 +63,7 @@ def stages(
     overrides, bank_folder = without(BANK, overrides)
 
     def stage(tool: str, name: str, result: str, options: list[str], *joints: object) -> Stage:
-        # What joins the stages stands last, so that no override can part them.
+        # The settings that connect the stages come last, so that no override can separate them.
         settings = [*overrides, *joints, "OUTPUT_DIR", output / name]
         command = [tools / tool, "--config-file", recipes / f"{name}.yaml", *options, *settings]
         return Stage([str(word) for word in command], output / name / result)
@@ -72,7 +72,7 @@ def stages(
         return output / name / "model_final.safetensors"
 
     def train(name: str, *joints: object, after: str = "", ordinal: int = 0) -> Stage:
-        # A stage that goes on where another ended must not see the same images again.
+        # A stage that continues another must not see the same images again.
         joints = ("SEED", seed + ordinal, *joints)
         joints += ("MODEL.WEIGHTS", trained(after)) if after else ()
         if length != 1.0:
@@ -122,10 +122,10 @@ def stages(
 
 
 def keep_to(output: Path, asked: dict[str, float]) -> None:
-    """Hold a folder to what it was begun with: its finished stages are not made again.
+    """Hold a folder to the settings it was begun with: finished stages are not made again.
 
     Args:
-        output: folder of all stages; made, where there is none.
+        output: folder of all stages; made if it does not exist.
         asked: seed, images and length.
 
     Raises:

@@ -1,8 +1,8 @@
 """Whose files are whose, how much a request may hold, and the headers of every answer.
 
-A browser gets a random cookie; the digest of it names the folder of its uploads and results, so
-that a path says to whom it belongs, and is worth nothing without the cookie. What asks without
-cookies gets paths that cannot be guessed.
+A browser gets a random cookie, whose digest names the folder of its uploads and results. So a path
+says who owns it, and is worth nothing without the cookie. Clients without cookies get paths that
+cannot be guessed.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from typing import Any
 
 UPLOADS, RESULTS = "uploads", "results"
 COOKIE = "detecture_user"
-_ANYONE = "shared"  # owner of what is asked for without a cookie
+_ANYONE = "shared"  # owner of everything requested without a cookie
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")  # what `secrets.token_urlsafe()` makes of 32 bytes
 _CONTENT = re.compile(r"[0-9a-f]{64}")  # folders of gradio's copies: the examples
 _UPLOAD = re.compile(r"(/gradio_api)?/upload/?")
 _FILE = re.compile(r"(?:/gradio_api)?/file[=/](.*)", re.DOTALL)
 _ENVELOPE = 64 * 2**10  # bytes of an upload beside its file: boundaries, names
 _QUESTION = 2**20  # bytes of every other request
-_DRAIN, _DRAIN_SECONDS = 64 * 2**20, 5.0  # of a request that is refused, bytes and time
+_DRAIN, _DRAIN_SECONDS = 64 * 2**20, 5.0  # how much of a refused request is read, in bytes and time
 
-# The page loads from this server alone; gradio's scripts are inline in part, and compile templates.
+# The page loads from this server alone; some of gradio's scripts are inline, and compile templates.
 _CONTENT_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
-# A user's file runs nothing, whatever it is taken for.
+# A user's file runs nothing, whatever type a browser takes it for.
 _FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'self'"
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -52,7 +52,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Places:
-    """The folders of users, below one that the server removes at its end."""
+    """The folders of users, below one that the server removes when it ends."""
 
     def __init__(self, root: Path, public: Iterable[Path] = ()) -> None:
         """Make nothing yet.
@@ -67,18 +67,18 @@ class Places:
 
     @staticmethod
     def owner(secret: str | None) -> str:
-        """Name of the folder of who has this cookie; one for all who have none of this server."""
+        """Folder name for the user with this cookie; all without our cookie share one."""
         if secret is None or not _SECRET.fullmatch(secret):
             return _ANYONE
         return hashlib.sha256(secret.encode("ascii")).hexdigest()[:32]
 
     def upload_folder(self, owner: str) -> Path:
-        """Where uploads go: to the owner's own, and those of all others to unguessable names."""
+        """Where uploads go: to the owner's folder or, without a cookie, to an unguessable one."""
         folder = self.root / UPLOADS / owner
         return folder / secrets.token_hex(16) if owner == _ANYONE else folder
 
     def holds(self, path: str) -> bool:
-        """Whether a path is of this server at all, whoever's it is."""
+        """Whether a path belongs to this server at all, whoever owns it."""
         return self._parts(path) is not None
 
     def may_read(self, owner: str, path: str) -> bool:
@@ -91,22 +91,22 @@ class Places:
         return len(parts) > 3 and parts[0] in (UPLOADS, RESULTS) and parts[1] in (owner, _ANYONE)
 
     def _parts(self, path: str) -> tuple[str, ...] | None:
-        """Of a path below `root`; none of a public file, None of everything else."""
+        """Parts of a path below `root`; empty for a public file, None for everything else."""
         try:
             real = Path(os.path.realpath(path))
             return () if str(real) in self.public else real.relative_to(self.root).parts or None
-        except ValueError:  # outside, or a name that no disk takes
+        except ValueError:  # outside, or a name that no disk accepts
             return None
 
 
 class UploadFolder(os.PathLike[str]):
-    """A path that is another one in each request; gradio writes uploads to it.
+    """A path that differs from request to request; gradio writes uploads to it.
 
-    In requests that are no uploads it is the folder of all that gradio may serve.
+    In requests that are not uploads it is the folder of everything that gradio may serve.
     """
 
     def __init__(self, places: Places) -> None:
-        """Keep where files of all owners are."""
+        """Remember where the files of all owners are."""
         self._of_all = str(places.root)
         self._of_request: ContextVar[str | None] = ContextVar("upload_folder", default=None)
 
@@ -129,9 +129,9 @@ class Guard:
         """Keep the application.
 
         Args:
-            app: what is guarded.
-            places: of users' files.
-            uploads: where `app` writes uploads to.
+            app: the application to guard.
+            places: the places of users' files.
+            uploads: where `app` writes uploads.
             max_upload_bytes: of one request, however many files it has.
         """
         self.app = app
@@ -157,7 +157,7 @@ class Guard:
             if is_address(asked[1]) or not self.places.may_read(owner, asked[1]):
                 await _refuse(send, 403, "This file is not there, or not yours.")
                 return
-            # gradio answers a range with the headers of the request as those of the answer.
+            # gradio answers a range request with the request's headers as those of the answer.
             headers = [(k, v) for k, v in scope["headers"] if k != b"range"]
             scope = {**scope, "headers": headers}
         if scope["method"] == "POST" and _UPLOAD.fullmatch(path):
@@ -166,7 +166,7 @@ class Guard:
             await self._answer(scope, _Body(receive, scope["headers"], _QUESTION), send)
 
     async def _upload(self, scope: Message, receive: Receive, send: Send, folder: Path) -> None:
-        """Let the application take an upload; however that ends, parts of it stay nowhere."""
+        """Let the application take an upload; however that ends, no partial file is left."""
         self.uploads.enter(folder)
         self._uploading[folder] += 1
         limit = self.max_upload_bytes + _ENVELOPE
@@ -176,7 +176,7 @@ class Guard:
             self._uploading[folder] -= 1
             if not self._uploading[folder]:
                 del self._uploading[folder]
-                # What is complete lies in folders below.
+                # Complete files lie in folders below.
                 for part in folder.glob("*") if folder.is_dir() else ():
                     if part.is_file():
                         part.unlink(missing_ok=True)
@@ -198,7 +198,7 @@ class Guard:
             try:
                 await self.app(scope, body.receive, send_unless_too_large)
             except ClientDisconnect:
-                return  # nobody is there to be answered
+                return  # nobody is left to answer
             except _TooLargeError:
                 if started:
                     raise
@@ -209,11 +209,11 @@ class Guard:
 
 
 class _TooLargeError(Exception):
-    """A request goes on beyond its limit."""
+    """A request is longer than its limit."""
 
 
 class _Body:
-    """What is received of a request, counted."""
+    """The body of a request, counted as it is received."""
 
     def __init__(
         self, receive: Receive, headers: Iterable[tuple[bytes, bytes]], limit: int
@@ -233,7 +233,7 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Read what is still sent, within bounds: most clients read no answer before they end."""
+        """Read what is still sent, within bounds: most clients send all before they read."""
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._drain(), _DRAIN_SECONDS)
 
@@ -257,7 +257,7 @@ def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 def is_address(path: str) -> bool:
-    """Whether what should be a path is an address, which gradio would fetch."""
+    """Whether something that should be a path is an address, which gradio would fetch."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", path.lstrip()) is not None
 
 
@@ -274,7 +274,7 @@ def _with_headers(send: Send, policy: str, new_secret: str | None) -> Send:
             ]
             kept += [(k.encode("ascii"), v.encode("ascii")) for k, v in ours.items()]
             if new_secret is not None:
-                # Lax: a link from elsewhere must not make a known user a new one.
+                # Lax: a known user who follows a link from elsewhere must not become a new one.
                 cookie = f"{COOKIE}={new_secret}; Path=/; HttpOnly; SameSite=Lax"
                 kept.append((b"set-cookie", cookie.encode("ascii")))
             message = {**message, "headers": kept}

@@ -37,7 +37,7 @@ def build_page(
     Args:
         service: answers the requests.
         examples: images to click on.
-        max_megabytes: of an upload; named in the page, enforced by the server.
+        max_megabytes: of an upload; stated on the page, enforced by the server.
         places: say which files may be asked about.
     """
     with gr.Blocks(
@@ -81,7 +81,7 @@ def build_page(
         shown = [view, message, *downloads]
 
         def segment(image: str | None, regions: str | None, request: gr.Request) -> list[Any]:
-            # Who asks without the page may leave it empty.
+            # Clients that do not use the page may leave it empty.
             count = None if regions in (None, "", AUTOMATIC) else int(regions)
             return _respond(service, places, image, {"count": count}, request)
 
@@ -101,7 +101,7 @@ def build_page(
             "concurrency_id": "model",
             "show_progress_on": [message],
         }
-        # First, or another event takes the name.
+        # This comes first, or another event takes the name.
         again.click(respond, **common, api_name="segment")
         image.upload(respond, **common, api_visibility="private")
         image.clear(_blank, outputs=shown, queue=False, api_visibility="private")
@@ -122,7 +122,7 @@ def build_page(
 
 
 def _question_fields(service: SegmentationService) -> list[Any]:
-    """What is asked of an image: a number of regions, or classes and a background."""
+    """What to ask about an image: a number of regions, or classes and a background."""
     if service.takes_classes:
         return [
             gr.Textbox(
@@ -155,7 +155,7 @@ def _question_fields(service: SegmentationService) -> list[Any]:
 
 
 def _add_class_examples(field: gr.Textbox) -> Any:
-    """Texts for the field; the event of a click on one puts it there."""
+    """Texts for the field; a click on one puts it there."""
     texts = gr.Dataset(
         components=[gr.Textbox(visible=False)],
         samples=[[text] for text in CLASS_EXAMPLES],
@@ -171,9 +171,9 @@ def _add_class_examples(field: gr.Textbox) -> Any:
 def _take_uploads_alone(box: gr.File, places: Places) -> None:
     """Let a file box take uploads and examples, and nothing else.
 
-    gradio's own fetches whatever URL a request names in place of a file, and leaves an empty
-    temporary file behind at every request. Methods of the instance, not of a subclass: gradio
-    writes a stub file beside the source of every subclass.
+    gradio's own file box fetches whatever URL a request names in place of a file, and leaves an
+    empty temporary file behind at every request. The methods are set on the instance, because
+    gradio writes a stub file next to the source of every subclass.
     """
     move = box.async_move_resource_to_block_cache
 
@@ -193,7 +193,7 @@ def _take_uploads_alone(box: gr.File, places: Places) -> None:
 
 
 def _add_examples(examples: Sequence[Path], image: gr.File) -> Any:
-    """Thumbnails; the event of a click on one puts it into the box."""
+    """Thumbnails; a click on one puts it into the box."""
     thumbnails = gr.Dataset(
         components=[gr.Image(visible=False)],
         samples=[[str(path)] for path in examples],
@@ -218,7 +218,7 @@ def _respond(
     question: dict[str, Any],
     request: gr.Request,
 ) -> list[Any]:
-    """Values of the outputs; whatever goes wrong becomes a message in the page."""
+    """Values of the outputs; any error becomes a message on the page."""
     try:
         owner = places.owner(request.cookies.get(COOKIE))
         if image and not places.may_read(owner, image):
@@ -226,7 +226,7 @@ def _respond(
         answer = service.answer(_user(request), image, owner=owner, **question)
         view, status = view_html(answer.result), status_html(answer)
     except PredictionError:
-        # What a method raises is for the log; it may hold anything.
+        # What a method raises goes to the log only, since it may contain anything.
         _logger.exception("the method failed on an image")
         return _failed(
             "the method failed on this image: something went wrong on the server, and its log "
@@ -235,7 +235,7 @@ def _respond(
     except DetectureError as error:
         return _failed(str(error))
     except Exception:
-        # Such as a device without memory: this request is over, the server goes on.
+        # For example, a device out of memory: this request ends, the server goes on.
         _logger.exception("a request failed")
         return _failed("something went wrong on the server; its log says what. Please try again")
     ready = [gr.DownloadButton(value=str(answer.files[n]), interactive=True) for n in _FILES]

@@ -45,7 +45,7 @@ class WebDemo:
 
         Args:
             predictor: answers the requests, of all users in turn.
-            host: address to listen on; 127.0.0.1 is reached from this machine alone.
+            host: address to listen on; 127.0.0.1 can be reached only from this machine.
             port: to listen on.
             examples: images to click on.
             max_megabytes: larger uploads are refused (2^20 bytes each).
@@ -57,13 +57,13 @@ class WebDemo:
         require_gradio()
         self._temporary = tempfile.TemporaryDirectory(prefix="detecture_web_")
         self._before = os.environ.get(_TEMPORARY)
-        # Read when gradio is imported and when the page is made: uploads go to our own folder.
+        # Read when gradio is imported and when the page is made; sends uploads to our own folder.
         os.environ[_TEMPORARY] = str(Path(self._temporary.name).resolve())
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{port}/"
         try:
-            # First: what cannot work fails at once, and nobody else gets the port.
+            # Comes first: what cannot work fails at once, and nobody else gets the port.
             with _listen(host, port) as listening:
                 app = self._make(predictor, examples, max_megabytes, limits)
                 self._server = _Server(app, listening)
@@ -89,8 +89,8 @@ class WebDemo:
         self.service = SegmentationService(predictor, places.results, limits)
         page = build_page(self.service, examples, max_megabytes, places)
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-        # Not `page.launch`, which asks the page for itself over the network, by way of a proxy
-        # where the environment names one, and gives up where the answer takes three seconds.
+        # Not `page.launch`, which requests the page over the network, through a proxy if the
+        # environment names one, and gives up if the answer takes three seconds.
         gradio.mount_gradio_app(
             app,
             page,
@@ -105,7 +105,7 @@ class WebDemo:
             ssr_mode=False,
             mcp_server=False,
             pwa=False,
-            # The reader's own fonts: none is loaded.
+            # The user's own fonts, so that none is loaded.
             theme=gradio.themes.Default(font=("system-ui", "sans-serif"), font_mono=("monospace",)),
             css=asset("view.css"),
             head=f"<script>{asset('view.js')}</script>",
@@ -153,7 +153,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server:
-    """Answers requests in a thread of its own, from when it is made until it is closed."""
+    """Answers requests in its own thread, from when it is made until it is closed."""
 
     def __init__(self, app: Guard, listening: socket.socket) -> None:
         import uvicorn
@@ -166,7 +166,7 @@ class _Server:
         arguments = {"sockets": [listening.dup()]}
         self._thread = threading.Thread(target=self._uvicorn.run, kwargs=arguments, daemon=True)
         self._thread.start()
-        # For as long as it takes: a busy machine is no error.
+        # Wait as long as it takes: a busy machine is not an error.
         while not self._uvicorn.started:
             self._thread.join(0.01)
             if not self._thread.is_alive():

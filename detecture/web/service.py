@@ -1,7 +1,7 @@
 """Requests of several users, answered one at a time by one model.
 
-Each user keeps the encoding of the last image, so that another number of regions, or other
-classes, cost no new encoding. What is kept is bounded: in users, in time without a request, in
+Each user's last image stays encoded, so that another number of regions, or other classes, cost no
+new encoding. What is kept is bounded by the number of users, the time without a request, and the
 pixels of an image.
 """
 
@@ -29,11 +29,11 @@ MAX_COUNT = 12
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes.
+    """Limits of one server.
 
     Attributes:
         max_pixels: of an image; a larger one is refused before it is decoded.
-        max_users: whose images are kept; the one idle for longest is forgotten first.
+        max_users: number of users whose images are kept; the longest idle is forgotten first.
         idle_seconds: after which a user's image is forgotten.
     """
 
@@ -50,10 +50,10 @@ class Answer:
         result: regions or classes; its `name` is the image's file name, without folders.
         files: what its `save` wrote: `overlay`, `labels`, `json`.
         waited: seconds until the model was free.
-        encoding: seconds to read and encode the image; None where it was kept from before.
+        encoding: seconds to read and encode the image; None if it was already encoded.
         predicting: seconds from the encoding to the label map.
         saving: seconds to write the files.
-        notes: what is said of how the image was read.
+        notes: remarks on how the image was read.
     """
 
     result: TextureResult | SemanticResult
@@ -87,7 +87,7 @@ class SegmentationService:
 
         Args:
             predictor: its model and its limits are used, not its image.
-            folder: results are written to folders of their own in here, one per request.
+            folder: results are written here, each request to a folder of its own.
             limits: of this server.
         """
         self.predictor = predictor
@@ -112,21 +112,21 @@ class SegmentationService:
         background: float = 0.0,
         owner: str = "",
     ) -> Answer:
-        """Segment an image, or ask the image of the request before something else.
+        """Segment an image, or ask something else about the image of the previous request.
 
         Args:
-            user: whoever asks; the same image as in the request before is not encoded again.
-            image: path of the file; may be gone where it is the image of the request before.
+            user: who asks; the image of the user's previous request is not encoded again.
+            image: path of the file; may be gone if it is the image of the previous request.
             count: number of regions, 1 to `MAX_COUNT`; None: the method decides.
-            classes: of a model that takes classes: what to look for, as in `--classes` of the demo.
-            background: of the same: see `SemanticPredictor`.
+            classes: for a model that takes classes: what to look for, as in the demo's `--classes`.
+            background: for such a model: see `SemanticPredictor`.
             owner: name of a folder in `folder`, to which the result is written.
 
         Raises:
             ImageError: there is no image, it cannot be read, or it is too large. Messages name
                 the file without its folder.
             PredictionError: the method failed on it.
-            DetectureError: `count` is out of range, or the classes are none.
+            DetectureError: `count` is out of range, or the classes are not valid.
         """
         if not image:
             raise ImageError("no image yet: drop one into the box, or click an example")
@@ -136,7 +136,7 @@ class SegmentationService:
         if self.takes_classes:
             question = {"classes": Vocabulary.asked(classes), "background": background}
         start = time.perf_counter()
-        # Reading and writing are inside as well: one image in full size at a time in memory.
+        # Reading and writing are inside as well: only one full-size image at a time in memory.
         with self._turn:
             waited = time.perf_counter() - start
             asker = self._asker(user)
@@ -159,7 +159,7 @@ class SegmentationService:
 
     @property
     def users(self) -> list[str]:
-        """Whose images are kept, the one idle for longest first."""
+        """The users whose images are kept, the longest idle first."""
         return list(self._users)
 
     def _asker(self, name: str) -> _User:
@@ -183,7 +183,7 @@ class SegmentationService:
         """Read and encode the image unless it is the user's last; returns the seconds."""
         if asker.image == image:
             return None
-        asker.image = None  # where this fails, the one before is not taken for this one
+        asker.image = None  # if this fails, the previous image must not pass for this one
         start = time.perf_counter()
         name = _name(image)
         with _without_folders(image):
@@ -202,7 +202,7 @@ class SegmentationService:
     def _predict(
         self, asker: _User, image: str, question: dict[str, Any]
     ) -> TextureResult | SemanticResult:
-        """The result; nothing of the server's folders is in what a user gets."""
+        """The result; it shows the user nothing of the server's folders."""
         with _without_folders(image):
             result: TextureResult | SemanticResult = asker.predictor.predict(**question)
         return replace(result, name=_name(image), source="")

@@ -29,7 +29,7 @@ def asset(name: str) -> str:
 def view_html(result: TextureResult | SemanticResult, size: int = VIEW_SIZE) -> str:
     """Image and legend of a result.
 
-    The label map goes along as base64 of deflated little-endian uint16 (h,w), exact, and view.js
+    The exact label map is included as base64 of deflated little-endian uint16 (h,w), and view.js
     paints it: the browser can then change opacity and point at regions without asking the server.
 
     Args:
@@ -95,7 +95,7 @@ def hint_html(text: str) -> str:
 
 
 def error_html(text: str) -> str:
-    """A message that something cannot be done, and why."""
+    """A message saying what cannot be done, and why."""
     text = escape(f"Not segmented: {text}.")
     return f'<div class="dt-message dt-error" role="alert">{text}</div>'
 
@@ -103,7 +103,7 @@ def error_html(text: str) -> str:
 def _regions(
     result: TextureResult | SemanticResult,
 ) -> tuple[np.ndarray, list[tuple[int, str, float]]]:
-    """Labels (H,W), 0 for what has no colour, and of each its text and share in per cent."""
+    """Labels (H,W), 0 for what has no colour, and the text and percentage of each."""
     lines: list[tuple[int, str, float]]
     if isinstance(result, SemanticResult):
         shares = 100.0 * result.areas / max(result.label_map.size, 1)
@@ -122,7 +122,7 @@ def _regions(
 
 
 def _legend(lines: list[tuple[int, str, float]], colors: np.ndarray) -> str:
-    """Of labels with their texts and shares; `colors` uint8 (N,3)."""
+    """The legend of labels with their texts and shares; `colors` uint8 (N,3)."""
     items = [_line(n, colors[n] if n else None, text, share) for n, text, share in lines]
     return f'<ol class="dt-legend">{"".join(items)}</ol>'
 
