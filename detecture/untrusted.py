@@ -299,6 +299,19 @@ class _Loader(yaml.SafeLoader):
             raise _Malformed(f"its aliases (*name) expand to more than {_MOST_NODES:,} values")
         return size
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """The value of a node; what PyYAML's constructors raise says neither line nor remedy."""
+        try:
+            return super().construct_object(node, deep)
+        except _Malformed:
+            raise
+        except (ValueError, TypeError, AttributeError, LookupError) as refused:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _Malformed(
+                f"line {node.start_mark.line + 1}: {brief(str(node.value))} is no {brief(tag)}; "
+                "correct it, or remove the !! tag"
+            ) from refused
+
     def construct_yaml_int(self, node: Any) -> int:
         """A whole number; nothing here could use one of hundreds of digits."""
         if len(node.value) > _MOST_DIGITS:
@@ -309,7 +322,10 @@ class _Loader(yaml.SafeLoader):
         """A mapping whose keys are all different."""
         seen: set[str] = set()
         for name, _ in node.value:
-            if isinstance(name, yaml.ScalarNode) and name.tag != "tag:yaml.org,2002:merge":
+            if not isinstance(name, yaml.ScalarNode):
+                line = name.start_mark.line + 1
+                raise _Malformed(f"a key must be a word, not a list or a table (line {line})")
+            if name.tag != "tag:yaml.org,2002:merge":
                 if name.value in seen:
                     line = name.start_mark.line + 1
                     raise _Malformed(f"the key {brief(name.value)} stands twice (line {line})")

@@ -2,10 +2,12 @@
 
 import argparse
 import functools
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, ParamSpec
 
 from detecture.config import make_config
@@ -110,11 +112,23 @@ class OverridesParser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """As in argparse, with the words of `args` put in an order that it understands."""
         words = list(sys.argv[1:] if args is None else args)
+        self._refuse_empty_paths(words)
         found, rest = super().parse_known_args(self._pairs_last(words), namespace)
         for action in self._of_remainder():
             given = getattr(found, action.dest, None)
             setattr(found, action.dest, [word for word in given or () if word != "--"])
         return found, rest
+
+    def _refuse_empty_paths(self, words: Sequence[str]) -> None:
+        """An empty one, such as of a shell variable that is not set, is the current folder."""
+        pairs = [
+            *itertools.pairwise(words),
+            *(w.split("=", 1) for w in words if "=" in w),
+        ]
+        for name, value in pairs:
+            action = self._option_string_actions.get(name)
+            if not value and action is not None and action.type is Path:
+                self.error(f"{name} is empty; give a path (. is the current folder)")
 
     def _of_remainder(self) -> list[argparse.Action]:
         return [action for action in self._actions if action.nargs == argparse.REMAINDER]

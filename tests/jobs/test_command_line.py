@@ -121,6 +121,17 @@ def test_options_may_stand_behind_pairs(overrides_parser, line, opts):
         assert args.input == ["a", "b"] and args.opts == opts.split()
 
 
+@pytest.mark.parametrize("line", [["--output", ""], ["--output="]])
+def test_an_empty_path_is_not_the_current_folder(line, capsys):
+    parser = OverridesParser(prog="tool")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("opts", nargs=argparse.REMAINDER)
+    with pytest.raises(SystemExit):
+        parser.parse_args(line)
+    assert "--output is empty" in capsys.readouterr().err
+    assert parser.parse_args(["--output", ".", "A.B", ""]).output == Path()
+
+
 def test_a_file_may_be_called_like_a_key(overrides_parser):
     line = "--input SEED IMG.JPG MODEL.jpg MODEL SEED.PNG a OUTPUT_DIR x"
     args = overrides_parser.parse_args(line.split())
