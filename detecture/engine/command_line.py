@@ -127,8 +127,7 @@ def _own_dataset(args: argparse.Namespace) -> list[str]:
             f"--semantic-root {args.semantic_root}: has no folder train; add --eval-only, or the "
             "images to train on"
         )
-    # A set without a part for it is not evaluated during training, and neither are the config's own
-    # sets.
+    # Without a folder `val` nothing is evaluated during training, not even the config's own sets.
     test = (names["val"],) if "val" in names else ()
     train = (whole or names["train"],)
     return ["DATASETS.TRAIN", repr(train), "DATASETS.TEST", repr(test)]
