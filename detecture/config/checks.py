@@ -17,9 +17,9 @@ def add_detecture_config(cfg: CfgNode) -> None:
     the images that they expect.
     """
     add_sections(cfg)
-    # The best device of this machine by its torch name; our own loading also takes "auto".
+    # This machine's best device, by its torch name; our own loading also accepts "auto".
     cfg.MODEL.DEVICE = available_device_type()
-    # All models take RGB images at their own size, and resize them by themselves.
+    # All models take RGB images at their own size and do the resizing themselves.
     cfg.INPUT.FORMAT = "RGB"
     cfg.INPUT.MIN_SIZE_TEST = 0
 
@@ -36,7 +36,7 @@ def check_values(cfg: CfgNode) -> None:
 
 
 def get_key(cfg: CfgNode, key: str, source: str) -> Any:
-    """The value, or section, at a dotted key; `source` begins the error where there is none."""
+    """The value or section at a dotted key; the error for a missing key starts with `source`."""
     node: Any = cfg
     for name in key.split("."):
         if not isinstance(node, CfgNode) or name not in node:

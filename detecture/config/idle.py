@@ -1,4 +1,4 @@
-"""Keys that were set and that nothing in this run reads."""
+"""Keys that were set but that nothing in this run reads."""
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def changed_keys(cfg: CfgNode) -> list[str]:
-    """Full names of the keys whose value is another than the default."""
+    """Full names of the keys whose value differs from the default."""
     defaults = get_cfg()
     add_detecture_config(defaults)
     before = dict(leaves(defaults))
@@ -19,7 +19,7 @@ def changed_keys(cfg: CfgNode) -> list[str]:
 
 
 def switched_off(cfg: CfgNode, sections: Iterable[str]) -> list[str]:
-    """Keys of these sections that are set beside an ENABLED that is False."""
+    """Keys of these sections that are set although the section's ENABLED is False."""
     found = []
     for key in changed_keys(cfg):
         section, _, name = key.rpartition(".")
@@ -39,15 +39,15 @@ def get(cfg: CfgNode, key: str) -> Any:
 
 
 def is_of(key: str, sections: Iterable[str]) -> bool:
-    """Whether a key is one of these, or in a section that is."""
+    """Whether a key is one of these, or is in a section that is."""
     return any(key == name or key.startswith(f"{name}.") for name in sections)
 
 
 def warn_of_idle_keys(keys: Collection[str], why: str) -> None:
-    """Say in one line, in the main process, which keys were set and have no effect.
+    """Log in one line, in the main process, which keys were set but have no effect.
 
     Args:
-        keys: their full names; of none nothing is said.
+        keys: their full names; if there are none, nothing is logged.
         why: what does not read them, such as `CATSeg does not read them`.
     """
     if keys and comm.is_main_process():
@@ -55,10 +55,10 @@ def warn_of_idle_keys(keys: Collection[str], why: str) -> None:
 
 
 def leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Full name and value of every key below a section, of a config or as its yaml is read."""
+    """Full name and value of every key below a section, of a config or of parsed yaml."""
     for name, value in section.items():
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{name}.")
         else:
-            # Yaml files know no tuples.
+            # Yaml has no tuples.
             yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value

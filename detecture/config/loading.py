@@ -1,7 +1,7 @@
 """Strict, safe loading of yaml files and overrides.
 
-Works on the config object of the active Detectron2 API (`detecture.d2`), whichever that is:
-Detectron2's own loader may run code from a yaml file, and says little about a misspelt key.
+Works on the config object of whichever Detectron2 API is active (`detecture.d2`): Detectron2's own
+loader may run code from a yaml file, and says little about a misspelt key.
 """
 
 import ast
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _BASE_KEY = "_BASE_"
 _MOST_FILES = 100
-_MOST_BITS = 64  # of a whole number; each key has bounds of its own besides
+_MOST_BITS = 64  # of a whole number; each key also has its own bounds
 _RENAMED = {
     "MODEL.DESCRIBER.REGIONS_PER_PICTURE": "MODEL.DESCRIBER.REGIONS_PER_IMAGE",
     "TEST.VALIDATION_PICTURES": "TEST.VALIDATION_IMAGES",
@@ -58,12 +58,12 @@ def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:
     """Merge a yaml file, and the files that it names under `_BASE_`, into `cfg` (in place).
 
     Raises:
-        ConfigError: no such file, no valid yaml, yaml that would run code, a circle of bases, an
-            unknown key or a value of a wrong type; nothing is merged then.
+        ConfigError: no such file, invalid yaml, yaml that would run code, bases that form a circle,
+            an unknown key or a value of a wrong type; then nothing is merged.
     """
     path = named_path(config_file, "config file", ConfigError)
     chain = list(islice(_read_yaml_chain(path, ()), _MOST_FILES + 1))
-    if len(chain) > _MOST_FILES:  # lists of bases that name one another fan out without end
+    if len(chain) > _MOST_FILES:  # lists of bases that name each other would expand for ever
         raise ConfigError(f"{path}: {_BASE_KEY} leads to more than {_MOST_FILES} files")
     accepted = {
         key: _coerce(key, value, get_key(cfg, key, ""), f"{source}: ")
@@ -78,7 +78,7 @@ def merge_yaml_file(cfg: CfgNode, config_file: str | Path) -> None:
 def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
     """Merge alternating keys and values into `cfg` (in place).
 
-    A value is read as a Python literal where it is one (`3`, `1e-4`, `'("rwtd",)'`), else as text.
+    A value is read as a Python literal if it is one (`3`, `1e-4`, `'("rwtd",)'`), else as text.
 
     Raises:
         ConfigError: an odd number of words, an unknown key or a value of a wrong type.
@@ -94,14 +94,14 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[str]) -> None:
         default = get_key(cfg, key, "command line: ")
         value: Any = _literal(text)
         if isinstance(default, str) and not isinstance(value, str):
-            value = text  # text is due: `OUTPUT_DIR 2024` is a folder's name
+            value = text  # text is expected: `OUTPUT_DIR 2024` is a folder's name
         accepted[key] = _coerce(key, value, default, "command line: ")
         _set(cfg, key, accepted[key])
     warn_of_unread_keys(accepted, "command line")
 
 
 def _today(key: str, source: str) -> str:
-    """What a key is called today; a warning says so where it had another name."""
+    """A key's current name; warns if an old name was given."""
     if key not in _RENAMED:
         return key
     logger.warning("%s%s is %s now", source, key, _RENAMED[key])
@@ -116,7 +116,7 @@ def _literal(text: str) -> Any:
 
 
 def _read_yaml_chain(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The contents of `path`, those of its bases first."""
+    """The contents of `path`, preceded by those of its bases."""
     if path.resolve() in above:
         chain = " -> ".join(str(p) for p in (*above, path.resolve()))
         raise ConfigError(f"{path}: {_BASE_KEY} goes in a circle: {chain}")
@@ -129,7 +129,7 @@ def _read_yaml_chain(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path
         )
     for base in bases:
         where = f"{path}: {_BASE_KEY}"
-        # Joined, then looked at once more: a name that is short enough alone may not be so there.
+        # Joined, then checked again: a name that is short enough by itself may be too long there.
         named = path.parent / named_path(base, where, ConfigError)
         yield from _read_yaml_chain(named_path(named, where, ConfigError), (*above, path.resolve()))
     yield path, values
@@ -151,7 +151,7 @@ def _read_yaml(path: Path, named: str) -> dict[str, Any]:
 def _leaves(
     cfg: CfgNode, values: dict[str, Any], prefix: str, source: Path
 ) -> Iterator[tuple[str, Any]]:
-    """Full key and value of every leaf; checks that sections stay sections."""
+    """Full key and value of every leaf; checks that sections remain sections."""
     for name, value in values.items():
         key = _today(f"{prefix}{name}", f"{source}: ")
         default = get_key(cfg, key, f"{source}: ")
@@ -172,10 +172,10 @@ def _set(cfg: CfgNode, key: str, value: Any) -> None:
 
 
 def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
-    """`value` in the type of `default`, where that loses nothing.
+    """`value` converted to the type of `default`, if nothing is lost.
 
-    Integers serve as floats, numbers written as text (yaml reads `1e-4` as text) as numbers, lists
-    and tuples as one another. A default of None takes anything.
+    Integers are accepted as floats, numbers written as text (yaml reads `1e-4` as text) as numbers,
+    and lists and tuples as each other. A default of None accepts anything.
     """
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         raise ConfigError(f"{source}{key} is {brief(value)}; no number here may be that large")
@@ -205,7 +205,7 @@ def _coerce(key: str, value: Any, default: Any, source: str) -> Any:
 
 
 def _coerce_items(key: str, value: Any, default: Any, source: str) -> Any:
-    """A sequence in the type of `default`, its items too where the default's are all of one."""
+    """A sequence in the type of `default`; its items too, if the default's share one type."""
     kinds = {type(item) for item in default}
     if len(kinds) == 1 and kinds <= {int, float, str, list, tuple}:
         value = [_coerce(f"{key}[{i}]", v, default[0], source) for i, v in enumerate(value)]

@@ -1,4 +1,4 @@
-"""Which keys each registered model reads, so that those it does not read can be named."""
+"""Which keys each registered model reads, so that unread ones can be reported."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ KNOWN = frozenset({*_SEMANTIC, *_SAM3, *_VLM, *_WITHOUT_TRAINING, *_OTHERS, "Tex
 
 
 def readers_of(key: str) -> tuple[str, ...] | None:
-    """The models that read a key; None: it is no model's own."""
+    """The models that read a key; None: it does not belong to any model."""
     fitting = [name for name in READERS if is_of(key, [name])]
     return READERS[max(fitting, key=len)] if fitting else None
 
@@ -101,10 +101,10 @@ NEEDS_SOME: tuple[tuple[tuple[str, ...], str], ...] = (
 
 
 def warn_of_keys_without_effect(cfg: CfgNode) -> None:
-    """Name the keys that are set and change nothing in what MODEL.META_ARCHITECTURE answers.
+    """Name the keys that are set but do not affect what MODEL.META_ARCHITECTURE answers.
 
-    Those that the model does not read, those beside an ENABLED that is False, and those that
-    another key's value leaves unread.
+    These are the keys that the model does not read, those in a section whose ENABLED is False, and
+    those that another key's value leaves unread.
     """
     name = cfg.MODEL.META_ARCHITECTURE
     if name not in KNOWN:

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def format_finding(finding: Finding, width: int) -> str:
-    """A finding as lines of text of at most `width` letters, the remedy's lines as they are."""
+    """A finding as lines of at most `width` characters; the remedy's lines are left as they are."""
     head = f"{_MARKS[finding.level]:<{_MARK_WIDTH}}{finding.name:<{_NAME_WIDTH - 1}} "
     indent = " " * (_MARK_WIDTH + _NAME_WIDTH)
     body = textwrap.wrap(
@@ -52,7 +52,7 @@ def format_finding(finding: Finding, width: int) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    # Not wrapped: commands are there to be copied.
+    # Not wrapped: commands are meant to be copied.
     remedy = [f"{'-> ' if i == 0 else '   '}{s}" for i, s in enumerate(finding.remedy.splitlines())]
     return head + f"\n{indent}".join([*(body or [""]), *remedy])
 
@@ -61,7 +61,7 @@ def _as_text(stream: Iterable[Finding]) -> list[Finding]:
     width = shutil.get_terminal_size((120, 24)).columns
     findings: list[Finding] = []
     for finding in stream:
-        # At once: to import torch takes seconds.
+        # Printed at once: importing torch takes seconds.
         sys.stdout.write(format_finding(finding, width) + "\n")
         sys.stdout.flush()
         findings.append(finding)

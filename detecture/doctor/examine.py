@@ -1,7 +1,7 @@
-"""Runs the checks, so that whatever happens inside one becomes a finding and the others go on.
+"""Runs the checks; whatever happens inside one becomes a finding, and the others still run.
 
-The checks run in a process of their own: a compiled package that does not fit the machine does not
-raise, it kills the process that imports it, or never returns.
+The checks run in a separate process: a compiled package that does not fit the machine does not
+raise; it kills the process that imports it, or never returns.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def examine(checks: Sequence[Check] = CHECKS, timeout: float = 300.0) -> Iterato
 
 
 def findings_of(check: Check, broken: set[str]) -> list[Finding]:
-    """Findings of one check; an exception in it is one too.
+    """Findings of one check; an exception in it counts as a finding too.
 
     Args:
         check: what to run.

@@ -17,7 +17,7 @@ class Finding:
         name: what was examined, one or two words.
         level: one of `LEVELS`.
         text: what was found.
-        remedy: what to do; lines of their own for commands. Empty where there is nothing to do.
+        remedy: what to do, with each command on its own line. Empty if there is nothing to do.
     """
 
     name: str
@@ -28,12 +28,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A function that finds things out.
+    """A function that examines something.
 
     Attributes:
-        name: what it examines; its findings may have names of their own.
+        name: what it examines; its findings may have other names.
         run: yields the findings; what it yielded before it raised is kept.
-        needs: names of findings that must not be problems for this one to make sense.
+        needs: names of findings; the check only makes sense if none of these is a problem.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Checks of what is not code: data sets, weights, the hub's cache."""
+"""Checks of everything but code: data sets, weights, the hub's cache."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _expected_folders(variable: str) -> list[str]:
 
 
 def _where_else(root: Path, folders: list[str], variable: str) -> str:
-    """What to do where the data sets lie a folder higher or lower, or are written otherwise."""
+    """What to do if the data sets are one folder higher or lower, or are spelled differently."""
     children = sorted(path for path in islice(root.iterdir(), 1000) if path.is_dir())
     for place in (root.parent, *children):
         if any((place / folder).is_dir() for folder in folders):
@@ -67,7 +67,7 @@ def _where_else(root: Path, folders: list[str], variable: str) -> str:
 
 
 def check_datasets() -> Iterator[Finding]:
-    """For every registered data set: there or not, and how many images it has."""
+    """For every registered data set: whether it is there, and how many images it has."""
     from detecture.d2 import MetadataCatalog
     from detecture.data import known_datasets
     from detecture.data.datasets.bsds500 import has_segmentations, segmentation_folders
@@ -75,7 +75,7 @@ def check_datasets() -> Iterator[Finding]:
     for name in known_datasets():
         metadata = MetadataCatalog.get(name)
         if metadata.get("sem_seg_root") is not None:
-            # The label maps: of those that a script makes, the images alone are no use.
+            # The label maps: where a script makes these, the images alone are of no use.
             folder, published = metadata.sem_seg_root, metadata.get("published_images")
             yield _dataset(name, folder, folder, published)
         elif has_segmentations(name):
@@ -103,7 +103,7 @@ def _dataset(name: str, json_file: str, root: str, published: int | None) -> Fin
         records = load_registered(name)
     except DatasetError as error:
         return Finding(title, "problem", " ".join(str(error).split()), remedy)
-    # One look is enough to tell that only the metadata was unpacked; check_dataset looks at all.
+    # One file is enough to tell that only the metadata was unpacked; check_dataset checks them all.
     if not Path(records[0]["file_name"]).is_file():
         text = f"{expand_location(json_file)} is there, {records[0]['file_name']} is not"
         return Finding(title, "problem", text, remedy)
@@ -135,7 +135,7 @@ def check_weights() -> Iterator[Finding]:
 
 def check_hub_cache() -> Iterator[Finding]:
     """Where the Hugging Face hub keeps downloads, and whether it may download."""
-    # Its own rules, since huggingface_hub need not be installed.
+    # Reimplements the hub's rules, since huggingface_hub need not be installed.
     environ = os.environ
     home = environ.get("HF_HOME") or f"{environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     folder = Path(os.path.expandvars(environ.get("HF_HUB_CACHE") or f"{home}/hub")).expanduser()

@@ -14,7 +14,7 @@ from pathlib import Path
 from detecture.doctor.finding import Finding
 
 _GIB = 1024**3
-# What `make test` and the classical methods take, with room to spare.
+# What `make test` and the classical methods need, with room to spare.
 _LEAST_MEMORY = 2 * _GIB
 _LEAST_DISK = 2 * _GIB
 _LEAST_SHARED_MEMORY = 1 * _GIB
@@ -33,7 +33,7 @@ def check_python() -> Iterator[Finding]:
 
 
 def check_device() -> Iterator[Finding]:
-    """What `MODEL.DEVICE auto` gives, and whether it computes."""
+    """Which device `MODEL.DEVICE auto` selects, and whether it works."""
     import torch
 
     from detecture import device
@@ -108,7 +108,7 @@ def check_memory() -> Iterator[Finding]:
 
 
 def _container_limit() -> int | None:
-    """Bytes that the container may use, which psutil does not know of; None: no limit."""
+    """Bytes that the container may use, which psutil does not report; None: no limit."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             return int(Path(path).read_text(encoding="ascii"))

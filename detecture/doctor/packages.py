@@ -23,21 +23,21 @@ _REINSTALL_BOTH = (
     "python -m pip install torch torchvision\n"
     "(another GPU build: with the --index-url of https://pytorch.org/get-started/locally/)"
 )
-# Names under which packages are imported, where they differ from those that pip uses.
+# Names under which packages are imported, if they differ from those that pip uses.
 _MODULES = {
     "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
 }
-# They take seconds to import, and import torchvision: where that is broken, they are not to blame.
+# They take seconds to import, and import torchvision: if that is broken, they are not to blame.
 _VERSION_ONLY = ("peft", "transformers")
 # These have checks of their own.
 _CHECKED_APART = ("torch", "torchvision")
 
 
 def check_detecture() -> Iterator[Finding]:
-    """Whether the package is installed, and what it says about itself is not out of date."""
+    """Whether the package is installed and its recorded metadata is up to date."""
     from detecture import __version__
 
     here = f"{__version__} in {_ROOT / 'detecture'}"
@@ -61,9 +61,9 @@ def check_detecture() -> Iterator[Finding]:
 
 
 def _own_distribution() -> importlib.metadata.Distribution | None:
-    """What pip has recorded of this package; None where it is not installed."""
+    """What pip has recorded about this package; None if it is not installed."""
     found = list(importlib.metadata.distributions(name="detecture"))
-    # In a checkout a build leaves an egg-info behind, of whatever age, and it is found first.
+    # In a checkout, a build leaves behind an egg-info, however old, and it is found first.
     recorded = [distribution for distribution in found if distribution.read_text("METADATA")]
     return next(iter(recorded or found), None)
 
@@ -136,7 +136,7 @@ def check_torchvision() -> Iterator[Finding]:
 
 
 def check_required_packages() -> Iterator[Finding]:
-    """Everything that pip was to install with this package: there, fitting, importable."""
+    """Everything pip should have installed with this package: present, compatible, importable."""
     installed = _own_distribution()
     required = [r for r in _requirements(installed, "") if r.name not in _CHECKED_APART]
     bad = [finding for requirement in required for finding in _required_package(requirement)]
@@ -192,7 +192,7 @@ def check_extras() -> Iterator[Finding]:
 
 
 def _modules_of_distributions() -> dict[str, list[str]]:
-    """Modules that each installed distribution brings, by its canonical name."""
+    """Modules that each installed distribution provides, by its canonical name."""
     from packaging.utils import canonicalize_name
 
     found: dict[str, list[str]] = {}
@@ -203,12 +203,12 @@ def _modules_of_distributions() -> dict[str, list[str]]:
 
 
 def _import_error(name: str, modules: dict[str, list[str]]) -> str:
-    """Why a distribution cannot be imported; empty where it can, or where it brings no module."""
+    """Why a distribution cannot be imported; empty if it can, or if it provides no module."""
     from packaging.utils import canonicalize_name
 
     canonical = canonicalize_name(name)
     own = [m for m in modules.get(canonical, ()) if m.isidentifier() and not m.startswith("_")]
-    # Of several, the one that goes by the distribution's name is it; the others are its helpers.
+    # Of several modules, the one with the distribution's name counts; the others are its helpers.
     for module in [m for m in own if m == canonical.replace("-", "_")] or own:
         try:
             importlib.import_module(module)
@@ -277,7 +277,7 @@ def _requirements(
 
 
 def _unmet(owner: str, package: str = "iopath") -> str:
-    """What an installed `owner` wants of `package` where it does not have it, else empty."""
+    """What an installed `owner` requires of `package` and does not get; otherwise empty."""
     try:
         required = _requirements(importlib.metadata.distribution(owner), "")
     except (ImportError, ValueError):  # no metadata, no `packaging`, or an unreadable requirement

@@ -1,6 +1,6 @@
-"""The proof that the parts work together: methods find the regions of an image made here.
+"""Proof that the parts work together: methods find the regions of an image made here.
 
-One without weights, and the model that ships, which is what runs where none is named.
+One method has no weights; the other is the shipped model, which runs when none is named.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def check_shipped_model() -> Iterator[Finding]:
 
 
 def _sample() -> tuple[np.ndarray, np.ndarray]:
-    """An image in grey, uint8 (H,W), and where its left half is, bool (H,W).
+    """A grey image, uint8 (H,W), and a mask of its left half, bool (H,W).
 
     Left half: upright stripes; right half: dark noise.
     """
@@ -104,7 +104,7 @@ def _sample() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _score(label_map: np.ndarray, count: int, is_left: np.ndarray) -> float:
-    """Matched mIoU of a label map (H,W) of so many regions; `is_left` is bool (H,W)."""
+    """Matched mIoU of a label map (H,W) with that many regions; `is_left` is bool (H,W)."""
     import numpy as np
 
     from detecture.evaluation.metrics import score_label_map

@@ -36,10 +36,10 @@ class AccumulatingTrainer(SimpleTrainer):
 
     A model with `loss_normalizers(batch)` is, under LOSS.NORMALIZER "global", given their sums over
     all micro-batches and processes as `model(batch, normalizers=)`; its losses are then summed.
-    Otherwise they are averaged. Either way what is reported is the loss of the whole batch.
+    Otherwise they are averaged. Either way, the loss reported is that of the whole batch.
 
     Before each micro-batch torch is seeded from (seed, iteration, process, micro-batch), so that no
-    state of a random generator has to be kept.
+    random generator's state has to be saved.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class AccumulatingTrainer(SimpleTrainer):
         """One iteration.
 
         Raises:
-            FloatingPointError: a loss, or a gradient, is not finite in any process; raised in all,
-                before the update. Names the loss, the iteration and the files.
+            FloatingPointError: a loss or a gradient is not finite in some process; raised in all
+                processes, before the update. Names the loss, the iteration and the files.
             RuntimeError: the model is in evaluation mode.
-            ConfigError: of several processes, a parameter that trains has no part in a loss.
+            ConfigError: with several processes, a trainable parameter takes no part in any loss.
         """
         if not self.model.training:
             raise RuntimeError("the model is in evaluation mode; call model.train()")
@@ -116,7 +116,8 @@ class AccumulatingTrainer(SimpleTrainer):
         if not self._global or not isinstance(model, NormalizesLosses):
             return None
         own = [model.loss_normalizers(batch) for batch in batches]
-        # Gathered and added in the order of ranks: in double precision, and the same everywhere.
+        # Gathered and added in rank order and in double precision, so the sum is the same
+        # everywhere.
         everyone = [one for process in comm.all_gather(own) for one in process]
         return {name: math.fsum(float(one[name]) for one in everyone) for name in everyone[0]}
 
@@ -134,7 +135,7 @@ class AccumulatingTrainer(SimpleTrainer):
         total = sum(losses.values())
         if not isinstance(total, torch.Tensor):
             raise TypeError(f"{type(unwrap(self.model)).__name__} returned no loss: {losses!r}")
-        # DistributedDataParallel averages the gradients of the processes: undone for a sum.
+        # DistributedDataParallel averages gradients over the processes; a sum needs that undone.
         scale = 1.0 / self._accumulation if normalizers is None else float(world_size)
         self._scaler.scale(total * scale).backward()
         return {name: loss.detach() for name, loss in losses.items()}
@@ -150,7 +151,7 @@ class AccumulatingTrainer(SimpleTrainer):
         return contextlib.nullcontext()
 
     def _gradients(self) -> dict[str, int]:
-        """How often the gradient of each parameter was written to, where they are exchanged."""
+        """How often each parameter's gradient was written to, if gradients are exchanged."""
         if not isinstance(self.model, DistributedDataParallel):
             return {}
         named = unwrap(self.model).named_parameters()
@@ -161,9 +162,9 @@ class AccumulatingTrainer(SimpleTrainer):
         }
 
     def _require_all_used(self, before: dict[str, int]) -> None:
-        """See that the last backward pass wrote to every gradient that the processes exchange.
+        """Check that the last backward pass wrote to every gradient that the processes exchange.
 
-        Before the next exchange, in which torch would only say the numbers of the parameters.
+        Runs before the next exchange, where torch would only give the parameters' numbers.
 
         Raises:
             ConfigError: it did not; names the parameters.
@@ -187,16 +188,16 @@ class AccumulatingTrainer(SimpleTrainer):
         data_time: float,
         summed: bool,
     ) -> tuple[Losses, float]:
-        """The losses of the whole batch, and the longest wait for data, of all processes.
+        """The losses of the whole batch and the longest wait for data, over all processes.
 
         Args:
-            outputs: of each micro-batch of this process the losses by name, scalars.
+            outputs: for each micro-batch of this process, its losses by name, scalars.
             batches: the micro-batches.
             data_time: seconds that this process waited.
-            summed: the losses add up to that of the whole batch; else it is their mean.
+            summed: the whole batch's loss is the sum of the losses; otherwise it is their mean.
 
         Raises:
-            FloatingPointError: a loss is not finite in any process; raised in all.
+            FloatingPointError: a loss is not finite in some process; raised in all of them.
         """
         own = [_to_numbers(losses) for losses in outputs]
         everyone = comm.all_gather((own, data_time))
@@ -209,7 +210,7 @@ class AccumulatingTrainer(SimpleTrainer):
         return mean, max(seconds for _, seconds in everyone)
 
     def _stop(self, own: Sequence[Losses], batches: Sequence[Batch]) -> None:
-        """Raise in every process what went wrong in any."""
+        """Raise in every process an error that occurred in any of them."""
         found = [
             (name, value, _files([batch]))
             for losses, batch in zip(own, batches, strict=True)
@@ -224,7 +225,7 @@ class AccumulatingTrainer(SimpleTrainer):
         )
 
     def _clip_gradients(self) -> float:
-        """Clip as SOLVER.CLIP_GRADIENTS says; returns the norm of the whole gradient before."""
+        """Clip as SOLVER.CLIP_GRADIENTS says; returns the whole gradient's norm before clipping."""
         self._scaler.unscale_(self.optimizer)
         parameters = [
             parameter
@@ -254,14 +255,14 @@ class AccumulatingTrainer(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state_dict)
         if "grad_scaler" in state_dict:
             self._scaler.load_state_dict(state_dict["grad_scaler"])
 
 
 def _to_numbers(losses: dict[str, torch.Tensor]) -> Losses:
-    """Scalars by name as numbers, brought from the device together."""
+    """Scalars by name as numbers, copied from the device in one go."""
     values = torch.stack([loss.float() if _is_short(loss) else loss for loss in losses.values()])
     return dict(zip(losses, values.tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""What is wrong with the classes of a data set is said before its first image."""
+"""Checks of a data set's classes, made before its first image is read."""
 
 from torch import nn
 
@@ -11,11 +11,11 @@ from detecture.modeling.meta_arch.protocol import SemanticModel
 
 
 def check_training_classes(cfg: CfgNode, model: nn.Module) -> None:
-    """See that a model can be trained on the classes of its data sets, and asked for those of TEST.
+    """Check that a model can train on the classes of its data sets, and be asked for those of TEST.
 
     Raises:
-        ConfigError: a name is too long for the model, or there are too many, or another number
-            than the data set has; names the set.
+        ConfigError: a name is too long for the model, there are too many names, or their number is
+            not that of the data set; names the set.
     """
     if not isinstance(model, SemanticModel):
         return
@@ -31,12 +31,12 @@ def check_training_classes(cfg: CfgNode, model: nn.Module) -> None:
 
 
 def check_test_classes(cfg: CfgNode, model: nn.Module, dataset_name: str) -> None:
-    """See that a model, set to evaluation, can be asked for the classes of a data set.
+    """Check that a model in evaluation mode can be asked for the classes of a data set.
 
     Raises:
         ConfigError: as `check_training_classes`.
     """
-    # Where each image is asked for its own, nobody is asked for all of them.
+    # Where each image has its own classes, the model is never asked for all of them at once.
     if SemanticTestSettings.from_config(cfg).vocabulary == "full":
         _check(cfg, model, dataset_name, is_train=False)
 

@@ -73,7 +73,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
     Raises:
         ConfigError, DatasetError: the command line, the config file, `--dataset-json` or
-            `--semantic-root` is wrong, or another training runs in the folder that this one is for.
+            `--semantic-root` is wrong, or another training is running in the folder meant for this
+            one.
     """
     overrides = list(args.opts or ())
     overrides = [*_own_dataset(args), *overrides]
@@ -96,8 +97,8 @@ def setup(args: argparse.Namespace) -> CfgNode:
         else:
             words = [*overrides, "MODEL.WEIGHTS", str(weights)]
             cfg = make_config(args.config_file or None, words)
-    # It would write config.yaml at once, over that of a training which this run may only evaluate,
-    # or which refuses to be gone on with: the trainer and the evaluators write theirs in time.
+    # It would write config.yaml at once, over that of a training which this run may only evaluate
+    # or cannot resume. The trainer and the evaluators write their own when the time comes.
     elsewhere = cfg.clone()
     elsewhere.defrost()
     elsewhere.OUTPUT_DIR = None
@@ -126,14 +127,14 @@ def _own_dataset(args: argparse.Namespace) -> list[str]:
             f"--semantic-root {args.semantic_root}: has no folder train; add --eval-only, or the "
             "images to train on"
         )
-    # Of a set without a part for it nothing is evaluated on the way, the config's own sets neither.
+    # Without a folder `val` nothing is evaluated during training, not even the config's own sets.
     test = (names["val"],) if "val" in names else ()
     train = (whole or names["train"],)
     return ["DATASETS.TRAIN", repr(train), "DATASETS.TEST", repr(test)]
 
 
 def _reserved(cfg: CfgNode, args: argparse.Namespace) -> AbstractContextManager[None]:
-    """Refuse what would disturb a training that runs, before anything is written."""
+    """Refuse, before anything is written, what would disturb a running training."""
     if not cfg.OUTPUT_DIR:
         return nullcontext()
     if not args.eval_only:
@@ -161,15 +162,15 @@ def log_to_terminal() -> None:
 
 
 def _require_own_config(path: Path) -> None:
-    """See that the config of this run replaces that of a run, and no file that somebody wrote.
+    """Check that this run's config replaces only another run's config, not a file written by hand.
 
     Raises:
-        ConfigError: it would. In all processes.
+        ConfigError: it would replace such a file; raised in all processes.
     """
     problem = ""
     if comm.is_main_process() and path.exists():
         text = path.read_text(encoding="utf-8", errors="replace")
-        # A run writes down all keys; nobody writes as many by hand.
+        # A run writes down all keys; nobody writes that many by hand.
         if not set(re.findall(r"^([A-Z_]+):", text, re.MULTILINE)) >= _KEYS_OF_A_RUN:
             problem = (
                 f"{path}: is there already, and no run wrote it; choose another OUTPUT_DIR, or "
@@ -191,8 +192,9 @@ def run(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> 
         args: parsed command line.
 
     Returns:
-        0; 1 if the work failed; 2 if it was given something it cannot work with; 130 if it was told
-        to end, by Ctrl-C, SIGTERM or SIGHUP, whether that reached all processes or the first alone.
+        0; 1 if the work failed; 2 if it was given something it cannot work with; 130 if it was
+        asked to stop by Ctrl-C, SIGTERM or SIGHUP, whether all processes got the signal or only the
+        first.
     """
     if _under_torchrun():
         return _in_torchrun(main, args)

@@ -23,10 +23,10 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def distribute(model: nn.Module) -> nn.Module:
-    """Wrap a model for several processes, on accelerators or CPUs; alone it stays as it is.
+    """Wrap a model for several processes, on accelerators or CPUs; a single one needs no wrapper.
 
-    To be called again when other parameters train: the wrapper exchanges the gradients of those
-    that train when it is made, and waits for all of them.
+    Call it again when other parameters train: the wrapper exchanges, and waits for, the gradients
+    of exactly those parameters that train when it is made.
     """
     if comm.get_world_size() == 1:
         return model
@@ -41,8 +41,8 @@ def enter_stage(model: nn.Module, stage: int, optimizer: Any = None) -> None:
     Args:
         model: not wrapped; one without stages is left as it is.
         stage: 1 or 2.
-        optimizer: of the model; what it has with a learning rate of 0 stays frozen. None: there is
-            none yet.
+        optimizer: of the model; parameters with a learning rate of 0 stay frozen. None: there is no
+            optimiser yet.
 
     Raises:
         ConfigError: nothing would train.
@@ -73,7 +73,7 @@ def enter_stage(model: nn.Module, stage: int, optimizer: Any = None) -> None:
 
 
 class CurriculumHook(hooks.HookBase):
-    """Puts the model into the stage of the iteration, after resuming too.
+    """Puts the model into the stage that the iteration calls for, also after resuming.
 
     Args:
         stage2: the iteration at which stage 2 begins; 0: the whole training is stage 2.
@@ -109,7 +109,7 @@ class CurriculumHook(hooks.HookBase):
 
 
 class ScheduleHook(hooks.HookBase):
-    """Sets every group's learning rate before each iteration, from nothing but its number.
+    """Sets every group's learning rate before each iteration, from the iteration number alone.
 
     Puts the scalars `lr` (of the largest group) and `lr/<group>`.
     """

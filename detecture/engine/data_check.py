@@ -1,4 +1,4 @@
-"""What is wrong with a data set as a whole is said before its first image."""
+"""Checks of a data set as a whole, made before its first image is read."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 def require_files(name: str, records: Sequence[dict[str, Any]]) -> None:
-    """See that files of a data set are there: one at least of its images, and of its label maps.
+    """Check that a data set has files: at least one of its images and one of its label maps.
 
-    Single ones that are missing become the status of their image, or are left out in training.
+    A single missing file becomes the status of its image, or is left out in training.
 
     Args:
         name: of the data set.
-        records: of it; such as are made on the fly have no files.
+        records: of the data set; records made on the fly have no files.
 
     Raises:
         DatasetError: all images, or all masks or label maps, are missing.
@@ -46,12 +46,12 @@ def _images(record: dict[str, Any]) -> Iterator[str]:
 
 
 def warn_without_words(name: str, records: Sequence[dict[str, Any]], effect: str) -> None:
-    """Log how many records of textures have nothing but empty descriptions.
+    """Log how many texture records have only empty descriptions.
 
     Args:
         name: of the data set.
-        records: of it; such as are made on the fly always have descriptions.
-        effect: what comes of it.
+        records: of the data set; records made on the fly always have descriptions.
+        effect: what the consequence is.
     """
     if not isinstance(records, list) or not comm.is_main_process():
         return

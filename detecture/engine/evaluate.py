@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 def load_model(cfg: CfgNode) -> nn.Module:
     """Build the model of a config, load MODEL.WEIGHTS, and set it to evaluation.
 
-    A warning says so where MODEL.WEIGHTS is empty and the model has parts that must be trained.
+    Warns if MODEL.WEIGHTS is empty and the model has parts that must be trained.
 
     Raises:
         ConfigError: MODEL.META_ARCHITECTURE is not registered.
         CheckpointError: the weights are missing, damaged or do not fit.
     """
-    # In every process and every run the same, whatever was drawn before.
+    # The same in every process and every run, whatever random numbers were drawn before.
     with nullcontext() if cfg.MODEL.WEIGHTS else seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
         model = build_model(cfg)
     if not cfg.MODEL.WEIGHTS and isinstance(model, KeepsState):
@@ -64,9 +64,9 @@ def evaluate(
 
     Args:
         cfg: the whole config.
-        model: maps mapped dicts to standard outputs; or a function that gives it, which is called
-            for each data set of which a sample is left to evaluate.
-        resume: keep finished samples of an earlier run where nothing has changed since. Only right
+        model: maps mapped dicts to standard outputs; or a function that returns such a model,
+            called for each data set that still has samples to evaluate.
+        resume: keep finished samples of an earlier run where nothing has changed since. Only valid
             for a model whose weights come from MODEL.WEIGHTS.
 
     Returns:
@@ -77,11 +77,11 @@ def evaluate(
         ConfigError: DATASETS.TEST is empty, no evaluator is registered for a data set, or the
             model cannot be asked for its classes.
         DatasetError: a data set is missing or malformed.
-        EvaluationError: the method fails on and on, or records cannot be written.
+        EvaluationError: the method keeps failing, or records cannot be written.
     """
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty: name a data set, such as '(\"rwtd\",)'")
-    if resume:  # in a training it was seen before the first iteration
+    if resume:  # a training checked this before its first iteration
         check_test_sets(cfg)
     results: OrderedDict[str, Any] = OrderedDict()
     for name in cfg.DATASETS.TEST:
@@ -101,8 +101,8 @@ def evaluate_dataset(
 ) -> Mapping[str, Any]:
     """Evaluate on one registered data set; see `evaluate`.
 
-    The records and the summary go to `OUTPUT_DIR/inference/<data set>`. What goes wrong in one of
-    several processes is an error in all of them.
+    The records and the summary go to `OUTPUT_DIR/inference/<data set>`. If one of several processes
+    fails, all of them raise an error.
     """
     evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if evaluator_type not in EVALUATOR_REGISTRY:
@@ -141,7 +141,7 @@ def _guarded(
 
 
 class _WithoutResults(DatasetEvaluator):
-    """Passes all on to an evaluator but the question for results, before which processes meet."""
+    """Passes every call on to an evaluator; before asking for results, all processes meet."""
 
     def __init__(self, evaluator: DatasetEvaluator) -> None:
         self._evaluator = evaluator
@@ -154,9 +154,9 @@ class _WithoutResults(DatasetEvaluator):
 
 
 def measured_names(cfg: CfgNode) -> frozenset[str] | None:
-    """Names that the results of `evaluate` get in a log, such as `texture/mIoU`.
+    """Names under which the results of `evaluate` are logged, such as `texture/mIoU`.
 
-    None where an evaluator does not say before it runs.
+    None where an evaluator cannot tell before it runs.
     """
     names: set[str] = set()
     for dataset in cfg.DATASETS.TEST:
@@ -169,10 +169,11 @@ def measured_names(cfg: CfgNode) -> frozenset[str] | None:
 
 
 def check_test_sets(cfg: CfgNode) -> None:
-    """See, before long work that ends with an evaluation, that the data sets are there.
+    """Check, before long work that ends with an evaluation, that the data sets are there.
 
     Raises:
-        ConfigError: nobody evaluates a data set, or TEST.EXPECTED_RESULTS names what none measures.
+        ConfigError: a data set has no evaluator, or TEST.EXPECTED_RESULTS names a metric that no
+            evaluator measures.
         DatasetError: a data set is missing or malformed, or all of its files are missing.
     """
     for name in cfg.DATASETS.TEST:
@@ -199,7 +200,7 @@ def require_measured(key: str, name: str, measured: frozenset[str]) -> None:
         measured: of `measured_names`.
 
     Raises:
-        ConfigError: it is none; the text says which one may be meant.
+        ConfigError: none of them measures it; the text suggests which name may be meant.
     """
     if name in measured:
         return
@@ -211,7 +212,7 @@ def require_measured(key: str, name: str, measured: frozenset[str]) -> None:
 
 
 def check_folders(cfg: CfgNode) -> None:
-    """See that the records of an evaluation can be written (in the main process).
+    """Check that the records of an evaluation can be written (in the main process).
 
     Raises:
         EvaluationError: a folder cannot be written to.

@@ -17,7 +17,7 @@ from detecture.engine.result_files import ImageIdentity, put_files
 
 
 def is_index(value: Any, count: int) -> bool:
-    """Whether a value is a whole number from 0 to below `count`; True and 1.0 are none."""
+    """Whether a value is a whole number from 0 to below `count`; True and 1.0 do not count."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     return whole and 0 <= int(value) < count
 
@@ -57,7 +57,7 @@ def header_of(image: np.ndarray, name: str, status: str) -> dict[str, Any]:
 
     Args:
         image: uint8 (H,W,3).
-        name: absolute path of the image where it came from a file.
+        name: absolute path of the image if it came from a file.
         status: of the method.
     """
     pixels = hashlib.sha256(f"{image.shape}".encode("ascii"))
@@ -86,16 +86,16 @@ def save_files(
 
     Args:
         folder: is made where it does not exist.
-        stem: beginning of the file names; empty: from `name`, with a number where that is taken.
+        stem: beginning of the file names; empty: from `name`, with a number if that is taken.
         overlay: uint8 (A,W,3).
         labels: the label map.
         values: begin with those of `header_of`.
         name: of the image.
         is_file: the image came from a file.
-        overwrite: replace files that others wrote too.
+        overwrite: also replace files that others wrote.
 
     Raises:
-        OutputError: one of the files is there and somebody else's, or cannot be written.
+        OutputError: one of the files exists and belongs to somebody else, or cannot be written.
     """
     jpeg, png = io.BytesIO(), io.BytesIO()
     Image.fromarray(overlay).save(jpeg, format="JPEG", quality=92)

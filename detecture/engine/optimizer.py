@@ -11,13 +11,13 @@ from detecture.modeling.meta_arch.protocol import GroupsParameters
 
 
 def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser over all parts of a model, those that still are frozen too.
+    """The optimiser over all parts of a model, including those that are still frozen.
 
     A model with `parameter_groups()` gets one group for each of its parts, with the learning rate
-    `SOLVER.BASE_LR * SOLVER.LR_FACTOR.<NAME>` and `SOLVER.WEIGHT_DECAY`. Without it SGD is built
-    as Detectron2 does, and AdamW over all parameters that train. Either skips a parameter that has
-    no gradient, so frozen ones get no state. A part whose factor is 0 is frozen. Gradients are
-    clipped by the training step, not here.
+    `SOLVER.BASE_LR * SOLVER.LR_FACTOR.<NAME>` and `SOLVER.WEIGHT_DECAY`. For other models, SGD is
+    built as in Detectron2, and AdamW over all trainable parameters. Both skip a parameter without a
+    gradient, so frozen ones get no state. A part whose factor is 0 is frozen. Gradients are clipped
+    by the training step, not here.
 
     Every group has `peak_lr`, its learning rate before any schedule.
 
@@ -59,9 +59,9 @@ def build_training_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Opti
 
 
 def freeze_idle_parts(optimizer: torch.optim.Optimizer) -> None:
-    """Freeze what no step would change (in place), so that its gradients are not computed.
+    """Freeze (in place) what no step would change, so that its gradients are not computed.
 
-    To be called again after anything that lets parts of a model train.
+    Call it again after anything that makes parts of a model trainable.
 
     Args:
         optimizer: of `build_training_optimizer`.

@@ -1,4 +1,4 @@
-"""What can be known of a training before its first iteration is checked before it."""
+"""Checks of everything that can be known about a training before its first iteration."""
 
 from torch import nn
 
@@ -11,7 +11,7 @@ from detecture.modeling.meta_arch.protocol import HasStages
 
 
 def check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
-    """Refuse settings that would have no effect, or another one than was meant, and bad classes.
+    """Refuse bad classes, and settings that would have no effect or an unintended one.
 
     Args:
         cfg: with every length in iterations, unless `in_epochs`.

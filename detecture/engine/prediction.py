@@ -38,7 +38,7 @@ class FailedImage:
     """An image that has no result.
 
     Attributes:
-        name: of the image, as that of a result.
+        name: of the image, as in a result.
         status: `image_unreadable`, `exception` (of the method) or `invalid_output`, as in records.
         error: says why, and what to do.
     """
@@ -49,7 +49,7 @@ class FailedImage:
 
 
 class FailedImages(ImageError):
-    """Some of several images have no result; those of the others are here.
+    """Some of several images have no result; the results of the others are kept here.
 
     Attributes:
         results: one for each image, None where it failed.
@@ -57,7 +57,7 @@ class FailedImages(ImageError):
     """
 
     def __init__(self, outcomes: Sequence[Any]) -> None:
-        """Sort what the `stream` of a predictor gave, at least one of it a failure."""
+        """Sort what a predictor's `stream` yielded, of which at least one is a failure."""
         self.results = [None if isinstance(one, FailedImage) else one for one in outcomes]
         self.failures = [one for one in outcomes if isinstance(one, FailedImage)]
         shown = [str(failure.error) for failure in self.failures[:_SHOWN_FAILURES]]
@@ -70,7 +70,7 @@ class FailedImages(ImageError):
 
 
 class Predictor(ABC, Generic[Result]):
-    """Reads images, runs a model on them, and makes results of what it answers."""
+    """Reads images, runs a model on them, and turns its answers into results."""
 
     remedy = "leave it out, or try another method"
     """What to do where the method fails on an image."""
@@ -103,7 +103,7 @@ class Predictor(ABC, Generic[Result]):
         """What a model's answer to a mapped dict means."""
 
     def _asked_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width that the model is asked for, of an image's."""
+        """Height and width to ask the model for, given those of the image."""
         return height, width
 
     def set_image(self, image: ImageSource) -> None:
@@ -116,7 +116,7 @@ class Predictor(ABC, Generic[Result]):
             ImageError: the image cannot be read.
             PredictionError: the method failed on it.
         """
-        self._sample = None  # where this fails, the one before is not taken for this one
+        self._sample = None  # if this fails, the previous image is not mistaken for this one
         sample = self._load(image, self._name(image))
         if isinstance(self.model, EncodesImages):
             try:
@@ -127,13 +127,13 @@ class Predictor(ABC, Generic[Result]):
         self._sample = sample
 
     def _predict_set(self, question: dict[str, Any]) -> Result:
-        """Of the image that was set; `question` goes into its mapped dict."""
+        """Result for the image that was set; `question` goes into its mapped dict."""
         if self._sample is None:
             raise DetectureError("no image is set; call set_image(image) first")
         return _result_of(next(self._predict([self._sample], question)))
 
     def _call(self, images: Any, question: dict[str, Any], batch_size: int) -> Any:
-        """The result of one image, or a list of those of several, any of which may fail."""
+        """The result of one image, or a list of results of several, any of which may fail."""
         if _is_alone(images):
             return _result_of(next(self._stream(each_of(images), question, 1)))
         outcomes = list(self._stream(each_of(images), question, batch_size))
@@ -212,7 +212,7 @@ class Predictor(ABC, Generic[Result]):
 
 
 def each_of(images: Any) -> Iterator[Any]:
-    """Of several images each; of one, which may be a text or an array, itself."""
+    """Each of several images, or the single image itself, which may be a text or an array."""
     return iter((images,)) if _is_alone(images) else iter(images)
 
 

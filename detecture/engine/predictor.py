@@ -4,7 +4,7 @@
     result = predictor("image.jpg")            # or a PIL image, an array, a tensor, a list
     result.save("output")
 
-Many images, of which one that fails stops no other:
+Many images, where one failure does not stop the others:
 
     for result in predictor.stream(paths):
         if isinstance(result, TextureResult):
@@ -62,8 +62,9 @@ class TexturePredictor(Predictor[TextureResult]):
             model: a texture model: maps mapped dicts to standard outputs.
             max_pixels: larger images are refused before they are decoded.
             bands: which are red, green and blue, see `detecture.data.image_io.read_image`.
-            max_score_pixels: larger images get their scores at about so many pixels, and these
-                are upsampled in strips: memory then grows with the label map, not with K of them.
+            max_score_pixels: larger images get their scores at about this many pixels, and the
+                scores are upsampled in strips: memory then grows with one label map, not with K of
+                them.
             count: number of regions where a call does not give one; None: unknown.
 
         Raises:
@@ -96,13 +97,13 @@ class TexturePredictor(Predictor[TextureResult]):
 
     @classmethod
     def of(cls, model: nn.Module, cfg: CfgNode) -> "TexturePredictor":
-        """Of a model of that config, which is built already."""
+        """Predictor for a model of that config that is already built."""
         return cls(
             model,
             max_pixels=cfg.INPUT.MAX_PIXELS,
             bands=cfg.INPUT.BANDS,
             max_score_pixels=cfg.TEST.MAX_SCORE_PIXELS,
-            # An image of one's own has no regime and no ground truth: only a number counts.
+            # A user's own image has no regime and no ground truth: only a number counts.
             count=int(cfg.TEST.COUNT) if cfg.TEST.COUNT.isdigit() else None,
         )
 
@@ -124,8 +125,8 @@ class TexturePredictor(Predictor[TextureResult]):
         """Predict.
 
         Args:
-            images: one image, or several, see `ImageSource`. What has no path is called `image_0`,
-                `image_1`, .. over all calls.
+            images: one image, or several, see `ImageSource`. Images without a path are named
+                `image_0`, `image_1`, .., counted over all calls.
             count: number of regions, if it is known.
             batch_size: images that go through the model at a time.
 
@@ -135,8 +136,8 @@ class TexturePredictor(Predictor[TextureResult]):
         Raises:
             ImageError: the image cannot be read; the message names it.
             PredictionError: the method failed on the image.
-            FailedImages: some of several images failed. All others were predicted before: their
-                results are its `results`. (It is an `ImageError`.)
+            FailedImages: some of several images failed. All the others were predicted first; their
+                results are in its `results`. (It is an `ImageError`.)
             DetectureError: `count` is not positive.
         """
         return self._call(images, self._question(count), batch_size)
@@ -147,7 +148,7 @@ class TexturePredictor(Predictor[TextureResult]):
         count: int | None = None,
         batch_size: int = 8,
     ) -> Iterator[TextureResult | FailedImage]:
-        """Predict one image after the other; one that fails stops no other.
+        """Predict one image after the other; a failure does not stop the rest.
 
         Args:
             images: see `__call__`; read as they are needed, `batch_size` of them at a time.
@@ -155,7 +156,7 @@ class TexturePredictor(Predictor[TextureResult]):
             batch_size: images that go through the model at a time.
 
         Returns:
-            Iterator over what becomes of each image, in their order.
+            Iterator over the outcome of each image, in order.
 
         Raises:
             DetectureError: `count` is not positive.
@@ -199,7 +200,7 @@ class TexturePredictor(Predictor[TextureResult]):
 
 
 def finished_config(config: str | Path | CfgNode | None, overrides: Sequence[str]) -> CfgNode:
-    """Of a yaml file, a finished config, or the method that ships (None).
+    """The config of a yaml file, a finished config, or that of the shipped method (None).
 
     Raises:
         ConfigError: see `make_config`.

@@ -1,4 +1,4 @@
-"""What a prediction is: a label map with one description per region, and its exports."""
+"""A prediction: a label map with one description per region, and its exports."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,9 @@ class TextureResult:
         image: uint8 (H,W,3) RGB, the image itself.
         label_map: int32 (H,W); 0 no texture (dustbin), i+1 region i.
         descriptions: K texts, empty where the method has no words.
-        status: `ok`, or what the method has to say of itself.
+        status: `ok`, or what the method reports about itself.
         name: of the image, such as its path.
-        source: absolute path of the image's file; empty where it came from none.
+        source: absolute path of the image's file; empty if it did not come from a file.
     """
 
     image: np.ndarray
@@ -46,7 +46,7 @@ class TextureResult:
         """bool (H,W) mask of one region, counted from 0.
 
         Raises:
-            DetectureError: there is no such region, or `region` is no whole number.
+            DetectureError: there is no such region, or `region` is not a whole number.
         """
         if not is_index(region, self.num_regions):
             raise DetectureError(
@@ -68,15 +68,15 @@ class TextureResult:
 
         Args:
             image_id: goes into each annotation.
-            first_id: `id` of the first one, the others count on. One COCO file of several images
-                needs different ones: `annotations += result.to_coco(n, len(annotations) + 1)`.
+            first_id: `id` of the first one; the others count up from it. A COCO file of several
+                images needs distinct ids: `annotations += result.to_coco(n, len(annotations) + 1)`.
 
         Returns:
             Dicts with `id`, `image_id`, `category_id` (the label), `segmentation` (`size` [H,W],
             `counts` text), `area` in pixels, `bbox` [x,y,width,height], `iscrowd` 0 and, beyond
             COCO, `description`.
         """
-        # One mask at a time: two hundred of them would not fit.
+        # One mask at a time: two hundred of them would not fit in memory.
         return [
             annotation(self.mask(region), first_id + region, image_id, region + 1)
             | {"description": description}
@@ -109,7 +109,7 @@ class TextureResult:
     def to_dict(self) -> dict[str, Any]:
         """All but the pixels, as plain values: what `save` writes as JSON.
 
-        `name` is the absolute path of the image where it came from a file; `image_sha256` is of its
+        `name` is the absolute path of the image if it came from a file; `image_sha256` covers its
         size and pixels.
         """
         return header_of(self.image, self.source or self.name, self.status) | {
@@ -122,21 +122,21 @@ class TextureResult:
     ) -> dict[str, Path]:
         """Write overlay, label map and JSON.
 
-        Files that this program wrote are replaced, others never: an image of your own, a JSON of
-        another program, a result that you have edited. Nothing is written then.
+        Only files that this program wrote are replaced. If another is in the way (an image of your
+        own, another program's JSON, a result that you have edited), nothing is written.
 
         Args:
             folder: is made where it does not exist.
-            stem: beginning of the file names. By default the name of the image's file, and where
-                that has been given to another image here, with a number: `leaf__2`. The same
+            stem: beginning of the file names. By default the name of the image's file, with a
+                number if another image in this folder already has that name: `leaf__2`. The same
                 image, saved again, replaces its own files.
-            overwrite: replace files that others wrote too.
+            overwrite: also replace files that others wrote.
 
         Returns:
             `overlay` (JPEG), `labels` (palette PNG whose values are the labels) and `json`.
 
         Raises:
-            OutputError: one of the files is there and somebody else's, or cannot be written.
+            OutputError: one of the files exists and belongs to somebody else, or cannot be written.
         """
         return save_files(
             folder,

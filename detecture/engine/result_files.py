@@ -1,4 +1,4 @@
-"""Where the files of a result go: beside each other's, and never over anybody else's."""
+"""Where the files of a result go: next to other results, never over anybody else's files."""
 
 import itertools
 import os
@@ -26,18 +26,18 @@ _ATTEMPTS = 100
 
 
 def absolute_path(path: str | Path) -> str:
-    """A path by which its file is known in every working folder; links stay what they are."""
+    """A path that is valid from every working folder; links are not resolved."""
     return os.path.normpath(Path(path).absolute())
 
 
 @dataclass(frozen=True)
 class ImageIdentity:
-    """What tells whether an earlier result is of the same image.
+    """What identifies an image, to tell whether an earlier result belongs to it.
 
     Attributes:
         name: absolute path of its file, or what it is called.
         is_file: the name is a path.
-        digest: of its pixels; empty: not known yet.
+        digest: of its pixels; empty if not yet known.
     """
 
     name: str
@@ -46,7 +46,7 @@ class ImageIdentity:
 
     @classmethod
     def of_file(cls, path: str | Path) -> "ImageIdentity":
-        """Of the image in a file, whose pixels are not known yet."""
+        """Identity of the image in a file, whose pixels are not known yet."""
         return cls(absolute_path(path), is_file=True)
 
     def is_of(self, name: str, digest: str) -> bool:
@@ -61,11 +61,11 @@ class ImageIdentity:
 
 @dataclass(frozen=True)
 class Place:
-    """Paths for the files of a result, all of which may be written.
+    """Paths of a result's files, all of which may be written.
 
     Attributes:
         paths: by the keys of `ENDINGS`.
-        taken: the kinds that are there already, and will be replaced.
+        taken: the kinds that already exist and will be replaced.
     """
 
     paths: dict[str, Path]
@@ -81,11 +81,11 @@ def find_place(
         folder: need not exist.
         stem: beginning of the names; a long one is cut, and told apart by a digest.
         image: whose results are replaced.
-        numbered: where the stem has been given to another image, use the next number.
-        overwrite: files of others may be replaced too.
+        numbered: if another image has the stem already, use the next number.
+        overwrite: files of others may also be replaced.
 
     Raises:
-        OutputError: one of the files is somebody else's; names it.
+        OutputError: one of the files belongs to somebody else; names it.
     """
     for candidate in _stems(stem):
         paths = {kind: folder / f"{candidate}{ending}" for kind, ending in ENDINGS.items()}
@@ -114,7 +114,7 @@ def put_files(
         folder, stem, image, numbered, overwrite: see `find_place`.
 
     Raises:
-        OutputError: one of the files is somebody else's, or cannot be written.
+        OutputError: one of the files belongs to somebody else, or cannot be written.
     """
     for _ in range(_ATTEMPTS):
         place = find_place(folder, stem, image, numbered=numbered, overwrite=overwrite)
@@ -128,7 +128,7 @@ def put_files(
         except FileExistsError:
             continue
         except OutputError:
-            for path in made:  # a part of a result is none
+            for path in made:  # part of a result is no result
                 path.unlink(missing_ok=True)
             raise
         return place.paths
@@ -156,7 +156,7 @@ def _stems(stem: str) -> Iterator[str]:
 
 
 def _earlier(path: Path) -> tuple[str, str] | None:
-    """Name and digest of the image of an earlier result; None: the file is none of ours."""
+    """Name and digest of the image of an earlier result; None if the file is not one of ours."""
     try:
         with path.open("rb") as file:
             found = _HEADER.match(file.read(_HEADER_BYTES))

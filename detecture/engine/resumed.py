@@ -1,4 +1,4 @@
-"""What a training that goes on has other than the run that it goes on with."""
+"""How a resumed training differs from the run that it continues."""
 
 import hashlib
 import logging
@@ -25,11 +25,11 @@ _WITHOUT_EFFECT = {
 
 
 def warn_of_changes(cfg: CfgNode, before: str) -> None:
-    """Log each key whose other value makes of a run another one than it would have become.
+    """Log each key whose changed value makes the run turn out differently than it would have.
 
     Args:
         cfg: of this training, with every length in iterations.
-        before: the config that a checkpoint holds, as yaml; empty: it holds none.
+        before: the config in a checkpoint, as yaml; empty if it holds none.
     """
     try:
         content = parse_yaml(before, "the config in the checkpoint", ConfigError)
@@ -50,10 +50,10 @@ def warn_of_changes(cfg: CfgNode, before: str) -> None:
 
 
 def data_of(records: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, str]:
-    """How many records each data set has, and a digest of them, as text, by the sets' names.
+    """The number of records of each data set and a digest of them, as text, by data set name.
 
-    Of files only their names count, so that a set may move. Records that are made on the fly are
-    counted alone.
+    Only the names of files count, so that a set may be moved. Records made on the fly are only
+    counted.
     """
     return {name: _told(own) for name, own in records.items()}
 
@@ -78,11 +78,11 @@ def _textures(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def warn_of_other_data(now: Mapping[str, str], before: Any) -> None:
-    """Log the training sets whose records are others.
+    """Log the training sets whose records have changed.
 
     Args:
-        now: of `data_of`.
-        before: the same, out of a checkpoint; anything else says nothing.
+        now: what `data_of` returned.
+        before: the same, read from a checkpoint; anything else is ignored.
     """
     for name, told in now.items():
         then = before.get(name, told) if isinstance(before, Mapping) else told
@@ -95,20 +95,20 @@ def warn_of_other_data(now: Mapping[str, str], before: Any) -> None:
 
 
 def refuse_weights_of_own_folder(weights: str, folder: Path) -> None:
-    """See that MODEL.WEIGHTS of a training that begins does not name a file that it replaces.
+    """Check that MODEL.WEIGHTS of a new training does not name a file that it would replace.
 
-    What an earlier run left in OUTPUT_DIR is set aside, and the same path is another file then:
-    neither this run's `config.yaml` nor the same command would tell what it began with.
+    Files that an earlier run left in OUTPUT_DIR are set aside, after which the same path means
+    another file: neither this run's `config.yaml` nor its command would tell what it started from.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: it names such a file.
     """
     if not weights:
         return
     try:
         file = find_checkpoint(locate(weights)).resolve()
     except CheckpointError:
-        return  # it is told when it is loaded
+        return  # reported when it is loaded
     if file.is_file() and is_of_a_run(file.name) and file.parent == folder.resolve():
         raise ConfigError(
             f"MODEL.WEIGHTS {weights}: is of the run in OUTPUT_DIR, which a new training sets "

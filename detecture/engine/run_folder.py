@@ -28,7 +28,7 @@ CONFIG = "config.yaml"
 """Name of the file with the config of the training whose checkpoints lie beside it."""
 
 _ASIDE = "earlier_run_{}"
-_HALF_ASIDE = "earlier_run.partial"  # until all of it has been moved
+_HALF_ASIDE = "earlier_run.partial"  # until everything has been moved
 
 _OF_A_RUN = (
     "last_checkpoint",
@@ -53,10 +53,11 @@ def training_lock(folder: Path) -> FolderLock:
 
 @contextmanager
 def reserved(folder: Path) -> Iterator[None]:
-    """Reserve OUTPUT_DIR for this training; the end of the process, also by a kill, releases it.
+    """Reserve OUTPUT_DIR for this training until the process ends, even if it is killed.
 
     Raises:
-        ConfigError: another training runs in it, or it cannot be written to. In all processes.
+        ConfigError: another training runs in it, or it cannot be written to; raised in all
+            processes.
     """
     lock = training_lock(folder)
     with in_all_processes(ConfigError):
@@ -72,10 +73,10 @@ def reserved(folder: Path) -> Iterator[None]:
 
 
 def refuse_beside_training(folder: Path) -> None:
-    """See that no training runs in the folder that an evaluation is for.
+    """Check that no training runs in the folder that an evaluation will write to.
 
     Raises:
-        ConfigError: one does, or the folder cannot be written to. In all processes.
+        ConfigError: one does, or the folder cannot be written to; raised in all processes.
     """
     with in_all_processes(ConfigError):
         if comm.is_main_process() and training_lock(folder).is_busy():
@@ -88,14 +89,14 @@ def refuse_beside_training(folder: Path) -> None:
 
 
 def trim_metrics(path: Path, start: int) -> None:
-    """Drop what a killed run wrote at or after the iteration that training goes on from.
+    """Drop what a killed run wrote at or after the iteration at which training resumes.
 
-    A last line that was cut short goes too. Other lines that cannot be read are kept in a file of
-    their own, `metrics.damaged-N.json`; a file without any line of a run gets another name. The
-    file is replaced as a whole.
+    A truncated last line is dropped too. Other unreadable lines are kept in a separate file,
+    `metrics.damaged-N.json`; a file without a single line of a run is renamed. The file is replaced
+    as a whole.
 
     Raises:
-        ConfigError: it cannot be read or written.
+        ConfigError: the file cannot be read or written.
     """
     with _told_if_unwritable(path):
         if path.is_file():
@@ -126,7 +127,7 @@ def _trim(path: Path, start: int) -> None:
 
 
 def write_config(folder: Path, config: str) -> None:
-    """Write the config of the training that begins, or goes on, in its folder.
+    """Write the config of a new or resumed training to its folder.
 
     Raises:
         ConfigError: it cannot be written.
@@ -137,11 +138,11 @@ def write_config(folder: Path, config: str) -> None:
 
 
 def where_to_go_on(folder: Path, start: int, end: int) -> str:
-    """What an interrupted training says: from where another one goes on.
+    """The message of an interrupted training: where another one would resume.
 
     Args:
         folder: its OUTPUT_DIR.
-        start: the iteration after that of its newest checkpoint.
+        start: the iteration after its newest checkpoint.
         end: SOLVER.MAX_ITER.
     """
     if not start:
@@ -153,7 +154,7 @@ def where_to_go_on(folder: Path, start: int, end: int) -> str:
 
 
 def is_half_set_aside(folder: Path) -> bool:
-    """Whether a kill ended `set_run_aside`: nobody goes on with the run that lies there."""
+    """Whether a kill interrupted `set_run_aside`: the run left there must not be resumed."""
     half = (folder / _HALF_ASIDE).is_dir()
     if half:
         logger.warning(
@@ -165,10 +166,10 @@ def is_half_set_aside(folder: Path) -> bool:
 
 
 def set_run_aside(folder: Path) -> None:
-    """Move the metrics, checkpoints and config of an earlier run into a folder of their own.
+    """Move the metrics, checkpoints and config of an earlier run into a separate folder.
 
-    A new run's metrics then stand alone, it deletes nobody else's checkpoints, and after a kill it
-    is the one that is resumed.
+    The new run then has its own metrics, does not delete another run's checkpoints, and is the one
+    that is resumed after a kill.
 
     Raises:
         ConfigError: it cannot be moved.
@@ -179,7 +180,7 @@ def set_run_aside(folder: Path) -> None:
 
 
 def is_of_a_run(name: str) -> bool:
-    """Whether a new training sets a file of this name in its folder aside."""
+    """Whether a new training sets aside a file of this name in its folder."""
     return any(fnmatch(name, pattern) for pattern in _OF_A_RUN)
 
 
@@ -214,7 +215,7 @@ def _joined(lines: Sequence[bytes]) -> bytes:
 
 
 def _iteration(line: bytes) -> int | None:
-    """Of a whole line; None where it cannot be read."""
+    """The iteration of a complete line; None if it cannot be read."""
     try:
         iteration = parse_own_json(line)["iteration"]
     except (ValueError, LookupError, TypeError):
@@ -225,14 +226,14 @@ def _iteration(line: bytes) -> int | None:
 class MetricPrinter(CommonMetricPrinter):
     """Logs each iteration once.
 
-    Detectron2's estimates the time to go from the iterations since its last line, and fails where
-    there are none: a run that stops early asks for a line of its last iteration again.
+    Detectron2's version estimates the remaining time from the iterations since its last line, and
+    fails if there are none: a run that stops early asks for its last iteration's line again.
     """
 
     _printed: int | None = None
 
     def write(self) -> None:
-        """Log the line, unless that of this iteration was the last one."""
+        """Log the line, unless this iteration's line was the last one logged."""
         iteration = get_event_storage().iter
         if iteration != self._printed:
             super().write()
@@ -254,7 +255,7 @@ class RunWriters:
         self._usual_hook = threading.excepthook
 
     def open(self) -> None:
-        """Make the writers of the main process (what they append to must be in order by then).
+        """Make the main process's writers (the files they append to must be in order by then).
 
         Raises:
             ConfigError: a file cannot be opened.
@@ -270,12 +271,12 @@ class RunWriters:
             ) from error
 
     def write(self) -> None:
-        """Write what was put since the last call; a full disk costs lines, and not the training."""
+        """Write what was put since the last call; a full disk loses lines, not the training."""
         for writer in self._writers:
             self._try(writer, writer.write)
 
     def leave_rest(self) -> None:
-        """Do not write the rest at the end: this iteration had no line in an unbroken run."""
+        """Skip the rest at the end: in an uninterrupted run this iteration would have no line."""
         self._leaves_rest = True
 
     def close(self) -> None:

@@ -53,10 +53,10 @@ def resolve_epochs(cfg: CfgNode, records: int) -> CfgNode:
 
 
 def detectron2_schedule(cfg: CfgNode) -> CfgNode:
-    """A config of which Detectron2 builds the schedule that was asked for.
+    """A config from which Detectron2 builds the requested schedule.
 
-    Its WarmupStepWithFixedGammaLR fails after the last iteration, before the checkpoint is written;
-    WarmupMultiStepLR with the same steps does not.
+    Detectron2's WarmupStepWithFixedGammaLR fails after the last iteration, before the checkpoint is
+    written; WarmupMultiStepLR with the same steps does not.
 
     Raises:
         ConfigError: SOLVER.BASE_LR_END of WarmupCosineLR does not lie between 0 and SOLVER.BASE_LR.
@@ -82,24 +82,25 @@ def detectron2_schedule(cfg: CfgNode) -> CfgNode:
 class CurriculumCosine:
     """Linear warm-up, cosine decay, a lower bridge from stage 2 on, and a restart.
 
-    There is no state: a resumed run has the learning rates of an unbroken one, and the restart
-    comes when the config says so, never by resuming.
+    There is no state: a resumed run has the same learning rates as an uninterrupted one, and the
+    restart comes when the config says so, never because of resuming.
 
     Attributes:
         max_iter: iterations of the run; the last cosine ends at `max_iter - 1`.
         warmup: iteration at which the first warm-up reaches the peak.
         warmup_factor: a warm-up begins at this share of the peak.
-        min_lr: learning rate at the end of the cosine; absolute. A peak that is not above it stays.
-        stage2: iteration from which the bridge's peak is `bridge_factor` lower; 0: never (stage 2
-            from the start is no switch).
+        min_lr: learning rate at the end of the cosine; absolute. A peak not above it stays
+            constant.
+        stage2: iteration from which the bridge's peak is `bridge_factor` lower; 0: never (starting
+            in stage 2 is not a switch).
         bridge_factor: see there.
-        restart: iteration of the restart; 0: none. From there on the peak of every part is its
-            original one times `restart_factor`, the bridge's too.
+        restart: iteration of the restart; 0: none. From there on every part's peak, including the
+            bridge's, is its original one times `restart_factor`.
         restart_factor: see there.
         restart_warmup: iterations of the restart's warm-up.
         restart_least_peak: from the restart on no peak above 0 is below this.
         cosine: iterations of the first cosine, which ends at `cosine - 1`; 0: `max_iter`.
-        first_at_peak: iteration 0 has the full rate, in front of the warm-up.
+        first_at_peak: iteration 0 has the full rate, ahead of the warm-up.
     """
 
     max_iter: int
@@ -140,7 +141,7 @@ class CurriculumCosine:
         Args:
             iteration: from 0 to `max_iter - 1`.
             peak: the part's original peak.
-            part: name of the parameter group; only "bridge" has a meaning here.
+            part: name of the parameter group; only "bridge" is treated specially.
         """
         if iteration == 0 and self.first_at_peak:
             return peak

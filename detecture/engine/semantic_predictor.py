@@ -4,7 +4,7 @@
     result = predictor("image.jpg", classes=["sky|clouds", "wet sand", "reed"])
     result.save("output")
 
-An image is encoded once for any number of questions, and names are read once for any number of
+An image is encoded once for any number of questions, and names are processed once for any number of
 images:
 
     predictor.set_image("image.jpg")
@@ -70,7 +70,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
         super().__init__(model, max_pixels, bands)
         self.semantic: SemanticModel = model
         self.background = background
-        self._judged: set[int] = set()  # hashes of vocabularies whose letters were looked at
+        self._judged: set[int] = set()  # hashes of vocabularies whose letters were checked
 
     @classmethod
     def from_config(
@@ -90,7 +90,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
 
     @classmethod
     def of(cls, model: nn.Module, cfg: CfgNode) -> "SemanticPredictor":
-        """Of a model of that config, which is built already."""
+        """Predictor for a model of that config that is already built."""
         return cls(
             model,
             max_pixels=cfg.INPUT.MAX_PIXELS,
@@ -118,14 +118,14 @@ class SemanticPredictor(Predictor[SemanticResult]):
             classes: what to look for; None: the classes of the config.
             background: pixels whose best score is below it are background, a class of its own;
                 0: there is none; None: as the config says.
-            scores: the result has those of every class, too. They take T * H * W * 4 bytes, which
-                is said in the log, and refused beyond TEST.SEMANTIC.MAX_SCORE_GB.
+            scores: the result also has the scores of every class. They take T * H * W * 4 bytes,
+                which is logged, and refused beyond TEST.SEMANTIC.MAX_SCORE_GB.
 
         Returns:
             A `SemanticResult`, or a list of them.
 
         Raises:
-            ConfigError: the classes are none, or too many, or a name is none; `background` is not
+            ConfigError: there are no classes or too many, or a name is invalid; `background` is not
                 in 0..1.
             ImageError: the image cannot be read; the message names it.
             PredictionError: the method failed on the image, or the scores take too much.
@@ -140,14 +140,14 @@ class SemanticPredictor(Predictor[SemanticResult]):
         background: float | None = None,
         scores: bool = False,
     ) -> Iterator[SemanticResult | FailedImage]:
-        """Answer for one image after the other; one that fails stops no other.
+        """Answer for one image after the other; a failure does not stop the rest.
 
         Args:
             images: see `__call__`; read as they are needed, one at a time.
             classes, background, scores: see `__call__`.
 
         Returns:
-            Iterator over what becomes of each image, in their order.
+            Iterator over the outcome of each image, in order.
 
         Raises:
             ConfigError: see `__call__`.
@@ -173,7 +173,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
         return self._predict_set(self._question(classes, background, scores))
 
     def check(self, classes: Classes | None = None, background: float | None = None) -> Vocabulary:
-        """What images would be asked for, before there is one.
+        """The classes that images would be asked for, before there is an image.
 
         Raises:
             ConfigError: see `__call__`.
@@ -184,7 +184,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
     def _question(
         self, classes: Classes | None, background: float | None, scores: bool
     ) -> dict[str, Any]:
-        """Entries of the mapped dict; the names are read here, before any image."""
+        """Entries of the mapped dict; the names are processed here, before any image."""
         threshold = self.background if background is None else background
         if isinstance(threshold, bool) or not isinstance(threshold, Real):
             raise ConfigError(f"background is {threshold!r}; it is a score, from 0 to 1")

@@ -1,4 +1,4 @@
-"""What a semantic model's answer is: the class of each pixel, and its exports.
+"""A semantic model's answer: the class of each pixel, and its exports.
 
 Legend: H, W size of the image, T classes, the background included where there is one, A height of
 an overlay: H, and its legend's below it.
@@ -18,19 +18,19 @@ from detecture.visualize import draw_overlay, label_map_image, region_colors
 
 @dataclass(frozen=True)
 class SemanticResult:
-    """The classes that were asked for, in one image.
+    """Where the requested classes are in one image.
 
     Attributes:
         image: uint8 (H,W,3) RGB, the image itself.
         label_map: int16 (H,W), each pixel's class as its index in `classes`.
-        score: float32 (H,W), 0..1, of that class.
+        score: float32 (H,W), 0..1, each pixel's score for that class.
         classes: T names; the last one is `background` where a threshold is set.
-        vocabulary: what was asked for, with synonyms.
+        vocabulary: the requested classes, with synonyms.
         background_threshold: pixels with a lower score are background; 0: there is none.
-        scores: float32 (T,H,W), one score a class, where they were asked for; otherwise None.
-        status: `ok`, or what the method has to say of itself.
+        scores: float32 (T,H,W), one score per class, if requested; otherwise None.
+        status: `ok`, or what the method reports about itself.
         name: of the image, such as its path.
-        source: absolute path of the image's file; empty where it came from none.
+        source: absolute path of the image's file; empty if it did not come from a file.
     """
 
     image: np.ndarray
@@ -102,7 +102,7 @@ class SemanticResult:
         return [f"{self.shown(label)} ({shares[label]:.0f} %)" for label in self.found()]
 
     def shown(self, label: int) -> str:
-        """A class's name; that of the background says its threshold."""
+        """A class's name; the background's includes its threshold."""
         if label != self.background:
             return self.classes[label]
         return f"{self.classes[label]}: score below {self.background_threshold:g}"
@@ -112,7 +112,8 @@ class SemanticResult:
 
         Args:
             image_id: goes into each annotation.
-            first_id: `id` of the first one, the others count on; see `TextureResult.to_coco`.
+            first_id: `id` of the first one; the others count up from it, see
+                `TextureResult.to_coco`.
 
         Returns:
             Dicts as of `TextureResult.to_coco`; `category_id` is the label, and beyond COCO there
@@ -127,8 +128,8 @@ class SemanticResult:
     def to_dict(self) -> dict[str, Any]:
         """All but the pixels, as plain values: what `save` writes as JSON.
 
-        `classes` has all that was asked for, with `names` that each was looked for by; `background`
-        is None, or its label and threshold.
+        `classes` lists everything requested, each with the `names` used to look for it;
+        `background` is None, or its label and threshold.
         """
         areas = self.areas.tolist()
         background = self.background
@@ -156,14 +157,14 @@ class SemanticResult:
         Args:
             folder: is made where it does not exist.
             stem: beginning of the file names; by default the name of the image's file.
-            overwrite: replace files that others wrote too.
+            overwrite: also replace files that others wrote.
 
         Returns:
             `overlay` (JPEG, with a legend), `labels` (PNG whose values are the labels, from 0 on)
             and `json`.
 
         Raises:
-            OutputError: one of the files is there and somebody else's, or cannot be written.
+            OutputError: one of the files exists and belongs to somebody else, or cannot be written.
         """
         colors = region_colors(256)[1:]
         if self.background is not None and self.background < len(colors):

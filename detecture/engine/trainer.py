@@ -65,11 +65,11 @@ logger = logging.getLogger(__name__)
 class Trainer(DefaultTrainer):
     """Trains any registered meta-arch that returns a dict of losses in training mode.
 
-    What a model may offer besides is in `detecture.modeling.meta_arch.protocol`; see
-    `AccumulatingTrainer`, `build_training_optimizer` and `CurriculumHook` for what it does.
+    For what else a model may offer see `detecture.modeling.meta_arch.protocol`; for the effect see
+    `AccumulatingTrainer`, `build_training_optimizer` and `CurriculumHook`.
 
-    A run that is killed at any point and resumed has the losses of an unbroken one: they follow
-    from the seed, the iteration and what the last checkpoint holds.
+    A run that is killed at any point and resumed has the losses of an uninterrupted one: they
+    depend only on the seed, the iteration and the contents of the last checkpoint.
 
     Attributes:
         cfg: the config, with every length in iterations.
@@ -79,12 +79,12 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         """Build model, optimiser, loader, schedule, checkpointer and hooks from a config.
 
-        Not `DefaultTrainer.__init__`: Detectron2's wraps a model for several processes in a way
-        that only accelerators can do, and its checkpointer writes files in place.
+        Does not call `DefaultTrainer.__init__`: Detectron2's wraps a model for several processes in
+        a way that only works on accelerators, and its checkpointer writes files in place.
 
         Raises:
             ConfigError: there is no training set or output folder, the model has nothing to train,
-                or a value of SOLVER or TEST is one that cannot be trained with.
+                or training is impossible with a value of SOLVER or TEST.
             DatasetError: a data set of DATASETS.TEST is missing or malformed.
         """
         TrainerBase.__init__(self)
@@ -144,13 +144,13 @@ class Trainer(DefaultTrainer):
         """Load what training starts from.
 
         Args:
-            resume: if OUTPUT_DIR has a checkpoint, take the newest sound one, all of it, and go on
-                after its iteration. Otherwise, or without one, only the weights of MODEL.WEIGHTS
-                are loaded and training starts at iteration 0.
+            resume: if OUTPUT_DIR has a checkpoint, load the newest intact one completely and
+                continue after its iteration. If it has none, or without `resume`, only the weights
+                of MODEL.WEIGHTS are loaded and training starts at iteration 0.
 
         Raises:
-            ConfigError: MODEL.WEIGHTS is of the run that this one sets aside.
-            CheckpointError: nothing that is there can be used, or the processes read different
+            ConfigError: MODEL.WEIGHTS belongs to the run that this one sets aside.
+            CheckpointError: none of the existing files can be used, or the processes read different
                 checkpoints.
         """
         folder = Path(self.cfg.OUTPUT_DIR)
@@ -161,7 +161,7 @@ class Trainer(DefaultTrainer):
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if goes_on:
             warn_of_changes(self.cfg, self.checkpointer.resumed_config)
-            self.start_iter = self.iter + 1  # the checkpoint names the iteration that was finished
+            self.start_iter = self.iter + 1  # the checkpoint names the last finished iteration
         starts = comm.all_gather(self.start_iter)
         if len(set(starts)) > 1:
             raise CheckpointError(
@@ -179,12 +179,13 @@ class Trainer(DefaultTrainer):
 
         Raises:
             ConfigError: another training runs in OUTPUT_DIR.
-            EvaluationError: a folder for records cannot be written to, before anything is trained;
-                or the evaluation after the last iteration failed, when all else is done.
+            EvaluationError: a folder for records cannot be written to (raised before training
+                starts); or the evaluation after the last iteration failed (raised when all else is
+                done).
             CheckpointError: the finished weights cannot be written.
             FloatingPointError: a loss or a gradient is not finite.
-            KeyboardInterrupt: this process was told to end (SIGINT, SIGTERM, SIGHUP), and what was
-                trained is saved; the text says from where `--resume` goes on.
+            KeyboardInterrupt: this process was asked to stop (SIGINT, SIGTERM, SIGHUP) and the
+                training so far is saved; the text says where `--resume` continues.
             SystemExit: with status 1, if TEST.EXPECTED_RESULTS are missed.
         """
         if self._stream is not None:
@@ -211,13 +212,13 @@ class Trainer(DefaultTrainer):
             )
         if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
             return None
-        # Nothing was evaluated: every expected result is missing, and so missed.
+        # Nothing was evaluated, so every expected result is missing and counts as missed.
         results = self._last_eval_results or {}
         verify_results(self.cfg, results)
         return results
 
     def _take_over(self, folder: Path) -> None:
-        """Bring a reserved folder in order; only now is it known that this training runs."""
+        """Tidy a reserved folder; only now is it certain that this training will run."""
         if self._has_usual_test():
             check_folders(self.cfg)
         if self._resumes:
@@ -228,7 +229,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def _has_usual_test(cls) -> bool:
-        """Whether nobody has put another `test` in the place of the one below."""
+        """Whether no subclass or caller has replaced the `test` below."""
         return getattr(cls.test, "__func__", None) is _TEST
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
@@ -276,24 +277,24 @@ class Trainer(DefaultTrainer):
         return [
             MetricPrinter(self.max_iter),
             JSONWriter(str(Path(folder) / METRICS)),
-            # What a killed run wrote from here on is hidden.
+            # Hides what a killed run wrote from this iteration on.
             TensorboardXWriter(folder, purge_step=self.start_iter),
         ]
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, hooks, optimiser and its kind, seed, what the data sets held."""
+        """Iteration, hooks, optimiser and its kind, seed, contents of the data sets."""
         own = {"seed": self.seed, "optimizer_kind": type(self.optimizer).__name__}
         return {**super().state_dict(), **own, "data": self._data}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; a SEED that the config names stays.
+        """Restore what `state_dict` returned; a SEED set in the config is kept.
 
         Raises:
-            ConfigError: the state is that of another kind of optimiser.
+            ConfigError: the state belongs to another kind of optimiser.
         """
         kind = type(self.optimizer).__name__
         if (due := state_dict.get("optimizer_kind", kind)) != kind:
-            # No CheckpointError: an older checkpoint of the run would not fit either.
+            # Not a CheckpointError: an older checkpoint of the run would not fit either.
             raise ConfigError(
                 f"SOLVER.OPTIMIZER is {kind}, but the run that is resumed was trained with {due}; "
                 "set it to that, or start anew without --resume"
@@ -350,7 +351,7 @@ class Trainer(DefaultTrainer):
         model: nn.Module,
         evaluators: Sequence[DatasetEvaluator] | DatasetEvaluator | None = None,
     ) -> OrderedDict[str, Any]:
-        """Evaluate the model as it is now; no record of an earlier state is kept."""
+        """Evaluate the model as it is now; records of earlier states are not reused."""
         if not cfg.DATASETS.TEST:
             logger.info("DATASETS.TEST is empty: nothing is evaluated")
             return OrderedDict()

@@ -22,21 +22,21 @@ _OF_TRAINING = ("grad_norm", "data_time", "time", "lr")
 
 
 class EarlyStop(BaseException):
-    """Ends the training loop in good order; not an error, so not an `Exception`."""
+    """Ends the training loop cleanly; not an error, so not an `Exception`."""
 
 
 class ValidationHook(hooks.HookBase):
     """Logs, evaluates, keeps the best model, stops early and saves, in this order.
 
-    A checkpoint holds all of that, so that a killed run goes on as if nothing had happened. Before
-    each evaluation one is written, as still owing it, and another one after it.
+    A checkpoint holds all of this state, so that a killed run continues as if nothing had happened.
+    One is written before each evaluation, marked as still pending, and another one after it.
 
-    Nothing of this ends a training that runs. An evaluation that fails is told, left out, and
-    counts neither for nor against an early stop; a checkpoint that cannot be written is told, and
-    the next one is tried in its turn. Only the last one, of the finished model, is an error.
+    None of this ends a running training. A failed evaluation is reported and skipped, and counts
+    neither for nor against early stopping. If a checkpoint cannot be written, this is reported, and
+    the next one is tried when due. Only for the last one, of the finished model, is it an error.
 
-    A process that is told to end ends all, after the iteration that runs; its checkpoint is saved.
-    An evaluation ends at once, and is owed.
+    If one process is asked to stop, all stop after the current iteration, and a checkpoint is
+    saved. A running evaluation stops at once and stays pending.
 
     Args:
         cfg: SOLVER.CHECKPOINT_PERIOD, SOLVER.LOG_PERIOD, TEST.EVAL_PERIOD, TEST.BEST_METRIC,
@@ -44,14 +44,14 @@ class ValidationHook(hooks.HookBase):
         evaluate: returns a nested dict of metrics in the main process, nothing in the others.
         checkpointer: what saves.
         writers: what logs.
-        measured: names of the metrics, as `texture/mIoU`; None: not known before.
+        measured: names of the metrics, such as `texture/mIoU`; None: not known in advance.
 
     Attributes:
-        failure: what went wrong in the newest evaluation; empty where nothing did.
-        saved: the iteration of the newest checkpoint that this training has saved; None: of none.
+        failure: what went wrong in the newest evaluation; empty if nothing did.
+        saved: the iteration of the newest checkpoint that this training has saved; None: none yet.
 
     Raises:
-        ConfigError: TEST.BEST_METRIC is none of what is measured.
+        ConfigError: TEST.BEST_METRIC is not among the metrics measured.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ValidationHook(hooks.HookBase):
         return self._owed["iteration"] if self._owed else None
 
     def before_train(self) -> None:
-        """Evaluate what a killed run owed; end at once if it had stopped early."""
+        """Run the pending evaluation of a killed run; end at once if it had stopped early."""
         if self._owed is not None:
             logger.info("Evaluating iteration %d, which was cut off", self._owed["iteration"])
             storage = self.trainer.storage
@@ -100,11 +100,11 @@ class ValidationHook(hooks.HookBase):
             self._writers.write()
             storage.iter = self.trainer.start_iter
         if self._is_exhausted():
-            self.trainer.iter = self.trainer.start_iter - 1  # nothing is trained any more
+            self.trainer.iter = self.trainer.start_iter - 1  # no more training
             self._stop_early()
 
     def before_step(self) -> None:
-        """From the first iteration on, what tells this process to end waits for the iteration."""
+        """From the first iteration on, requests to stop wait until the iteration is done."""
         end_signals.hold()
 
     def after_step(self) -> None:
@@ -115,7 +115,7 @@ class ValidationHook(hooks.HookBase):
         saves = not last and _is_due(done, self._cfg.SOLVER.CHECKPOINT_PERIOD)
         ends = not last and any(comm.all_gather(end_signals.is_asked))  # all in one iteration
         if self._is_of_training and self.trainer.iter == self.trainer.start_iter:
-            self._latest()  # a name that nothing has is told before there is anything to lose
+            self._latest()  # reports an unknown metric name before there is anything to lose
         if evaluates:
             self._owed = {"iteration": done - 1, "scalars": self._scalars()}
             self._save_if_possible(f"model_{done - 1:07d}")
@@ -136,7 +136,7 @@ class ValidationHook(hooks.HookBase):
             self._stop_early()
 
     def after_train(self) -> None:
-        """Evaluate, if training came to its end and not if an exception ended it."""
+        """Evaluate if training reached its end, but not if an exception ended it."""
         if self.trainer.iter >= self.trainer.max_iter:
             # It is one more where nothing was left to train.
             self.trainer.storage.iter = self.trainer.max_iter
@@ -154,7 +154,7 @@ class ValidationHook(hooks.HookBase):
             logger.error("CHECKPOINT NOT SAVED: %s. The training goes on meanwhile", error)
 
     def _scalars(self) -> dict[str, float]:
-        """The losses of this iteration, for the line of metrics.json that is still to come."""
+        """This iteration's losses, for the line of metrics.json that is still to be written."""
         hints = self.trainer.storage.smoothing_hints()
         latest = self.trainer.storage.latest()
         return {
@@ -164,14 +164,14 @@ class ValidationHook(hooks.HookBase):
         }
 
     def _validate(self) -> None:
-        """Evaluate; what goes wrong in any process is told, and left out in all."""
+        """Evaluate; a failure in any process is reported, and all processes skip the evaluation."""
         self.failure = ""
         with end_signals.let_through():
             self._evaluate_all()
 
     def _evaluate_all(self) -> None:
         try:
-            with in_all_processes(EvaluationError):  # it ends in the processes at different times
+            with in_all_processes(EvaluationError):  # processes finish it at different times
                 self._measure()
             if self._metric:
                 self._compare()
@@ -201,11 +201,11 @@ class ValidationHook(hooks.HookBase):
         """The newest value of TEST.BEST_METRIC, the same in all processes.
 
         Raises:
-            ConfigError: nothing of this name was measured.
+            ConfigError: no metric of this name was measured.
         """
         latest = self.trainer.storage.latest() if comm.is_main_process() else {}
         value, _ = latest.get(self._metric, (None, None))
-        # Only the main process knows the results; all must decide alike.
+        # Only the main process knows the results, but all must make the same decision.
         (value, known), *_ = comm.all_gather((value, sorted(latest)))
         if value is None:
             raise ConfigError(
@@ -244,7 +244,7 @@ class ValidationHook(hooks.HookBase):
         raise EarlyStop
 
     def state_dict(self) -> dict[str, Any]:
-        """Best value, evaluations without progress, and an evaluation that is owed."""
+        """Best value, evaluations without progress, and a pending evaluation."""
         return {
             "metric": self._metric,
             "best": self.best,
@@ -254,7 +254,7 @@ class ValidationHook(hooks.HookBase):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; the best of another metric is no best."""
+        """Restore what `state_dict` returned; the best value of another metric is ignored."""
         self._owed = state_dict["owed"]
         if (before := state_dict.get("metric", self._metric)) != self._metric:
             logger.warning(
@@ -268,7 +268,7 @@ class ValidationHook(hooks.HookBase):
 
 
 def _may_be_of_training(metric: str) -> bool:
-    """Whether a training step may log a scalar of this name, which it alone knows."""
+    """Whether a scalar of this name may come from a training step, the only source of it."""
     return "loss" in metric.lower() or metric in _OF_TRAINING
 
 
