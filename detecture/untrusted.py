@@ -35,6 +35,8 @@ MOST_YAML_BYTES = 1 << 20
 _TOO_DEEP = f"nested too deeply, more than {MOST_DEPTH} levels deep"
 _CHUNK_BYTES = 1 << 20
 _MOST_ALIASES = 100
+# What PyYAML raises for `!!int ""`, `!!map [1]`, year 0 and so on.
+_OF_CONSTRUCTORS = (ValueError, TypeError, AttributeError, LookupError)
 _MOST_NODES = 50_000  # of a yaml document: some seconds; an alias counts as what it stands for
 _MOST_DIGITS = 400
 _MOST_SHOWN = 120  # characters of a location that are shown
@@ -80,15 +82,9 @@ def parse_yaml(text: str, source: str, error: type[DetectureError], *, finite: b
             f"{_line(refused)}: {refused.problem:.200}). It may hold plain values only: remove the "
             "!! tag"
         ) from refused
-    except yaml.YAMLError as refused:
-        raise error(
-            f"{source}: cannot be read as yaml ({' '.join(str(refused).split())[:300]})"
-        ) from refused
-    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as refused:
-        # What PyYAML's own constructors raise for `!!int ""`, `!!map [1]`, year 0 and so on.
-        raise error(
-            f"{source}: cannot be read as yaml ({type(refused).__name__}: {refused!s:.200})"
-        ) from refused
+    except (yaml.YAMLError, RecursionError, *_OF_CONSTRUCTORS) as refused:
+        reason = " ".join(f"{type(refused).__name__}: {refused}".split())
+        raise error(f"{source}: cannot be read as yaml ({reason:.300})") from refused
     return content
 
 
@@ -305,12 +301,10 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except _Malformed:
             raise
-        except (ValueError, TypeError, AttributeError, LookupError) as refused:
-            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            raise _Malformed(
-                f"line {node.start_mark.line + 1}: {brief(str(node.value))} is no {brief(tag)}; "
-                "correct it, or remove the !! tag"
-            ) from refused
+        except _OF_CONSTRUCTORS as refused:
+            tag = brief(node.tag.replace("tag:yaml.org,2002:", "!!"))
+            what = f"line {node.start_mark.line + 1}: {brief(str(node.value))} is no {tag}"
+            raise _Malformed(f"{what}; correct it, or remove the !! tag") from refused
 
     def construct_yaml_int(self, node: Any) -> int:
         """A whole number; nothing here could use one of hundreds of digits."""
@@ -322,12 +316,11 @@ class _Loader(yaml.SafeLoader):
         """A mapping whose keys are all different."""
         seen: set[str] = set()
         for name, _ in node.value:
+            line = name.start_mark.line + 1
             if not isinstance(name, yaml.ScalarNode):
-                line = name.start_mark.line + 1
                 raise _Malformed(f"a key must be a word, not a list or a table (line {line})")
             if name.tag != "tag:yaml.org,2002:merge":
                 if name.value in seen:
-                    line = name.start_mark.line + 1
                     raise _Malformed(f"the key {brief(name.value)} stands twice (line {line})")
                 seen.add(name.value)
         return super().construct_mapping(node, deep)
