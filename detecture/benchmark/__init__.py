@@ -1,1 +1,1 @@
-"""The benchmark: which methods meet which data sets, what each may know, and what came out."""
+"""The benchmark: which methods run on which data sets, what each may know, and the results."""

@@ -1,4 +1,4 @@
-"""Where a cell stands: what its folder holds, against what it would be run with today."""
+"""The state of a cell: what its folder holds, compared with what it would be run with today."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -27,9 +27,9 @@ _NOT_RUN = ("missing", "not run", None)
 
 
 def require_right_kind(cells: Iterable[Cell]) -> None:
-    """See, before anything is run, that models meet the data sets that they have answers for.
+    """Check, before anything is run, that each model suits its data sets.
 
-    A config that cannot be read, or names no known model, is left to the run, which says so.
+    A config that cannot be read, or names an unknown model, is left for the run to report.
 
     Raises:
         ConfigError: a texture model is to be run on a set of semantic segmentation, or a model that
@@ -58,12 +58,12 @@ def require_right_kind(cells: Iterable[Cell]) -> None:
 
 
 def is_without_data(result: CellResult) -> bool:
-    """Whether a cell cannot be run because its data set is not there."""
+    """Whether a cell cannot be run because its data set is missing."""
     return result.state == "missing" and result.note.startswith(_NO_DATA)
 
 
 def has_failed_images(result: CellResult) -> bool:
-    """Whether a cell is done but for images that could not be scored, to be tried again."""
+    """Whether a cell is done except for images that could not be scored and are to be retried."""
     statuses = (result.summary or {}).get("statuses", {})
     return result.state == "done" and not FAILED_STATUSES.isdisjoint(statuses)
 
@@ -100,17 +100,17 @@ def images_of(cell: Cell) -> int:
     """How many images a cell has.
 
     Raises:
-        DatasetError: its data set is not there.
+        DatasetError: its data set is missing.
     """
     return len(load_test_records(cell.dataset, cell.limit))
 
 
 def finished_images(root: Path, cell: Cell) -> int:
-    """How many images have a record by now, without looking at whether they are still valid."""
+    """How many images have a record so far, without checking whether these are still valid."""
     folder = records_folder(root, cell)
     try:
         return sum(max(path.read_bytes().count(b"\n") - 1, 0) for path in records_files(folder))
-    except OSError:  # renamed while it was read
+    except OSError:  # renamed while being read
         return 0
 
 
@@ -146,7 +146,8 @@ def _state_of_folder(
     there = sum(image_id in finished for image_id in due)
     if there < len(due):
         return ("partial", f"{there} of {len(due)} images", None) if there else _NOT_RUN
-    # Of these records, and whole: anything else is written anew from them, which takes no time.
+    # The summary must be complete and of these records; otherwise it is rewritten from them, which
+    # is quick.
     if summary is None or summary.get("fingerprint") != records.fingerprint:
         return "partial", problem or "the summary is not that of its records", None
     if _lacks_figures(cell, summary):
@@ -176,21 +177,21 @@ def _fingerprint(cell: Cell) -> dict[str, str]:
 
 @cache
 def _code_hash() -> str:
-    """What this process runs; it is not read anew from the disk."""
+    """Hash of the code that this process runs; not read again from the disk."""
     return hash_code()
 
 
 @lru_cache(maxsize=64)
 def _data_hash(dataset: str, limit: int) -> str:
-    """Once for all cells of a data set: it may have thousands of files."""
+    """Hash of a data set, computed once for all its cells: it may have thousands of files."""
     return hash_dataset(load_test_records(dataset, limit))
 
 
 def best_variants(results: Sequence[CellResult]) -> list[CellResult]:
-    """One result for each method and data set: of several variants the best one that is done.
+    """One result for each method and data set: the best finished one if there are several variants.
 
-    By the headline metric. While one is missing, the best of the others is shown, and the note says
-    which are not done; where none is done, the first stands for all.
+    The headline metric decides. While a variant is missing, the best of the others is shown, and
+    the note says which are not done; if none is done, the first one represents them all.
     """
     grouped: dict[tuple[str, str], list[CellResult]] = {}
     for result in results:

@@ -1,6 +1,6 @@
-"""Images of a benchmark: the best, median and worst ones, and all methods' answers side by side.
+"""Images of a benchmark: the best, median and worst ones, with all methods' answers side by side.
 
-Drawn small: a page with hundreds of them stays a few megabytes.
+They are drawn small, so that a page with hundreds of them takes only a few megabytes.
 """
 
 import base64
@@ -43,7 +43,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Caption:
-    """What is said of a region.
+    """The caption of a region.
 
     Attributes:
         color: of the region in the overlay, as `#rrggbb`.
@@ -61,7 +61,7 @@ class Panel:
     Attributes:
         title: what it is.
         image: data URI of a JPEG; empty where there is none.
-        lines: scores, or why there is no image.
+        lines: scores, or the reason why there is no image.
         sentences: one per region.
     """
 
@@ -102,9 +102,9 @@ def draw_galleries(
 
     Args:
         layout: of all cells.
-        count: images of each data set, at most.
+        count: maximum number of images per data set.
         max_pixels: larger files are refused.
-        chosen_by: row, or method, by whose scores images are chosen; None: all take turns.
+        chosen_by: row or method whose scores decide which images are chosen; None: all take turns.
 
     Raises:
         ConfigError: there is no such row.
@@ -114,11 +114,11 @@ def draw_galleries(
 
 
 def pick_images(scores: Mapping[str, Mapping[str, float]], count: int) -> list[Pick]:
-    """Choose images by scores: of each method in turn the worst, the median, the best; again.
+    """Choose images by scores: for each method in turn the worst, the median, the best; repeat.
 
     Args:
         scores: method -> image id -> score.
-        count: images at most.
+        count: maximum number of images.
 
     Returns:
         Different images, in the order in which they were chosen.
@@ -131,7 +131,8 @@ def pick_images(scores: Mapping[str, Mapping[str, float]], count: int) -> list[P
                 continue
             for kind, image_id in zip(_KINDS, _at_rank(ids, rank), strict=True):
                 if image_id in reasons:
-                    # The 30th worst image of few is also a good one: only the first counts.
+                    # Among few images the 30th worst is also a good one, so only rank 0 adds a
+                    # reason.
                     if rank == 0:
                         reasons[image_id].append(f"{kind} of {name}")
                 elif len(reasons) < count:
@@ -142,7 +143,7 @@ def pick_images(scores: Mapping[str, Mapping[str, float]], count: int) -> list[P
 
 
 def _at_rank(ids: Sequence[str], rank: int) -> tuple[str, str, str]:
-    """Of ids from the worst to the best: the worst, median and best but `rank` others."""
+    """From ids sorted worst to best, the worst, median and best after `rank` others."""
     # Around the middle: 0, +1, -1, +2, ..
     step = (rank + 1) // 2 * (1 if rank % 2 else -1)
     middle = (len(ids) // 2 + step) % len(ids)
@@ -228,7 +229,7 @@ def _semantic_row(
     column: Column,
     max_pixels: int,
 ) -> ImageRow:
-    """As `_image_row`: a class has one colour everywhere, and its name below."""
+    """As `_image_row`, but each class has one colour everywhere, and its name below."""
     if pick.image_id not in sources:
         raise DatasetError(f"data set {column.dataset!r} has no such image; evaluate anew")
     source, known = sources[pick.image_id], semantic_set(column.dataset)
@@ -275,7 +276,7 @@ def _prediction(
 ) -> Panel:
     """A method's answer, over a thumbnail (h,w,3), in the colours of the true regions.
 
-    A region has the colour of the true one that it was matched with.
+    A region has the colour of the true region that it was matched with.
     """
     title = f"{row.label} (random weights)" if row.random_weights else row.label
     others = [name for name in ("mIoU", "pIoU", "ARI") if name != column.headline]
@@ -285,7 +286,7 @@ def _prediction(
     ]
     if record["status"] != "ok":
         lines.append(f"{record['status']} {record.get('error', '')}".strip()[:_SENTENCE_LETTERS])
-    if "assignment" not in record:  # the method failed; a map there is of an earlier run
+    if "assignment" not in record:  # the method failed; any map here is from an earlier run
         return Panel(title, "", lines)
     k_pred, k_gt = record["k_pred"], len(truth.masks)
     folder = row.cells[column].folder
@@ -315,7 +316,7 @@ def _pairs(record: Record, k_gt: int) -> Iterator[tuple[int, int]]:
 
 
 def _sentences(texts: Sequence[str], numbers: Sequence[int]) -> list[Caption]:
-    """Texts with the colours of the label values `numbers`."""
+    """Texts in the colours of the label values `numbers`."""
     colors = region_colors(max(numbers, default=0))
     # Methods without words return empty texts: a legend of bare colours says nothing.
     if not any(text.strip() for text in texts):
@@ -327,7 +328,7 @@ def _sentences(texts: Sequence[str], numbers: Sequence[int]) -> list[Caption]:
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
-    """An image, uint8 (H,W,3), as a thumbnail (h,w,3) without a longer side than `_SIDE`."""
+    """An image, uint8 (H,W,3), as a thumbnail (h,w,3) whose longer side is at most `_SIDE`."""
     small = Image.fromarray(image)
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     return np.asarray(small)
@@ -335,7 +336,7 @@ def _shrink(image: np.ndarray) -> np.ndarray:
 
 def _overlay(small: np.ndarray, labels: np.ndarray) -> str:
     """Data URI of a thumbnail (h,w,3) under the regions of a label map (H,W)."""
-    # Resized first and drawn then, so that outlines are one pixel wide.
+    # Resized before drawing, so that outlines are one pixel wide.
     size = (small.shape[1], small.shape[0])
     resized = Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
     return _data_uri(draw_overlay(small, np.asarray(resized)))

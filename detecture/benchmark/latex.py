@@ -45,13 +45,13 @@ def report_latex(report: Report) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Any text on one line, so that LaTeX sets it as it is; the signs of tables get commands."""
+    """Any text on one line, escaped for LaTeX; table signs become commands."""
     return "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
 
 
 def _lines(report: Report) -> Iterator[str]:
     for table in report.tables:
-        # A comment ends where its line does: no text may bring a line break of its own.
+        # A comment ends at the end of its line, so no text may contain a line break.
         yield "% " + " ".join(f"{table.metric.title}; protocol {report.protocol}".split())
         yield from _tabular(table)
         yield ""

@@ -1,4 +1,4 @@
-"""Which cell stands where: rows are methods, columns data sets and whether K was given."""
+"""Where each cell goes: rows are methods; columns are data sets, and whether K was given."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,8 +24,8 @@ class Column:
 
     Attributes:
         dataset: registered name.
-        k_given: the regime grants K to all methods; otherwise it is unknown to all that play fair.
-            None: there is no K, classes are asked for by name.
+        k_given: the regime grants K to all methods; otherwise no method may know it. None: there is
+            no K, since classes are asked for by name.
     """
 
     dataset: str
@@ -33,7 +33,7 @@ class Column:
 
     @property
     def title(self) -> str:
-        """For the head of a table, such as `rwtd (K given)`."""
+        """The text for a table's head, such as `rwtd (K given)`."""
         if self.k_given is None:
             known = self.dataset in DatasetCatalog.list()
             return (known and MetadataCatalog.get(self.dataset).get("title")) or self.dataset
@@ -41,19 +41,19 @@ class Column:
 
     @property
     def headline(self) -> str:
-        """The metric that counts: where K is unknown, the one that charges a wrong number."""
+        """The metric that counts: if K is unknown, the one that penalises a wrong K."""
         return "pIoU" if self.k_given is False else "mIoU"
 
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of one method, or of one of its variants where it has several on a data set.
+    """The cells of one method, or of one variant if it has several on a data set.
 
     Attributes:
-        name: of the method in the protocol, with the variant behind it where that is needed.
+        name: of the method in the protocol, followed by the variant where needed.
         label: the same for tables.
         method: name of the method in the protocol.
-        cells: by column; a column without one was never asked for.
+        cells: by column; a column without a cell was never requested.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Row:
 
     @property
     def random_weights(self) -> bool:
-        """Whether any cell ran with random weights, so that the row means nothing."""
+        """Whether any cell ran with random weights, which makes the row meaningless."""
         return any(cell.random_weights for cell in self.cells.values())
 
 
@@ -83,7 +83,7 @@ class TableLayout:
 
     @property
     def is_semantic(self) -> bool:
-        """Whether it is of semantic segmentation; a benchmark is of one kind."""
+        """Whether the benchmark is one of semantic segmentation; kinds are never mixed."""
         return any(cell.is_semantic for _, _, cell in self.places)
 
     def find_row(self, name: str) -> Row:
@@ -136,7 +136,7 @@ def arrange(cells: Sequence[CellResult]) -> TableLayout:
 
 
 def told(cell: CellResult) -> str:
-    """What the method was told of K: as the protocol says, or more, if its records say so."""
+    """What the method knew about K: what the protocol says, or more if its records say so."""
     known = (cell.summary or {}).get("k_knowledge", ())
     recorded = known if isinstance(known, list) else [known]
     said = [word for word in (cell.k_access, *recorded) if word in K_ACCESS]
@@ -144,13 +144,13 @@ def told(cell: CellResult) -> str:
 
 
 def conditions(cell: CellResult) -> dict[str, str]:
-    """What figures of semantic segmentation depend on, as evaluated, by names of `CONDITIONS`."""
+    """The conditions of a semantic evaluation's figures, by names of `CONDITIONS`."""
     summary = cell.summary or {}
     return {name: str(summary[name]) for name in CONDITIONS if name in summary}
 
 
 def k_regime(cell: CellResult) -> str:
-    """The data set's regime, as evaluated or else as registered; empty where nobody knows it."""
+    """The data set's regime, as evaluated or else as registered; empty if unknown."""
     regime = (cell.summary or {}).get("k_regime")
     if regime is None and cell.dataset in DatasetCatalog.list():
         regime = MetadataCatalog.get(cell.dataset).get("k_regime")
@@ -166,7 +166,7 @@ def _grants_k(cells: Sequence[CellResult]) -> bool:
 
 
 def _labels(cells: Iterable[CellResult]) -> dict[str, str]:
-    """One label for each method, and no two alike: a reader could not tell their rows apart."""
+    """A distinct label for each method, so that readers can tell the rows apart."""
     labels: dict[str, str] = {}
     for cell in cells:
         labels.setdefault(cell.method, cell.label or cell.method)
@@ -178,10 +178,10 @@ def _labels(cells: Iterable[CellResult]) -> dict[str, str]:
 
 
 def _suffixes(placed: Sequence[tuple[CellResult, Column]]) -> list[str]:
-    """For each cell what its row is called behind the method's name; mostly nothing."""
+    """For each cell, the suffix of its row's name after the method's name; mostly empty."""
 
     def crowded(key: Sequence[tuple[str, ...]]) -> set[tuple[str, ...]]:
-        """Keys that several cells of one column have."""
+        """Keys that more than one cell of a column has."""
         seen: set[tuple[tuple[str, ...], Column]] = set()
         twice: set[tuple[str, ...]] = set()
         for name, (_, column) in zip(key, placed, strict=True):

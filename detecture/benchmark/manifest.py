@@ -1,4 +1,4 @@
-"""What a benchmark was asked for and where its cells stand, kept in its folder for the reports."""
+"""What a benchmark was asked to run and the state of its cells, kept in its folder for reports."""
 
 import json
 import os
@@ -19,14 +19,14 @@ _KINDS = {"protocol_file": str, "protocol": str, "random_weights": bool, "limit"
 
 @dataclass(frozen=True)
 class Request:
-    """The cells that were asked for; see `ProtocolFile.cells`.
+    """A request for cells; see `ProtocolFile.cells`.
 
     Attributes:
         protocol_file: path of the protocol file.
         protocol: name.
         methods: names; empty: all of the protocol.
         datasets: registered names; empty: those of the protocol.
-        random_weights: tiny configs with random weights, where a method has one.
+        random_weights: use tiny configs with random weights for methods that have one.
         limit: number of images of each data set; 0: all.
         settings: config overrides: a method's name or `all`, key and value of each.
     """
@@ -69,7 +69,7 @@ def write_index(
     """Keep a request, its cells and their states; `detecture.benchmark.read_cells` reads them.
 
     Raises:
-        EvaluationError: the file cannot be written, or there is another one in its place.
+        EvaluationError: the file cannot be written, or something else is in its place.
     """
     entries = [
         {
@@ -105,14 +105,14 @@ def _require_index(path: Path) -> None:
 
 
 def as_of_today(root: Path, request: Any, results: Sequence[CellResult]) -> list[CellResult]:
-    """Results with their states looked at anew, as far as that can be done here.
+    """Results with their states checked again, as far as that is possible here.
 
-    Where the protocol file, a config or the data is not at hand, as on another machine, what was
-    done when the benchmark ran becomes `unchecked`, and the note says why.
+    If the protocol file, a config or the data is not available, as on another machine, cells that
+    were done when the benchmark ran become `unchecked`, and the note says why.
 
     Args:
         root: folder of the benchmark.
-        request: that of its index, as it was read; None: states stay as they are.
+        request: that of its index, as read; None: states stay as they are.
         results: of the index, in its order.
     """
     if request is None:
@@ -138,7 +138,7 @@ def as_of_today(root: Path, request: Any, results: Sequence[CellResult]) -> list
 
 
 def _cells_of_today(request: Request) -> list[Cell]:
-    """What is left of a request: methods that the protocol no longer has are left out."""
+    """A request without the methods that the protocol no longer has."""
     file = read_protocols(Path(request.protocol_file))
     plan = file.protocols.get(request.protocol)
     if plan is None:

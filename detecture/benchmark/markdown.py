@@ -18,9 +18,9 @@ def escape_markdown(text: str) -> str:
     """Any text on one line, so that Markdown shows it as it is."""
     line = " ".join(text.split())
     line = re.sub(r"([\\`*|<>])", r"\\\1", line)
-    # Brackets are themselves but in links, so that intervals stay legible in the source too.
+    # Brackets need no escape outside links, so that intervals stay legible in the source.
     line = re.sub(r"\](?=[(\[:])", r"\\]", line)
-    # Inside a word an underscore is itself; names of data sets stay legible.
+    # An underscore inside a word needs no escape, so names of data sets stay legible.
     return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", line)
 
 

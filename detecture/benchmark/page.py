@@ -10,7 +10,7 @@ from detecture.benchmark.table import decimal
 
 
 def report_page(report: Report, galleries: Sequence[Gallery] = ()) -> str:
-    """The page, all in one text; everything out of files and records is escaped.
+    """The page as one text; everything from files and records is escaped.
 
     Args:
         report: what it says.

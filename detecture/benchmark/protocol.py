@@ -1,4 +1,4 @@
-"""Which methods meet which data sets, in which variants, and what each may know: read from a file.
+"""Which methods run on which data sets, in which variants, and what each may know, from a file.
 
 `configs/benchmark.yaml` and `benchmark_semantic.yaml` hold it as data; their first lines describe
 the form.
@@ -20,7 +20,7 @@ from detecture.untrusted import read_yaml
 
 _SUBJECT = "{subject}"
 _ALL = "all"
-_SHOWN = 200  # letters of names that are unknown
+_SHOWN = 200  # letters shown of unknown names
 _VOCABULARY = "TEST.SEMANTIC.VOCABULARY"
 # Set by the cell itself.
 _OWN_KEYS = ("DATASETS.TEST", "OUTPUT_DIR", "TEST.COUNT", "TEST.LIMIT")
@@ -36,7 +36,7 @@ class Method:
         name: in the protocol file.
         label: for tables.
         config: yaml of the method.
-        random_config: the same method at tiny size with random weights; None where it has none.
+        random_config: the same method at tiny size with random weights; None if it has none.
         variants: config overrides of each, by name; texts may hold `{subject}`.
         weights: MODEL.WEIGHTS of `config`, unless a setting says otherwise.
     """
@@ -54,7 +54,7 @@ class MethodEntry:
     """How a method takes part in a regime, or on one data set.
 
     Attributes:
-        variants: names; where there are several, the best one is reported, and named.
+        variants: names; if there are several, the best one is reported by name.
         k_access: a key of `K_ACCESS`, or `SEMANTIC`.
     """
 
@@ -109,7 +109,7 @@ class Cell:
         return self.method.config
 
     def overrides(self) -> list[str]:
-        """Config overrides: its settings, the variant's, what it is told of K, the images."""
+        """Config overrides: its settings, the variant's, what it may know about K, the images."""
         subject = MetadataCatalog.get(self.dataset).get("subject", "")
         weights = "" if self.random_weights else self.method.weights
         words = [*(("MODEL.WEIGHTS", weights) if weights else ()), *self.settings]
@@ -121,7 +121,7 @@ class Cell:
         return [*words, "TEST.LIMIT", str(self.limit)]
 
     def folder(self, root: Path) -> Path:
-        """Where it is evaluated; the same for all protocols that ask for the same."""
+        """Folder of the evaluation; shared by all protocols that ask for the same."""
         method = f"{self.method.name}-random" if self.random_weights else self.method.name
         dataset = f"{self.dataset}-first-{self.limit}" if self.limit else self.dataset
         return root / "cells" / method / self.variant / f"{dataset}-{self.k_access}"
@@ -162,8 +162,8 @@ class ProtocolFile:
             settings: config overrides: a method's name or `all`, key and value of each.
 
         Raises:
-            ConfigError: a name is unknown, a variant needs a subject that a data set has not, or
-                the data sets are of two kinds, or of none that the tables have columns for.
+            ConfigError: a name is unknown, a variant needs a subject that a data set does not have,
+                or the data sets are of two kinds, or of a kind that the tables have no columns for.
             DatasetError: a data set is not registered.
         """
         plan = _one_of(self.path, "protocol", protocol, self.protocols)
@@ -207,7 +207,7 @@ def read_protocols(path: Path) -> ProtocolFile:
     """Read and check a protocol file.
 
     Raises:
-        ConfigError: it cannot be read, or names the key that is wrong and what it may be.
+        ConfigError: it cannot be read or is wrong; names the wrong key and what it may be.
     """
     content = read_yaml(path, ConfigError)
     sections = _mapping(path, "the file", content, {"methods", "protocols"}, set())
@@ -308,13 +308,13 @@ def _list_of_names(path: Path, where: str, value: Any) -> list[str]:
 
 
 def _entry_for(entries: Mapping[str, MethodEntry], dataset: str) -> MethodEntry | None:
-    """That of the data set, else that of its regime; None: the method does not take part."""
+    """The entry of the data set, else of its regime; None: the method does not take part."""
     place = SEMANTIC if is_semantic(dataset) else MetadataCatalog.get(dataset).get("k_regime")
     return entries.get(dataset, entries.get(place))
 
 
 def _remedy(plan: Protocol, methods: Iterable[str], semantic: bool) -> str:
-    """What to do where no method meets a data set."""
+    """What to do if no method runs on a data set."""
     if semantic:
         return (
             f"it is of classes by name: give the method an entry `{SEMANTIC}`, as those of "
@@ -362,7 +362,7 @@ def _mapping(
     due: set[str] | None = None,
     allowed: set[str] | None = None,
 ) -> dict[str, Any]:
-    """A mapping with text keys: all of `due`, and beyond those only `allowed`; None: any."""
+    """A mapping with text keys: all of `due`, and otherwise only `allowed`; None: any."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ConfigError(
             f"{path}: {where} must be a mapping with names as keys, not {brief(value)}"
@@ -393,7 +393,7 @@ def _file(path: Path, where: str, value: Any) -> Path:
     file = path.parent / _text(path, where, value)
     try:
         is_there = file.is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # not a possible file name
         is_there = False
     if not is_there:
         raise ConfigError(f"{path}: {where} names {str(file)[:300]}, which does not exist")

@@ -1,4 +1,4 @@
-"""Figures that others have published: shown apart from what was measured here."""
+"""Figures that others have published, shown separately from those measured here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ class PublishedRow:
     """One method as published.
 
     Attributes:
-        method: the name it has there.
-        note: what is different about this row alone.
+        method: its name in the publication.
+        note: what is different about this row only.
         values: for each data set the values of the table's metrics; None: not published.
     """
 
@@ -40,8 +40,8 @@ class PublishedTable:
 
     Attributes:
         title: of the block.
-        source: where the figures stand.
-        differs: sentences on why they are not comparable with our own.
+        source: where the figures were published.
+        differs: sentences that say why they are not comparable with our own.
         metrics: of the values, names of `METRICS` or `SEMANTIC_METRICS`.
         datasets: in the order of the values.
         rows: methods.
@@ -62,7 +62,7 @@ def load_published(path: Path = PUBLISHED) -> list[PublishedTable]:
         path: yaml, a list of tables with the attributes of `PublishedTable`.
 
     Raises:
-        ConfigError: the file cannot be read, or a part of it has the wrong form; names the part.
+        ConfigError: the file cannot be read, or part of it has the wrong form; names the part.
     """
     tables = read_yaml(path, ConfigError)
     if not isinstance(tables, list):

@@ -1,4 +1,4 @@
-"""Reading what a benchmark has left on the disk; nothing of it is trusted."""
+"""Reading what a benchmark has left on the disk; none of it is trusted."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,10 +35,10 @@ def find_index(root: Path, protocol: str | None = None) -> Path:
 
     Args:
         root: folder of the benchmark.
-        protocol: name; None: the only one that is there.
+        protocol: name; None: the only one there is.
 
     Raises:
-        ConfigError: there is none, or several and no name.
+        ConfigError: there is none, or there are several and `protocol` is None.
     """
     if protocol is not None:
         path = index_path(root, protocol)
@@ -62,8 +62,8 @@ def find_index(root: Path, protocol: str | None = None) -> Path:
 def read_cells(path: Path) -> list[CellResult]:
     """The cells of an index with their summaries, in its order.
 
-    A cell that is said to be done but whose summary is missing, half-written or of another data
-    set becomes `missing`, with a note that says so.
+    A cell marked as done whose summary is missing, half-written or of another data set becomes
+    `missing`, with a note that says so.
 
     Args:
         path: of the index, see `find_index`.
@@ -84,7 +84,7 @@ def read_protocol_name(path: Path) -> str:
 
 
 def read_request(path: Path) -> Any:
-    """The request of an index as it stands there, unchecked; None where it has none.
+    """The request of an index as written there, unchecked; None if it has none.
 
     Raises:
         ConfigError: as for `read_cells`.
@@ -96,8 +96,8 @@ def read_cell_records(cell: CellResult) -> dict[str, Record]:
     """Records of a cell by image id, in the order of the data set.
 
     Raises:
-        EvaluationError: there are none, fewer than the summary counts, or foreign ones; the text
-            names the file.
+        EvaluationError: there are no records, fewer than the summary counts, or foreign ones; the
+            text names the file.
     """
     if cell.folder is None:
         raise EvaluationError(f"{cell.method} on {cell.dataset} has no folder with records")
@@ -119,7 +119,7 @@ def read_cell_records(cell: CellResult) -> dict[str, Record]:
 
 
 def _problem_of(record: Mapping[str, Any]) -> str:
-    """Only what tables and drawings cannot do without: drawings look at the rest themselves."""
+    """Checks only what tables and drawings need; drawings check the rest themselves."""
     return record_problem({k: record[k] for k in _NEEDED if k in record}, _NEEDED)
 
 
@@ -159,7 +159,7 @@ def _text(path: Path, entry: dict[str, Any], key: str, where: str) -> str:
 
 
 def _folder(index: Path, text: Any, where: str) -> Path | None:
-    """Folder of a cell; None where nothing was written."""
+    """Folder of a cell; None if nothing was written."""
     if text is None:
         return None
     if not isinstance(text, str) or "\0" in text:
@@ -174,7 +174,7 @@ def _folder(index: Path, text: Any, where: str) -> Path | None:
                     f"{path.resolve()}; move the files into the benchmark's folder"
                 )
         return folder if folder.is_dir() else None
-    # A name that is too long or has no letters of a file's, links in a circle.
+    # A name that is too long or impossible for a file, or links in a circle.
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{index}: {where}.folder {brief(text)}: {reason!s:.200}") from error

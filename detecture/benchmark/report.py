@@ -1,4 +1,4 @@
-"""All that a report says, as texts and numbers; `markdown`, `latex` and `page` write it down."""
+"""The content of a report, as texts and numbers; `markdown`, `latex` and `page` render it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from detecture.errors import require_choice
 
 @dataclass(frozen=True)
 class Grid:
-    """Texts in rows and columns below a title.
+    """Texts in rows and columns under a title.
 
     Attributes:
         title: of the grid.
         heads: of the columns.
-        rows: as many texts each.
+        rows: each with as many texts as there are heads.
         notes: sentences on how to read it.
     """
 
@@ -35,7 +35,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Report:
-    """All but the images.
+    """Everything in a report except the images.
 
     Attributes:
         protocol: name of the protocol.
@@ -70,7 +70,7 @@ def build_report(
         cells: of a benchmark, in the order of its protocol.
         protocol: its name.
         metrics: names of `METRICS`, or of `SEMANTIC_METRICS`, one table each; None: all.
-        against: method that all others are compared with, image by image; None: no comparison.
+        against: method to compare all others with, image by image; None: no comparison.
         bootstrap_samples: resamples behind the comparison's intervals.
 
     Raises:
@@ -121,7 +121,7 @@ def _intro(layout: TableLayout) -> list[str]:
 
 
 def _semantic_intro(layout: TableLayout) -> list[str]:
-    """What figures depend on: once where it is the same for all cells that have figures."""
+    """What the figures depend on; stated once if it is the same for all cells with figures."""
     found = [conditions(cell) for _, _, cell in layout.places if cell.summary]
     sentences = [
         "Each figure is over all pixels of a data set, a failed image counted as one without a "

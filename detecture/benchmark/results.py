@@ -1,4 +1,4 @@
-"""What came out of the cells of a benchmark; a cell is one method on one data set."""
+"""The results of a benchmark's cells; a cell is one method on one data set."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ _TABLED = frozenset({"texture", "sem_seg"})  # evaluator types that the tables h
 
 
 def require_tabled(datasets: Iterable[str]) -> None:
-    """See that the tables have columns for what is measured on registered data sets.
+    """Check that the tables have columns for what is measured on registered data sets.
 
     Raises:
-        ConfigError: one is measured otherwise.
+        ConfigError: a set is measured in another way.
     """
     for name in datasets:
         kind = MetadataCatalog.get(name).get("evaluator_type", "texture")
@@ -49,11 +49,11 @@ def require_tabled(datasets: Iterable[str]) -> None:
 
 
 def read_summary(path: Path, dataset: str) -> tuple[dict[str, Any] | None, str]:
-    """The summary of a cell, or what is wrong with the file.
+    """The summary of a cell, or a description of what is wrong with the file.
 
     Args:
         path: of `summary.json`.
-        dataset: that it must be of.
+        dataset: the data set it must belong to.
     """
     try:
         summary = read_own_json(path)
@@ -77,14 +77,14 @@ class CellResult:
         label: for tables, such as `SAM 3`.
         dataset: registered name.
         variant: of the method, as the protocol names it.
-        k_access: what the method was told of the number of regions: `none`, `regime`, `per_image`
-            or `ground_truth_top_k`; `SEMANTIC` on a set of semantic segmentation.
+        k_access: what the method knew about the number of regions: `none`, `regime`, `per_image` or
+            `ground_truth_top_k`; `SEMANTIC` on a set of semantic segmentation.
         state: one of `STATES`.
         note: why the state is what it is; empty for `done`.
-        random_weights: the method ran with random weights: its figures mean nothing.
-        summary: of the evaluation (see `detecture.evaluation.summary`), of a `stale` cell the old
-            one; None where there is none.
-        folder: with `records.jsonl` and `label_maps/`; None where nothing was written.
+        random_weights: the method ran with random weights, so its figures mean nothing.
+        summary: of the evaluation (see `detecture.evaluation.summary`), for a `stale` cell the old
+            one; None if there is none.
+        folder: with `records.jsonl` and `label_maps/`; None if nothing was written.
     """
 
     method: str
@@ -100,7 +100,7 @@ class CellResult:
 
     @property
     def is_semantic(self) -> bool:
-        """Whether it is of semantic segmentation."""
+        """Whether the cell is one of semantic segmentation."""
         return self.k_access == SEMANTIC
 
     @property

@@ -1,4 +1,4 @@
-"""Runs the cells of a benchmark, each in a process of its own, and goes on where it was stopped."""
+"""Runs the cells of a benchmark, each in its own process, and resumes where it was stopped."""
 
 import sys
 import time
@@ -36,13 +36,13 @@ def reserved_root(root: Path) -> FolderLock:
 def cells_to_run(
     cells: Sequence[Cell], results: Sequence[CellResult], root: Path
 ) -> list[tuple[Cell, CellResult]]:
-    """Those that are not done and whose data is there, each folder once.
+    """The cells that are not done and whose data is available, each folder once.
 
-    Images that could not be scored are tried again.
+    Images that could not be scored are retried.
 
     Args:
         cells: of a protocol.
-        results: where each stands, see `detecture.benchmark.cells.survey`.
+        results: the state of each, see `detecture.benchmark.cells.survey`.
         root: of the benchmark.
     """
     chosen: dict[Path, tuple[Cell, CellResult]] = {}
@@ -59,12 +59,12 @@ def run_cells(
     launch: Callable[[Cell, Path], list[str]],
     environments: Sequence[dict[str, str]],
 ) -> None:
-    """Run cells, with one line that shows the images that are done and the time that is left.
+    """Run cells, with one line that shows the images done and the time left.
 
-    What came of each is in its folder afterwards, see `detecture.benchmark.cells.look_at`.
+    Each result is in its cell's folder afterwards, see `detecture.benchmark.cells.look_at`.
 
     Args:
-        todo: those to run, in this order, and where each stands.
+        todo: the cells to run, in this order, and the state of each.
         root: of the benchmark, reserved by the caller.
         launch: the command line that evaluates a cell into a folder.
         environments: see `run_jobs`.
@@ -76,7 +76,7 @@ def run_cells(
     cells = [cell for cell, _ in todo]
     jobs = [Job(folder, [launch(cell, folder)]) for cell in cells for folder in [cell.folder(root)]]
     totals = [images_of(cell) for cell in cells]
-    # Of a stale cell nothing counts.
+    # Nothing in a stale cell counts.
     before = sum(finished_images(root, c) for c, result in todo if result.state == "partial")
 
     def watch(is_running: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Is a method better than another one on the same images? Paired bootstrap over images.
+"""Is one method better than another on the same images? Paired bootstrap over images.
 
 Percentile bootstrap of the mean of the per-image differences (Efron and Tibshirani 1993).
 
@@ -44,10 +44,10 @@ class Comparison:
     Attributes:
         label: of the method.
         column: the data set.
-        metric: that is compared: the headline of the column.
+        metric: the one compared: the column's headline.
         result: None where there is nothing to compare.
         reason: why not.
-        warnings: why a difference proves less than it seems to.
+        warnings: reasons why a difference proves less than it seems to.
     """
 
     label: str
@@ -69,7 +69,7 @@ def paired_difference(
         samples: resamples of the images.
 
     Raises:
-        EvaluationError: they have no image in common.
+        EvaluationError: the two have no image in common.
     """
     shared = [image_id for image_id in first if image_id in second]
     if not shared:
@@ -90,7 +90,7 @@ def paired_difference(
 
 
 def compare_rows(layout: TableLayout, against: str, samples: int) -> list[Comparison]:
-    """Every row against a chosen one, on every data set that the row has a cell of.
+    """Every row against a chosen one, on every data set for which the row has a cell.
 
     Args:
         layout: of all cells.
@@ -107,7 +107,7 @@ def compare_rows(layout: TableLayout, against: str, samples: int) -> list[Compar
             if row is not reference and column in row.cells:
                 result, reason = _compare(row, reference, column, samples)
                 warnings = _warnings(row, reference, column)
-                # The mean over images is not the mIoU of a semantic set, and is not called so.
+                # The mean over images is not the mIoU of a semantic set, so it gets another name.
                 metric = "mIoU of images" if column.k_given is None else column.headline
                 comparisons.append(Comparison(row.label, column, metric, result, reason, warnings))
     return comparisons

@@ -19,22 +19,22 @@ from detecture.jobs.crew import read_failure
 from detecture.untrusted import read_own_json
 
 _FINAL = "model_final.safetensors"
-# What decides what a run gives; the rest is how and where it is run.
+# What determines a run's result; the rest is how and where it is run.
 _SECTIONS = ("MODEL", "INPUT", "LOSS", "DATASETS", "SOLVER", "TEST")
 _FIGURES = ("mIoU", "pIoU", "ARI", "K_accuracy")
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One training, or one evaluation of weights that are there.
+    """One training, or one evaluation of existing weights.
 
     Attributes:
         name: of the row: the config's stem and the settings of the grid.
-        datasets: that it is evaluated on.
+        datasets: the ones it is evaluated on.
         seed: of the training; None: nothing is trained.
-        folder: of the run; another config has another one.
-        settled: the whole config as it was when the sweep was planned, in yaml: it is what is run,
-            whatever becomes of the file meanwhile.
+        folder: of the run; every config has a different one.
+        settled: the whole config as it was when the sweep was planned, in yaml. This is what is
+            run, even if the file changes in the meantime.
     """
 
     name: str
@@ -50,15 +50,15 @@ class SweepRun:
 
     @property
     def weights(self) -> Path:
-        """What the training ends with."""
+        """The weights that the training ends with."""
         return self.folder / _FINAL
 
     def is_trained(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether nothing is left to train."""
         return self.seed is None or self.weights.is_file()
 
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """Summary of each data set that has been evaluated, by its name; damaged ones are none."""
+        """Summary of each evaluated data set, by name; damaged ones do not count."""
         found = {}
         for name in self.datasets:
             path = self.folder / "inference" / name / "summary.json"
@@ -126,7 +126,7 @@ def _digest(cfg: Any) -> str:
 
 
 def commands(run: SweepRun, python: str, train_net: Path) -> list[list[str]]:
-    """What is left to do: train, going on where it was killed, then evaluate."""
+    """What is left to do: train, resuming after a kill, then evaluate."""
     base = [python, str(train_net), "--config-file", str(run.config)]
     output = ["OUTPUT_DIR", str(run.folder)]
     if run.seed is None:
@@ -159,7 +159,7 @@ def table(runs: Iterable[SweepRun]) -> list[dict[str, Any]]:
             row["of"] += 1
             row["failed"] = row["failed"] or failure
             found = values.setdefault(key, [])
-            # What an earlier run left is no figure of one that failed.
+            # Files of an earlier run do not count as figures of a failed one.
             if dataset in summaries and run.is_trained() and not failure:
                 found.append(summaries[dataset])
     return [{**row, **_means(values[key])} for key, row in rows.items()]

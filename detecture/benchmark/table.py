@@ -1,6 +1,6 @@
 """The figures of all cells: one table per metric, and comma-separated files.
 
-A table knows values, intervals, marks and footnotes, and nothing of how they are written down:
+A table holds values, intervals, marks and footnotes, but does not know how they are rendered:
 `markdown`, `latex` and `page` do that.
 """
 
@@ -61,11 +61,11 @@ class Metric:
 
     Attributes:
         name: on the command line and in heads.
-        title: for people.
+        title: as shown to people.
         key: in the summary of an evaluation.
         interval_key: in the summary's `ci95`.
         better: 1 higher is better, -1 lower is, 0 neither.
-        decimals: that are shown.
+        decimals: the number shown.
     """
 
     name: str
@@ -123,14 +123,14 @@ def metrics_of(layout: TableLayout) -> Mapping[str, Metric]:
 
 @dataclass(frozen=True)
 class TableEntry:
-    """What stands in one place of a table.
+    """One entry of a table.
 
     Attributes:
-        value: None where there is none to show.
+        value: None if there is none to show.
         interval: its 95 % bootstrap interval.
-        word: in the place of a value, or a warning beside it.
-        marks: signs whose meaning stands below the table.
-        best: of its column, among those that may be compared.
+        word: replaces a value, or is a warning next to it.
+        marks: signs that are explained below the table.
+        best: whether it is the best of its column, among comparable entries.
     """
 
     value: float | None = None
@@ -170,9 +170,9 @@ class MetricTable:
 def metric_table(layout: TableLayout, metric: Metric) -> MetricTable:
     """The table of one metric.
 
-    A mean is that of the columns whose cell is done, and is marked where these are not all. What
-    is stale or unchecked, of random weights or told more than the regime grants is never the best
-    of its column, nor is an incomplete mean.
+    A mean is taken over the columns whose cell is done, and is marked if these are not all. An
+    entry is never the best of its column if it is stale, unchecked, of random weights, told more
+    than the regime grants, or an incomplete mean.
     """
     entries = [[_entry(row.cells.get(c), metric) for c in layout.columns] for row in layout.rows]
     means = [_mean(row_entries) for row_entries in entries]
@@ -195,12 +195,12 @@ def metric_table(layout: TableLayout, metric: Metric) -> MetricTable:
 
 
 def figure(cell: CellResult, key: str) -> float | None:
-    """A number of a cell's summary; None where there is none, or none that is finite."""
+    """A number of a cell's summary; None if there is none, or it is not finite."""
     return finite_number((cell.summary or {}).get(key))
 
 
 def interval(cell: CellResult, key: str) -> tuple[float, float] | None:
-    """The 95 % interval of a number of a cell's summary; None where there is none."""
+    """The 95 % interval of a number of a cell's summary; None if there is none."""
     intervals = (cell.summary or {}).get("ci95")
     ends = intervals.get(key) if isinstance(intervals, dict) else None
     if not isinstance(ends, list) or len(ends) != 2:
@@ -210,14 +210,14 @@ def interval(cell: CellResult, key: str) -> tuple[float, float] | None:
 
 
 def decimal(value: float | None, decimals: int = 4) -> str:
-    """A number with so many decimals and no negative zero; empty for None."""
+    """A number with that many decimals and no negative zero; empty for None."""
     return "" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 def csv_text(layout: TableLayout) -> str:
     """The finished cells, long form, under `CSV_HEADER` or `SEMANTIC_CSV_HEADER`.
 
-    The header has no column for it, so random weights are named behind the method's name.
+    The header has no column for random weights, so they are noted after the method's name.
     """
     lines = []
     for row, column, cell in layout.places:
@@ -228,7 +228,7 @@ def csv_text(layout: TableLayout) -> str:
 
 
 def csv_full_text(layout: TableLayout) -> str:
-    """All cells with all that is known of them, long form; no figures where there are none.
+    """All cells with everything known about them, in long form; figures only where there are any.
 
     The figures of a cell whose `state` is not `done` are those of an earlier or unfinished run.
     """
@@ -305,8 +305,8 @@ def _mean(entries: Sequence[TableEntry]) -> TableEntry:
 
 
 def _best(entries: Sequence[TableEntry], fair: Sequence[bool], metric: Metric) -> list[bool]:
-    """Which entries are the best; none where there is nothing to choose between."""
-    # As shown: two methods that look equal are both the best, or neither.
+    """Which entries are the best; none if there is nothing to choose between."""
+    # Compared as shown: two methods that look equal are both the best, or neither is.
     shown = [
         round(entry.value, metric.decimals) * metric.better
         if competes and entry.value is not None

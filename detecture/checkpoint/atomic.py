@@ -1,4 +1,4 @@
-"""Write a file whole or not at all, and know later whether it is still the same."""
+"""Write a file completely or not at all, and tell later whether it is still the same."""
 
 import hashlib
 import os
@@ -9,12 +9,12 @@ from typing import BinaryIO
 from detecture.untrusted import open_file
 
 _CHUNK = 1 << 20
-_LONGEST_NAME = 200  # bytes; disks take 255, and something is added
+_LONGEST_NAME = 200  # bytes; file systems take 255, and something is appended
 _KEPT_OF_NAME = 100
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, new: bool = False) -> None:
-    """Write a file so that a reader sees the old or the new one, never a part.
+    """Write a file so that a reader sees the old or the new one, never part of one.
 
     A temporary file in the same folder is written, flushed to the disk and renamed over `path`;
     then the folder is flushed, so that the name survives a power cut too.
@@ -22,11 +22,11 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, new: bool =
     Args:
         path: the file; its folder is made where it does not exist.
         write: gets the open binary file.
-        new: nothing is replaced, whoever else writes to the folder at the same time.
+        new: never replace a file, even if others write to the folder at the same time.
 
     Raises:
-        OSError: as from the disk (no space, no permission); the old file is untouched then.
-        FileExistsError: `new`, and there is one.
+        OSError: as from the disk (no space, no permission); the old file is then untouched.
+        FileExistsError: `new` is set and the file exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{short_name(path.name)}.tmp-{os.getpid()}")
@@ -45,13 +45,14 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, new: bool =
 
 
 def remove_unfinished(folder: Path, pattern: str) -> None:
-    """Remove the temporary files that killed calls of `write_atomic` have left in a folder.
+    """Remove temporary files that killed calls of `write_atomic` left in a folder.
 
-    Only for who holds the folder's lock: those of a process that still writes would go, too.
+    Call this only while holding the folder's lock: it would also remove the files of a process that
+    is still writing.
 
     Args:
-        folder: need not be there.
-        pattern: of the names of the files that were to be written, such as `*.png`.
+        folder: need not exist.
+        pattern: of the names of the files being written, such as `*.png`.
     """
     for path in folder.glob(f"{pattern}.tmp-*"):
         if path.name.rpartition("-")[2].isdigit():
@@ -63,7 +64,7 @@ def _link(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except FileExistsError:
         raise
-    except OSError:  # a disk without hard links: between these two lines another may be faster
+    except OSError:  # a disk without hard links: another process may get in between these two lines
         if os.path.lexists(path):
             raise FileExistsError(f"{path} exists") from None
         temporary.replace(path)
@@ -75,21 +76,21 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 def utf8(text: str) -> bytes:
-    r"""Text as UTF-8; what has no such form, the half of a surrogate pair, as `\udcff`.
+    r"""Text as UTF-8; a lone surrogate, which has no such form, as `\udcff`.
 
-    Names of files that are no UTF-8 come with such halves. In JSON the form is an escape, and is
-    read back as what it was.
+    File names that are not UTF-8 contain such surrogates. In JSON this form is an escape, so it is
+    read back unchanged.
     """
     return text.encode("utf-8", "backslashreplace")
 
 
 def short_name(name: str, longest: int = _LONGEST_NAME, source: str | None = None) -> str:
-    """A name for a file, without its ending: itself, or, if it is long, its beginning and a digest.
+    """A file name without its ending: unchanged, or, if it is long, its beginning and a digest.
 
     Args:
         name: any.
-        longest: bytes that it may have.
-        source: what the digest is of; by default the name.
+        longest: the most bytes it may have.
+        source: what the digest is computed from; by default the name.
     """
     encoded = name.encode("utf-8", "surrogatepass")
     if len(encoded) <= longest:
@@ -100,7 +101,7 @@ def short_name(name: str, longest: int = _LONGEST_NAME, source: str | None = Non
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal; OSError where it cannot be read."""
+    """SHA-256 of a file's content, hexadecimal; OSError if it cannot be read."""
     digest = hashlib.sha256()
     with open_file(path) as file:
         while chunk := file.read(_CHUNK):
@@ -110,7 +111,7 @@ def sha256_file(path: Path) -> str:
 
 def flush_folder(folder: Path) -> None:
     """Make renames in a folder survive a power cut."""
-    # Some systems (Windows) cannot open a folder; there the rename alone must do.
+    # Some systems (Windows) cannot open a folder; there the rename alone has to suffice.
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,9 +1,9 @@
-"""Checkpoints that survive a kill, and that say so when they have not.
+"""Checkpoints that survive a kill, and that report it when they did not.
 
-A checkpoint `NAME` is `NAME.safetensors`, what trains and a header, and `NAME.training.pth`, what
-is needed to go on: optimiser, hooks, iteration, seed. How it is written:
+A checkpoint `NAME` is `NAME.safetensors`, the trained weights and a header, and
+`NAME.training.pth`, what is needed to resume: optimiser, hooks, iteration, seed. How it is written:
 
-1. both files under names of their own (`*.staged`), each flushed to the disk;
+1. both files under temporary names (`*.staged`), each flushed to the disk;
 2. their SHA-256 into `checkpoints.json`, beside those of the files that they replace;
 3. the weights renamed to their final name (from here on the checkpoint is the new one), then the
    training state, and the folder flushed;
@@ -11,8 +11,8 @@ is needed to go on: optimiser, hooks, iteration, seed. How it is written:
 5. `last_checkpoint` pointed to it;
 6. older periodic checkpoints deleted.
 
-The training state holds the hash of its weights, so that a kill inside step 3 leaves no pair that
-does not belong together.
+The training state holds the hash of its weights, so that a kill during step 3 cannot leave a
+mismatched pair.
 """
 
 import hashlib
@@ -62,16 +62,16 @@ _LEFT_BY_A_KILL = re.compile(r"(model_.*|last_checkpoint|checkpoints\.json)\.(tm
 class Checkpointer(DetectionCheckpointer):
     """Writes checkpoints whole or not at all, verifies them by SHA-256, and loads strictly.
 
-    A model may say what of it is kept, and how it is taken back, see `detecture.checkpoint.
-    protocol`; otherwise it is the whole state dict.
+    A model may define which part of it is saved and how that is restored, see
+    `detecture.checkpoint.protocol`; otherwise the whole state dict is saved.
 
     Args:
         model: `DistributedDataParallel` is looked through.
         save_dir: folder of the checkpoints.
         save_to_disk: whether to write; None: in the main process only.
         config: of the training, as yaml text, for the header.
-        keep: so many of the newest periodic checkpoints (`model_<number>`) are kept.
-        checkpointables: what else has `state_dict()` and `load_state_dict()`.
+        keep: how many of the newest periodic checkpoints (`model_<number>`) to keep.
+        checkpointables: further objects with `state_dict()` and `load_state_dict()`.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class Checkpointer(DetectionCheckpointer):
             kwargs: further plain values to keep, such as the iteration.
 
         Raises:
-            CheckpointError: it cannot be written (no space, no permission); the checkpoints that
-                were there are untouched.
+            CheckpointError: it cannot be written (no space, no permission); the existing
+                checkpoints are untouched.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -158,14 +158,14 @@ class Checkpointer(DetectionCheckpointer):
             for path in staged.values():
                 path.unlink(missing_ok=True)
             raise
-        # The weights come first: with their new name the new checkpoint counts.
+        # The weights come first: once they have their new name, the new checkpoint counts.
         for name, path in staged.items():
             path.replace(folder / name)
             flush_folder(folder)
         record_hashes(folder, {name: [digest] for name, digest in hashes.items()})
 
     def _is_needed(self, staged: Path) -> bool:
-        """Whether it is the training state of weights that are in place already."""
+        """Whether it is the training state of weights that are already in place."""
         if not staged.name.endswith(f"{TRAINING}{STAGED}"):
             return False
         weights = staged.with_name(staged.name.removesuffix(f"{TRAINING}{STAGED}") + WEIGHTS)
@@ -200,20 +200,20 @@ class Checkpointer(DetectionCheckpointer):
     # ---- loading -------------------------------------------------------------------------------
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load a checkpoint after checking its hash; every weight must find its place.
+        """Load a checkpoint after checking its hash; every weight must fit the model.
 
         Args:
             path: a `.safetensors` (a shipped one: `detecture://NAME.safetensors`), a `.pth` that
                 `torch.save` wrote, or a folder that holds one checkpoint (or a pointer to its last
                 one); empty keeps the model as it was built.
-            checkpointables: which registered parts to load beside the model; None for all.
+            checkpointables: which registered parts to load besides the model; None for all.
 
         Returns:
             What else the file holds, such as `iteration`.
 
         Raises:
             CheckpointError: the file is missing or damaged, or its weights do not fit the model
-                (all names that are missing, left over or of another shape are listed).
+                (lists all names that are missing, left over or of another shape).
         """
         if not path:
             logger.info("No checkpoint is loaded: the model has the weights that it was built with")
@@ -222,7 +222,7 @@ class Checkpointer(DetectionCheckpointer):
         return self._load(find_checkpoint(locate(path)), wanted, resumes=False)
 
     def _load(self, file: Path, wanted: list[str], *, resumes: bool) -> dict[str, Any]:
-        """See `load`; what a training resumes must be verified, and hold all that is wanted."""
+        """See `load`; a checkpoint to resume from must be verified and hold everything needed."""
         if file.name.endswith(TRAINING):
             weights = file.name.removesuffix(TRAINING) + WEIGHTS
             raise CheckpointError(
@@ -258,7 +258,7 @@ class Checkpointer(DetectionCheckpointer):
         if resumes and (lacking := [key for key in wanted if key not in rest]):
             raise CheckpointError(f"{file}: holds no state of {', '.join(lacking)} to go on from")
         self.resumed_config = str(header.get("config", "")) if resumes else ""
-        # Everything is read and checked before anything is changed.
+        # Read and check everything before changing anything.
         self._put(tensors, header, file)
         logger.info(
             "Loaded %d tensors, %d parameters, from %s (SHA-256 %s)",
@@ -294,10 +294,10 @@ class Checkpointer(DetectionCheckpointer):
         model.load_state_dict(tensors)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Continue from the newest sound checkpoint of `save_dir`, or load weights from `path`.
+        """Continue from the newest intact checkpoint of `save_dir`, or load weights from `path`.
 
         Raises:
-            CheckpointError: with `resume`, there are checkpoints but all are damaged.
+            CheckpointError: `resume` is set, and there are checkpoints but all are damaged.
         """
         if not resume or not self.has_checkpoint():
             return self.load(path, checkpointables=[])
@@ -316,19 +316,19 @@ class Checkpointer(DetectionCheckpointer):
         )
 
     def has_checkpoint(self) -> bool:
-        """Whether there is anything to go on from in `save_dir`, sound or not."""
+        """Whether `save_dir` has anything to resume from, intact or not."""
         folder = Path(self.save_dir)
         return bool(self.save_dir) and (
             (folder / POINTER).exists() or any(map(can_be_resumed, list_checkpoints(folder)))
         )
 
     def get_checkpoint_file(self) -> str:
-        """Path of the checkpoint that `last_checkpoint` names; empty where it names none."""
+        """Path of the checkpoint that `last_checkpoint` names; empty if it names none."""
         target, _ = read_pointer(Path(self.save_dir))
         return str(target or "")
 
     def repair(self) -> None:
-        """Set a damaged manifest or pointer aside and write it anew, from what is sound.
+        """Set a damaged manifest or pointer aside and rewrite it from the intact files.
 
         Only for a training that has reserved the folder. Other processes do nothing.
 
@@ -366,7 +366,7 @@ def _put_bytes(content: bytes, file: BinaryIO) -> None:
 def _told_if_it_does_not_fit(file: Path) -> Iterator[None]:
     try:
         yield
-    # What optimisers and hooks raise for a state that is none of theirs.
+    # What optimisers and hooks raise for a state that is not theirs.
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"{file}: its training state does not fit this training ({type(error).__name__}: "

@@ -1,7 +1,7 @@
-"""JSON that a run wrote and another one reads: what may have become of it in between.
+"""JSON that one run wrote and another reads, which may have been damaged in between.
 
-A file may have been cut off by a kill, changed by hand, or damaged by a disk. Content that is
-sealed carries a digest of itself, so that no change of it passes unseen. It is read with
+A file may have been truncated by a kill, changed by hand, or damaged by a disk. Sealed content
+carries a digest of itself, so that any change is noticed. It is read with
 `detecture.untrusted.read_own_json`.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 DIGEST = "digest"
 """Key of the digest in sealed content."""
 
-_DIGITS = 16  # 64 bits: enough against accidents; nobody is kept from forging it
+_DIGITS = 16  # 64 bits: enough against accidents; no protection against forgery
 
 
 def json_line(content: Mapping[str, Any]) -> str:
@@ -33,7 +33,7 @@ def digest_of(content: Any, context: str = "") -> str:
 
     Args:
         content: what JSON can hold.
-        context: what else must be the same, such as the digest of the file that it belongs to.
+        context: what else must match, such as the digest of the file that it belongs to.
 
     Raises:
         ValueError: it is nested too deeply.
@@ -65,7 +65,7 @@ def unseal(content: Mapping[str, Any], context: str = "") -> dict[str, Any]:
 
 
 def finite_number(value: Any) -> float | None:
-    """A value out of a file that may be foreign; None unless it is a number, and finite."""
+    """A value from a possibly foreign file; None unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -76,11 +76,11 @@ def finite_number(value: Any) -> float | None:
 
 
 def free_name(path: Path, word: str) -> Path:
-    """A name beside `path` that nothing has yet: `records.jsonl`, "stale": `records.stale-1.jsonl`.
+    """An unused name next to `path`: for `records.jsonl` and "stale", `records.stale-1.jsonl`.
 
     Args:
         path: of a file or folder.
-        word: what has become of it.
+        word: why it is renamed.
     """
     number = 1
     while (candidate := path.with_name(f"{path.stem}.{word}-{number}{path.suffix}")).exists():
@@ -89,7 +89,7 @@ def free_name(path: Path, word: str) -> Path:
 
 
 def set_aside(path: Path, word: str = "damaged") -> Path:
-    """Rename a file or folder, so that it is kept and no longer read; returns its new place.
+    """Rename a file or folder, so that it is kept but no longer read; returns its new path.
 
     Raises:
         OSError: as from the disk.

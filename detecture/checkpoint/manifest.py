@@ -1,6 +1,6 @@
 """`checkpoints.json`: the SHA-256 of every checkpoint file of a folder, oldest first.
 
-It holds a digest of itself (key `digest`), which those of before the digest lack.
+It holds a digest of itself (key `digest`), which older manifests lack.
 """
 
 import json
@@ -48,14 +48,14 @@ def read_manifest(folder: Path) -> dict[str, list[str]]:
 
 
 def write_manifest(folder: Path, hashes: dict[str, list[str]]) -> None:
-    """Write the manifest of a folder, as a whole."""
+    """Write the complete manifest of a folder."""
     write_text_atomic(folder / MANIFEST, json.dumps(seal(hashes), indent=1) + "\n")
 
 
 def record_hashes(folder: Path, hashes: dict[str, list[str]]) -> None:
-    """Set the accepted hashes of some files, which become the newest ones.
+    """Set the accepted hashes of some files, which then count as the newest.
 
-    Files that were deleted since are left out.
+    Files deleted since then are left out.
     """
     kept = {k: v for k, v in read_manifest(folder).items() if (folder / k).exists()}
     for name, accepted in hashes.items():
@@ -65,9 +65,9 @@ def record_hashes(folder: Path, hashes: dict[str, list[str]]) -> None:
 
 
 def accepted_hashes(path: Path) -> list[str] | None:
-    """The hashes that a checkpoint file may have; None: nobody wrote them down.
+    """The hashes that a checkpoint file may have; None: none are recorded.
 
-    Of a damaged manifest nothing is believed, and an error in the log says so.
+    A damaged manifest is ignored as a whole, and an error is logged.
     """
     try:
         return read_manifest(path.parent).get(path.name)
@@ -81,7 +81,7 @@ def verify_checkpoint(path: Path, key: str = "MODEL.WEIGHTS or OUTPUT_DIR") -> s
 
     Args:
         path: of the file.
-        key: what named it, for the error.
+        key: what named the file, for the error.
 
     Returns:
         Its SHA-256.

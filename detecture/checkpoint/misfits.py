@@ -1,4 +1,4 @@
-"""What does not fit between the tensors that are due and those that are there."""
+"""Mismatches between the expected tensors and those found."""
 
 from collections.abc import Mapping
 

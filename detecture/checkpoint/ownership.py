@@ -1,9 +1,9 @@
-"""Which files this program wrote: it replaces those, and no others without being told to.
+"""Which files this program wrote: it replaces only those, unless asked to replace others.
 
-What it writes for a user says so, with a digest of the rest: a file that somebody has changed since
-is theirs. PNG files have the mark in a text chunk, JPEG in a comment, JSON objects under their
-first key, other texts in a comment on their last line. Of a file that can hold none, such as CSV,
-a note is kept: beside it, in `.NAME.detecture`, or in a folder of this program.
+Files it writes for a user carry a mark with a digest of the rest: a file that somebody has changed
+since then belongs to them. PNG files have the mark in a text chunk, JPEG in a comment, JSON objects
+under their first key, other texts in a comment on their last line. For a file that cannot hold a
+mark, such as CSV, a note is kept: next to it, in `.NAME.detecture`, or in a folder of this program.
 """
 
 import hashlib
@@ -40,11 +40,11 @@ _END_BYTES = 4096
 
 
 def marked(content: bytes, comment: str = "") -> bytes | None:
-    """A file's content with the mark of this program in it; None where it can hold none.
+    """A file's content with this program's mark added; None if it cannot hold one.
 
     Args:
         content: of a PNG or JPEG, a JSON object as of `json_bytes`, or text with a `comment`.
-        comment: of texts, `HTML_COMMENT` or `LATEX_COMMENT`.
+        comment: for texts, `HTML_COMMENT` or `LATEX_COMMENT`.
     """
     if comment and not content.endswith(b"\n"):
         content += b"\n"
@@ -74,8 +74,8 @@ def json_bytes(values: dict[str, Any]) -> bytes:
 
 
 def carries_mark(path: Path) -> bool:
-    """Whether a file says in itself that this program wrote it, or what it was made of."""
-    if not path.is_file():  # to open a FIFO could block for ever
+    """Whether a file itself says that this program wrote it, or what it was made from."""
+    if not path.is_file():  # opening a FIFO could block for ever
         return False
     try:
         with path.open("rb") as file:
@@ -91,7 +91,7 @@ def is_own(path: Path, notes: Path | None = None) -> bool:
 
     Args:
         path: of the file.
-        notes: folder of the notes on files that can hold no mark; by default the file's own.
+        notes: folder for notes on files that cannot hold a mark; by default the file's own folder.
     """
     note = _note(path, notes)
     try:
@@ -111,11 +111,11 @@ def is_own(path: Path, notes: Path | None = None) -> bool:
 def require_own(
     paths: Iterable[Path], overwrite: bool, remedy: str, notes: Path | None = None
 ) -> None:
-    """Refuse to write where that would replace what this program did not write.
+    """Refuse to replace files that this program did not write.
 
     Args:
-        paths: of the files that are due.
-        overwrite: they may be replaced, whoever wrote them.
+        paths: of the files to be written.
+        overwrite: they may be replaced, no matter who wrote them.
         remedy: what to do, for the error.
         notes: see `is_own`.
 
@@ -125,7 +125,7 @@ def require_own(
     for path in paths:
         try:
             is_folder = path.is_dir()
-        except OSError as error:  # such as a name that is too long
+        except OSError as error:  # for example, a name that is too long
             reason = error.strerror
             raise OutputError(f"{path}: cannot be written ({reason}); {remedy}") from error
         if is_folder:
@@ -146,7 +146,7 @@ def write_own(
     comment: str = "",
     notes: Path | None = None,
 ) -> None:
-    """Write a file that a user has named, with the mark of this program.
+    """Write a file named by the user, with this program's mark.
 
     Args:
         path: the file; its folder is made where it does not exist.
@@ -154,16 +154,16 @@ def write_own(
         overwrite, remedy, notes: see `require_own`.
 
     Raises:
-        OutputError: it is somebody else's, or cannot be written.
+        OutputError: it belongs to somebody else, or cannot be written.
     """
     require_own([path], overwrite, remedy, notes)
     try:
         with_mark = marked(content, comment)
         if with_mark is None:
-            # Both, until the next time: a kill may leave either file here.
+            # Keep both until the next time: a kill may leave either file here.
             known = [_digest(content), *([sha256_file(path)] if path.is_file() else [])]
             text = utf8("\n".join(known) + "\n")
-            with suppress(OSError):  # without the note, the next time will ask for leave
+            with suppress(OSError):  # without the note, the next write will ask for permission
                 write_atomic(_note(path, notes), lambda file: file.write(text))
         final = content if with_mark is None else with_mark
         write_atomic(path, lambda file: file.write(final))
@@ -173,11 +173,10 @@ def write_own(
 
 
 def remove_own(path: Path, *, remedy: str) -> None:
-    """Remove a file that this program wrote, with the note on it; one that is gone is fine.
+    """Remove a file that this program wrote, and the note on it; a missing file is fine.
 
     Raises:
-        OutputError: it is somebody else's.
-        OSError: as from the disk.
+        OutputError: it belongs to somebody else. OSError: as from the disk.
     """
     require_own([path], False, remedy)
     path.unlink(missing_ok=True)
@@ -185,7 +184,7 @@ def remove_own(path: Path, *, remedy: str) -> None:
 
 
 def write_config(path: Path, text: str) -> None:
-    """Write the config of a run; what somebody wrote or changed there gets another name.
+    """Write a run's config; a file that somebody wrote or changed there is renamed.
 
     Raises:
         OSError: as from the disk.
@@ -202,7 +201,7 @@ def write_config(path: Path, text: str) -> None:
 
 
 def require_folder(folder: Path, remedy: str) -> None:
-    """Make a folder and see that files can be written there, before there is anything to write.
+    """Make a folder and check that files can be written to it, before there is anything to write.
 
     Raises:
         OutputError: they cannot.
@@ -218,10 +217,10 @@ def require_folder(folder: Path, remedy: str) -> None:
 
 
 def require_place(file: Path | None, overwrite: bool, remedy: str) -> None:
-    """See that a file can be written, before the work that it is to tell of; makes its folder.
+    """Check that a file can be written before the work it reports on; makes its folder.
 
     Args:
-        file: that is due; None: there is none.
+        file: to be written; None: there is none.
         overwrite, remedy: see `require_own`.
 
     Raises:
@@ -239,7 +238,7 @@ def _note(path: Path, notes: Path | None) -> Path:
 
 
 def _digest(bare: bytes) -> str:
-    # Without the name in the first line of a JSON: it says where an image lies, which is no result.
+    # Without the name in a JSON's first line: it says where an image is, which is not a result.
     name = _NAME.match(bare, len(_JSON)) if bare.startswith(_JSON) else None
     if name is not None:
         bare = bare[: name.start()] + bare[name.end() :]
@@ -247,7 +246,7 @@ def _digest(bare: bytes) -> str:
 
 
 def _find_mark(content: bytes) -> tuple[int, int, str] | None:
-    """Start and end of the mark with what goes with it, and its digest."""
+    """Start and end of the mark with its surroundings, and its digest."""
     behind = 0
     if content.startswith(_PNG):
         start, inner, behind = _PNG_HEADER_BYTES, 4 + len(_PNG_CHUNK), 4

@@ -1,4 +1,4 @@
-"""The checkpoints of a folder, whatever has become of the files that point to them."""
+"""The checkpoints of a folder, even if the files that point to them are lost or damaged."""
 
 import logging
 import re
@@ -35,7 +35,7 @@ def read_pointer(folder: Path) -> tuple[Path | None, str]:
     """The checkpoint that `last_checkpoint` names, and what is wrong with that file.
 
     Returns:
-        (file, "") where it is sound; (None, reason) where it is not; (None, "") without any.
+        (file, "") if it is intact; (None, reason) if not; (None, "") if there is none.
     """
     try:
         with open_file(folder / POINTER) as file:
@@ -62,7 +62,7 @@ def read_pointer(folder: Path) -> tuple[Path | None, str]:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints of a training but the best, newest first; none has been looked into."""
+    """All checkpoints of a training except the best, newest first; their content is unchecked."""
     try:
         known = list(read_manifest(folder))
     except CheckpointError:
@@ -85,21 +85,20 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def can_be_resumed(path: Path) -> bool:
-    """Whether there is a training state to go on from, which Detectron2 keeps in the same file."""
+    """Whether there is a training state to resume from; Detectron2 keeps it in the same file."""
     state = path.with_name(f"{path.stem}{TRAINING}")
     staged = state.with_name(f"{state.name}{STAGED}")
     return path.suffix != WEIGHTS or state.is_file() or staged.is_file()
 
 
 def checkpoints_of(folder: Path, *, resumable: bool = False) -> list[Path]:
-    """Those of `list_checkpoints`, the one that `last_checkpoint` names in front.
+    """The checkpoints of `list_checkpoints`, with the one that `last_checkpoint` names first.
 
-    An error in the log says so where that file is damaged, and a warning where it names another
-    than the newest.
+    Logs an error if that file is damaged, and a warning if it does not name the newest.
 
     Args:
         folder: of the checkpoints.
-        resumable: only those with a training state, and whatever `last_checkpoint` names.
+        resumable: only those with a training state, plus whatever `last_checkpoint` names.
     """
     target, problem = read_pointer(folder)
     found = [one for one in list_checkpoints(folder) if not resumable or can_be_resumed(one)]
@@ -119,10 +118,10 @@ def checkpoints_of(folder: Path, *, resumable: bool = False) -> list[Path]:
 
 
 def newest_sound(folder: Path) -> Path | None:
-    """The weights of the newest checkpoint whose content is what was written; None without any.
+    """The weights of the newest intact checkpoint; None if there are no checkpoints.
 
     Raises:
-        CheckpointError: there are some, and none is sound.
+        CheckpointError: there are some, but none is intact.
     """
     found = checkpoints_of(folder)
     for path in found:
@@ -141,13 +140,13 @@ def newest_sound(folder: Path) -> Path | None:
 
 
 def verify_content(path: Path) -> str:
-    """See that a file of weights or a training state is what was written, by all that tells it.
+    """Check by all available evidence that a weights or training-state file is as written.
 
     Returns:
         Its SHA-256.
 
     Raises:
-        CheckpointError: it is not, or nothing tells.
+        CheckpointError: it is not, or there is no evidence.
     """
     digest = verify_checkpoint(path)
     if path.suffix == WEIGHTS:
@@ -164,7 +163,7 @@ def verify_content(path: Path) -> str:
 
 
 def is_listed(path: Path) -> bool:
-    """Whether a sound manifest beside a file lists it."""
+    """Whether an intact manifest next to a file lists it."""
     try:
         return path.name in read_manifest(path.parent)
     except CheckpointError:
@@ -172,7 +171,7 @@ def is_listed(path: Path) -> bool:
 
 
 def mend_manifest(folder: Path) -> None:
-    """Set a damaged manifest aside, and write one of the files that their content calls sound.
+    """Set a damaged manifest aside, and write a new one of the files whose content is intact.
 
     Raises:
         OSError: as from the disk.
@@ -200,10 +199,10 @@ def mend_manifest(folder: Path) -> None:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The file of a checkpoint, where a file, the folder of one, or its pointer is named.
+    """The file of a checkpoint, given the file, its folder, or its pointer.
 
     Raises:
-        CheckpointError: the folder holds none that is sound, or several and nothing tells which.
+        CheckpointError: the folder holds no intact one, or several with no way to choose.
     """
     if path.name == POINTER and path.is_file():
         path = path.parent
@@ -224,10 +223,10 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def training_state_of(weights: Path, digest: str) -> tuple[Path | None, dict[str, Any]]:
-    """The training state that belongs to these weights, and where it lies; (None, {}) if nowhere.
+    """The training state that belongs to these weights, and where it is; (None, {}) if missing.
 
     Raises:
-        CheckpointError: there are such files, but none is sound and belongs to the weights.
+        CheckpointError: there are such files, but none is both intact and of these weights.
     """
     due = weights.with_name(f"{weights.stem}{TRAINING}")
     candidates = [p for p in (due, due.with_name(f"{due.name}{STAGED}")) if p.is_file()]
@@ -251,7 +250,7 @@ def training_state_of(weights: Path, digest: str) -> tuple[Path | None, dict[str
 
 
 def _iteration(path: Path) -> float:
-    """That a checkpoint was written after, as its header or else its name says."""
+    """The iteration after which a checkpoint was written, by its header or else its name."""
     if path.suffix == WEIGHTS:
         try:
             iteration = read_header(path).get("iteration")

@@ -1,4 +1,4 @@
-"""Files that ship inside the package, by names that are the same on every machine.
+"""Files that ship with the package, under names that are the same on every machine.
 
 Importing this module makes the names known to Detectron2's path manager, so that its
 `DetectionCheckpointer` and `DefaultPredictor` read them too.
@@ -26,10 +26,10 @@ DEFAULT_CONFIG = MODELS / "texture_grouping.yaml"
 
 
 def locate(path: str) -> Path:
-    """The file or folder that a config names; a shipped one where it begins with `SCHEME`.
+    """The file or folder that a config names; a shipped one if the name begins with `SCHEME`.
 
     Raises:
-        CheckpointError: nothing of this name is shipped.
+        CheckpointError: nothing with this name is shipped.
     """
     if not path.startswith(SCHEME):
         return named_path(path, "MODEL.WEIGHTS", CheckpointError)
@@ -46,10 +46,10 @@ def locate(path: str) -> Path:
 
 
 class ShippedPathHandler(PathHandler):
-    """Gives a path manager the shipped weights as files that `torch.load` reads.
+    """Gives a path manager the shipped weights as files that `torch.load` can read.
 
-    Detectron2's checkpointer knows no safetensors. A file is read, and its digest verified, where
-    it is first asked for; what is made of it is deleted when the process ends.
+    Detectron2's checkpointer does not support safetensors. A file is read, and its digest verified,
+    on first use; the converted copy is deleted when the process ends.
     """
 
     def __init__(self) -> None:

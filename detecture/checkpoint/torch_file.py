@@ -1,4 +1,4 @@
-"""Files that `torch.save` wrote, read without running what they hold."""
+"""Files written by `torch.save`, read without running any code in them."""
 
 import zipfile
 import zlib
@@ -11,10 +11,10 @@ from detecture.untrusted_torch import load_torch
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
-    """The table in a file that `torch.save` wrote, with no more than tensors and plain values.
+    """The table in a file written by `torch.save`, restricted to tensors and plain values.
 
     Raises:
-        CheckpointError: it is none, is damaged, or holds what could run code.
+        CheckpointError: it is not such a file, is damaged, or holds something that could run code.
     """
     content = load_torch(path)
     if not isinstance(content, dict):
@@ -23,10 +23,10 @@ def read_torch_file(path: Path) -> dict[str, Any]:
 
 
 def verify_checksums(path: Path) -> bool:
-    """Compare the content of a file with the checksums in it, which torch does not look at.
+    """Compare a file's content with the checksums in it, which torch does not check.
 
     Returns:
-        False: it is of a kind without checksums, a bare pickle.
+        False if the file is of a kind without checksums, a bare pickle.
 
     Raises:
         CheckpointError: the content is not what was written.

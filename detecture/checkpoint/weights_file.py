@@ -29,7 +29,7 @@ def make_header(config: str, model: Mapping[str, str], **values: Any) -> dict[st
 
     Args:
         config: of the training; empty where there was none.
-        model: what the model tells of itself (prompts, ids of its base models).
+        model: what the model records about itself (prompts, ids of its base models).
         values: plain values, such as the iteration.
     """
     return {
@@ -57,7 +57,7 @@ def pack_weights(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any])
 
 
 def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors, by name and of any shapes, and header; empty in a file that others made.
+    """Tensors, by name and of any shapes, and header; empty for a file made by others.
 
     Raises:
         CheckpointError: it cannot be read, its content is not what was written, or a newer
@@ -82,7 +82,7 @@ def read_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a weights file alone, whether or not the file is sound; empty without one.
+    """Only the header of a weights file, even if the file is damaged; empty if it has none.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -95,7 +95,7 @@ def read_header(path: Path) -> dict[str, Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        open_file(path).close()  # the library would wait for a pipe, and cannot be interrupted
+        open_file(path).close()  # on a pipe the library would wait and could not be interrupted
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
     except (SafetensorError, OSError, ValueError, LookupError, AttributeError, OverflowError) as e:
@@ -110,7 +110,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         header = parse_own_json(text)
         if not isinstance(header, dict) or type(header.get("format")) is not int:
             raise ValueError("no table with a format")
-        # Of what is missing nothing else can be said; a newer format may lack anything.
+        # Nothing else can be said about what is missing; a newer format may lack anything.
         return {"detecture": "", "model": {}, **header}
     except ValueError as error:
         raise CheckpointError(
@@ -119,15 +119,15 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
 
 
 def require_remade(path: Path, made_with: str, remedy: str) -> None:
-    """Refuse to write a weights file over one that is not of the same kind.
+    """Refuse to overwrite a weights file that is not of the same kind.
 
     Args:
-        path: of the file that is due.
-        made_with: a value in the header of all that the same command makes.
+        path: of the file to be written.
+        made_with: a value in the header of every file that the same command makes.
         remedy: what to do, for the error.
 
     Raises:
-        OutputError: there is another kind of file, such as a training's checkpoint.
+        OutputError: a file of another kind exists, such as a training's checkpoint.
     """
     if not os.path.lexists(path):
         return

@@ -1,1 +1,1 @@
-"""Files of published systems to ours: checkpoints, wordings, adapters joined with their base."""
+"""Converts files of published systems: checkpoints, wordings, adapters merged with their base."""

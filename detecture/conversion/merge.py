@@ -49,11 +49,11 @@ class Merged:
 def merge_adapter(
     adapter: Path, config_file: str | Path | None, overrides: Sequence[str], output: Path
 ) -> Merged:
-    """Write the VLM of a config with an adapter merged into it, and what is left of the adapter.
+    """Write the VLM of a config with an adapter merged into it, and the rest of the adapter.
 
     The folder then serves as `MODEL.VLM.BASE FOLDER MODEL.VLM.TRAIN none MODEL.WEIGHTS
-    FOLDER/bridge.safetensors`, and as a Qwen3-VL for any other program. It appears whole or not at
-    all.
+    FOLDER/bridge.safetensors`, and as a Qwen3-VL for any other program. It is created completely or
+    not at all.
 
     Args:
         adapter: a weights file of this project.
@@ -62,7 +62,7 @@ def merge_adapter(
 
     Raises:
         CheckpointError: the adapter, or the base, cannot be read, or they do not fit.
-        ConfigError: the config is wrong, or cannot be merged; the folder is already there.
+        ConfigError: the config is wrong or cannot be merged, or the folder already exists.
     """
     require_free_output(output, "folder")
     words = [*overrides, "MODEL.DEVICE", "cpu", "MODEL.VLM.DEVICE_MAP", ""]
@@ -162,9 +162,9 @@ def _load(adapter: Path, cfg: CfgNode, vlm: Qwen3VL, tensors: Mapping[str, Tenso
         CheckpointError: they do not fit the config.
     """
     own = {f"vlm.{name}": parameter for name, parameter in vlm.trained_parameters()}
-    with torch.device("meta"):  # of the head the names alone are needed; its widths do not matter
+    with torch.device("meta"):  # only the names of the head are needed; its widths do not matter
         head = build_head(cfg, HeadShape(vlm.hidden_size, 8, 8))
-    # Shapes are compared for the VLM alone: the head's belong to the other side's widths.
+    # Shapes are compared only for the VLM: the head's depend on the other side's widths.
     rest = {f"head.{name}": tensors.get(f"head.{name}", p) for name, p in head.named_parameters()}
     given = {name: t for name, t in tensors.items() if not name.startswith("segmenter.")}
     if problems := misfits({**own, **rest}, given):
@@ -178,9 +178,9 @@ def _load(adapter: Path, cfg: CfgNode, vlm: Qwen3VL, tensors: Mapping[str, Tenso
 
 
 def _require_rows(cfg: CfgNode, vlm: Qwen3VL, tensors: Mapping[str, Tensor]) -> None:
-    """Rows that the adapter does not hold must start from the same values on the merged VLM.
+    """Check that rows missing from the adapter start from the same values on the merged VLM.
 
-    Of its tensors, of any shapes, the names alone are looked at.
+    Only the names of its tensors, of any shapes, are used.
     """
     held = sum(name.endswith(".row") for name in tensors)
     if held < 2 and cfg.MODEL.VLM.WARM_START != "im_end":

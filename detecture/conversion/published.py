@@ -1,7 +1,7 @@
 """Adapters from the published checkpoints (arXiv 2606.14754), which are torch pickles of gigabytes.
 
-Of the two whole vocabulary tables in them, only the row of `<|seg|>` is taken. Names are matched by
-their ends: the wrapping of the VLM differed between versions of libraries (specification, 9).
+Only the row of `<|seg|>` is taken from the two full vocabulary tables in them. Names are matched by
+their endings, because the wrapping of the VLM differed between library versions (specification, 9).
 """
 
 import hashlib
@@ -57,9 +57,9 @@ class PublishedCheckpoint:
     """What a published checkpoint holds.
 
     Attributes:
-        tensors: by published name; those of a file in today's format are still on the disk.
-        facts: `epoch`, `val_iou`, `phase`, those that are there.
-        left: names of what is no part of the model, such as the optimiser.
+        tensors: by published name; for a file in the current format they are still on the disk.
+        facts: those of `epoch`, `val_iou` and `phase` that it has.
+        left: names of entries that are not part of the model, such as the optimiser.
     """
 
     tensors: dict[str, Tensor]
@@ -74,8 +74,8 @@ class Adapter:
     Attributes:
         tensors: by the names of `Detecture.checkpoint_state`, float32.
         header: of the weights file.
-        parts: names of tensors by what trains together.
-        notes: what a user should know of the conversion.
+        parts: names of tensors, grouped by what trains together.
+        notes: what a user should know about the conversion.
     """
 
     tensors: dict[str, Tensor]
@@ -133,11 +133,11 @@ def import_published(
 
 
 def read_published(path: Path) -> PublishedCheckpoint:
-    """Read a published checkpoint; of its pickle no more than tensors and plain values.
+    """Read a published checkpoint: only the tensors and plain values in its pickle.
 
     Raises:
-        CheckpointError: no such file, not a torch file, damaged, one that would run code, or
-            without the parts of a published checkpoint.
+        CheckpointError: there is no such file, or it is not a torch file, is damaged, would run
+            code, or lacks the parts of a published checkpoint.
     """
     if not named_path(path, "--input", CheckpointError).is_file():
         raise CheckpointError(f"{path}: no such file; name a published checkpoint (best.pt)")
@@ -172,7 +172,7 @@ def reference_model(config_file: str | Path | None, overrides: Sequence[str]) ->
     """The model of a config without any weights (on torch's `meta` device), for its names.
 
     Raises:
-        ConfigError: the config is wrong, or is of another method.
+        ConfigError: the config is wrong or belongs to another method.
     """
     words = ["MODEL.DEVICE", "cpu", "MODEL.FEATURE_CACHE", "", "MODEL.VLM.BASE", ""]
     words += ["MODEL.SEGMENTER.BASE", "", "MODEL.VLM.GRADIENT_CHECKPOINTING", "False"]
@@ -200,7 +200,7 @@ def match_names(tensors: Mapping[str, Tensor], due: Mapping[str, Tensor]) -> dic
     ours = {_published_end(name): name for name in due}
     found: dict[str, str] = {}
     problems = []
-    # A table that peft has copied to train it stands beside its original, which did not train.
+    # A table that peft copied for training is stored next to its original, which did not train.
     for name in sorted(tensors, key=lambda n: ".original_module." in n):
         matches = (pattern.fullmatch(name) for pattern in _THEIRS)
         end = next(("".join(match.groups("")) for match in matches if match), name)
@@ -220,12 +220,12 @@ def match_names(tensors: Mapping[str, Tensor], due: Mapping[str, Tensor]) -> dic
 
 
 def find_seg_row(rows: int, token_id: int | None, asked: int | None, untouched_rows: int) -> int:
-    """Row of `<|seg|>` in a published table: it was added last, and the table cut behind it.
+    """Row of `<|seg|>` in a published table: it was added last, and the table was cut after it.
 
     Args:
         rows: of the table.
-        token_id: the tokenizer's id of the token; None where the tokenizer cannot be had.
-        asked: what the user says (`--seg-id`), which goes before everything else.
+        token_id: the tokenizer's id of the token; None if the tokenizer is not available.
+        asked: what the user says (`--seg-id`), which takes precedence.
         untouched_rows: of the table before any token was added; it is longer than the tokenizer.
 
     Raises:
@@ -250,7 +250,7 @@ def find_seg_row(rows: int, token_id: int | None, asked: int | None, untouched_r
 
 
 def require_free_output(path: Path, what: str) -> None:
-    """Refuse, before hours of work, an output that is there already or cannot be made.
+    """Refuse, before hours of work, an output that already exists or cannot be created.
 
     Raises:
         ConfigError: names it.
@@ -263,7 +263,7 @@ def require_free_output(path: Path, what: str) -> None:
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
-    """Write tensors of any shapes to a file, whole or not at all; returns its SHA-256.
+    """Write tensors of any shapes to a file, completely or not at all; returns its SHA-256.
 
     Raises:
         CheckpointError: it cannot be written.
@@ -272,7 +272,8 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     digest = hashlib.sha256(content).hexdigest()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Before the file: an entry of an older file of this name would call the new one damaged.
+        # Before the file: an entry for an older file of this name would make the new one look
+        # damaged.
         record_hashes(path.parent, {path.name: [digest]})
         write_atomic(path, lambda file: file.write(content))
     except OSError as error:
@@ -302,12 +303,13 @@ def _table_rows(path: Path, named: Mapping[str, Tensor]) -> int:
 def _take(
     path: Path, named: Mapping[str, Tensor], due: Mapping[str, Tensor], row: int
 ) -> dict[str, Tensor]:
-    """Tensors, of any shapes, as float32 in the shapes that are due; of a table (R,D) its row."""
+    """Tensors, of any shapes, as float32 in the expected shapes; for a table (R,D), its row."""
     taken, problems = {}, []
     for name, model_tensor in due.items():
         shape, end = model_tensor.shape, _published_end(name)
         tensor = named[name][row] if end in _TABLES else named[name]
-        # A 1x1 convolution may stand as a matrix, and the dustbin with axes of length 1 in front.
+        # A 1x1 convolution may be stored as a matrix, and the dustbin with leading axes of length
+        # 1.
         squeezed = tensor.squeeze() if end == _DUSTBIN else tensor
         if squeezed.shape == shape or (*squeezed.shape, 1, 1) == tuple(shape):
             taken[name] = squeezed.detach().to(torch.float32).reshape(shape).clone()
@@ -359,7 +361,7 @@ def _header(
 
 
 def _numpy_scalars() -> list[Any]:
-    """Scalars of numpy, as means of scores often are; under the names of numpy 1 and 2."""
+    """Numpy scalars, as means of scores often are, under their names in numpy 1 and 2."""
     scalar = np.float64(0).__reduce__()[0]
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)]

@@ -1,4 +1,4 @@
-"""The wording of a published checkpoint, from a yaml file or a Python source that is never run."""
+"""The wording of a published checkpoint, from a yaml file or Python source that is never run."""
 
 import ast
 import re
@@ -16,12 +16,12 @@ MOST_SOURCE_BYTES = 1 << 20
 def load_wording(path: Path) -> PromptTemplate:
     """Prompts from a yaml file, or from the string constants of a Python source (`*.py`).
 
-    The source is parsed, never run: constants of modules and classes that are string literals. The
-    release builds its texts in functions, so its own source is refused, and a yaml has to be
-    written from it.
+    The source is parsed, never run: only string literals that are constants of modules and classes
+    are read. The release builds its texts in functions, so its own source is refused, and you have
+    to write a yaml from it.
 
     Raises:
-        ConfigError: it cannot be read, or lacks a part; says how to write the yaml.
+        ConfigError: it cannot be read or lacks a part; says how to write the yaml.
     """
     if path.suffix != ".py":
         return PromptTemplate.from_yaml(path)
@@ -93,14 +93,14 @@ def _literal(node: ast.expr, known: Mapping[str, str]) -> str | None:
 
 
 def _line_form(text: str) -> str:
-    """A line format with `{i}` and `{description}`; empty where it is none."""
+    """A line format with `{i}` and `{description}`; empty if it is not one."""
     pattern = r"([^{}\n]*)\{\w*\}([^{}\n]*?)(?:Texture of )?\{\w*\}([^{}\n]*<\|[^{}\n|]+\|>)"
     match = re.fullmatch(pattern, text)
     return "" if match is None else "{}{{i}}{}{{description}}{}".format(*match.groups())
 
 
 def _user_form(text: str) -> str:
-    """A user text with `{N}`; without it where it is none."""
+    """A user text with `{N}`; without it if there is none."""
     if "{N}" in text:
         return text
     placeholders = set(re.findall(r"(?<!\{)\{\w*\}(?!\})", text))
