@@ -7,7 +7,7 @@ from detecture.d2 import BACKEND
 
 
 def warn_of_unread_keys(values: Mapping[str, Any], source: str) -> None:
-    """Log one warning that names the keys that were set and have no effect, if there are any.
+    """Log one warning that names the keys that were set but have no effect, if there are any.
 
     With detectron2 there are none: its own models read all of its keys.
 

@@ -30,7 +30,7 @@ def build_test_loader(
     Args:
         cfg: the config.
         dataset_name: a registered data set.
-        skip_ids: image ids to leave out, such as those that a broken-off run has finished.
+        skip_ids: image ids to leave out, such as those that an interrupted run has finished.
 
     Raises:
         DatasetError: the data set is unknown or cannot be loaded.
@@ -63,9 +63,9 @@ def build_train_loader(
 
     Args:
         cfg: the config. A negative SEED is drawn anew, and agreed on by all processes.
-        sampler: record indices in an order of one's own, in place of the stream; augmentation then
-            draws from torch's generator as it is.
-        total_batch_size: records that one batch of all processes has; by default that of one
+        sampler: record indices in a custom order, in place of the stream; augmentation then draws
+            from torch's generator in its current state.
+        total_batch_size: records in one batch over all processes; by default that of one
             micro-batch, `SOLVER.IMS_PER_BATCH / SOLVER.ACCUMULATION`.
 
     Raises:
@@ -118,8 +118,8 @@ def stream_of(loader: Any) -> StreamSampler | None:
 def _tag(names: tuple[str, ...]) -> list[Any] | ConcatDataset[Any]:
     """(data set name, record) pairs of all data sets, joined.
 
-    A list, which the loader packs into shared memory; but where a data set makes its records on the
-    fly, nothing that would make them all.
+    A list, which the loader packs into shared memory; but if a data set makes its records on the
+    fly, a lazy sequence that does not make them all.
     """
     parts = [(name, load_registered(name)) for name in names]
     if all(isinstance(records, list) for _, records in parts):
@@ -153,12 +153,12 @@ class _MapperByDataset:
 
 
 class _GivesUp:
-    """A mapper of training records that fails in words of ours where none can be used.
+    """A mapper of training records that fails with a clear message if no record is usable.
 
-    Detectron2 takes another record for each that is left out, and fails in its own way in the end.
+    Detectron2 takes another record for each one left out, and in the end fails in its own way.
 
     Raises:
-        DatasetError: as many records in a row as there are were left out.
+        DatasetError: the mapper left out as many records in a row as there are.
     """
 
     def __init__(self, mapper: _MapperByDataset, records: int) -> None:

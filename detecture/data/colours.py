@@ -1,4 +1,4 @@
-"""From an image, in whatever form it is at hand, to colours of 8 bits.
+"""Converts an image in any form to colours of 8 bits.
 
 Legend: H, W size of an image, C bands.
 """
@@ -24,7 +24,7 @@ def rgb_of_array(image: Any, max_pixels: int, name: str, bands: Sequence[int]) -
     """Colours uint8 (H,W,3) of an array or tensor, see `detecture.data.image_io.as_image`.
 
     Raises:
-        ImageError: it is neither, or its shape or values are none of an image.
+        ImageError: it is neither, or its shape or values are not those of an image.
     """
     layout = "(H,W), (H,W,1), (H,W,3) or (H,W,4)"
     array = image

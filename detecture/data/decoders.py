@@ -1,8 +1,8 @@
-"""From a file that nobody vouches for to one decoder, and from its errors to ours.
+"""Chooses a decoder for an untrusted file, and turns its errors into ours.
 
-The first bytes decide which of a few decoders is asked; the header alone is read. What goes wrong
-is told apart: a file that is damaged, one of a kind that is not read, and one that cannot be got
-at. Of these the first alone is called damaged: what is called so gets deleted.
+The first bytes decide which of a few decoders is used; only the header is read. Errors distinguish
+a damaged file, one of an unsupported kind, and one that cannot be accessed. Only the first is
+called damaged, because users delete files that are called so.
 """
 
 import importlib.util
@@ -97,7 +97,7 @@ logging.getLogger(TiffImagePlugin.__name__).addFilter(
     lambda record: not str(record.msg).startswith("More samples per pixel")
 )
 
-# Words of decoders for a sound file that is none of theirs.
+# What decoders say about an intact file that they do not support.
 _UNSUPPORTED = (
     *("unsupported", "not supported", "cannot handle", "unknown pixel mode", "not available"),
     *("unknown data organization", "invalid value for samples", "not installed", "not implemented"),
@@ -113,8 +113,8 @@ class OpenedImage:
         size: height and width as shown.
         image: of Pillow, not decoded; None where Pillow does not read such a file.
         orientation: EXIF orientation, 1 to 8, that `image` has to be turned by.
-        deep: where there is more in the file than `image` would give.
-        told: what is to be said once its pixels are read, by kind.
+        deep: set if the file holds more than `image` would give.
+        told: notes to make once its pixels are read, by kind.
     """
 
     name: str
@@ -125,7 +125,7 @@ class OpenedImage:
     told: dict[str, str]
 
     def tell(self) -> None:
-        """Say what is to be said of a file of which only a part is read."""
+        """Make the notes on a file of which only a part is read."""
         for kind, text in self.told.items():
             note(kind, f"{self.name}: {text}")
 
@@ -140,14 +140,14 @@ def opened(
 ) -> Iterator[OpenedImage]:
     """Open an image without decoding it.
 
-    Everything that goes wrong inside the `with` block is turned into an `ImageError` too: the
-    decoders run in there, and hostile files make them raise nearly anything.
+    Any error inside the `with` block also becomes an `ImageError`: the decoders run in there, and
+    hostile files make them raise nearly anything.
 
     Args:
         source: path, or a binary stream that can seek.
         name: for errors.
         max_pixels: a larger image is refused; None: the header alone is wanted.
-        wanted: greatest number of a band that is asked for, from 1 on; 0: none in particular.
+        wanted: the highest band number requested, counted from 1; 0: none in particular.
 
     Raises:
         ImageError: it cannot be opened or read, or is too large.
@@ -169,7 +169,7 @@ def opened(
 
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
-    """Whatever goes wrong inside becomes an `ImageError` that names the image."""
+    """Turns any error inside the block into an `ImageError` that names the image."""
     try:
         yield
     except ImageError:
@@ -261,7 +261,7 @@ def _open(name: str, stream: IO[bytes], max_pixels: int | None, wanted: int) -> 
 def _what_to_tell(
     found: str, stream: IO[bytes], image: Image.Image | None, deep: DeepFile | None
 ) -> dict[str, str]:
-    """What is to be said of an image of which only a part is read, by kind of note."""
+    """The notes on an image of which only a part is read, by kind of note."""
     told = {}
     if deep is None and image is not None and _is_deep(image):
         told["upper bits"] = (

@@ -1,7 +1,7 @@
-"""Image files with more in them than Pillow gives: many bands, floats, 16 bits a colour.
+"""Image files that hold more than Pillow returns: many bands, floats, 16 bits per colour.
 
-TIFF is read by tifffile, PNG of 16 bits a colour by torchvision; both are imported only where such
-a file comes.
+TIFF is read by tifffile, PNG with 16 bits per colour by torchvision; both are imported only when
+such a file is read.
 
 Legend: H, W size of an image as it is shown, C bands that are asked for.
 """
@@ -34,7 +34,7 @@ class MissingCodecError(ImageError):
 
 @dataclass
 class DeepFile:
-    """A file whose header was read, and its pixels not yet.
+    """A file whose header has been read, but not its pixels.
 
     Attributes:
         size: height and width as shown.
@@ -115,7 +115,7 @@ def open_tiff(stream: IO[bytes], name: str, max_pixels: int | None, wanted: int 
     Args:
         stream: of the file, at any position.
         name: of the image, for errors.
-        max_pixels: how many it may have; None: as many as it likes, nothing will be decoded.
+        max_pixels: how many it may have; None: no limit, since nothing will be decoded.
         wanted: the greatest number of a band that is asked for, from 1 on: where the first page has
             one band alone, pages of its size and type after it count as further ones.
 

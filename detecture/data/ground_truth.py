@@ -1,4 +1,4 @@
-"""The true regions of an image, for scoring and for training; never for a method."""
+"""The true regions of an image, for scoring and training; never shown to a method."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

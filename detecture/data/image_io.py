@@ -1,10 +1,10 @@
-"""Reading images and masks from files that nobody vouches for.
+"""Reading images and masks from untrusted files.
 
-The size is read from the header and compared with the caller's limit before a pixel is decoded, a
-few decoders alone are reachable (`detecture.data.decoders`), and whatever a file does to its
-decoder comes out as an `ImageError` that names the file. How values of more or fewer than 8 bits
-become levels is said in `detecture.data.levels`; it is the same for files, arrays and tensors. All
-functions are safe to call from several threads.
+The size is read from the header and compared with the caller's limit before a pixel is decoded,
+only a few decoders are reachable (`detecture.data.decoders`), and any decoder failure becomes an
+`ImageError` that names the file. `detecture.data.levels` says how values of more or fewer than 8
+bits become levels; the rule is the same for files, arrays and tensors. All functions are safe to
+call from several threads.
 
 Legend: H, W size of an image.
 """
@@ -65,7 +65,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def image_format(path: str | os.PathLike[str]) -> str:
-    """What Pillow calls the format of an image file, from the header alone; TIFF where it has none.
+    """Pillow's name for an image file's format, from the header alone; TIFF if it has none.
 
     Raises:
         ImageError: as for `image_size`.
@@ -80,8 +80,8 @@ def read_image(
     """Read an image as colours, whatever it is stored as.
 
     EXIF orientation is applied; transparency is composited on white; grey becomes three equal
-    channels; other values than those of 8 bits become levels as `detecture.data.levels` says; of an
-    animation, and of several pages, the first is read, and a note says so.
+    channels; values that are not 8 bits become levels as `detecture.data.levels` says; only the
+    first frame of an animation or the first of several pages is read, and a note says so.
 
     Args:
         path: a file in one of `FORMATS`; the extension does not matter.
@@ -101,14 +101,14 @@ def read_image(
 
 
 def as_image(image: Any, max_pixels: int, name: str, bands: Sequence[int] = ()) -> np.ndarray:
-    """An image of whatever kind as colours.
+    """Any kind of image as colours.
 
     Args:
         image: path, content of a file (bytes, or a binary stream), PIL image, array (H,W), (H,W,1),
             (H,W,3) or (H,W,4), or torch tensor of the same with channels first. Values: any real
             numbers, see `detecture.data.levels`. A fourth channel is opacity; transparency is
             composited on white. A masked array's masked pixels, and NaN, become black.
-        max_pixels: more are refused.
+        max_pixels: larger images are refused.
         name: what to call it in errors.
         bands: as in `read_image`; arrays and tensors may then have any number of channels.
 

@@ -1,4 +1,4 @@
-"""What is said of an image that is read in another way than its owner might think.
+"""Notes on images that are read differently from what their owner might expect.
 
 A note is logged, and goes to whoever collects notes in this thread, such as the web page.
 """
@@ -18,7 +18,7 @@ _collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
 
 
 def note(kind: str, text: str) -> None:
-    """Say something of an image: each text once, of some twenty images for each kind.
+    """Log a note on an image: each text once, and about twenty images for each kind.
 
     Args:
         kind: of note, such as `stretched`.
@@ -38,7 +38,7 @@ def note(kind: str, text: str) -> None:
 
 @contextmanager
 def collect_notes() -> Iterator[list[str]]:
-    """What is said inside, in this thread, in its order; each once."""
+    """Collects the notes made inside the block, in this thread, in order; each once."""
     found: list[str] = []
     token = _collected.set(found)
     try:

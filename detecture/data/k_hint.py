@@ -17,7 +17,7 @@ HINT_KINDS = ("none", "regime", "per_image", "ground_truth_top_k", "fixed")
 
 @dataclass(frozen=True)
 class KHint:
-    """All that a method learns about the number of regions of one image.
+    """Everything a method is told about the number of regions of one image.
 
     Attributes:
         kind: `none` (nothing is known), `regime` (the data set's regime grants `k`), `per_image`

@@ -1,11 +1,11 @@
-"""From the values of an image, whatever they are, to 8 bits: one rule for files and arrays.
+"""Converts image values of any type to 8 bits: one rule for files and arrays.
 
 Let `low` and `high` be the smallest and the greatest value of an image, over all bands that are
 shown. Values that are not finite, or that the file calls "no data", count for neither, and their
 pixels become black. The first rule that applies:
 
 1. uint8, and whole numbers within 0..255, are the levels as they are.
-2. Whole numbers of which `high` is 32768..65535 (`low` >= 0) fill 16 bits:
+2. Whole numbers whose `high` is 32768..65535 (`low` >= 0) fill 16 bits:
    level = (v + 128) // 257.
 3. Floats within 0..1: level = round(255 * v).
 4. All others, such as 10 to 14 bits stored in 16, signed values, temperatures, are stretched:
@@ -13,8 +13,8 @@ pixels become black. The first rule that applies:
    percentile of the image (`numpy.percentile`, linear), or `low` and `high` where those are equal.
    A note says so.
 
-A float image whose values are all whole numbers beyond 0..1 is one of whole numbers. True and false
-are 255 and 0.
+A float image whose values are all whole numbers, not all within 0..1, is treated as one of whole
+numbers. True and false are 255 and 0.
 
 Legend: H, W size of an image, C bands.
 """
@@ -42,7 +42,7 @@ def to_levels(values: np.ndarray, name: str, no_data: float | None = None) -> np
         uint8 (H,W,C).
 
     Raises:
-        ImageError: they are no real numbers, or not one of them is finite.
+        ImageError: they are not real numbers, or none of them is finite.
     """
     if values.dtype == bool:
         return _filled(values).astype(np.uint8) * 255

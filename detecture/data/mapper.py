@@ -58,7 +58,7 @@ class TextureMapper:
     In training the image is stretched to a square of INPUT.TRAIN_SIZE, and `sem_seg` (int64
     (S,S): 0 dustbin, i texture i, later masks over earlier) and `descriptions`
     come with it; `height` and `width` are the image's own. Textures without a visible pixel are
-    left out of both, but with INPUT.KEEP_HIDDEN only those whose own mask has none left. A record
+    left out of both; with INPUT.KEEP_HIDDEN only those whose own mask has no pixel left. A record
     that cannot be used is logged and becomes None.
 
     Random numbers come from torch's generator of the process, which the loader seeds for every

@@ -1,4 +1,4 @@
-"""Paths written in data set files: always foreign, sometimes absolute, never to be trusted."""
+"""Paths found in data set files: always foreign, sometimes absolute, never trusted."""
 
 import os
 from collections.abc import Iterator
@@ -39,8 +39,8 @@ def expand_location(text: str | os.PathLike[str]) -> Path:
 def from_windows(text: str) -> str:
     r"""A path as it is written here: `images\x.png` and `C:\data\x.png` with slashes, from `/`.
 
-    Where a backslash is a letter like any other, a file may have it in its name: look for that
-    first.
+    On systems where a backslash is an ordinary character, a file name may contain one: look for
+    that first.
     """
     path = PureWindowsPath(text)
     if os.sep == "\\" or not (path.drive or "\\" in text):
@@ -66,12 +66,12 @@ class RootedPaths:
 
         A relative path counts from the root. A foreign absolute one is re-rooted: the part behind
         the root folder's own name, else its longest ending that exists; one of Windows likewise.
-        `masks/` and `textures_mask/` stand for each other. Where nothing exists the likeliest path
-        is returned; that the file is missing is found out when it is read.
+        `masks/` and `textures_mask/` stand for each other. If nothing exists, the likeliest path is
+        returned; reading it will show that the file is missing.
 
         Raises:
-            DatasetError: the path leaves the root, also by `..` or a symbolic link, names an
-                existing file elsewhere, or can be none of a file.
+            DatasetError: the path leaves the root, including by `..` or a symbolic link, names an
+                existing file elsewhere, or cannot be a file's path.
         """
         try:
             return self._found(text)

@@ -1,7 +1,7 @@
-"""What the scripts share that make label maps out of published files (`datasets/prepare_*.py`).
+"""Shared code of the scripts that make label maps from published files (`datasets/prepare_*.py`).
 
-One file is made after the other, each whole or not at all. Started again, a script goes on: what it
-made, and what has not changed since, is kept, unless its source is newer.
+Files are made one after the other, each completely or not at all. A restarted script resumes: it
+keeps the files that it made and that have not changed since, unless their source is newer.
 
 Legend: N labels, H, W size of an image.
 """
@@ -40,7 +40,7 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Preparation:
-    """One file that is due.
+    """One file to be made.
 
     Attributes:
         source: what it is made of.
@@ -56,7 +56,7 @@ class Preparation:
 
 @dataclass
 class Prepared:
-    """What became of the files that were due.
+    """What happened to the files that were to be made.
 
     Attributes:
         made: written now.
@@ -147,7 +147,7 @@ def prepare(
     args: argparse.Namespace,
     published: int | None = None,
 ) -> Prepared:
-    """Make all files that are due, say how far it has come, and count them.
+    """Make all files that are needed, show the progress, and count them.
 
     Args:
         name: of the set, for the bar.
@@ -157,7 +157,7 @@ def prepare(
 
     Raises:
         DatasetError: a source cannot be read or is not what it should be.
-        OutputError: a file of somebody else is in the way, or cannot be written.
+        OutputError: somebody else's file is in the way, or a file cannot be written.
     """
     done = Prepared()
 
@@ -182,7 +182,7 @@ def prepare(
 def _in_threads(
     one: Callable[[Preparation], str], due: Sequence[Preparation], workers: int
 ) -> Iterator[str]:
-    """Results as they come; an error, or Ctrl-C, ends it without beginning all the others."""
+    """Results as they come; an error or Ctrl-C stops it without starting all the others."""
     waiting = iter(due)
     with ThreadPoolExecutor(max_workers=workers) as pool:
         running = {pool.submit(one, item) for item in islice(waiting, 2 * workers)}

@@ -1,7 +1,7 @@
-"""What a VLM that is used as it comes is asked about texture regions: wording as data.
+"""The questions about texture regions for an off-the-shelf VLM: wording as data.
 
-One file per wording, in `detecture/data/wordings` or of one's own. Which of its questions is asked
-follows from what the method was told of the number of regions, and from nothing else.
+One file per wording, in `detecture/data/wordings` or a user's own. Which of its questions is asked
+depends only on what the method knows about the number of regions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAY_BE_EMPTY = ("system", "form", "line")
 
 @dataclass(frozen=True)
 class Questions:
-    """One wording: a question for each thing that may be known of the number of regions.
+    """One wording: a question for each kind of knowledge about the number of regions.
 
     Attributes:
         system: system text; may be empty.

@@ -1,8 +1,8 @@
 """The stream of training samples: a pure function of a seed and a position.
 
 Position p = 0, 1, 2, .. of the stream is record `permutation(seed, p // N)[p % N]` of N, augmented
-by a generator that is seeded by (seed, p). Nothing depends on what was drawn before, on worker
-processes or on the number of processes, so a run that goes on at position p goes on exactly.
+by a generator that is seeded by (seed, p). Nothing depends on earlier draws, on worker processes or
+on the number of processes, so a run resumed at position p continues exactly as before.
 """
 
 import logging
@@ -27,7 +27,7 @@ def mix_seeds(*numbers: int) -> int:
 
 
 class StreamSampler(Sampler[int]):
-    """What each process reads of the stream, in its order: endless.
+    """The endless part of the stream that each process reads, in order.
 
     Iteration i of `batch_size` samples takes the positions from i * batch_size on: first those of
     the first micro-batch, of which every process takes a run of its own, then those of the second,

@@ -1,4 +1,4 @@
-"""Checking a texture data set against its files: every defect of every record, not the first."""
+"""Checks a texture data set against its files: every defect of every record, not just the first."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,8 +25,8 @@ class DatasetProblem:
     """Something about a data set that its owner should know.
 
     Attributes:
-        severity: `error` (the record cannot be used as it is meant), `warning` (usable; see that it
-            is meant so) or `info`.
+        severity: `error` (the record cannot be used as it is meant), `warning` (usable; check that
+            it is intended) or `info`.
         kind: one word to count by, such as `missing_mask`.
         index: the record's position in the metadata, from 0; None: the whole set.
         image_id: the record's id; empty where unknown.
@@ -46,7 +46,7 @@ class DatasetProblem:
 
 @dataclass
 class CheckReport:
-    """What was found in a data set; what it holds, a subclass says.
+    """What was found in a data set; subclasses say what it holds.
 
     Attributes:
         name: the data set's name.
@@ -70,7 +70,7 @@ class CheckReport:
         return {"ok": self.ok, **asdict(self)}
 
     def sort_findings(self) -> None:
-        """Bring them into the order that they are told in."""
+        """Sort them into the order in which they are reported."""
         order = {"error": 0, "warning": 1, "info": 2}
         self.findings.sort(key=lambda f: (order[f.severity], -1 if f.index is None else f.index))
 

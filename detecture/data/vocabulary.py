@@ -1,4 +1,4 @@
-"""What an open-vocabulary model is asked for: classes by name, of any number.
+"""What an open-vocabulary model is asked for: any number of classes, by name.
 
     Vocabulary.parse("sky|clouds, wet sand, reed")
 
@@ -65,7 +65,8 @@ class Vocabulary:
         """Classes between commas or new lines, synonyms between bars.
 
         Raises:
-            ConfigError: there is none, a name is given twice, is too long, or is no text.
+            ConfigError: there are no classes, or a name is given twice, is too long, or is not
+                text.
         """
         vocabulary = cls.of([item for item in _BETWEEN_CLASSES.split(text) if item.strip()])
         _refuse_twice(vocabulary.names)
@@ -108,7 +109,7 @@ class Vocabulary:
         """Classes of a list, see the top of this file.
 
         Raises:
-            ConfigError: an item is of another kind, or a class stands twice.
+            ConfigError: an item is of another kind, or a class is listed twice.
         """
         found = [_text_class(number, item) for number, item in enumerate(items, start=1)]
         counts = Counter(item.shown for item in found)
@@ -172,7 +173,7 @@ class Vocabulary:
         return tuple(item.parts[0][0] for item in self.items)
 
     def is_latin(self) -> bool:
-        """Whether all letters are Latin ones: CLIP has read next to nothing else."""
+        """Whether all letters are Latin: CLIP was trained on almost nothing else."""
         letters = (letter for name in self.names for letter in name if letter.isalpha())
         return all(unicodedata.name(letter, "").startswith("LATIN") for letter in letters)
 
@@ -194,7 +195,7 @@ def _text_class(number: int, item: Any) -> TextClass:
 
 
 def _shown(number: int, item: Any, key: Any) -> str:
-    """What a class is called that is looked for by other names: as good as a name."""
+    """Checks what a class with other search names is called: it must be valid as a name."""
     if not isinstance(key, str):
         raise ConfigError(f"class {number} is {brief(item)}; what it is called must be a text")
     if not (shown := _tidy(key)):

@@ -94,7 +94,7 @@ class CfgNode(FvcoreCfgNode):
             allow_unsafe: without effect; see `load_yaml_with_base`.
 
         Raises:
-            ConfigError: the file cannot be read safely, or its VERSION is another than ours.
+            ConfigError: the file cannot be read safely, or its VERSION differs from ours.
             KeyError: the file has a key that this config lacks.
             ValueError: a value has another type than the one it replaces.
         """
@@ -137,7 +137,7 @@ def _merge(values: dict[str, Any], into: dict[str, Any], filename: str) -> None:
 def get_cfg() -> CfgNode:
     """A fresh copy of the default config.
 
-    The keys are Detectron2's, with its values; most of them nothing here reads (`unread_keys.py`).
+    The keys are Detectron2's, with its values; nothing here reads most of them (`unread_keys.py`).
     One value differs: `MODEL.DEVICE` is the best device of this machine.
     """
     cfg = _DEFAULTS.clone()

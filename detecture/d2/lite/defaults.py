@@ -208,8 +208,8 @@ class DefaultTrainer(TrainerBase):
     def build_hooks(self) -> list[HookBase | None]:
         """Time, learning rate, checkpoints, evaluation, writers, in this order.
 
-        Evaluation comes after the checkpoint, which is there then if it fails; the writers come
-        last and write its results, too.
+        Evaluation comes after the checkpoint, which therefore exists if evaluation fails; the
+        writers come last and also write its results.
         """
         trainer = weakref.proxy(self)  # a hook must not keep the trainer alive
 

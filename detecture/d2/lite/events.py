@@ -55,7 +55,7 @@ class EventStorage:
         self._vis_data: list[tuple[str, torch.Tensor | np.ndarray, int]] = []
 
     def put_image(self, img_name: str, img_tensor: torch.Tensor | np.ndarray) -> None:
-        """Keep an image until `TensorboardXWriter` writes it, the only one that takes it away.
+        """Keep an image until `TensorboardXWriter`, the only writer that removes images, writes it.
 
         Args:
             img_name: tag of the image.

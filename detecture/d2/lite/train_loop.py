@@ -97,7 +97,7 @@ class TrainerBase:
                     self.after_step()
                 # iter == max_iter tells after_train that no exception ended the loop.
                 self.iter += 1
-            except DetectureError as error:  # the user's to mend: where it arose says nothing
+            except DetectureError as error:  # for the user to fix: a traceback would not help
                 logger.error("Training stopped in iteration %d: %s", self.iter, error)
                 raise
             except Exception:

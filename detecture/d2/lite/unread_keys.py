@@ -1,4 +1,4 @@
-"""Keys of Detectron2 that its config files may set and that nothing here reads."""
+"""Keys of Detectron2 that its config files may set but that nothing here reads."""
 
 import ast
 import logging
@@ -45,7 +45,7 @@ UNREAD_KEYS: dict[str, Any] = dict(leaves(unread_defaults()))
 
 
 def warn_of_unread_keys(values: Mapping[str, Any], source: str) -> None:
-    """Say once which keys were given another value than the default, and have no effect.
+    """Log once which keys were given a value other than the default but have no effect.
 
     Args:
         values: by full names of keys, as they stand in the config now.

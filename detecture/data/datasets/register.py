@@ -26,7 +26,7 @@ def register_texture_dataset(
 ) -> None:
     """Register a texture data set; its files are first looked at when it is loaded.
 
-    To register a name again with the same values does no harm.
+    Registering a name again with the same values does no harm.
 
     Args:
         name: name in `DatasetCatalog` and `MetadataCatalog`.
@@ -63,7 +63,7 @@ def register_texture_dataset(
 def register_with_metadata(
     name: str, values: dict[str, Any], load: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """Give a data set its name and what is known of it; the same again does no harm.
+    """Register a data set's name and metadata; repeating it with the same values does no harm.
 
     Args:
         name: name in `DatasetCatalog` and `MetadataCatalog`.
@@ -75,7 +75,7 @@ def register_with_metadata(
     """
     metadata = MetadataCatalog.get(name)
     for key, value in values.items():
-        # Metadata refuses another value too, but not in words that a user understands.
+        # Metadata also refuses another value, but not with a message that a user understands.
         if metadata.get(key, value) != value:
             raise DatasetError(
                 f"data set {name!r} is already registered with {key} = {brief(metadata.get(key))}, "
@@ -143,7 +143,7 @@ def load_test_records(name: str, limit: int) -> Sequence[dict[str, Any]]:
 def known_datasets() -> list[str]:
     """Names of the registered data sets, in their order; without those that detectron2 brings.
 
-    These have an evaluator of their own, no mapper of ours, and nothing is said of K.
+    Those have their own evaluator, no mapper of ours, and no information about K.
     """
     return [
         name

@@ -19,8 +19,8 @@ class ProceduralRecords(Sequence[dict[str, Any]]):
         seed: of the data set.
         length: number of records.
         edition: of the generator.
-        fits: of K, and whether a part of the image is unlabelled: the first images that fit
-            count; None: all do.
+        fits: a condition on K and on whether part of the image is unlabelled; the first images that
+            meet it count. None: all do.
     """
 
     name: str

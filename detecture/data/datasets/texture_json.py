@@ -28,7 +28,7 @@ _SHOWN_KEYS = 10
 
 @dataclass(frozen=True)
 class RecordProblem:
-    """What makes one record of a metadata file unusable.
+    """The reason why one record of a metadata file is unusable.
 
     Attributes:
         index: position in the list, from 0.
@@ -51,8 +51,8 @@ def load_texture_json(
 ) -> list[dict[str, Any]]:
     """Read a metadata file of either schema; decodes no pixels and opens no image.
 
-    Whether the files exist is not asked: one broken image becomes the status of that image at
-    run time, not the end of the run. `tools/check_dataset.py` lists such files.
+    It does not check that the files exist: a broken image becomes the status of that image at run
+    time and does not end the run. `tools/check_dataset.py` lists such files.
 
     Args:
         json_file: the metadata; `~` and environment variables are expanded.

@@ -1,4 +1,4 @@
-"""An image with regions as it stands in a file of another tool, before anything is decoded.
+"""An image with regions as found in another tool's file, before anything is decoded.
 
 Legend: H, W size of an image in pixels.
 """
@@ -18,14 +18,14 @@ class FoundImage:
 
     Attributes:
         file_name: as it stands there: a name, path or URL.
-        item_id: where the file has kept it; else empty.
+        item_id: if the file has kept it; else empty.
         size: height and width, where the file says it.
         descriptions: one of each region; empty where it has none.
         masks: gives the bool masks (H,W) of the regions, in order; raises `DatasetError` where one
             is malformed.
         where: it stands, for errors.
         values: what else stands there.
-        passed_over: what stands there that is no region, in words.
+        passed_over: what else the file has that is not a region, in words.
     """
 
     file_name: str

@@ -51,7 +51,7 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 
 def check(item: LabelledImage) -> None:
-    """See that an item can be written: before anything of it is.
+    """Check that an item can be written, before any part of it is.
 
     Raises:
         DatasetError: names the item, what is wrong with it and what to do.
@@ -119,7 +119,7 @@ def stem_in(location: str) -> str:
 
 
 class Stems:
-    """Finds items by the names that other tools have given to their files."""
+    """Finds items by the names that other tools gave to their files."""
 
     def __init__(self, item_ids: Iterable[str]) -> None:
         self._exact: dict[str, str] = {}
@@ -127,13 +127,13 @@ class Stems:
         for item_id in item_ids:
             for form in {_plain(stem_of(item_id)), _plain(item_id)}:
                 self._exact[form] = item_id
-                # Uploads write other letters as _; what could be two items is none.
+                # Uploads replace other letters by _; a name that could be two items matches none.
                 loose = _LOOSE.sub("_", form)
                 other = self._loose.get(loose, item_id) != item_id
                 self._loose[loose] = None if other else item_id
 
     def find(self, stem: str) -> str | None:
-        """The id of the item, or None; what an upload has put in front is passed over."""
+        """The id of the item, or None; a prefix added by an upload is ignored."""
         names = (stem, unquote(stem))
         forms = [_plain(form) for name in names for form in (name, _UPLOADED.sub("", name))]
         for form in forms:
@@ -161,7 +161,7 @@ def opened(path: Path) -> BinaryIO:
 
 
 def ending_of(path: Path) -> str:
-    """The ending of what an image is, whatever its name says, such as `.jpg`.
+    """The ending for an image's actual format, whatever its name says, such as `.jpg`.
 
     Raises:
         DatasetError: it is no image.

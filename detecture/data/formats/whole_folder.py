@@ -1,7 +1,7 @@
-"""A folder that is written whole or not at all: exports are made beside their place, then moved.
+"""Writes a folder completely or not at all: exports are made next to their place, then moved.
 
-What is killed leaves the earlier folder as it was. Nothing is resumed: an export is made anew from
-what the miner has kept, and half a file can then never pass for a whole one.
+A killed export leaves the earlier folder as it was. Nothing is resumed: an export is remade from
+what the miner has kept, so half a file can never pass for a whole one.
 """
 
 import hashlib
