@@ -33,6 +33,12 @@ def seed_of_commit():
     return done.stdout.strip() or "0"
 
 
+def results_of(folder):
+    """All that an evaluation leaves in the folder of its records."""
+    files = [*folder.glob("*.json*"), *folder.glob("label_maps/*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 class Evaluation:
     name = "evaluation"
 
@@ -48,9 +54,7 @@ class Evaluation:
         return (output / "inference/samples/records.jsonl").exists()
 
     def content(self, output):
-        folder = output / "inference/samples"
-        files = [*folder.glob("*.json*"), *folder.glob("label_maps/*")]
-        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+        return results_of(output / "inference/samples")
 
 
 class EvaluationInTwo(Evaluation):
@@ -75,9 +79,7 @@ class SemanticEvaluation:
         return (output / "inference/classes/records.jsonl").exists()
 
     def content(self, output):
-        folder = output / "inference/classes"
-        files = [*folder.glob("*.json*"), *folder.glob("label_maps/*")]
-        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+        return results_of(output / "inference/classes")
 
 
 class Benchmark:
@@ -95,9 +97,7 @@ class Benchmark:
 
     def content(self, output):
         (folder,) = output.glob("cells/*/*/*/inference/*")
-        files = [*folder.glob("*.json*"), *folder.glob("label_maps/*")]
-        found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
-        return found | {path.name: "" for path in output.iterdir()}
+        return results_of(folder) | {path.name: "" for path in output.iterdir()}
 
 
 class DataSet:

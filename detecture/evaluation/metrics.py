@@ -103,9 +103,9 @@ def adjusted_rand_index(contingency: np.ndarray) -> float:
         a single cluster.
     """
     counts = contingency.astype(np.float64)
-    joint = _pairs(counts).sum()
-    rows, columns = _pairs(counts.sum(axis=1)).sum(), _pairs(counts.sum(axis=0)).sum()
-    total = _pairs(counts.sum())
+    joint = pairs_within(counts).sum()
+    rows, columns = pairs_within(counts.sum(axis=1)).sum(), pairs_within(counts.sum(axis=0)).sum()
+    total = pairs_within(counts.sum())
     # Both one cluster, or both all singletons: the index is 0/0 and the partitions are equal.
     if rows == columns and rows in (0.0, total):
         return 1.0
@@ -113,7 +113,7 @@ def adjusted_rand_index(contingency: np.ndarray) -> float:
     return float((joint - expected) / ((rows + columns) / 2 - expected))
 
 
-def _pairs(counts: np.ndarray) -> np.ndarray:
+def pairs_within(counts: np.ndarray) -> np.ndarray:
     """Pairs of pixels within each count, of any shape."""
     return counts * (counts - 1) / 2
 

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.measure import label
 
+from detecture.evaluation.metrics import pairs_within
+
 
 @dataclass(frozen=True)
 class RegionMeasures:
@@ -125,9 +127,9 @@ def covering(table: Contingency) -> float:
 
 def rand_index(table: Contingency) -> float:
     """Share of the pairs of pixels on which both agree, 0 to 1; for a single pixel it is 1."""
-    pairs = float(_pairs(table.true_T.sum()))
-    together = float(_pairs(table.pixels_N.astype(np.float64)).sum())
-    in_either = float(_pairs(table.predicted_P).sum() + _pairs(table.true_T).sum())
+    pairs = float(pairs_within(table.true_T.sum()))
+    together = float(pairs_within(table.pixels_N.astype(np.float64)).sum())
+    in_either = float(pairs_within(table.predicted_P).sum() + pairs_within(table.true_T).sum())
     return 1.0 - (in_either - 2.0 * together) / pairs if pairs else 1.0
 
 
@@ -173,8 +175,3 @@ def _mean(found: Sequence[RegionMeasures]) -> RegionMeasures:
         raise ValueError("no annotator")
     values = np.array([[one.covering, one.pri, one.vi] for one in found]).mean(axis=0)
     return RegionMeasures(*map(float, values))
-
-
-def _pairs(counts: np.ndarray) -> np.ndarray:
-    """Pairs of pixels within each count, of any shape."""
-    return counts * (counts - 1.0) / 2.0
