@@ -32,8 +32,8 @@ def require_right_kind(cells: Iterable[Cell]) -> None:
     A config that cannot be read, or names an unknown model, is left for the run to report.
 
     Raises:
-        ConfigError: a texture model is to be run on a set of semantic segmentation, or a model that
-            is asked for classes by name on a set of regions.
+        ConfigError: a texture model is to be run on a semantic segmentation set, or a model that is
+            asked for classes by name on a set of regions.
     """
     seen: set[tuple[str, str, bool]] = set()
     for cell in cells:
@@ -162,7 +162,7 @@ def _state_of_folder(
 
 
 def _lacks_figures(cell: Cell, summary: Mapping[str, Any]) -> bool:
-    if cell.k_access == SEMANTIC:  # of images without any label they are None
+    if cell.k_access == SEMANTIC:  # for images without any label they are None
         return not summary.keys() >= {*SEMANTIC_METRICS, *CONDITIONS}
     return any(finite_number(summary.get(name)) is None for name in (*MEAN_METRICS, "K_MAE"))
 

@@ -46,7 +46,7 @@ class Caption:
     """The caption of a region.
 
     Attributes:
-        color: of the region in the overlay, as `#rrggbb`.
+        color: the region's colour in the overlay, as `#rrggbb`.
         text: the sentence; may be empty.
     """
 

@@ -15,7 +15,7 @@ def report_markdown(report: Report) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Any text on one line, so that Markdown shows it as it is."""
+    """Any text on one line, escaped so that Markdown shows it as is."""
     line = " ".join(text.split())
     line = re.sub(r"([\\`*|<>])", r"\\\1", line)
     # Brackets need no escape outside links, so that intervals stay legible in the source.

@@ -30,7 +30,7 @@ _NAME = re.compile(r"\w[\w.-]*")
 
 @dataclass(frozen=True)
 class Method:
-    """A method and the variants that it has.
+    """A method and its variants.
 
     Attributes:
         name: in the protocol file.
@@ -51,7 +51,7 @@ class Method:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """How a method takes part in a regime, or on one data set.
+    """How a method takes part in a regime or on one data set.
 
     Attributes:
         variants: names; if there are several, the best one is reported by name.
@@ -129,7 +129,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ProtocolFile:
-    """All that a protocol file holds.
+    """Everything in a protocol file.
 
     Attributes:
         path: of the file.

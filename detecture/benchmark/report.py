@@ -39,7 +39,7 @@ class Report:
 
     Attributes:
         protocol: name of the protocol.
-        layout: of all cells.
+        layout: layout of all cells.
         intro: sentences on how to read the tables.
         tables: one per metric.
         cells: what each cell is.

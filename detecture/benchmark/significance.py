@@ -93,7 +93,7 @@ def compare_rows(layout: TableLayout, against: str, samples: int) -> list[Compar
     """Every row against a chosen one, on every data set for which the row has a cell.
 
     Args:
-        layout: of all cells.
+        layout: layout of all cells.
         against: name of the reference row, or of its method.
         samples: resamples of the images.
 

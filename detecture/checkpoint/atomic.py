@@ -20,7 +20,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object], *, new: bool =
     then the folder is flushed, so that the name survives a power cut too.
 
     Args:
-        path: the file; its folder is made where it does not exist.
+        path: the file; its folder is created if it does not exist.
         write: gets the open binary file.
         new: never replace a file, even if others write to the folder at the same time.
 

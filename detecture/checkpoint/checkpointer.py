@@ -89,7 +89,7 @@ class Checkpointer(DetectionCheckpointer):
         self._keep = max(keep, 2)
         self._resumed: Path | None = None
         self.resumed_config = ""
-        """Of the checkpoint that a training went on from, as yaml; empty where it has none."""
+        """The config in the resumed checkpoint, as yaml; empty if it has none."""
 
     # ---- saving --------------------------------------------------------------------------------
 

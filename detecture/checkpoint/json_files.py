@@ -19,7 +19,7 @@ _DIGITS = 16  # 64 bits: enough against accidents; no protection against forgery
 
 
 def json_line(content: Mapping[str, Any]) -> str:
-    """One line of a file of JSON lines; a lone surrogate, which no file can hold, is escaped.
+    """One line of a JSON Lines file; a lone surrogate, which no file can hold, is escaped.
 
     Raises:
         ValueError: it holds NaN or Infinity.

@@ -87,7 +87,7 @@ def verify_checkpoint(path: Path, key: str = "MODEL.WEIGHTS or OUTPUT_DIR") -> s
         Its SHA-256.
 
     Raises:
-        CheckpointError: no such file, or its content is not what was written.
+        CheckpointError: there is no such file, or its content is not what was written.
     """
     if not named_path(path, key, CheckpointError).is_file():
         raise CheckpointError(f"{path}: no such checkpoint; check {key}")

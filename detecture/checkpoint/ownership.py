@@ -87,7 +87,7 @@ def carries_mark(path: Path) -> bool:
 
 
 def is_own(path: Path, notes: Path | None = None) -> bool:
-    """Whether this program wrote a file, and nobody has changed it since.
+    """Whether this program wrote a file and nobody has changed it since.
 
     Args:
         path: of the file.
@@ -149,7 +149,7 @@ def write_own(
     """Write a file named by the user, with this program's mark.
 
     Args:
-        path: the file; its folder is made where it does not exist.
+        path: the file; its folder is created if it does not exist.
         content, comment: see `marked`.
         overwrite, remedy, notes: see `require_own`.
 
@@ -167,7 +167,7 @@ def write_own(
                 write_atomic(_note(path, notes), lambda file: file.write(text))
         final = content if with_mark is None else with_mark
         write_atomic(path, lambda file: file.write(final))
-    except (OSError, ValueError) as error:  # ValueError: no name for a file at all
+    except (OSError, ValueError) as error:  # ValueError: not a valid file name
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{path}: cannot be written ({reason}); {remedy}") from error
 

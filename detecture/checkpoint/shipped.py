@@ -22,7 +22,7 @@ SCHEME = "detecture://"
 
 MODELS = Path(__file__).resolve().parents[1] / "assets" / "models"
 DEFAULT_CONFIG = MODELS / "texture_grouping.yaml"
-"""Config of the method that runs where none is named."""
+"""Config of the method that runs if none is named."""
 
 
 def locate(path: str) -> Path:

@@ -18,7 +18,7 @@ from detecture.errors import CheckpointError, OutputError
 from detecture.untrusted import open_file, parse_own_json
 
 FORMAT_VERSION = 1
-"""Of the header; a file with a higher one is refused."""
+"""Version of the header; a file with a higher one is refused."""
 
 _HEADER, _DIGEST = "detecture", "sha256"
 _LIBRARIES = ("torch", "numpy", "safetensors", "transformers", "peft", "sam3")

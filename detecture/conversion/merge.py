@@ -24,20 +24,20 @@ from detecture.modeling.vlm import Qwen3VL, build_vlm
 from detecture.modeling.weights.header_check import check_header
 
 BRIDGE_FILE = "bridge.safetensors"
-"""What of the model is not in the VLM: the head, and the rows of `<|seg|>` in full precision."""
+"""The parts of the model outside the VLM: the head, and the `<|seg|>` rows in full precision."""
 
 _HEADER_KEYS = ("format", "detecture", "libraries", "config", "model", "iteration")
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge has written.
+    """What a merge wrote.
 
     Attributes:
         adapters: number of low-rank adapters that were added to their weights.
         rows: number of seg rows that were written into their tables.
         bridge: file with the rest of the model.
-        sha256: of that file.
+        sha256: SHA-256 of that file.
     """
 
     adapters: int
@@ -111,7 +111,7 @@ def merge_into_backbone(vlm: Qwen3VL) -> int:
     """Turn `vlm.model` into a plain transformers model with the same results (in place).
 
     Low-rank adapters are added to their weights, in single precision at least, and the rows of
-    `<|seg|>` written into the tables, which are separated where they were one.
+    `<|seg|>` written into the tables, which are separated if they were shared.
 
     Args:
         vlm: its wrappers are gone afterwards; use `vlm.model` alone.
@@ -144,7 +144,7 @@ def merge_into_backbone(vlm: Qwen3VL) -> int:
 
 
 def _sum(weight: Tensor, delta: Tensor) -> Tensor:
-    """A weight (O,I) and the change of it (O,I), added in single precision at least: (O,I)."""
+    """A weight (O,I) plus its change (O,I), added in single precision at least: (O,I)."""
     wide = torch.promote_types(weight.dtype, torch.float32)
     return (weight.to(wide) + delta.to(wide)).to(weight.dtype)
 
@@ -194,7 +194,8 @@ def _require_rows(cfg: CfgNode, vlm: Qwen3VL, tensors: Mapping[str, Tensor]) -> 
 def _write_folder(
     output: Path, vlm: Qwen3VL, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
 ) -> str:
-    """Write the VLM, and tensors of any shapes in a file, as one folder: SHA-256 of the file."""
+    """Write the VLM, and a file of tensors of any shapes, as one folder; returns the file's
+    SHA-256."""
     temporary = output.with_name(f"{output.name}.tmp-{os.getpid()}")
     try:
         temporary.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Adapters from the published checkpoints (arXiv 2606.14754), which are torch pickles of gigabytes.
+"""Adapters from the published checkpoints (arXiv 2606.14754), torch pickles of several gigabytes.
 
 Only the row of `<|seg|>` is taken from the two full vocabulary tables in them. Names are matched by
 their endings, because the wrapping of the VLM differed between library versions (specification, 9).
@@ -101,7 +101,7 @@ def import_published(
         prompts: the wording that the checkpoint was trained with.
         seg_id: row of `<|seg|>` in its tables; None: the last one, which must be the tokenizer's.
         lora_alpha: numerator of the scale of its low-rank adapters, which is not in the file; None:
-            that of the config, 16 as in the release's training config.
+            the config's value, 16 as in the release's training config.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit the config.
@@ -253,7 +253,7 @@ def require_free_output(path: Path, what: str) -> None:
     """Refuse, before hours of work, an output that already exists or cannot be created.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: it does or cannot; the message names it.
     """
     if path.exists() or path.is_symlink():
         raise ConfigError(f"--output {path}: is already there; give another {what}, or delete it")

@@ -1,4 +1,4 @@
-"""Maps records of the data sets that are composed from a bank of textures, for training only."""
+"""Maps records of data sets composed from a bank of textures, for training only."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -21,7 +21,8 @@ class _BankMapper(ABC):
     def __init__(self, *, source: BankSource, size: int) -> None:
         """Keep what composes the images, and their side in pixels.
 
-        It is made in the main process, before any worker starts, so that a bank is drawn once.
+        It is built in the main process, before any worker starts, so that a bank is drawn only
+        once.
         """
         self.source = source
         self.size = size
@@ -33,7 +34,7 @@ class _BankMapper(ABC):
         """Arguments from a config.
 
         Raises:
-            ConfigError: the data set is asked for an evaluation.
+            ConfigError: the data set is requested for evaluation.
         """
         if not is_train:
             raise ConfigError(
@@ -42,7 +43,7 @@ class _BankMapper(ABC):
         return {"source": BankSource(cfg), "size": cfg.INPUT.TRAIN_SIZE}
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Compose the image: `image`, `sem_seg` (0 nowhere), and what every mapped dict has."""
+        """Compose the image: `image`, `sem_seg` (never 0), and the entries of every mapped dict."""
         image, labels, words = self.compose(record["seed"], record["index"])
         return {
             "file_name": record["image_id"],
@@ -56,7 +57,7 @@ class _BankMapper(ABC):
 
     @abstractmethod
     def compose(self, seed: int, index: int) -> Composed:
-        """Image uint8 (S,S,3), regions int64 (S,S) from 0 on, what is said of them."""
+        """Image uint8 (S,S,3), regions int64 (S,S) from 0 on, and what is known about them."""
 
 
 @DATASET_MAPPER_REGISTRY.register()
@@ -70,7 +71,7 @@ class MosaicMapper(_BankMapper):
 
 @DATASET_MAPPER_REGISTRY.register()
 class SwatchMapper(_BankMapper):
-    """Records of `synthetic_swatches`; mapped dicts also have `attributes`, one of each region."""
+    """Records of `synthetic_swatches`; mapped dicts also have `attributes`, one per region."""
 
     def compose(self, seed: int, index: int) -> Composed:
         """See `compose_swatches`."""

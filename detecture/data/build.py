@@ -25,7 +25,7 @@ Mapper = Callable[[dict[str, Any]], dict[str, Any] | None]
 def build_test_loader(
     cfg: CfgNode, dataset_name: str, skip_ids: Collection[str] = frozenset()
 ) -> DataLoader[Any]:
-    """Loader that gives every image of a data set once, as a list of one mapped dict.
+    """Loader that yields every image of a data set once, as a list of one mapped dict.
 
     Args:
         cfg: the config.
@@ -59,7 +59,7 @@ def build_train_loader(
 
     By default it reads the stream of `detecture.data.training_stream`: which samples come, and how
     they are augmented, follows from the seed alone, whatever the number of processes and workers.
-    `stream_of(loader)` gives the sampler, to begin at another iteration.
+    `stream_of(loader)` returns the sampler, to start at another iteration.
 
     Args:
         cfg: the config. A negative SEED is drawn anew, and agreed on by all processes.
@@ -104,13 +104,13 @@ def build_train_loader(
         collate_fn=_as_list,
     )
     loader.worker_init_fn = LoaderWorker(getattr(loader, "worker_init_fn", None))
-    # Where a loader keeps its sampler differs between versions of Detectron2.
+    # Versions of Detectron2 differ in where a loader keeps its sampler.
     loader.stream = sampler
     return loader
 
 
 def stream_of(loader: Any) -> StreamSampler | None:
-    """The stream that a training loader reads; None where it reads something else."""
+    """The stream that a training loader reads; None if it reads something else."""
     sampler = getattr(loader, "stream", None)
     return sampler if isinstance(sampler, StreamSampler) else None
 
@@ -128,7 +128,7 @@ def _tag(names: tuple[str, ...]) -> list[Any] | ConcatDataset[Any]:
 
 
 class _Tagged(Dataset[tuple[str, dict[str, Any]]]):
-    """(data set name, record) pairs of one data set, made when they are asked for."""
+    """(data set name, record) pairs of one data set, made on request."""
 
     def __init__(self, name: str, records: Sequence[dict[str, Any]]) -> None:
         self._name = name

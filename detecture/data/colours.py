@@ -15,7 +15,7 @@ from detecture.data.levels import opacity_levels, to_levels
 from detecture.errors import ImageError
 
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-"""Of Pillow: images with one band of more than 8 bits."""
+"""Pillow's modes of images with one band of more than 8 bits."""
 
 _NO_DATA, _PHOTOMETRIC = 42113, 262  # TIFF tags
 
@@ -54,7 +54,7 @@ def rgb_of_array(image: Any, max_pixels: int, name: str, bands: Sequence[int]) -
 
 
 def _array_of(tensor: Any, max_pixels: int, name: str) -> np.ndarray:
-    """Values (..,) of a tensor (..,), on whatever device and in whatever form it lies."""
+    """Values (..,) of a tensor (..,), on whatever device and in whatever form it is."""
     shape = tuple(tensor.shape)
     if len(shape) in (2, 3):
         check_pixels(name, shape[-2:], max_pixels)
@@ -76,10 +76,10 @@ def _array_of(tensor: Any, max_pixels: int, name: str) -> np.ndarray:
 
 
 def rgb_of_deep(name: str, deep: DeepFile, bands: Sequence[int]) -> np.ndarray:
-    """Colours uint8 (H,W,3) of a file that Pillow does not read, or not to its depth.
+    """Colours uint8 (H,W,3) of a file that Pillow does not read, or not at full depth.
 
     Raises:
-        ImageError: it has no such bands, or which of them are colours is unknown.
+        ImageError: it has no such bands, or it is unknown which of them are colours.
     """
     picked = pick_bands(bands, deep.bands, name, deep.shown_bands(), deep.colours, deep.opacity)
     opacity = None if bands else deep.opacity
@@ -93,7 +93,7 @@ def rgb_of_deep(name: str, deep: DeepFile, bands: Sequence[int]) -> np.ndarray:
 def rgb_of_pillow(
     name: str, image: Image.Image, orientation: int, bands: Sequence[int]
 ) -> np.ndarray:
-    """Colours uint8 (H,W,3) of an image of Pillow, turned by its EXIF orientation.
+    """Colours uint8 (H,W,3) of a Pillow image, turned by its EXIF orientation.
 
     Raises:
         ImageError: it has no such bands.
@@ -128,9 +128,9 @@ def _composited(
 
 
 def deep_values(image: Image.Image) -> np.ndarray:
-    """Values (H,W) of an image of Pillow with more than 8 bits, black being the smallest."""
+    """Values (H,W) of a Pillow image with more than 8 bits, where black is the smallest."""
     values = np.asarray(image)
-    # Pillow turns these round where they have 8 bits, and not where they have 16.
+    # Pillow inverts these if they have 8 bits, but not if they have 16.
     if _tags_of(image).get(_PHOTOMETRIC) == 0 and values.dtype.kind == "u":
         return np.iinfo(values.dtype).max - values
     return values
@@ -145,7 +145,7 @@ def _tags_of(image: Image.Image) -> Any:
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """An image as it is shown, of its EXIF orientation."""
+    """An image turned upright by its EXIF orientation."""
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 

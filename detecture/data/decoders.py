@@ -49,7 +49,7 @@ FORMATS = (
     *(("AVIF",) * HAS_AVIF),
     *(("HEIC",) * HAS_HEIF),
 )
-"""Formats that are read here; HEIC where pillow-heif is installed."""
+"""Formats that are read here; HEIC if pillow-heif is installed."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,14 +60,14 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""How Pillow sets an image upright, by its EXIF orientation."""
+"""How Pillow turns an image upright, by its EXIF orientation."""
 
 _SIDEWAYS = (5, 6, 7, 8)
-_PREFIX = 132  # bytes: DICOM says what it is behind 128
+_PREFIX = 132  # bytes: DICOM identifies itself after 128
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 _DNG_VERSION = 50706  # a TIFF tag
 
-# First bytes of what people take for images, and what it is.
+# First bytes of files that people take for images, and what they are.
 _KNOWN = (
     (b"GIF8", "a GIF"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
@@ -209,11 +209,11 @@ def decoding(name: str) -> Iterator[None]:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF orientation, 1 (upright) where none is stored.
+    """EXIF orientation, 1 (upright) if none is stored.
 
     TIFF: Pillow applies the tag itself, to the size as well. PNG: `PngImageFile.getexif` would
-    decode the pixels to look for EXIF behind them, so the base class is asked, which does not; the
-    header decides, for the size and for the pixels alike.
+    decode the pixels to look for EXIF after them, so the base class's method, which does not, is
+    used; the header decides for both the size and the pixels.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return 1
@@ -278,7 +278,7 @@ def _what_to_tell(
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether Pillow would give the upper 8 of 16 bits of each colour."""
+    """Whether Pillow would give only the upper 8 of 16 bits of each colour."""
     tiles = getattr(image, "tile", None)
     args = tiles[0].args if tiles else ""
     raw = args if isinstance(args, str) else str(args[0]) if args else ""
@@ -288,20 +288,20 @@ def _is_deep(image: Image.Image) -> bool:
 def _open_tiff(
     name: str, stream: IO[bytes], max_pixels: int | None, wanted: int
 ) -> tuple[ImageFile.ImageFile | None, DeepFile | None]:
-    """The header of a TIFF, as Pillow and as tifffile have it: the first where it does, the second
-    where Pillow does not read the file, not to its depth, or not the bands that are asked for.
+    """The header of a TIFF, from Pillow where it suffices; from tifffile where Pillow does not read
+    the file, not at full depth, or not the requested bands.
     """
     try:
         # Without a file name Pillow does not map the file into memory: a file that shrinks
-        # meanwhile would kill the process, and a mapped TIFF that lies on its side comes out
-        # garbled (Pillow 13).
+        # meanwhile would kill the process, and a mapped TIFF stored on its side comes out garbled
+        # (Pillow 13).
         image = TiffImagePlugin.TiffImageFile(stream, "")
     except Exception as error:  # noqa: BLE001  Pillow has many for a kind that it does not know
         try:
             return None, open_tiff(stream, name, max_pixels, wanted)
         except ImageError:
             raise
-        except Exception:  # noqa: BLE001  neither knows it: what the first one said is told
+        except Exception:  # noqa: BLE001 neither knows it: report the first one's error
             raise error from None
     if _DNG_VERSION in image.tag_v2:
         raise raw_file_error(name)
@@ -314,10 +314,10 @@ def _open_tiff(
 
 
 def _kind_of(name: str, stream: IO[bytes]) -> str:
-    """The one decoder that the first bytes name, one of `FORMATS`; the stream is at its start.
+    """The one decoder that the first bytes indicate, one of `FORMATS`; the stream is at its start.
 
-    `Image.open` would do, but for its limit: a global of Pillow that warns at 89 and fails at 179
-    million pixels, and that cannot be raised for one call without being raised for all threads.
+    `Image.open` would do, except for its limit: a global of Pillow that warns at 89 and fails at
+    179 million pixels, and cannot be raised for one call without being raised for all threads.
     """
     prefix = stream.read(_PREFIX)
     stream.seek(0)
@@ -346,7 +346,7 @@ def _kind_of(name: str, stream: IO[bytes]) -> str:
 
 
 def _of_brands(name: str, prefix: bytes) -> str:
-    """AVIF or HEIC, by the brands of a file's first box; empty where it is another one.
+    """AVIF or HEIC, by the brands of a file's first box; empty if it is another kind.
 
     Raises:
         ImageError: the decoder is not installed.

@@ -3,7 +3,7 @@
 TIFF is read by tifffile, PNG with 16 bits per colour by torchvision; both are imported only when
 such a file is read.
 
-Legend: H, W size of an image as it is shown, C bands that are asked for.
+Legend: H, W size of an image as shown, C requested bands.
 """
 
 import os
@@ -19,7 +19,7 @@ from PIL.ImageFile import ImageFile
 from detecture.errors import ImageError
 
 MOST_BANDS_VALUES = 4
-"""Values that a file may have, as a multiple of the pixels that an image may have."""
+"""How many values a file may have, as a multiple of the pixels that an image may have."""
 
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2  # TIFF's PhotometricInterpretation
 _NO_DATA, _GDAL_METADATA, _DNG_VERSION = 42113, 42112, 50706  # TIFF tags
@@ -39,14 +39,14 @@ class DeepFile:
     Attributes:
         size: height and width as shown.
         bands: how many there are.
-        dtype: of the values.
-        read: called with 0-based numbers of bands, gives their values (H,W,C) as shown.
+        dtype: type of the values.
+        read: takes 0-based band numbers and returns their values (H,W,C) as shown.
         colours: 3: its first three bands are red, green, blue; 1: its first is grey; 0: unknown.
-        opacity: number of the band that is opacity, 0-based; None where there is none.
-        premultiplied: the colours were multiplied by it.
-        no_data: value that stands for none.
-        names: of bands, by number from 0 on.
-        page_bands: its pages count as bands.
+        opacity: 0-based number of the opacity band; None if there is none.
+        premultiplied: the colours were multiplied by the opacity.
+        no_data: the value that means "no data".
+        names: names of bands, by number from 0 on.
+        page_bands: whether its pages count as bands.
     """
 
     size: tuple[int, int]
@@ -79,15 +79,16 @@ def pick_bands(
     """Which bands are shown, as 0-based numbers: one or three.
 
     Args:
-        bands: that were asked for, from 1 on; empty: those that are colours.
+        bands: the requested bands, from 1 on; empty: those that are colours.
         count: how many there are.
-        name: of the image, for errors.
+        name: the image's name, for errors.
         shown: the bands, for errors.
         colours: see `DeepFile`.
         opacity: see `DeepFile`.
 
     Raises:
-        ImageError: there is no such band; or none is asked for, and which are colours is unknown.
+        ImageError: there is no such band; or none was requested, and it is unknown which are
+            colours.
     """
     if bands:
         if max(bands) > count:
@@ -120,8 +121,8 @@ def open_tiff(stream: IO[bytes], name: str, max_pixels: int | None, wanted: int 
             one band alone, pages of its size and type after it count as further ones.
 
     Raises:
-        MissingCodecError: of its compression.
-        ImageError: it is a camera's raw file, or of a kind that is not read.
+        MissingCodecError: its compression needs a missing package.
+        ImageError: it is a camera's raw file, or of an unsupported kind.
     """
     import tifffile
 
@@ -180,7 +181,7 @@ def open_tiff(stream: IO[bytes], name: str, max_pixels: int | None, wanted: int 
 
 
 def has_pages(stream: IO[bytes]) -> bool:
-    """Whether a TIFF has more pages than smaller versions and masks of the first one."""
+    """Whether a TIFF has pages other than smaller versions and masks of the first one."""
     import tifffile
 
     place = stream.tell()
@@ -192,7 +193,7 @@ def has_pages(stream: IO[bytes]) -> bool:
                 return True
     except IndexError:
         return False
-    except Exception:  # noqa: BLE001  damage beyond the first page says nothing about that
+    except Exception:  # noqa: BLE001 damage after the first page says nothing about it
         return True
     finally:
         stream.seek(place)
@@ -200,7 +201,7 @@ def has_pages(stream: IO[bytes]) -> bool:
 
 
 def no_data_of(text: Any) -> float | None:
-    """The value of GDAL's tag `no data`, which is a text; None where it is no number."""
+    """The value of GDAL's `no data` tag, which is a text; None if it is not a number."""
     try:
         return float(str(text).strip("\0 ")) if text is not None else None
     except ValueError:
@@ -208,8 +209,8 @@ def no_data_of(text: Any) -> float | None:
 
 
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
-    """Values (H,W,C) as they are shown, of those (H,W,C) or (W,H,C) as stored, by an EXIF
-    orientation 1 to 8; others are 1."""
+    """Values (H,W,C) as shown, from those (H,W,C) or (W,H,C) as stored, by an EXIF orientation 1 to
+    8; other orientations count as 1."""
     if orientation in (5, 6, 7, 8):
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -218,7 +219,7 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def raw_file_error(name: str) -> ImageError:
-    """Of a file as a camera's sensor gave it: what Pillow shows of it is a small preview."""
+    """The error for a camera's raw sensor file, of which Pillow only shows a small preview."""
     return ImageError(
         f"{name}: is a camera's raw file, which is not read; develop it with your photo program, "
         "and save it as PNG, JPEG or TIFF"
@@ -233,7 +234,7 @@ def _page_values(page: Any) -> np.ndarray:
 
 
 def _further_pages(page: Any) -> list[Any]:
-    """Pages after the first that are alike, as where each band is a page."""
+    """Pages after the first that are like it, as when each band is a page."""
     found = []
     for other in page.parent.pages[1:]:
         if other.shape != page.shape or other.dtype != page.dtype:
@@ -284,15 +285,15 @@ def _unread(name: str, what: str) -> ImageError:
 
 
 def can_read_deep_png(image: ImageFile) -> bool:
-    """Whether torchvision has its decoder still, and all of the image: it knows no `transparent
-    colour`.
+    """Whether torchvision still has its decoder and can read all of the image: it does not support
+    a `transparent colour`.
     """
     return "transparency" not in image.info and _png_decoder() is not None
 
 
 @cache
 def _png_decoder() -> Any:
-    """From the bytes of a PNG to its values, (C,H,W); None where torchvision has none."""
+    """A decoder from a PNG's bytes to its values, (C,H,W); None if torchvision has none."""
     try:
         import torch
         from torchvision.io import ImageReadMode, decode_png
@@ -308,12 +309,12 @@ def _png_decoder() -> Any:
 
 
 def open_deep_png(stream: IO[bytes], image: ImageFile, orientation: int) -> DeepFile:
-    """Of a PNG with 16 bits a colour, of which Pillow gives the upper eight.
+    """Open a PNG with 16 bits per colour, of which Pillow gives only the upper eight.
 
     Args:
-        stream: of the file, at any position.
+        stream: the file's stream, at any position.
         image: its header.
-        orientation: of its EXIF data.
+        orientation: the orientation in its EXIF data.
     """
     grey = image.tile[0].args == "LA;16B"
     count = 2 if grey else len(image.getbands())

@@ -16,10 +16,10 @@ class GroundTruth:
     """The M regions of one image.
 
     Attributes:
-        masks: bool (M,H,W), none of them empty; they may overlap.
-        descriptions: M texts, empty where the data set has none.
+        masks: bool (M,H,W), none empty; they may overlap.
+        descriptions: M texts, empty if the data set has none.
         index_map: int32 (H,W): i + 1 where mask i is painted, later masks over earlier ones; 0 is
-            unlabelled. A mask that is painted over entirely has no pixel here.
+            unlabelled. A mask that is entirely painted over has no pixel here.
     """
 
     masks: np.ndarray
@@ -28,17 +28,17 @@ class GroundTruth:
 
 
 def load_ground_truth(record: dict[str, Any], max_pixels: int) -> GroundTruth:
-    """Read the masks of a record; empty ones are left out together with their descriptions.
+    """Read the masks of a record; empty ones are left out along with their descriptions.
 
-    Those of a procedural record are drawn, at the size that evaluation uses.
+    Masks of a procedural record are drawn, at the size that evaluation uses.
 
     Args:
         record: dataset dict (`file_name`, `image_id`, `textures`; or `image_id`, `seed`, `index`).
-        max_pixels: a mask with more pixels is refused before it is decoded.
+        max_pixels: a mask with more pixels is refused before decoding.
 
     Raises:
-        DatasetError: a mask is missing, unreadable, or of another size than the image; the
-            image itself cannot be opened; no mask has any foreground; or the record has none.
+        DatasetError: a mask is missing, unreadable, or not of the image's size; the image itself
+            cannot be opened; no mask has any foreground; or the record has no masks.
     """
     if _is_procedural(record):
         return draw_procedural(record, DEFAULT_SIZE)[1]
@@ -74,7 +74,7 @@ def draw_procedural(record: dict[str, Any], size: int) -> tuple[np.ndarray, Grou
     """Draw the image of a procedural record and its true regions.
 
     Args:
-        record: dataset dict (`image_id`, `seed`, `index`, and `edition` where it is not the first).
+        record: dataset dict (`image_id`, `seed`, `index`, and `edition` if it is not the first).
         size: S, side of the square image in pixels.
 
     Returns:
@@ -88,12 +88,12 @@ def draw_procedural(record: dict[str, Any], size: int) -> tuple[np.ndarray, Grou
 def load_image_and_truth(
     record: dict[str, Any], max_pixels: int, bands: Sequence[int] = ()
 ) -> tuple[np.ndarray, GroundTruth]:
-    """Image and true regions of a record of either kind, as evaluation has them.
+    """Image and true regions of a record of either kind, as evaluation uses them.
 
     Args:
         record: dataset dict, see `load_ground_truth`.
-        max_pixels: a file with more pixels is refused before it is decoded.
-        bands: of the image, see `detecture.data.image_io.read_image`.
+        max_pixels: a file with more pixels is refused before decoding.
+        bands: bands of the image, see `detecture.data.image_io.read_image`.
 
     Returns:
         The image, uint8 (H,W,3), and its regions, of the same size.
@@ -109,7 +109,7 @@ def load_image_and_truth(
 
 
 def truth_files(record: dict[str, Any]) -> Iterator[str]:
-    """Names of the files that say what is true of an image, of a record of any data set."""
+    """Names of a record's ground-truth files, for any data set."""
     for texture in record.get("textures") or ():
         if isinstance(texture.get("mask_file"), str):
             yield texture["mask_file"]

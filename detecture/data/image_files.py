@@ -1,4 +1,4 @@
-"""Which files of a folder are images that can be read, by the endings of their names."""
+"""Which files in a folder are readable images, by the endings of their names."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ IMAGE_ENDINGS = frozenset(
         *(_HEIC * HAS_HEIF),
     }
 )
-"""Of files that are taken for images; `detecture.data.image_io.FORMATS` are what is in them."""
+"""Endings of files taken for images; `detecture.data.image_io.FORMATS` says what they hold."""
 
 _UNREAD = frozenset(
     {
@@ -29,20 +29,20 @@ _UNREAD = frozenset(
         *(".jfif", ".jpe", ".psd", ".svg", ".tga", ".exr", ".hdr", ".pbm", ".pgm", ".ppm", ".pnm"),
         *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
     }
-)  # of images too, but in formats that `read_image` does not know
+)  # also of images, but in formats that `read_image` does not know
 
 AnyPath = TypeVar("AnyPath", bound=str | os.PathLike[str])
 
 
 def only_images(paths: Iterable[AnyPath], folder: str | os.PathLike[str]) -> Iterator[AnyPath]:
-    """Those of a folder's files that are images by their endings, in their order.
+    """The files in a folder that are images by their endings, in order.
 
-    At the end one warning counts those that are images of a kind that is not read: nobody should
-    have to find out that they were passed over.
+    At the end, one warning counts the images of unsupported kinds, so that nobody has to find out
+    that they were skipped.
 
     Args:
-        paths: of the files; what is no image by its name is passed over.
-        folder: that they are in, for the warning.
+        paths: paths of the files; those that are not images by name are skipped.
+        folder: the folder that they are in, for the warning.
     """
     unread: Counter[str] = Counter()
     example = ""
@@ -65,5 +65,5 @@ def only_images(paths: Iterable[AnyPath], folder: str | os.PathLike[str]) -> Ite
 
 @cache
 def _warn(text: str) -> None:
-    """Once: a folder may be looked through several times."""
+    """Warn once: a folder may be searched several times."""
     logger.warning("%s", text)

@@ -58,7 +58,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Height and width in pixels after EXIF orientation, from the header alone.
 
     Raises:
-        ImageError: the file is missing, unreadable or in none of `FORMATS`.
+        ImageError: the file is missing, unreadable or not in any of `FORMATS`.
     """
     with opened(path, os.fspath(path)) as found:
         return found.size
@@ -85,10 +85,10 @@ def read_image(
 
     Args:
         path: a file in one of `FORMATS`; the extension does not matter.
-        max_pixels: an image with more pixels is refused before it is decoded.
-        bands: which are red, green and blue, or the one that is grey, from 1 on (INPUT.BANDS).
+        max_pixels: an image with more pixels is refused before decoding.
+        bands: which bands are red, green and blue, or which one is grey, from 1 on (INPUT.BANDS).
             Empty: three bands are colours, one is grey, and more are an error unless the file says
-            which are colours. Of a TIFF whose pages have one band each, the pages are bands.
+            which are colours. In a TIFF whose pages have one band each, the pages are bands.
 
     Returns:
         uint8 (H,W,3), RGB.
@@ -116,7 +116,7 @@ def as_image(image: Any, max_pixels: int, name: str, bands: Sequence[int] = ()) 
         uint8 (H,W,3), RGB; a copy.
 
     Raises:
-        ImageError: it cannot be read, or its shape or values are none of the above.
+        ImageError: it cannot be read, or its shape or values are not among the above.
         ConfigError: see `read_image`.
     """
     bands = require_bands(bands)
@@ -173,19 +173,19 @@ def read_mask_levels(
     """Grey values of a mask, as drawn.
 
     Grey of any depth, palettes (the palette's values) and colours with equal channels are read;
-    what is transparent is background. More than 8 bits: see `detecture.data.levels.mask_levels`.
+    transparent pixels are background. More than 8 bits: see `detecture.data.levels.mask_levels`.
 
     Args:
         path: the mask file.
-        max_pixels: a mask with more pixels is refused before it is decoded.
+        max_pixels: a mask with more pixels is refused before decoding.
         expected_size: height and width that the mask must have; checked before decoding.
 
     Returns:
         uint8 (H,W).
 
     Raises:
-        ImageError: as for `read_image`, or the mask is a colour image, a map of classes of more
-            than 8 bits, or has another size.
+        ImageError: as for `read_image`, or the mask is a colour image, a class map of more than 8
+            bits, or has another size.
     """
     name = os.fspath(path)
     with opened(path, name, max_pixels=max_pixels) as found:
@@ -208,7 +208,7 @@ def read_mask_levels(
 
 
 def _deep_mask(name: str, deep: DeepFile) -> np.ndarray:
-    """Levels uint8 (H,W) of a mask in a file that Pillow does not read to its depth."""
+    """Levels uint8 (H,W) of a mask in a file that Pillow does not read at full depth."""
     if not deep.colours:
         raise ImageError(
             f"{name}: has {deep.bands} bands ({deep.shown_bands()}), and a mask has one; save the "
@@ -247,15 +247,15 @@ def read_label_map(
 
     Args:
         path: a palette image, or one band of whole numbers from 0 on, of any type.
-        max_pixels: an image with more pixels is refused before it is decoded.
+        max_pixels: an image with more pixels is refused before decoding.
         expected_size: height and width that it must have; checked before decoding.
-        remedy: what to do where the image has colours, for the error.
+        remedy: what to do if the image has colours, for the error.
 
     Returns:
         int32 (H,W).
 
     Raises:
-        ImageError: as for `read_image`, or the image has colours, values that are no labels, or
+        ImageError: as for `read_image`, or the image has colours, values that are not labels, or
             another size.
     """
     name = os.fspath(path)
@@ -281,7 +281,7 @@ def read_label_map(
 
 
 def _labels(values: np.ndarray, name: str, remedy: str) -> np.ndarray:
-    """Labels int32 (H,W) of what a label map holds, (H,W).
+    """Labels int32 (H,W) from the values (H,W) of a label map.
 
     Raises:
         ImageError: it is something else.

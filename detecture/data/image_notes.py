@@ -1,6 +1,6 @@
 """Notes on images that are read differently from what their owner might expect.
 
-A note is logged, and goes to whoever collects notes in this thread, such as the web page.
+A note is logged, and passed to any collector in this thread, such as the web page.
 """
 
 import logging
@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 logger = logging.getLogger(__name__)
 
-_MOST = 20  # images that are named of one kind of note
+_MOST = 20  # images that are named for one kind of note
 _told: dict[str, set[str]] = {}
 _lock = threading.Lock()
 _collected: ContextVar[list[str] | None] = ContextVar("collected", default=None)
@@ -21,7 +21,7 @@ def note(kind: str, text: str) -> None:
     """Log a note on an image: each text once, and about twenty images for each kind.
 
     Args:
-        kind: of note, such as `stretched`.
+        kind: kind of note, such as `stretched`.
         text: begins with the image's name.
     """
     collected = _collected.get()

@@ -1,4 +1,4 @@
-"""What a method may know of K, the number of texture regions of an image."""
+"""What a method may know about K, the number of texture regions of an image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class KHint:
 
     Attributes:
         kind: `none` (nothing is known), `regime` (the data set's regime grants `k`), `per_image`
-            (`k` is the true number of this image; such a row is marked), `ground_truth_top_k`
-            (the same, told to one method alone, as in a published cell; marked apart) or `fixed`
-            (`k` was given by the user).
+            (`k` is this image's true number; such a row is marked), `ground_truth_top_k` (the same,
+            given to one method only, as in a published cell; marked separately) or `fixed` (`k` was
+            given by the user).
         k: the number; None exactly when `kind` is `none`.
 
     Raises:
@@ -52,12 +52,12 @@ def resolve_k_hint(
         count: `TEST.COUNT`: `regime`, `autonomous`, `per_image`,
             `ground_truth_top_k` or a positive integer (as a number or as text).
         k_regime: the data set's regime: `single`, `pair` or `autonomous`.
-        true_k: the image's true number of regions, or a function that finds it; only used (and
-            called) when `count` is `per_image` or `ground_truth_top_k`.
+        true_k: the image's true number of regions, or a function that finds it; used (and called)
+            only when `count` is `per_image` or `ground_truth_top_k`.
 
     Raises:
-        ConfigError: `count` or `k_regime` is none of the above, or a true number is asked for where
-            none is known.
+        ConfigError: `count` or `k_regime` is not one of the above, or a true number is required but
+            not known.
     """
     if k_regime not in K_OF_REGIME:
         raise ConfigError(f"k_regime {k_regime!r}: use one of {', '.join(K_OF_REGIME)}")

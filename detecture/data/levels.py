@@ -1,8 +1,8 @@
 """Converts image values of any type to 8 bits: one rule for files and arrays.
 
-Let `low` and `high` be the smallest and the greatest value of an image, over all bands that are
-shown. Values that are not finite, or that the file calls "no data", count for neither, and their
-pixels become black. The first rule that applies:
+Let `low` and `high` be the smallest and the greatest value of an image, over all bands shown.
+Values that are not finite, or that the file calls "no data", count for neither, and their pixels
+become black. The first rule that applies is used:
 
 1. uint8, and whole numbers within 0..255, are the levels as they are.
 2. Whole numbers whose `high` is 32768..65535 (`low` >= 0) fill 16 bits:
@@ -25,18 +25,18 @@ from detecture.data.image_notes import note
 from detecture.errors import ImageError
 
 PERCENTILES = (0.1, 99.9)
-"""Of an image's values: what becomes black and what becomes white where they are stretched."""
+"""Which of an image's values become black and white when they are stretched."""
 
-_ROWS = 1 << 20  # pixels that are computed at a time
+_ROWS = 1 << 20  # pixels computed at a time
 
 
 def to_levels(values: np.ndarray, name: str, no_data: float | None = None) -> np.ndarray:
-    """Values of any numeric type to 8 bits, see this module.
+    """Convert values of any numeric type to 8 bits, see this module.
 
     Args:
         values: (H,W,C), not empty; a masked array's masked values are no data.
-        name: of the image, for errors and notes.
-        no_data: a value that stands for none.
+        name: the image's name, for errors and notes.
+        no_data: the value that means "no data".
 
     Returns:
         uint8 (H,W,C).
@@ -66,7 +66,7 @@ def to_levels(values: np.ndarray, name: str, no_data: float | None = None) -> np
 
 
 def opacity_levels(values: np.ndarray) -> np.ndarray:
-    """Opacity to uint8 (H,W), of values (H,W): its type's greatest value, or 1.0, is opaque."""
+    """Opacity as uint8 (H,W), from values (H,W): the type's greatest value, or 1.0, is opaque."""
     if values.dtype == bool:
         return values.astype(np.uint8) * 255
     most = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
@@ -74,19 +74,19 @@ def opacity_levels(values: np.ndarray) -> np.ndarray:
 
 
 def mask_levels(values: np.ndarray, name: str) -> np.ndarray:
-    """As `to_levels` by rules 1 to 3, of a mask: nothing is stretched.
+    """Like `to_levels` for a mask, with rules 1 to 3: nothing is stretched.
 
-    Two values, 0 and another beyond 255, are background and foreground as well.
+    Two values, 0 and another above 255, are background and foreground as well.
 
     Args:
         values: (H,W), not empty.
-        name: of the mask, for errors.
+        name: the mask's name, for errors.
 
     Returns:
         uint8 (H,W).
 
     Raises:
-        ImageError: the values are those of a map of classes, of measurements, or not finite.
+        ImageError: the values are those of a class map, are measurements, or are not finite.
     """
     if values.dtype == bool:
         return values.astype(np.uint8) * 255
@@ -148,20 +148,20 @@ def _levels(
     step = max(1, _ROWS // values.shape[1])
     for top in range(0, len(values), step):
         some = values[top : top + step].astype(np.float64)
-        # Divided first, so that the span of two great values does not overflow.
+        # Divided first, so that the span between two great values does not overflow.
         share = some / (white - black) - black / (white - black)
         levels[top : top + step] = (np.clip(share, 0, 1) * 255).round()
     return levels
 
 
 def _gaps(values: np.ndarray, name: str, no_data: float | None) -> np.ndarray | None:
-    """Which pixels of values (H,W,C) have a band without one, bool (H,W); None where none has."""
+    """Which pixels of values (H,W,C) lack a value in a band, bool (H,W); None if none does."""
     gaps_HW = np.ma.getmaskarray(values).any(axis=2)
     plain = np.asarray(values)
     if values.dtype.kind == "f":
         gaps_HW |= ~np.isfinite(plain).all(axis=2)
     if no_data is not None:
-        # As the file's own type has it: -3.4e38 is written with fewer digits than it has.
+        # In the file's own type: -3.4e38 is written with fewer digits than it has.
         if values.dtype.kind == "f":
             near = np.abs(plain.astype(np.float64) - no_data) <= 1e-5 * abs(no_data)
         else:
@@ -184,5 +184,5 @@ def _gaps(values: np.ndarray, name: str, no_data: float | None) -> np.ndarray | 
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
-    """Without a mask, if it is a masked array (..,): what is masked is 0; of the same shape."""
+    """A masked array (..,) without its mask, (..,): masked values are 0."""
     return values.filled(0) if isinstance(values, np.ma.MaskedArray) else values

@@ -1,4 +1,4 @@
-"""From a dataset dict to what a model gets."""
+"""From a dataset dict to a model's input."""
 
 import logging
 from typing import Any
@@ -53,7 +53,7 @@ class TextureMapper:
     `image_id`, `height`, `width`, `k_hint`, and nothing of the ground truth. An image that cannot
     be read becomes a dict without `image`, with `height` and `width` 0, a `status`
     (`image_unreadable`, or `ground_truth_unreadable` where the hint or the oracle needs the masks)
-    and an `error` text, so that the run goes on and the failure is on record.
+    and an `error` text, so that the run continues and the failure is recorded.
 
     In training the image is stretched to a square of INPUT.TRAIN_SIZE, and `sem_seg` (int64
     (S,S): 0 dustbin, i texture i, later masks over earlier) and `descriptions`
@@ -62,11 +62,11 @@ class TextureMapper:
     that cannot be used is logged and becomes None.
 
     Random numbers come from torch's generator of the process, which the loader seeds for every
-    worker; the mapper itself has no state, so a resumed run has none to restore.
+    worker; the mapper itself has no state, so a resumed run has nothing to restore.
 
     Args:
-        is_train: which of the two.
-        settings: the limit of pixels, the side of the training square, the training crop.
+        is_train: training or evaluation.
+        settings: the pixel limit, the side of the training square, the training crop.
         count: `TEST.COUNT`, see `resolve_k_hint`.
         k_regime: the data set's regime.
         oracle: evaluation only: add the true `descriptions` and `oracle: True`.
@@ -107,13 +107,13 @@ class TextureMapper:
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any] | None:
-        """Map one dataset dict, which is left as it is; see the class for what comes out."""
+        """Map one dataset dict, which is not changed; see the class for the result."""
         return self._for_training(record) if self.is_train else self._for_evaluation(record)
 
     def load(
         self, record: dict[str, Any], with_truth: bool
     ) -> tuple[np.ndarray, GroundTruth | None]:
-        """The image of a record, uint8 (H,W,3), and, where asked, its true regions.
+        """The image of a record, uint8 (H,W,3), and, if requested, its true regions.
 
         Raises:
             ImageError: the image cannot be read.
@@ -177,7 +177,7 @@ class TextureMapper:
     def _augment(
         self, image: np.ndarray, truth: GroundTruth
     ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """An image, uint8 (H,W,3), and its truth at INPUT.TRAIN_SIZE = S, now and then cropped.
+        """An image, uint8 (H,W,3), and its truth at INPUT.TRAIN_SIZE = S, sometimes cropped.
 
         Returns:
             uint8 (S,S,3), int64 (S,S) and the descriptions of the regions that are left.
@@ -200,13 +200,13 @@ class TextureMapper:
 class SyntheticMapper(TextureMapper):
     """Maps records of procedural data sets: draws their images instead of reading files.
 
-    As `TextureMapper`, but that `file_name` is the `image_id`. In evaluation images are
-    `DEFAULT_SIZE` pixels wide and high; in training they are drawn at INPUT.TRAIN_SIZE, or, where
-    that is more than `GREATEST_TRAIN_SIZE`, at that size and stretched.
+    Like `TextureMapper`, except that `file_name` is the `image_id`. In evaluation images are
+    `DEFAULT_SIZE` pixels wide and high; in training they are drawn at INPUT.TRAIN_SIZE, or, if that
+    is more than `GREATEST_TRAIN_SIZE`, at the latter and stretched.
     """
 
     GREATEST_TRAIN_SIZE = 512
-    """Drawing takes longer with the square of the side; more would starve the training."""
+    """Drawing time grows with the square of the side; a larger one would starve the training."""
 
     def load(
         self, record: dict[str, Any], with_truth: bool
@@ -220,7 +220,7 @@ class SyntheticMapper(TextureMapper):
 
 
 def _file_name(record: dict[str, Any]) -> str:
-    """What a record is called in messages; procedural ones have no file."""
+    """A record's name in messages; procedural ones have no file."""
     name: str = record.get("file_name", record["image_id"])
     return name
 

@@ -23,20 +23,20 @@ from detecture.data.synthetic.streams import WORDS, stream
 from detecture.data.vocabulary import Vocabulary
 
 _MOST_OTHERS = 3
-_NAMES = 3  # of each class in training
+_NAMES = 3  # per class in training
 _EVALUATION_BANK = (10_000_000, 600)
-"""First texture and number of textures: no training bank reaches so far."""
+"""First texture and number of textures: no training bank reaches that far."""
 
 
 @dataclass(frozen=True)
 class NamedRegions:
-    """The truth about an image of an evaluation.
+    """The ground truth of an evaluation image.
 
     Attributes:
         image: uint8 (S,S,3).
         names: T of them.
         masks: bool (T,S,S).
-        held_out: for each name whether its combination was never named in training.
+        held_out: for each name, whether its combination was never named in training.
     """
 
     image: np.ndarray
@@ -52,9 +52,9 @@ class OpenVocabularyMapper:
     A mapped dict has `image` (uint8 (3,S,S)), `vocabulary`, the names of this image in any order,
     and in training `sem_seg` (int64 (S,S)): the number of a name, or `ignore_value` where a region
     has none, because it may not be named (`names.is_held_out`) or words cannot tell it from
-    another; and `concepts` of each class (`names.concepts_of`). In training names come anew with
-    each look at a record, several for each class, with some of what is not there; in evaluation
-    each has a colour and a noun, and all are there.
+    another; and `concepts` of each class (`names.concepts_of`). In training new names are drawn
+    each time a record is read, several for each class, including some for things that are absent;
+    in evaluation each has a colour and a noun, and all are present.
     """
 
     @configurable
@@ -62,8 +62,9 @@ class OpenVocabularyMapper:
         """Keep what composes the images.
 
         Args:
-            is_train: which of the two.
-            source: of the images; made in the main process, so that a bank is drawn once.
+            is_train: training or evaluation.
+            source: source of the images; built in the main process, so that a bank is drawn only
+                once.
             size: S.
             ignore_value: MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
         """
@@ -112,7 +113,7 @@ class OpenVocabularyMapper:
         }
 
     def truth(self, record: dict[str, Any]) -> NamedRegions:
-        """Image, names and masks of a record, as an evaluation asks for them."""
+        """Image, names and masks of a record, as an evaluation needs them."""
         seed, index = record["seed"], record["index"]
         scene = self.source.named(seed, index, self.size)
         rng = stream(seed, index, WORDS)
@@ -165,7 +166,7 @@ class CombinationMapper:
 
     @configurable
     def __init__(self, *, size: int, held_out: bool) -> None:
-        """Args: `size`: S; `held_out`: of which combinations images are."""
+        """Args: `size`: S; `held_out`: which combinations the images show."""
         self.size, self.held_out = size, held_out
 
     @classmethod
@@ -193,7 +194,7 @@ class CombinationMapper:
 
 
 def _evaluation_source(cfg: CfgNode) -> BankSource:
-    """Textures that no training has seen; their bank lies beside that of the training."""
+    """Textures that no training has seen; their bank lies beside the training bank."""
     settings = InputSettings.from_config(cfg)
     bank = settings.texture_bank
     first, count = _EVALUATION_BANK

@@ -8,15 +8,15 @@ from detecture.errors import DatasetError, brief
 from detecture.untrusted import named_path
 
 DATASETS_ROOT = "DETECTURE_DATASETS_ROOT"
-"""Environment variable: the folder that holds the data sets; `~/datasets` where unset."""
+"""Environment variable: the folder that holds the data sets; `~/datasets` if unset."""
 
 SEMANTIC_ROOT = "DETECTRON2_DATASETS"
-"""The same for the sets of semantic segmentation, as Detectron2 has it; `datasets` where unset."""
+"""The same for the sets of semantic segmentation, as in Detectron2; `datasets` if unset."""
 
 _DEFAULTS = {DATASETS_ROOT: "~/datasets", SEMANTIC_ROOT: "datasets"}
 
 # Two names of the folder with one binary mask per texture; releases and their READMEs mix them.
-_MOST_PARTS = 100  # of a path; for each of them the disk is asked
+_MOST_PARTS = 100  # of a path; the disk is queried for each
 
 _MASK_FOLDERS = {"masks": "textures_mask", "textures_mask": "masks"}
 
@@ -27,7 +27,7 @@ def expand_location(text: str | os.PathLike[str]) -> Path:
     Called when a data set is loaded, so that the variable may be set after the import.
 
     Raises:
-        DatasetError: nothing can have this name, see `named_path`.
+        DatasetError: no file can have this name, see `named_path`.
     """
     value = os.fspath(text)
     for name, default in _DEFAULTS.items():
@@ -62,7 +62,7 @@ class RootedPaths:
         self._real_folders: dict[Path, Path] = {}
 
     def find(self, text: str) -> str:
-        """Absolute path of the file meant by `text`.
+        """Absolute path of the file that `text` means.
 
         A relative path counts from the root. A foreign absolute one is re-rooted: the part behind
         the root folder's own name, else its longest ending that exists; one of Windows likewise.

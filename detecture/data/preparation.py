@@ -43,10 +43,10 @@ class Preparation:
     """One file to be made.
 
     Attributes:
-        source: what it is made of.
-        target: a PNG, or, of an image, a JPEG.
+        source: what it is made from.
+        target: a PNG, or, for an image, a JPEG.
         make: reads the source and returns labels, uint8 or uint16 (H,W), or an image, uint8
-            (H,W,3); None: nothing is due after all.
+            (H,W,3); None: nothing is to be made after all.
     """
 
     source: Path
@@ -61,7 +61,7 @@ class Prepared:
     Attributes:
         made: written now.
         kept: there already.
-        left_out: nothing was due.
+        left_out: nothing was to be made.
     """
 
     made: int = 0
@@ -81,8 +81,8 @@ def parse_arguments(
 
     Args:
         description: the script's docstring.
-        argv: words; None: those of the process.
-        choices: parts of the set, all of which are made where none is named.
+        argv: the arguments; None: those of the process.
+        choices: parts of the set; if none is named, all are made.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -111,10 +111,10 @@ def parse_arguments(
 
 
 def files_of(folder: Path, pattern: str, get: str) -> list[Path]:
-    """Files below a folder, in the order of their names.
+    """Files below a folder, sorted by name.
 
     Args:
-        folder: of the published set.
+        folder: folder of the published set.
         pattern: such as `*.png`; `**/` goes into its folders.
         get: what to download, for the error.
 
@@ -132,7 +132,7 @@ def lines_of(file: Path, get: str) -> list[str]:
     """Lines of a short text file, without empty ones.
 
     Raises:
-        DatasetError: it is not there, or no text.
+        DatasetError: it does not exist, or is not text.
     """
     try:
         with open_file(file) as opened:
@@ -150,10 +150,10 @@ def prepare(
     """Make all files that are needed, show the progress, and count them.
 
     Args:
-        name: of the set, for the bar.
+        name: name of the set, for the progress bar.
         due: all files.
-        args: of `parse_arguments`.
-        published: how many the published set has; with another number a warning is printed.
+        args: from `parse_arguments`.
+        published: how many the published set has; a warning is printed if the number differs.
 
     Raises:
         DatasetError: a source cannot be read or is not what it should be.
@@ -231,8 +231,8 @@ def relabelled(
     Args:
         labels_HW: integers from 0.
         table: (N,), the new label of each old one.
-        source: of the labels, for the error.
-        unknown: new label of those that the table has not; None: they are an error.
+        source: file of the labels, for the error.
+        unknown: new label for those not in the table; None: they are an error.
 
     Raises:
         DatasetError: a label is not in the table.

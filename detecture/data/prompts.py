@@ -16,13 +16,13 @@ from detecture.errors import ConfigError, brief
 from detecture.untrusted import read_yaml
 
 STOP_SUPERVISION_MODES = VlmSettings.choices_of("stop_supervision")
-"""`released`: lines are joined and the end token stands directly behind the last seg token, as in
-the published data; `newline`: every line, the last too, ends in a newline."""
+"""`released`: lines are joined and the end token comes directly after the last seg token, as in the
+published data; `newline`: every line, including the last, ends in a newline."""
 
 OPEN_COUNT = "between 1 and 6"
 DESCRIPTION_LEAD = "Texture of"
 MAX_WORDS = 100
-"""Longer descriptions are cut in training: 10 to 15 words are asked for, and one of thousands would
+"""Longer descriptions are cut in training: 10 to 15 words are requested, and one of thousands would
 take all memory."""
 
 SEG = "<|seg|>"
@@ -43,12 +43,12 @@ _YAML_DEFAULTS = {"end_token": END}
 
 # The innermost <|...|>, so that one token wrapped in another does not take text with it.
 _SPECIAL = re.compile(r"<\|(?:(?!<\|).)*?\|>", re.DOTALL)
-# An asterisk between two letters or digits is no emphasis: "a 2*3 grid".
+# An asterisk between two letters or digits is not emphasis: "a 2*3 grid".
 _EMPHASIS = re.compile(r"(?<!\w)\*+|\*+(?!\w)|`+")
 # Hyphens, dashes, bullets, quotation and heading marks; "1." and "1)".
 _BULLET = r"(?:[-\u2013\u2014\u2022\u00b7>#]+|[0-9]{1,2}[.)])(?:[ \t]+|\Z)"
 _BULLETS = re.compile(rf"\A(?:{_BULLET})+")
-# At the head of a line a label may be written freely; within a line only TEXTURE_<number>, so that
+# At the start of a line a label may be written freely; within a line only TEXTURE_<number>, so that
 # "a coarse texture: sand" stays whole. Asterisks are gone before this is applied.
 _LABEL = re.compile(
     rf"(?:^[ \t]*(?:{_BULLET})*texture[ _-]?(?P<head>[0-9]{{1,4}})?"
@@ -66,13 +66,13 @@ class PromptTemplate:
         user: user text; `{N}` stands for the count phrase. Other braces are plain text.
         line: one line of the answer, with `{i}` (from 1) and `{description}`; ends with the seg
             token.
-        joiner: what stands between lines in `released` answers.
-        seg_token: token at which a region's state is read.
+        joiner: the text between lines in `released` answers.
+        seg_token: the token at which a region's state is read.
         end_token: token that ends an answer.
-        warm_start_token: token whose vocabulary rows the seg token's start from.
+        warm_start_token: the token whose vocabulary rows initialise the seg token's.
 
     Raises:
-        ConfigError: a part is no text, or is not of the form above.
+        ConfigError: a part is not text, or not of the form above.
     """
 
     system: str
@@ -109,7 +109,7 @@ class PromptTemplate:
                 f"{brief(self.end_token)[1:-1]} in neither"
             )
         for token in (self.seg_token, self.end_token):
-            # Words and numbers stand in every answer.
+            # Words and numbers occur in every answer.
             if " " in token or token.replace("_", "a").isalnum() or not token.isprintable():
                 raise ConfigError(
                     f"prompt token {brief(token)} must be one sign of a tokenizer, such as {SEG}"
@@ -121,7 +121,7 @@ class PromptTemplate:
             )
 
     def user_text(self, k: int | None) -> str:
-        """The user text for `k` regions; None where the number is open. See `count_phrase`."""
+        """The user text for `k` regions; None if the number is open. See `count_phrase`."""
         return self.user.replace("{N}", count_phrase(k))
 
     def to_dict(self) -> dict[str, str]:
@@ -148,8 +148,8 @@ class PromptTemplate:
                 `seg_token`, `warm_start_token` and, if it is not `<|im_end|>`, `end_token`.
 
         Raises:
-            ConfigError: the file cannot be read, is no yaml mapping, or a key is missing, unknown
-                or malformed. Tags that would run code are refused.
+            ConfigError: the file cannot be read, is not a yaml mapping, or a key is missing,
+                unknown or malformed. Tags that would run code are refused.
         """
         values = read_yaml(Path(path), ConfigError)
         if not isinstance(values, dict):
@@ -194,7 +194,7 @@ TINY_PROMPTS = PromptTemplate(
     end_token=DEFAULT_PROMPTS.end_token,
     warm_start_token=DEFAULT_PROMPTS.warm_start_token,
 )
-"""The same, as short as can be: for the small model, which learns the task from nothing."""
+"""The same, as short as possible: for the small model, which learns the task from scratch."""
 
 DESCRIBE_PROMPTS = PromptTemplate(
     system="",
@@ -205,14 +205,14 @@ DESCRIBE_PROMPTS = PromptTemplate(
     end_token=DEFAULT_PROMPTS.end_token,
     warm_start_token=DEFAULT_PROMPTS.warm_start_token,
 )
-"""What a describer is asked, which is shown one region and answers with the bare sentence."""
+"""The prompt for a describer, which sees one region and answers with just the sentence."""
 
 
 def require_stop_mode(name: str) -> None:
     """Check the value of `MODEL.VLM.STOP_SUPERVISION`.
 
     Raises:
-        ConfigError: it is none of `STOP_SUPERVISION_MODES`.
+        ConfigError: it is not one of `STOP_SUPERVISION_MODES`.
     """
     if name not in STOP_SUPERVISION_MODES:
         raise ConfigError(
@@ -221,7 +221,7 @@ def require_stop_mode(name: str) -> None:
 
 
 def count_phrase(k: int | None) -> str:
-    """What `{N}` becomes: the number, or "between 1 and 6" where it is open (None).
+    """What `{N}` becomes: the number, or "between 1 and 6" if it is open (None).
 
     Raises:
         ConfigError: `k` is below 1.
@@ -241,7 +241,7 @@ def answer_text(
     Args:
         template: form of the lines.
         descriptions: one for each region. White space is collapsed, anything that reads as a
-            special token is taken out, and "Texture of" put in front where it is missing.
+            special token is removed, and "Texture of" is prepended if missing.
         stop_supervision: see `STOP_SUPERVISION_MODES`.
 
     Returns:
@@ -252,7 +252,7 @@ def answer_text(
     """
     require_stop_mode(stop_supervision)
     lines = [
-        # The description last: it may itself contain "{i}".
+        # The description comes last: it may itself contain "{i}".
         template.line.replace("{i}", str(number)).replace(
             "{description}", training_description(template, description)
         )
@@ -266,25 +266,25 @@ def answer_text(
 def parse_lines(text_pieces: Sequence[str]) -> list[str]:
     """Descriptions from the texts that a model wrote before each of its seg tokens.
 
-    A piece's description is what follows its last label (`TEXTURE_i:`), or its last line where it
-    has no label. Markdown, list marks and special tokens are taken off.
+    A piece's description is what follows its last label (`TEXTURE_i:`), or its last line if it has
+    no label. Markdown, list marks and special tokens are removed.
 
     Args:
         text_pieces: decoded text between one seg token and the next.
 
     Returns:
-        One description for each piece, "" where there is none, so that the count stays right.
+        One description for each piece, "" if there is none, so that the count stays right.
     """
     return [_piece_description(piece) for piece in text_pieces]
 
 
 def parse_answer(text: str, max_regions: int = 10) -> list[str]:
-    """Descriptions from an answer without seg tokens, as the baselines get it.
+    """Descriptions from an answer without seg tokens, as the baselines give it.
 
     Args:
         text: lines `TEXTURE_i: <description>`, in any order or letter case, possibly several on one
             line and among other text.
-        max_regions: no more than this number are taken.
+        max_regions: at most this many are taken.
 
     Returns:
         Descriptions 1, 2, .. up to the first number that is missing or has no text; the first of
@@ -311,7 +311,7 @@ def check_keys(
     """Check the keys of a file of texts.
 
     Raises:
-        ConfigError: one is unknown or missing; the text begins with `where`.
+        ConfigError: one is unknown or missing; the message begins with `where`.
     """
     for key in values:
         if key not in known:
@@ -332,7 +332,7 @@ def training_description(template: PromptTemplate, description: str) -> str:
         for token in tokens:
             cleaned = cleaned.replace(token, " ")
         cleaned = _collapse(cleaned)
-        # Taking one token out may join the halves of another.
+        # Removing one token may join the halves of another.
         if cleaned == text:
             break
         text = cleaned
@@ -352,7 +352,7 @@ def _piece_description(piece: str) -> str:
 
 
 def _without_marks(text: str) -> str:
-    """Without special tokens and Markdown's asterisks, backquotes and escaped underscores."""
+    """The text without special tokens and Markdown's asterisks, backquotes, escaped underscores."""
     return _EMPHASIS.sub("", _SPECIAL.sub(" ", text).replace("\\_", "_"))
 
 

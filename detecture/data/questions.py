@@ -15,7 +15,7 @@ from detecture.untrusted import named_path, read_yaml
 
 _FOLDER = Path(__file__).parent / "wordings"
 _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
-# Slots that a text must have, and may have besides.
+# Slots that a text must have, and those that it may also have.
 _SLOTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "system": ((), ()),
     "subject": (("{subject}",), ()),
@@ -35,16 +35,16 @@ class Questions:
 
     Attributes:
         system: system text; may be empty.
-        subject: for one region that is known by name, at `{subject}`.
+        subject: for one region whose name is known, at `{subject}`.
         pair: for two regions.
         exact: for any other known number, at `{count}`.
-        open: where the number is not known; `{most}` is the greatest.
-        form: stands behind every question, and says how to answer; may be empty. At `{lines}` go
-            the lines of the answer.
-        line: one such line, with `{i}` (from 1); empty exactly where `form` has no `{lines}`.
+        open: for an unknown number; `{most}` is the greatest.
+        form: follows every question and says how to answer; may be empty. The lines of the answer
+            go at `{lines}`.
+        line: one such line, with `{i}` (from 1); empty exactly when `form` has no `{lines}`.
 
     Raises:
-        ConfigError: a part is no text, lacks its slot, has one of another part, or reads as a
+        ConfigError: a part is not text, lacks its slot, has another part's slot, or reads as a
             special token.
     """
 
@@ -80,10 +80,10 @@ class Questions:
         """The user text.
 
         Args:
-            k: number of regions; None where it is not known.
-            most: greatest number of regions where `k` is None.
-            subject: what the region is where `k` is 1, such as "water surface"; empty where it is
-                not known. Any other `k` is not about one subject and leaves it out.
+            k: number of regions; None if unknown.
+            most: greatest number of regions if `k` is None.
+            subject: what the region is if `k` is 1, such as "water surface"; empty if unknown. Any
+                other `k` is not about one subject and leaves it out.
 
         Raises:
             ConfigError: `k` is below 1, or `subject` reads as a special token.
@@ -102,7 +102,7 @@ class Questions:
             question = self.exact.replace("{count}", count_word(k))
         if not self.form:
             return question
-        # Where the number is open two lines show that there may be more than one.
+        # If the number is open, two lines show that there may be more than one.
         shown = min(2, most) if k is None else k
         lines = "\n".join(self.line.replace("{i}", str(i)) for i in range(1, shown + 1))
         form = self.form.replace("{lines}", lines)
@@ -113,8 +113,8 @@ class Questions:
         """Read a wording; the keys of the file are the attributes.
 
         Raises:
-            ConfigError: the file cannot be read, is no yaml mapping of texts, or a key is missing,
-                unknown or malformed. Tags that would run code are refused.
+            ConfigError: the file cannot be read, is not a yaml mapping of texts, or a key is
+                missing, unknown or malformed. Tags that would run code are refused.
         """
         values = read_yaml(path, ConfigError)
         if not isinstance(values, dict):
@@ -140,7 +140,7 @@ def load_questions(name: str, key: str) -> Questions:
         key: the config key, for errors.
 
     Raises:
-        ConfigError: there is neither, or the file holds no wording.
+        ConfigError: neither exists, or the file holds no wording.
     """
     if name in shipped_questions():
         return Questions.from_yaml(_FOLDER / f"{name}.yaml")

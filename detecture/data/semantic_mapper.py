@@ -1,4 +1,4 @@
-"""From a dataset dict of semantic segmentation to what a model gets."""
+"""From a dataset dict of semantic segmentation to a model's input."""
 
 import logging
 from dataclasses import replace
@@ -28,26 +28,26 @@ class SemanticMapper:
 
     In evaluation a record becomes `image` (uint8 RGB tensor (3,H,W), native size), `file_name`,
     `image_id`, `height`, `width`, `k_hint` (nothing) and `vocabulary`: the classes that the model
-    is to tell apart, all of the set's, or, as an oracle, those that the image has; the mapped dict
-    then has `oracle: True`, and in `class_ids` their numbers. An image that cannot be read becomes
-    a dict without `image`, as of `TextureMapper`.
+    is to tell apart, all of the set's, or, for an oracle, those in the image; the mapped dict then
+    has `oracle: True`, and their numbers in `class_ids`. An image that cannot be read becomes a
+    dict without `image`, as with `TextureMapper`.
 
     In training image and labels are changed as `SemanticAugmentation` says; `sem_seg` (int64 (h,w))
     has `ignore_value` where a pixel has no class. A record that cannot be used is logged and
     becomes None.
 
     Args:
-        is_train: which of the two.
+        is_train: training or evaluation.
         source: the set.
         ignore_value: MODEL.SEM_SEG_HEAD.IGNORE_VALUE.
-        settings: the limit of pixels.
-        vocabulary: instead of the set's own; with as many classes.
-        augmentation: of training.
+        settings: the pixel limit.
+        vocabulary: replaces the set's own; has the same number of classes.
+        augmentation: for training.
         per_image: evaluation only: the oracle.
 
     Raises:
-        ConfigError: the class list is of another length than the set's, or the ignored value would
-            be a class.
+        ConfigError: the class list differs in length from the set's, or the ignored value would be
+            a class.
     """
 
     @configurable
@@ -102,7 +102,7 @@ class SemanticMapper:
         }
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any] | None:
-        """Map one dataset dict, which is left as it is; see the class for what comes out."""
+        """Map one dataset dict, which is not changed; see the class for the result."""
         return self._for_training(record) if self.is_train else self._for_evaluation(record)
 
     def _for_evaluation(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class SemanticMapper:
         return {**mapped, "image": _as_tensor(image)}
 
     def _oracle(self, labels: np.ndarray) -> dict[str, Any]:
-        """The classes that labels, integers (H,W), have; all, where there is none."""
+        """The classes in labels, integers (H,W); all, if there are none."""
         present = [int(label) for label in np.unique(labels) if label != NO_CLASS]
         present = present or list(range(len(self.vocabulary)))
         items = tuple(self.vocabulary.items[label] for label in present)
@@ -143,7 +143,7 @@ class SemanticMapper:
             logger.warning("Training record %r is left out: %s", record["image_id"], error)
             return None
         if not self._told_of_empty and (labels == NO_CLASS).all():
-            self._told_of_empty = True  # once is enough: of some sets many images are so
+            self._told_of_empty = True  # once is enough: in some sets many images are empty
             logger.warning(
                 "%s: no pixel has a class (all are %d). From such images no mask is learnt; if "
                 "those of %s are all so, the training learns none",
@@ -174,7 +174,7 @@ class SemanticMapper:
 
 
 def _require_one_vocabulary(names: tuple[str, ...]) -> None:
-    """See that all training sets have one class list: a batch is asked for one.
+    """Check that all training sets share one class list: a batch is asked for one.
 
     Raises:
         ConfigError: they have several.

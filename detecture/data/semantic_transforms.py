@@ -1,6 +1,6 @@
-"""Random changes of training images of semantic segmentation, as CAT-Seg trains with.
+"""Random augmentation of semantic segmentation images, as in CAT-Seg's training.
 
-Legend: H, W size of an image, h, w that of what comes out.
+Legend: H, W size of an image, h, w size of the result.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from detecture.data.transforms import resize_image, resize_labels
 from detecture.errors import ConfigError, brief
 
 PADDING_LEVEL = 128
-"""Grey of what is added to an image that is smaller than the crop."""
+"""Grey of the padding for an image smaller than the crop."""
 
 _HUES = 256  # of Pillow's HSV
 _HUE_SHIFT = 0.1  # 18 of the 180 hues of SSD
@@ -26,14 +26,14 @@ _SCALES = (0.5, 1.5)
 class SemanticAugmentation:
     """What happens to a training image, in this order; the result has the size of the crop.
 
-    The shorter side is resized to a random length, a random crop taken, its colours changed
-    (SSD's: brightness, contrast, saturation, hue), left and right exchanged; what is missing at the
-    right and below is filled with grey, and has no class.
+    The shorter side is resized to a random length, a random crop is taken, its colours are changed
+    (as in SSD: brightness, contrast, saturation, hue), and left and right are exchanged; missing
+    parts at the right and bottom are filled with grey and have no class.
 
     Attributes:
-        short_sides: lengths that the shorter side may get.
+        short_sides: possible lengths of the shorter side.
         is_range: any length between the least and the greatest of them.
-        longest_side: that the other side may have then.
+        longest_side: the greatest length of the other side.
         crop: height and width.
         colors: change the colours.
         flip: `horizontal`, `vertical` or `none`.

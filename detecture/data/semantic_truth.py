@@ -11,7 +11,7 @@ from detecture.data.image_io import image_size, read_label_map
 from detecture.errors import DatasetError, ImageError
 
 NO_CLASS = -1
-"""In label maps that were read: pixels of no class, whatever label the files give them."""
+"""In loaded label maps: pixels without a class, whatever label the files give them."""
 
 _REMEDY = "save it with one channel, whose values are the numbers of the classes (8 or 16 bits)"
 _SHOWN = 5
@@ -29,16 +29,16 @@ def load_labels(
     Args:
         record: dataset dict (`file_name`, `sem_seg_file_name`).
         classes: how many there are; labels are 0 to `classes` - 1.
-        ignore_label: of pixels without a class.
-        max_pixels: a larger file is refused before it is decoded.
-        size: height and width of the image, where they are known already.
+        ignore_label: label of pixels without a class.
+        max_pixels: a larger file is refused before decoding.
+        size: height and width of the image, if already known.
 
     Returns:
-        int32 (H,W), `NO_CLASS` where a pixel has none.
+        int32 (H,W), `NO_CLASS` where a pixel has no class.
 
     Raises:
-        DatasetError: the file is missing or unreadable, has another size than the image, or a label
-            that is no class.
+        DatasetError: the file is missing or unreadable, differs in size from the image, or has a
+            label that is not a class.
     """
     path = record["sem_seg_file_name"]
     try:

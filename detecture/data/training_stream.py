@@ -21,7 +21,7 @@ _PERMUTATION, _AUGMENTATION, _REPLACEMENT = range(3)
 
 
 def mix_seeds(*numbers: int) -> int:
-    """A seed in [0, 2**63) out of several non-negative ones; near ones give unrelated seeds."""
+    """Mix several non-negative seeds into one in [0, 2**63); close ones give unrelated seeds."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
 
@@ -30,16 +30,15 @@ class StreamSampler(Sampler[int]):
     """The endless part of the stream that each process reads, in order.
 
     Iteration i of `batch_size` samples takes the positions from i * batch_size on: first those of
-    the first micro-batch, of which every process takes a run of its own, then those of the second,
-    and so on. Each integer that is yielded is `position * size + index of the record`, for
-    `StreamDataset`.
+    the first micro-batch, of which every process takes its own run, then those of the second, and
+    so on. Each yielded integer is `position * size + index of the record`, for `StreamDataset`.
 
     Args:
         size: number of records.
         seed: not negative; the same in every process.
         batch_size: samples of one iteration, over all processes and micro-batches.
         accumulation: micro-batches of one iteration.
-        rank, world_size: of this process.
+        rank, world_size: this process's rank and the number of processes.
 
     Attributes:
         seed: may be changed until the first sample is read.
@@ -89,7 +88,7 @@ class StreamSampler(Sampler[int]):
             yield from range(first, first + per_process)
 
     def _permutation(self, epoch: int) -> torch.Tensor:
-        """Order in which an epoch takes the N records: int64 (N,)."""
+        """The order in which an epoch takes the N records: int64 (N,)."""
         generator = torch.Generator().manual_seed(mix_seeds(self.seed, _PERMUTATION, epoch))
         return torch.randperm(self.size, generator=generator)
 
@@ -113,11 +112,11 @@ class StreamDataset(Dataset[Any]):
     """Mapped samples by the integers of a `StreamSampler`.
 
     Args:
-        records: of the data sets; asked for one at a time.
+        records: records of the data sets; requested one at a time.
         mapper: turns a record into what the model gets, drawing random numbers from torch's
-            generator alone; None leaves the record out and another one, which depends on the
-            position alone, takes its place.
-        sampler: whose integers come; its seed seeds the mapper.
+            generator alone; None leaves the record out, and another one, chosen by the position
+            alone, takes its place.
+        sampler: the sampler that gives the integers; its seed seeds the mapper.
 
     Raises:
         DatasetError: on access, the mapper returned None for a hundred records in a row.

@@ -1,7 +1,7 @@
 """Resizing and cropping of images and label maps, as numpy arrays.
 
-One library for each: images through Pillow's bilinear filter (antialiased when it shrinks), label
-maps by the nearest pixel centre. Both take pixel centres at half-integers, so they stay aligned.
+One method for each: images through Pillow's bilinear filter (antialiased when shrinking), label
+maps by the nearest pixel centre. Both put pixel centres at half-integers, so they stay aligned.
 """
 
 import numpy as np
@@ -31,17 +31,17 @@ def keep_survivors(
     min_share: float = 0.0,
     masks: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """Leave out regions that are too small, and number the others 1..n in their order.
+    """Leave out regions that are too small, and number the others 1..n in order.
 
     Args:
         labels: integers (H,W): 0 is the dustbin, i belongs to `descriptions[i - 1]`.
         descriptions: one text per region.
         min_share: least share of all pixels; a region without any pixel never survives.
-        masks: bool (M,H,W), of each of the M regions its own mask, whose pixels count, also those
-            that are another region's in `labels`; None: those in `labels` count.
+        masks: bool (M,H,W), the own mask of each of the M regions; its pixels count even if they
+            belong to another region in `labels`; None: the pixels in `labels` count.
 
     Returns:
-        int64 (H,W), the pixels of the left-out regions 0, and the survivors' descriptions.
+        int64 (H,W), with the pixels of left-out regions set to 0, and the survivors' descriptions.
     """
     if masks is None:
         counts = np.bincount(labels.ravel(), minlength=len(descriptions) + 1)[1:]
@@ -62,11 +62,11 @@ def micro_crop(
     random: np.random.Generator,
     masks: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Macro-to-micro crop: now and then train on a square piece of the image, magnified.
+    """Macro-to-micro crop: sometimes train on a magnified square piece of the image.
 
     The published recipe: with p = 0.35 a crop with a side of 300 to 600 of 1008 pixels, kept only
-    if at least two regions survive, which there takes one pixel; the default `min_share` is more,
-    so that a sliver of a few pixels is not asked for by name.
+    if at least two regions survive, for which one pixel is enough there; the default `min_share` is
+    higher, so that a sliver of a few pixels is not asked for by name.
 
     Args:
         settings: a crop is tried once; if it is not kept, the whole image is used.
@@ -77,8 +77,8 @@ def micro_crop(
         masks: bool (M,S,S), see `keep_survivors`.
 
     Returns:
-        The three, cropped and stretched back to the same shapes, survivors numbered 1..n in order;
-        or as they were given.
+        The three, cropped and stretched back to the same shapes, with survivors numbered 1..n in
+        order; or unchanged.
     """
     if random.random() >= settings.prob:
         return image, labels, descriptions

@@ -14,10 +14,10 @@ from detecture.data.image_io import FOREGROUND_LEVEL, read_image, read_mask_leve
 from detecture.errors import DatasetError, ImageError
 
 MAX_TEXTURES = 6
-"""Most textures of one image that the published sets have and the models have slots for."""
+"""Most textures per image in the published sets, and slots in the models."""
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
-"""Wraps an iterable of known length, to show how far it has come."""
+"""Wraps an iterable of known length, to show progress."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class CheckReport:
         return self.count("error") == 0
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values for JSON."""
+        """Everything as plain values for JSON."""
         return {"ok": self.ok, **asdict(self)}
 
     def sort_findings(self) -> None:
@@ -103,7 +103,7 @@ class DatasetReport(CheckReport):
         descriptions: textures with a description.
         k_histogram: images by their number of non-empty masks.
         sizes: images by `height x width`.
-        unlabelled_mean: share of the pixels in no mask, mean over the images; None without any.
+        unlabelled_mean: share of the pixels in no mask, mean over the images; None without images.
         unlabelled_max: the greatest such share.
     """
 
@@ -139,17 +139,17 @@ def check_dataset(
     published: tuple[int | None, int | None] = (None, None),
     progress: Progress | None = None,
 ) -> DatasetReport:
-    """Read every file of a data set and report all that is wrong.
+    """Read every file of a data set and report everything that is wrong.
 
     Args:
-        name: for the report.
+        name: the set's name, for the report.
         json_file: metadata file (`load_texture_json`).
         root: the data set's folder.
         max_pixels: an image or mask with more pixels is an error.
-        bands: of images, see `detecture.data.image_io.read_image`.
+        bands: bands of the images, see `detecture.data.image_io.read_image`.
         workers: threads that decode (Pillow decodes without Python's lock).
-        published: images and textures of the published set; other numbers are a warning, since a
-            part of a set is often what one has.
+        published: images and textures of the published set; other numbers are only a warning, since
+            users often have just a part of a set.
         progress: wraps the records while they are checked.
 
     Raises:
@@ -302,7 +302,7 @@ def _read_failure(what: str, path: str) -> str:
 
 
 def _level_problems(path: str, levels: np.ndarray) -> Iterator[tuple[str, str, str]]:
-    """Severity, kind and text of what is odd about a mask's grey values, uint8 (H,W)."""
+    """Severity, kind and text of oddities in a mask's grey values, uint8 (H,W)."""
     counts = np.bincount(levels.ravel(), minlength=256)
     between = levels.size - int(counts[0] + counts[255])
     if counts[FOREGROUND_LEVEL:].sum() == 0:

@@ -1,4 +1,4 @@
-"""Checking a set with the regions of several people against its files: every defect of each image.
+"""Checking a set annotated by several people against its files: every defect of each image.
 
 Legend: H, W size of an image.
 """
@@ -23,7 +23,7 @@ from detecture.data.image_io import read_image
 from detecture.data.validate import CheckReport, DatasetProblem, Progress
 from detecture.errors import DatasetError, ImageError
 
-_FEW = 2  # of annotators: their agreement needs two
+_FEW = 2  # annotators: agreement needs two
 
 
 @dataclass
@@ -63,17 +63,17 @@ def check_segmentations(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> SegmentationsReport:
-    """Read every file of a registered set and report all that is wrong.
+    """Read every file of a registered set and report everything that is wrong.
 
     Args:
         name: of the set.
         max_pixels: an image or map with more pixels is an error.
-        bands: of images, see `detecture.data.image_io.read_image`.
+        bands: bands of the images, see `detecture.data.image_io.read_image`.
         workers: threads that decode.
         progress: wraps the records while they are checked.
 
     Raises:
-        DatasetError: the folder of the images does not exist or is empty, or two have one name.
+        DatasetError: the image folder does not exist or is empty, or two images have the same name.
     """
     images, regions = segmentation_folders(name)
     report = SegmentationsReport(name, str(images), str(regions))

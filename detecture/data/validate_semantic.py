@@ -26,8 +26,8 @@ class SemanticReport(CheckReport):
         image_root, label_root: its folders.
         classes: how many there are.
         images: records.
-        pixels_of_class: labelled pixels by the name of the class, those of all sound label maps.
-        images_of_class: images by the name of the class.
+        pixels_of_class: labelled pixels by class name, over all sound label maps.
+        images_of_class: images by class name.
         unlabelled: share of the pixels without a class; None without any sound label map.
     """
 
@@ -62,17 +62,17 @@ def check_semantic(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> SemanticReport:
-    """Read every file of a registered set and report all that is wrong.
+    """Read every file of a registered set and report everything that is wrong.
 
     Args:
         name: of the set.
         max_pixels: an image or label map with more pixels is an error.
-        bands: of images, see `detecture.data.image_io.read_image`.
+        bands: bands of the images, see `detecture.data.image_io.read_image`.
         workers: threads that decode.
         progress: wraps the records while they are checked.
 
     Raises:
-        DatasetError: a folder does not exist or is empty, or two images have one name.
+        DatasetError: a folder does not exist or is empty, or two images have the same name.
     """
     source = semantic_set(name)
     names = source.vocabulary.classes

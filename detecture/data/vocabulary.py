@@ -2,9 +2,9 @@
 
     Vocabulary.parse("sky|clouds, wet sand, reed")
 
-has three classes and four names; names between bars mean the same class. Class lists of data sets
-are JSON: a list of names, in which bars and commas part synonyms, of lists of synonyms, or of
-`{"background": ["bag", "bed"]}`, a class that is looked for by other names than its own.
+has three classes and four names; names separated by bars mean the same class. Class lists of data
+sets are JSON: a list of names, in which bars and commas separate synonyms, of lists of synonyms, or
+of `{"background": ["bag", "bed"]}`, a class that is looked for by other names than its own.
 """
 
 import logging
@@ -23,7 +23,7 @@ from detecture.untrusted import named_path, read_json
 logger = logging.getLogger(__name__)
 
 CLASS_LISTS = Path(__file__).with_name("class_lists")
-"""Folder of the lists that ship, such as `ade_150`."""
+"""Folder of the shipped lists, such as `ade_150`."""
 
 _LONGEST_NAME = 400  # letters; CLIP reads 75 tokens
 _BETWEEN_CLASSES, _BETWEEN_SYNONYMS = re.compile(r"[,\n]"), re.compile(r"[|,]")
@@ -34,8 +34,8 @@ class TextClass:
     """One class.
 
     Attributes:
-        shown: what it is called.
-        parts: what it is looked for by: one part, or several, each with its synonyms.
+        shown: its displayed name.
+        parts: what to look for: one part or several, each with its synonyms.
     """
 
     shown: str
@@ -62,7 +62,7 @@ class Vocabulary:
 
     @classmethod
     def parse(cls, text: str) -> "Vocabulary":
-        """Classes between commas or new lines, synonyms between bars.
+        """Parse classes separated by commas or new lines, with synonyms separated by bars.
 
         Raises:
             ConfigError: there are no classes, or a name is given twice, is too long, or is not
@@ -76,9 +76,9 @@ class Vocabulary:
     def asked(cls, classes: "str | Sequence[Any] | Vocabulary") -> "Vocabulary":
         """What a user asks for: a text (see `parse`), a list (see `of`), or a vocabulary.
 
-        All names of a text or a list are looked for, whatever TEST.SEMANTIC.SYNONYMS says of the
-        class lists of data sets. A text that is the name of a shipped list is that list. (Never a
-        file: texts come from pages in browsers, too.)
+        All names of a text or a list are looked for, whatever TEST.SEMANTIC.SYNONYMS says about the
+        class lists of data sets. A text that names a shipped list means that list. (Never a file:
+        texts also come from web pages.)
 
         Raises:
             ConfigError: as `parse`, for a list too.
@@ -96,7 +96,7 @@ class Vocabulary:
             _refuse_twice(vocabulary.names)
         else:
             raise ConfigError(f'classes is {brief(classes)}; give names, as in ["sky", "wet sand"]')
-        # Each name a part of its own.
+        # Each name is a separate part.
         return cls(
             tuple(
                 TextClass(item.shown, tuple((name,) for name in item.names))
@@ -148,17 +148,17 @@ class Vocabulary:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """What each class is called."""
+        """The displayed name of each class."""
         return tuple(item.shown for item in self.items)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All that is looked for, class by class."""
+        """All names to look for, class by class."""
         return tuple(name for item in self.items for name in item.names)
 
     @cached_property
     def class_of_name(self) -> tuple[int, ...]:
-        """For each of `names` the index of its class."""
+        """For each of `names`, the index of its class."""
         return tuple(i for i, item in enumerate(self.items) for _ in item.names)
 
     def first_names(self) -> "Vocabulary":
@@ -180,7 +180,7 @@ class Vocabulary:
 
 @cache
 def shipped_lists() -> tuple[str, ...]:
-    """Names of the class lists that ship."""
+    """Names of the shipped class lists."""
     return tuple(sorted(path.stem for path in CLASS_LISTS.glob("*.json")))
 
 
@@ -219,7 +219,7 @@ def _tidy(name: str) -> str:
 
 
 def _refuse_twice(names: Iterable[str]) -> None:
-    # Letters with accents are written in one sign or in two, and look alike.
+    # Accented letters may be written as one character or two, and look alike.
     counts = Counter(unicodedata.normalize("NFC", name.casefold()) for name in names)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise ConfigError(f"the class {brief(twice[0])} is given twice; leave one out")

@@ -3,7 +3,7 @@
   python -m detecture.doctor
   python -m detecture.doctor --json > report.json
 
-Changes nothing and never goes to the network. Exit status: 0 no problem (notes and warnings are
+Changes nothing and never uses the network. Exit status: 0 no problem (notes and warnings are
 allowed), 1 problems, 2 wrong arguments.
 """
 

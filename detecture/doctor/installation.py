@@ -114,7 +114,7 @@ def _dataset(name: str, json_file: str, root: str, published: int | None) -> Fin
 
 
 def check_weights() -> Iterator[Finding]:
-    """Whether the weights that ship, those of the default method among them, are there."""
+    """Whether the shipped weights, including those of the default method, are there."""
     from detecture.checkpoint.shipped import DEFAULT_CONFIG, MODELS, locate
     from detecture.config import make_config
     from detecture.errors import DetectureError

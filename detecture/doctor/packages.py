@@ -1,4 +1,4 @@
-"""Checks of installed packages: torch and torchvision, what setup.py asks for, Detectron2."""
+"""Checks of installed packages: torch and torchvision, setup.py's requirements, Detectron2."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def _version(name: str) -> str | None:
 
 
 def _misfit(requirement: Requirement) -> str:
-    """What is wrong with the installed version; empty where it fits."""
+    """What is wrong with the installed version; empty if it fits."""
     version = _version(requirement.name)
     if version is None:
         return _ABSENT

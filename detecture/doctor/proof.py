@@ -53,7 +53,7 @@ def check_method() -> Iterator[Finding]:
 
 
 def check_shipped_model() -> Iterator[Finding]:
-    """Run the model that ships, as `TexturePredictor.from_config()` builds it."""
+    """Run the shipped model, as `TexturePredictor.from_config()` builds it."""
     import numpy as np
 
     from detecture.engine import TexturePredictor

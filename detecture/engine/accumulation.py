@@ -29,9 +29,9 @@ class AccumulatingTrainer(SimpleTrainer):
     Args:
         model: returns a dict of scalar losses; wrapped where there are several processes.
         data_loader: endless; yields micro-batches.
-        optimizer: of the model's parameters.
+        optimizer: the optimiser of the model's parameters.
         cfg: reads SOLVER.ACCUMULATION, SOLVER.CLIP_GRADIENTS and LOSS.NORMALIZER.
-        seed: of dropout and the like; the same in every process.
+        seed: seed for dropout and the like; the same in every process.
         precision: number format under autocast; None: no autocast.
 
     A model with `loss_normalizers(batch)` is, under LOSS.NORMALIZER "global", given their sums over
@@ -167,7 +167,7 @@ class AccumulatingTrainer(SimpleTrainer):
         Runs before the next exchange, where torch would only give the parameters' numbers.
 
         Raises:
-            ConfigError: it did not; names the parameters.
+            ConfigError: it did not; the message names the parameters.
         """
         now = self._gradients()
         unused = [name for name, version in before.items() if now[name] == version]

@@ -46,7 +46,7 @@ def _check(cfg: CfgNode, model: nn.Module, dataset_name: str, is_train: bool) ->
         return
     vocabulary = SemanticMapper(cfg, is_train=is_train, dataset_name=dataset_name).vocabulary
     try:
-        # The first name of each class is what is trained.
+        # The first name of each class is the one that is trained.
         model.read_classes(vocabulary.first_names() if is_train else vocabulary)
     except ConfigError as error:
         raise ConfigError(f"classes of the data set {dataset_name}: {error}") from error

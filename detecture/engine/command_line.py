@@ -238,6 +238,7 @@ def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.
         with any_text_printed(), end_signals.heard():
             main(args)
     except DetectureError as error:
+        _leave_the_others()
         raise SystemExit(_report(error)) from error
     except KeyboardInterrupt as error:
         logger.error(
@@ -245,6 +246,20 @@ def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.
             str(error) or "interrupted; the same command goes on from what is finished",
         )
         raise SystemExit(EXIT_INTERRUPTED) from error
+    except SystemExit:  # the trainer's, where the expected results were missed
+        _leave_the_others()
+        raise
+
+
+def _leave_the_others() -> None:
+    """Leave the process group before this process ends on its own.
+
+    gloo's threads must be joined before the interpreter exits: otherwise C++ now and then aborts
+    the process, and its exit status is lost. Other backends would wait for the other processes,
+    and so would gloo after an interruption, which may come in the middle of an exchange.
+    """
+    if dist.is_initialized() and dist.get_backend() == "gloo":
+        dist.destroy_process_group()
 
 
 def _report(error: DetectureError) -> int:

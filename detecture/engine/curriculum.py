@@ -36,7 +36,7 @@ def distribute(model: nn.Module) -> nn.Module:
 
 
 def enter_stage(model: nn.Module, stage: int, optimizer: Any = None) -> None:
-    """Set the stage of a model that has stages; gradients of what trained before are dropped.
+    """Set the stage of a model that has stages; gradients from the earlier stage are dropped.
 
     Args:
         model: not wrapped; one without stages is left as it is.
@@ -46,7 +46,7 @@ def enter_stage(model: nn.Module, stage: int, optimizer: Any = None) -> None:
 
     Raises:
         ConfigError: nothing would train.
-        RuntimeError: something would train that the optimiser does not have.
+        RuntimeError: a parameter would train that the optimiser does not have.
     """
     if not isinstance(model, HasStages):
         return
@@ -92,7 +92,7 @@ class CurriculumHook(hooks.HookBase):
         self._enter(self.trainer.start_iter)
 
     def before_step(self) -> None:
-        """Change the stage where it is time."""
+        """Change the stage when it is time."""
         self._enter(self.trainer.iter)
 
     def _enter(self, iteration: int) -> None:

@@ -124,7 +124,7 @@ def evaluate_dataset(
                 inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
         return evaluator.evaluate() or {}
     except BaseException:
-        # The next evaluation, of this process too, must find the folder free.
+        # The next evaluation, even in this process, must find the folder free.
         if hasattr(evaluator, "close"):
             evaluator.close()
         raise
@@ -195,9 +195,9 @@ def require_measured(key: str, name: str, measured: frozenset[str]) -> None:
     """Refuse a metric that no evaluation of the data sets measures.
 
     Args:
-        key: of the config, which names it.
-        name: such as `texture/mIoU`.
-        measured: of `measured_names`.
+        key: the config key that names the metric.
+        name: the metric, such as `texture/mIoU`.
+        measured: the result of `measured_names`.
 
     Raises:
         ConfigError: none of them measures it; the text suggests which name may be meant.

@@ -37,7 +37,7 @@ def annotation(mask: np.ndarray, number: int, image_id: int, category: int) -> d
     Args:
         mask: bool (H,W).
         number: its `id`.
-        image_id: goes into it.
+        image_id: its `image_id`.
         category: its `category_id`.
     """
     rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
@@ -89,7 +89,7 @@ def save_files(
         stem: beginning of the file names; empty: from `name`, with a number if that is taken.
         overlay: uint8 (A,W,3).
         labels: the label map.
-        values: begin with those of `header_of`.
+        values: the JSON entries, beginning with those of `header_of`.
         name: of the image.
         is_file: the image came from a file.
         overwrite: also replace files that others wrote.

@@ -1,4 +1,4 @@
-"""Keys that are set and that a training, with its data, optimiser and schedule, does not read."""
+"""Keys that are set but that a training, with its data, optimiser and schedule, does not read."""
 
 from torch import nn
 
@@ -43,21 +43,21 @@ OF_SCRIPTS = (
     *("DATALOADER.ASPECT_RATIO_GROUPING", "DATALOADER.SAMPLER_TRAIN"),
     *("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "SOLVER.REFERENCE_WORLD_SIZE"),
 )
-"""Keys that a script of Detectron2 (its loader, trainer, predictor) reads, and ours do not."""
+"""Keys that a script of Detectron2 (its loader, trainer, predictor) reads, but ours do not."""
 
 
 def warn_of_keys_of_scripts(cfg: CfgNode) -> None:
-    """Name the keys that are set and that only scripts of Detectron2 read."""
+    """Log the keys that are set but that only Detectron2's scripts read."""
     idle = [key for key in changed_keys(cfg) if key in OF_SCRIPTS]
     warn_of_idle_keys(idle, "only Detectron2's own loader, trainer and predictor read them")
 
 
 def warn_of_idle_training_keys(cfg: CfgNode, model: nn.Module) -> None:
-    """Name the keys that are set and that this training does not read.
+    """Log the keys that are set but that this training does not read.
 
     Args:
         cfg: its config.
-        model: what is trained.
+        model: the model to train.
     """
     changed = changed_keys(cfg)
     names = {name: _mapper_of(name) for name in cfg.DATASETS.TRAIN}

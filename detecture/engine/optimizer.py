@@ -64,7 +64,7 @@ def freeze_idle_parts(optimizer: torch.optim.Optimizer) -> None:
     Call it again after anything that makes parts of a model trainable.
 
     Args:
-        optimizer: of `build_training_optimizer`.
+        optimizer: from `build_training_optimizer`.
     """
     for group in optimizer.param_groups:
         if group["peak_lr"] == 0.0:
@@ -73,7 +73,7 @@ def freeze_idle_parts(optimizer: torch.optim.Optimizer) -> None:
 
 
 def without_clipping(cfg: CfgNode) -> CfgNode:
-    """A copy of the config under which Detectron2's optimiser does not clip."""
+    """A copy of the config with which Detectron2's optimiser does not clip."""
     changed = cfg.clone()
     changed.defrost()
     changed.SOLVER.CLIP_GRADIENTS.ENABLED = False

@@ -14,8 +14,8 @@ def check_plan(cfg: CfgNode, model: nn.Module, in_epochs: bool) -> None:
     """Refuse bad classes, and settings that would have no effect or an unintended one.
 
     Args:
-        cfg: with every length in iterations, unless `in_epochs`.
-        model: to be trained.
+        cfg: the config, with every length in iterations, unless `in_epochs`.
+        model: the model to train.
         in_epochs: the lengths could not be converted to iterations.
 
     Raises:

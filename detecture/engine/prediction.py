@@ -1,4 +1,4 @@
-"""What predictors have in common: images of any kind in, one outcome for each.
+"""What predictors share: images of any kind in, one outcome for each.
 
 Legend: H, W size of an image.
 """
@@ -40,7 +40,7 @@ class FailedImage:
     Attributes:
         name: of the image, as in a result.
         status: `image_unreadable`, `exception` (of the method) or `invalid_output`, as in records.
-        error: says why, and what to do.
+        error: the reason, and what to do.
     """
 
     name: str
@@ -53,7 +53,7 @@ class FailedImages(ImageError):
 
     Attributes:
         results: one for each image, None where it failed.
-        failures: those that failed, in their order.
+        failures: the images that failed, in order.
     """
 
     def __init__(self, outcomes: Sequence[Any]) -> None:
@@ -73,7 +73,7 @@ class Predictor(ABC, Generic[Result]):
     """Reads images, runs a model on them, and turns its answers into results."""
 
     remedy = "leave it out, or try another method"
-    """What to do where the method fails on an image."""
+    """What to do when the method fails on an image."""
 
     def __init__(
         self,
@@ -85,9 +85,9 @@ class Predictor(ABC, Generic[Result]):
 
         Args:
             model: see `detecture.modeling.meta_arch.protocol`. If it has `encode_image(sample)`,
-                `set_image` runs that, and its value is in the mapped dict under `encoding`.
-            max_pixels: larger images are refused before they are decoded.
-            bands: which are red, green and blue, see `detecture.data.image_io.read_image`.
+                `set_image` runs it and puts its value in the mapped dict under `encoding`.
+            max_pixels: larger images are refused before decoding.
+            bands: which bands are red, green and blue, see `detecture.data.image_io.read_image`.
 
         Raises:
             ConfigError: `bands` are not one or three numbers from 1 on.
@@ -110,7 +110,7 @@ class Predictor(ABC, Generic[Result]):
         """Read and encode an image; `predict` then answers any number of questions about it.
 
         Args:
-            image: one, as in `__call__`.
+            image: one image, as in `__call__`.
 
         Raises:
             ImageError: the image cannot be read.
@@ -218,7 +218,7 @@ def each_of(images: Any) -> Iterator[Any]:
 
 def _is_alone(images: Any) -> bool:
     kinds = (str, bytes, bytearray, Image.Image, np.ndarray, torch.Tensor)
-    # A stream of a file is iterable too, line by line.
+    # A file stream is iterable too, line by line.
     return isinstance(images, kinds) or hasattr(images, "read") or not isinstance(images, Iterable)
 
 

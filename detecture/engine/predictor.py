@@ -86,7 +86,7 @@ class TexturePredictor(Predictor[TextureResult]):
         """Build the method of a config and load its weights.
 
         Args:
-            config: yaml file, finished config, or None for the method that ships.
+            config: yaml file, finished config, or None for the shipped method.
             overrides: alternating keys and values, as on a command line.
 
         Raises:
@@ -108,7 +108,7 @@ class TexturePredictor(Predictor[TextureResult]):
         )
 
     def sibling(self, max_pixels: int) -> "TexturePredictor":
-        """Another predictor of the same model, with an image of its own."""
+        """Another predictor with the same model and its own image."""
         return TexturePredictor(
             self.model,
             max_pixels=max_pixels,
@@ -151,9 +151,9 @@ class TexturePredictor(Predictor[TextureResult]):
         """Predict one image after the other; a failure does not stop the rest.
 
         Args:
-            images: see `__call__`; read as they are needed, `batch_size` of them at a time.
-            count: number of regions, if it is known.
-            batch_size: images that go through the model at a time.
+            images: see `__call__`; read as needed, `batch_size` of them at a time.
+            count: number of regions, if known.
+            batch_size: how many images go through the model at a time.
 
         Returns:
             Iterator over the outcome of each image, in order.
@@ -167,7 +167,7 @@ class TexturePredictor(Predictor[TextureResult]):
         """Predict the regions of the image that was set.
 
         Args:
-            count: number of regions, if it is known.
+            count: number of regions, if known.
 
         Raises:
             PredictionError: the method failed on the image.
@@ -215,8 +215,8 @@ def label_map_at(scores: torch.Tensor, height: int, width: int) -> np.ndarray:
 
     Args:
         scores: (K+1,h,w) float, the dustbin last.
-        height: H, of the result, in pixels.
-        width: W, of the result, in pixels.
+        height: H of the result, in pixels.
+        width: W of the result, in pixels.
 
     Returns:
         Labels (H,W), int32, as if the whole of `scores` had been upsampled at once

@@ -107,7 +107,7 @@ class TextureResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pixels, as plain values: what `save` writes as JSON.
+        """Everything except the pixels, as plain values: what `save` writes as JSON.
 
         `name` is the absolute path of the image if it came from a file; `image_sha256` covers its
         size and pixels.

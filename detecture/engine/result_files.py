@@ -13,7 +13,7 @@ from detecture.errors import OutputError
 from detecture.untrusted import parse_own_json
 
 ENDINGS = {"json": ".json", "overlay": "_overlay.jpg", "labels": "_labels.png"}
-"""What the names of a result's files end in, in the order in which they are written."""
+"""The endings of a result's file names, in the order in which they are written."""
 
 REMEDY = "choose another folder, or have it replaced (overwrite=True, on command lines --overwrite)"
 
@@ -35,7 +35,7 @@ class ImageIdentity:
     """What identifies an image, to tell whether an earlier result belongs to it.
 
     Attributes:
-        name: absolute path of its file, or what it is called.
+        name: absolute path of its file, or its name.
         is_file: the name is a path.
         digest: of its pixels; empty if not yet known.
     """
@@ -110,7 +110,7 @@ def put_files(
     """Write the files of a result, with the mark of this program; returns their paths.
 
     Args:
-        contents: of each file, by the keys of `ENDINGS`.
+        contents: the content of each file, by the keys of `ENDINGS`.
         folder, stem, image, numbered, overwrite: see `find_place`.
 
     Raises:
@@ -143,7 +143,7 @@ def _write(path: Path, content: bytes, *, new: bool) -> None:
         if new and path.is_file():
             raise
         raise OutputError(f"{path}: cannot be written ({error.strerror}); {REMEDY}") from error
-    except (OSError, ValueError) as error:  # ValueError: the name can be none of a file
+    except (OSError, ValueError) as error:  # ValueError: it cannot be a file name
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"{path}: cannot be written ({reason}); {REMEDY}") from error
 

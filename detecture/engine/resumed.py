@@ -21,7 +21,7 @@ _WITHOUT_EFFECT = {
     *("DATALOADER.NUM_WORKERS", "DATASETS.TEST", "MODEL.DEVICE", "MODEL.WEIGHTS"),
     *("SOLVER.CHECKPOINT_PERIOD", "SOLVER.KEEP_CHECKPOINTS", "SOLVER.LOG_PERIOD"),
 }
-"""Keys of those sections that change nothing of what is trained from a checkpoint on."""
+"""Keys of those sections that change nothing in training from a checkpoint on."""
 
 
 def warn_of_changes(cfg: CfgNode, before: str) -> None:

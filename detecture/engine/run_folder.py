@@ -1,4 +1,4 @@
-"""The folder of a training run: one run at a time, and metrics without a line twice."""
+"""The folder of a training run: one run at a time, and no metrics line written twice."""
 
 import logging
 import os
@@ -244,7 +244,7 @@ class RunWriters:
     """The writers of a run, in its main process; they open their files when training begins.
 
     Args:
-        build: makes the writers.
+        build: creates the writers.
     """
 
     def __init__(self, build: Callable[[], Sequence[Any]]) -> None:
@@ -290,7 +290,7 @@ class RunWriters:
             threading.excepthook = self._usual_hook
 
     def _tell_of_thread(self, args: threading.ExceptHookArgs) -> None:
-        """Of the thread by which tensorboard writes no traceback: its next write tells."""
+        """Print no traceback for tensorboard's writer thread: its next write reports the error."""
         from_tensorboard = type(args.thread).__module__.startswith("tensorboard")
         if not (from_tensorboard and issubclass(args.exc_type, OSError)):
             self._usual_hook(args)

@@ -98,7 +98,7 @@ class CurriculumCosine:
             bridge's, is its original one times `restart_factor`.
         restart_factor: see there.
         restart_warmup: iterations of the restart's warm-up.
-        restart_least_peak: from the restart on no peak above 0 is below this.
+        restart_least_peak: from the restart on, no nonzero peak is below this.
         cosine: iterations of the first cosine, which ends at `cosine - 1`; 0: `max_iter`.
         first_at_peak: iteration 0 has the full rate, ahead of the warm-up.
     """
@@ -174,7 +174,7 @@ class CurriculumCosine:
 
 
 def warn_of_idle(solver: CfgNode) -> None:
-    """Log the lengths and rates of a SOLVER section that can never act in this run."""
+    """Log the lengths and rates of a SOLVER section that can never take effect in this run."""
     lengths = [
         ("WARMUP_ITERS", solver.WARMUP_ITERS, "the learning rates never reach their peaks"),
         ("CURRICULUM.STAGE2_ITER", solver.CURRICULUM.STAGE2_ITER, "the VLM never trains"),

@@ -55,9 +55,9 @@ class SemanticPredictor(Predictor[SemanticResult]):
 
         Args:
             model: a semantic model.
-            max_pixels: larger images are refused before they are decoded.
-            bands: which are red, green and blue, see `detecture.data.image_io.read_image`.
-            background: threshold of the background where a call gives none; 0: no background.
+            max_pixels: larger images are refused before decoding.
+            bands: which bands are red, green and blue, see `detecture.data.image_io.read_image`.
+            background: background threshold if a call does not give one; 0: no background.
 
         Raises:
             ConfigError: it is a texture model, or `bands` are not one or three numbers from 1 on.
@@ -99,7 +99,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
         )
 
     def sibling(self, max_pixels: int) -> "SemanticPredictor":
-        """Another predictor of the same model, with an image of its own."""
+        """Another predictor with the same model and its own image."""
         return SemanticPredictor(
             self.model, max_pixels=max_pixels, bands=self.bands, background=self.background
         )
@@ -114,7 +114,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
         """Find classes.
 
         Args:
-            images: one image, or several, see `ImageSource`.
+            images: one image or several, see `ImageSource`.
             classes: what to look for; None: the classes of the config.
             background: pixels whose best score is below it are background, a class of its own;
                 0: there is none; None: as the config says.
@@ -143,7 +143,7 @@ class SemanticPredictor(Predictor[SemanticResult]):
         """Answer for one image after the other; a failure does not stop the rest.
 
         Args:
-            images: see `__call__`; read as they are needed, one at a time.
+            images: see `__call__`; read as needed, one at a time.
             classes, background, scores: see `__call__`.
 
         Returns:
@@ -232,7 +232,7 @@ def predictor_of(
     """The predictor for the model of a config, of either kind.
 
     Args:
-        config: yaml file, finished config, or None for the method that ships.
+        config: yaml file, finished config, or None for the shipped method.
         overrides: alternating keys and values, as on a command line.
 
     Raises:

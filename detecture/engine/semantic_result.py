@@ -1,6 +1,6 @@
 """A semantic model's answer: the class of each pixel, and its exports.
 
-Legend: H, W size of the image, T classes, the background included where there is one, A height of
+Legend: H, W size of the image, T classes, including the background if there is one, A height of
 an overlay: H, and its legend's below it.
 """
 
@@ -46,7 +46,7 @@ class SemanticResult:
 
     @property
     def background(self) -> int | None:
-        """Label of the background; None where there is none."""
+        """Label of the background; None if there is none."""
         return len(self.classes) - 1 if self.background_threshold else None
 
     @property
@@ -55,7 +55,7 @@ class SemanticResult:
         return areas_of(self.label_map, len(self.classes))
 
     def found(self) -> list[int]:
-        """Labels of the classes that are there, the largest first, the background last."""
+        """Labels of the classes that were found, the largest first, the background last."""
         areas = self.areas
         order = np.argsort(-areas, kind="stable").tolist()
         present = [label for label in order if areas[label] and label != self.background]
@@ -126,7 +126,7 @@ class SemanticResult:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pixels, as plain values: what `save` writes as JSON.
+        """Everything except the pixels, as plain values: what `save` writes as JSON.
 
         `classes` lists everything requested, each with the `names` used to look for it;
         `background` is None, or its label and threshold.
@@ -152,10 +152,11 @@ class SemanticResult:
     def save(
         self, folder: str | Path, stem: str | None = None, *, overwrite: bool = False
     ) -> dict[str, Path]:
-        """Write overlay, label map and JSON; whose files are replaced: see `TextureResult.save`.
+        """Write overlay, label map and JSON; for which files are replaced, see
+        `TextureResult.save`.
 
         Args:
-            folder: is made where it does not exist.
+            folder: created if it does not exist.
             stem: beginning of the file names; by default the name of the image's file.
             overwrite: also replace files that others wrote.
 

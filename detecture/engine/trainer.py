@@ -73,7 +73,7 @@ class Trainer(DefaultTrainer):
 
     Attributes:
         cfg: the config, with every length in iterations.
-        seed: of data, augmentation and dropout; kept in the checkpoints.
+        seed: seed for data, augmentation and dropout; kept in the checkpoints.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -233,7 +233,7 @@ class Trainer(DefaultTrainer):
         return getattr(cls.test, "__func__", None) is _TEST
 
     def build_hooks(self) -> list[hooks.HookBase | None]:
-        """Time, learning rate, then what `ValidationHook` does; the metrics close last."""
+        """Time, learning rate, then `ValidationHook`'s work; the metrics close last."""
         trainer = weakref.proxy(self)  # a hook must not keep the trainer alive
 
         test_cfg = self.cfg

@@ -119,7 +119,7 @@ class ValidationHook(hooks.HookBase):
         if evaluates:
             self._owed = {"iteration": done - 1, "scalars": self._scalars()}
             self._save_if_possible(f"model_{done - 1:07d}")
-            if ends:  # who goes on evaluates first, and writes the line of this iteration
+            if ends:  # the resumed run evaluates first, and writes this iteration's line
                 self._writers.leave_rest()
                 raise KeyboardInterrupt
             self._validate()
@@ -138,7 +138,7 @@ class ValidationHook(hooks.HookBase):
     def after_train(self) -> None:
         """Evaluate if training reached its end, but not if an exception ended it."""
         if self.trainer.iter >= self.trainer.max_iter:
-            # It is one more where nothing was left to train.
+            # It is one more if nothing was left to train.
             self.trainer.storage.iter = self.trainer.max_iter
             self._validate()
 
@@ -283,7 +283,7 @@ def _is_due(done: int, period: int) -> bool:
 
 
 def _flat(results: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """`{"texture": {"mIoU": 0.8}}` to `{"texture/mIoU": 0.8}`."""
+    """Turn `{"texture": {"mIoU": 0.8}}` into `{"texture/mIoU": 0.8}`."""
     flat: dict[str, float] = {}
     for name, value in results.items():
         if isinstance(value, Mapping):

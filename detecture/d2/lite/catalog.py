@@ -50,7 +50,7 @@ class _DatasetCatalog:
         """Load the records of a data set.
 
         Raises:
-            UnknownDatasetError: no such data set; the message lists those that there are.
+            UnknownDatasetError: no such data set; the message lists those that exist.
         """
         return self._find(name)()
 
@@ -98,7 +98,7 @@ class _DatasetCatalog:
 class Metadata(types.SimpleNamespace):
     """What is known about one data set, as attributes that never change once set."""
 
-    # So that errors can say which data set it is even where no name was given.
+    # So that errors can name the data set even if no name was given.
     name: str = "N/A"
 
     def __getattr__(self, key: str) -> Any:
@@ -121,14 +121,14 @@ class Metadata(types.SimpleNamespace):
         """Set several attributes; returns this object.
 
         Raises:
-            ValueError: one of them is set to another value already.
+            ValueError: one of them is already set to another value.
         """
         for key, value in kwargs.items():
             setattr(self, key, value)
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Value of an attribute, or `default` where it is not set."""
+        """Value of an attribute, or `default` if it is not set."""
         return getattr(self, key, default)
 
 
@@ -139,7 +139,7 @@ class _MetadataCatalog:
         self._metadata: dict[str, Metadata] = {}
 
     def get(self, name: str) -> Metadata:
-        """The metadata of a data set; made, with nothing but its name, at the first call.
+        """The metadata of a data set; created with only its name at the first call.
 
         Raises:
             ValueError: the name is empty.

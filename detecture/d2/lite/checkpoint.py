@@ -1,4 +1,4 @@
-"""Plain checkpoints of a model and of what trains it.
+"""Plain checkpoints of a model and its training state.
 
 Atomic, hashed and adapter-only files are written by `detecture.checkpoint`, above this API.
 """
@@ -93,5 +93,5 @@ class DetectionCheckpointer(Checkpointer):
 
 
 def _is_name(name: Any) -> bool:
-    # fvcore logs those that fit nothing, whatever their length.
+    # fvcore logs names that fit nothing, whatever their length.
     return isinstance(name, str) and len(name) <= _LONGEST_NAME

@@ -38,7 +38,7 @@ def _package_version(name: str) -> str:
 
 
 def _torchvision_ops() -> str:
-    """Whether torchvision's compiled part fits torch; it fails so where they do not match."""
+    """Whether torchvision's compiled part fits torch; it fails like this if they do not match."""
     try:
         from torchvision.ops import nms
 

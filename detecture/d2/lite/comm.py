@@ -1,4 +1,4 @@
-"""What the processes of one job say to each other: ranks, barriers, gathering.
+"""Communication between the processes of one job: ranks, barriers, gathering.
 
 Every function also works without `torch.distributed`, as the only process of a world of one.
 """
@@ -44,7 +44,7 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
 
     Raises:
         RuntimeError: the group exists already.
-        ValueError: the world is no multiple of `num_workers_per_machine`.
+        ValueError: the world size is not a multiple of `num_workers_per_machine`.
     """
     global _local_group
     if _local_group is not None:
@@ -97,7 +97,7 @@ def is_main_process() -> bool:
 
 
 def synchronize() -> None:
-    """Wait until every process has come here."""
+    """Wait until every process has reached this point."""
     if get_world_size() > 1:
         dist.barrier()
 

@@ -52,8 +52,8 @@ Examples:
     parser.add_argument(
         "--machine-rank", type=int, default=0, help="number of this machine, from 0"
     )
-    # A port of one's own that stays the same, so that a process left over from an earlier run is
-    # noticed: the port is taken then.
+    # A per-user port that stays the same, so that a process left over from an earlier run is
+    # noticed: the port is then taken.
     user = os.getuid() if hasattr(os, "getuid") else 1
     parser.add_argument(
         "--dist-url",

@@ -38,8 +38,8 @@ class CfgNode(FvcoreCfgNode):
                 travel between people, and nothing in this project needs such a tag.
 
         Raises:
-            ConfigError: the file is missing, is no yaml mapping of plain values, holds a tag that
-                would run code, or has a section where its base has a value.
+            ConfigError: the file is missing, is not a yaml mapping of plain values, holds a tag
+                that would run code, or has a section where its base has a value.
         """
         return cls._load(filename, [])
 
@@ -141,7 +141,7 @@ def get_cfg() -> CfgNode:
     One value differs: `MODEL.DEVICE` is the best device of this machine.
     """
     cfg = _DEFAULTS.clone()
-    # Asked for here, not at import: looking for accelerators touches their driver.
+    # Queried here, not at import: looking for accelerators touches their driver.
     cfg.MODEL.DEVICE = available_device_type()
     return cfg
 
@@ -230,7 +230,7 @@ def _defaults() -> CfgNode:
     # Whether the schedule is squeezed into what the warm-up leaves, rather than running from
     # iteration 0 under the warm-up.
     cfg.SOLVER.RESCALE_INTERVAL = False
-    # A checkpoint is written after every so many iterations.
+    # A checkpoint is written every this many iterations.
     cfg.SOLVER.CHECKPOINT_PERIOD = 5000
     # Images per iteration, over all processes.
     cfg.SOLVER.IMS_PER_BATCH = 16
@@ -255,7 +255,7 @@ def _defaults() -> CfgNode:
     cfg.TEST = CfgNode()
     # Results that the final evaluation must reach: [[task, metric, value, tolerance], ...].
     cfg.TEST.EXPECTED_RESULTS = []
-    # Evaluate after every so many iterations; 0: only at the end.
+    # Evaluate every this many iterations; 0: only at the end.
     cfg.TEST.EVAL_PERIOD = 0
     cfg.TEST.AUG = CfgNode()
     # Test-time augmentation: average over sizes (shorter and longer side, in pixels) and flips.
@@ -319,7 +319,7 @@ def configurable(
         >>> Head(classes=3), Head(cfg), Head(cfg, width=16)  # doctest: +SKIP
 
     Raises:
-        TypeError: used on something else than an `__init__` or with no usable `from_config`.
+        TypeError: used on something other than an `__init__`, or with no usable `from_config`.
     """
     if init_func is None:
         if from_config is None:  # written as @configurable()

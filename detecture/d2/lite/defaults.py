@@ -115,7 +115,7 @@ class DefaultPredictor:
 def _resize(image: np.ndarray, shorter: int, most: int) -> np.ndarray:
     """An image (H,W,3) to one (h,w,3) whose shorter side has `shorter` pixels; 0: as it is.
 
-    It is smaller where the longer side would be above `most` otherwise.
+    It is smaller if the longer side would otherwise exceed `most`.
     """
     if not shorter:
         return image
@@ -260,7 +260,7 @@ class DefaultTrainer(TrainerBase):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
 
@@ -319,7 +319,7 @@ class DefaultTrainer(TrainerBase):
         Args:
             cfg: the config.
             model: the model.
-            evaluators: one for each data set; by default `build_evaluator` is asked.
+            evaluators: one for each data set; by default those of `build_evaluator`.
 
         Returns:
             Results by data set; those of the data set itself if there is only one.
@@ -362,7 +362,7 @@ class DefaultTrainer(TrainerBase):
             A new config; `cfg` itself if REFERENCE_WORLD_SIZE is 0 or `num_workers`.
 
         Raises:
-            ValueError: IMS_PER_BATCH is no multiple of REFERENCE_WORLD_SIZE.
+            ValueError: IMS_PER_BATCH is not a multiple of REFERENCE_WORLD_SIZE.
         """
         reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
         if reference in (0, num_workers):

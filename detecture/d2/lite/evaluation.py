@@ -41,7 +41,7 @@ class DatasetEvaluator:
         """
 
     def evaluate(self) -> Mapping[str, Any] | None:
-        """Metrics by task, `{"texture": {"mIoU": 83.1}}`; None where another process has them."""
+        """Metrics by task, `{"texture": {"mIoU": 83.1}}`; None if another process has them."""
 
 
 class DatasetEvaluators(DatasetEvaluator):

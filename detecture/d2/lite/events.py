@@ -125,7 +125,7 @@ class EventStorage:
         """Like `latest`, but where the hint is set the median over the last iterations.
 
         Args:
-            window_size: number of iterations, which is that of values only where one was put in
+            window_size: number of iterations; it equals the number of values only if one was put in
                 each.
         """
         return {
@@ -200,7 +200,7 @@ class EventWriter:
 class JSONWriter(EventWriter):
     """Appends scalars to a file, one JSON object per line and iteration.
 
-    A non-finite value is written as null, because NaN is no JSON.
+    A non-finite value is written as null, because NaN is not JSON.
 
     Args:
         json_file: path; its folder is made, and an existing file is appended to.

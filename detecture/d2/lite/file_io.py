@@ -1,4 +1,4 @@
-"""Paths that are no plain files: by their prefix they go to a handler."""
+"""Paths that are not plain files: their prefix selects a handler."""
 
 from iopath.common.file_io import HTTPURLHandler
 from iopath.common.file_io import PathManager as IopathPathManager

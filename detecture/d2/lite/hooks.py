@@ -309,7 +309,7 @@ class LRScheduler(HookBase):
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         if isinstance(self.scheduler, TorchLRScheduler):
             self.scheduler.load_state_dict(state_dict)
 

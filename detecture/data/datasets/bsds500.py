@@ -1,7 +1,7 @@
-"""Data sets whose images several people cut into regions: `bsds500_train`, `_val` and `_test`.
+"""Data sets whose images several people segmented: `bsds500_train`, `_val` and `_test`.
 
-The layout is that of `detecture.data.formats.bsds500`. A part of the images is a data set too: what
-lies there is evaluated.
+The layout is that of `detecture.data.formats.bsds500`. A subset of the images is a valid data set
+too: whatever is there is evaluated.
 
 Legend: H, W size of an image in pixels.
 """
@@ -37,13 +37,13 @@ _HELP = "datasets/README.md shows the layout"
 def register_segmentations(
     name: str, root: str | os.PathLike[str], part: str, *, published_images: int | None = None
 ) -> None:
-    """Register a set in BSDS500's layout; its folders are first looked at when it is loaded.
+    """Register a set in BSDS500's layout; its folders are not accessed until it is loaded.
 
     Args:
         name: name in `DatasetCatalog` and `MetadataCatalog`.
         root: the folder `BSDS500`; `~` and environment variables are expanded at load time.
         part: `train`, `val` or `test`.
-        published_images: how many the published set has; None: not known.
+        published_images: how many the published set has; None: unknown.
 
     Raises:
         DatasetError: the name is taken by another data set.
@@ -77,7 +77,7 @@ def segmentation_folders(name: str) -> tuple[Path, Path]:
     """Folders of the images and of the regions of a registered data set; they may not exist.
 
     Raises:
-        DatasetError: nothing can have such a name.
+        DatasetError: no folder can have such a name.
     """
     metadata = MetadataCatalog.get(name)
     root = layout_root(expand_location(metadata.root))
@@ -88,16 +88,16 @@ def segmentation_folders(name: str) -> tuple[Path, Path]:
 def load_bsds500(name: str) -> list[dict[str, Any]]:
     """Records of a registered data set; no file is opened.
 
-    An image without a file of regions has a record that names where it is looked for: what is
-    missing becomes the status of that image at run time, and `tools/check_dataset.py` lists it.
+    An image without a region file has a record that says where it was expected: a missing file
+    becomes the status of that image at run time, and `tools/check_dataset.py` lists it.
 
     Returns:
-        One dict per image, in the order of the names: `file_name`, `segmentations_file_name`,
+        One dict per image, sorted by name: `file_name`, `segmentations_file_name`,
         `image_id` (the name without its ending).
 
     Raises:
         DatasetError: the folder of the images is missing, cannot be read or has none, or two have
-            one name.
+            the same name.
     """
     images, regions = segmentation_folders(name)
     now = os.environ.get(DATASETS_ROOT) or "unset"
@@ -140,14 +140,14 @@ def load_segmentations(
     Args:
         record: dataset dict.
         max_pixels: larger maps are refused.
-        with_image: their size must be that of the image; False: where that cannot be read.
+        with_image: their size must match the image's; False: if the image cannot be read.
 
     Returns:
-        Of each person int64 (H,W), the number of a pixel's region; numbers may be left out.
+        For each person, int64 (H,W), the number of each pixel's region; numbers may be skipped.
 
     Raises:
-        DatasetError: the file is missing, unreadable or of nobody, a map has another size, or
-            numbers that are not whole.
+        DatasetError: the file is missing, unreadable or without annotators, a map has another size,
+            or numbers that are not whole.
     """
     path = Path(record[FILE])
     where = f"image {record['image_id']!r}, regions"

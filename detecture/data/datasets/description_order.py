@@ -1,10 +1,10 @@
 """Which published description belongs to which published mask, read from the images by eye.
 
-The descriptions of RWTD stand mostly foreground first, its masks in whatever order the collection
-had them: in about half of the images the first description is of the second mask. Region scores
-do not see that, since regions are matched by their overlap; everything that asks whether a sentence
-is about its region does. `description_order.json` holds what was read (docs/words.md says how), for
-the images that were.
+The descriptions of RWTD are mostly in the order foreground first, its masks in whatever order the
+collection had them: in about half of the images the first description belongs to the second mask.
+Region scores do not notice this, since regions are matched by their overlap; everything that asks
+whether a sentence is about its region does. `description_order.json` holds what was read
+(docs/words.md says how), for the images that were.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _ORDERS = {"straight": (0, 1), "swapped": (1, 0), "neither": None}
 def order_of_descriptions(
     dataset: str, image_id: str, descriptions: Sequence[str]
 ) -> tuple[int, ...] | None:
-    """Order in which an image's descriptions belong to its masks, where that was read.
+    """The order in which an image's descriptions belong to its masks, if that was read.
 
     Args:
         dataset: registered name.
@@ -40,7 +40,7 @@ def order_of_descriptions(
 
 
 def fingerprint(descriptions: Sequence[str]) -> str:
-    """What an image's descriptions are recognised by: 12 hexadecimal digits."""
+    """A fingerprint of an image's descriptions: 12 hexadecimal digits."""
     return hashlib.sha256("\n".join(descriptions).encode()).hexdigest()[:12]
 
 

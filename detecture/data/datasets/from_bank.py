@@ -1,4 +1,4 @@
-"""The data sets that are composed from a bank of textures, for training only."""
+"""Data sets composed from a bank of textures, for training only."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ SWATCHES = ProceduralRecords("synthetic_swatches", seed=5, length=10_000_000)
 
 
 def register_from_bank() -> None:
-    """Register `synthetic_mosaics` and `synthetic_swatches`; again does no harm."""
+    """Register `synthetic_mosaics` and `synthetic_swatches`; repeating it is harmless."""
     for records, mapper in ((MOSAICS, "MosaicMapper"), (SWATCHES, "SwatchMapper")):
         loader: Any = records
         if records.name not in DatasetCatalog.list():

@@ -1,4 +1,4 @@
-"""The procedural data sets of open-vocabulary segmentation: every image has names of its own."""
+"""The procedural data sets of open-vocabulary segmentation: every image has its own names."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ COMBINATIONS_HELD_OUT = ProceduralRecords("synthetic_combinations_held_out", see
 def register_open_vocabulary() -> None:
     """Register `synthetic_open_train` and `_val`, `synthetic_combinations_train` and `_held_out`.
 
-    Again does no harm.
+    Repeating it is harmless.
     """
     for records in (OPEN_TRAIN, OPEN_VAL):
         _register(records, "OpenVocabularyMapper")

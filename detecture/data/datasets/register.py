@@ -24,7 +24,7 @@ def register_texture_dataset(
     evaluator_type: str = "texture",
     mapper: str = "TextureMapper",
 ) -> None:
-    """Register a texture data set; its files are first looked at when it is loaded.
+    """Register a texture data set; its files are not accessed until it is loaded.
 
     Registering a name again with the same values does no harm.
 
@@ -32,10 +32,10 @@ def register_texture_dataset(
         name: name in `DatasetCatalog` and `MetadataCatalog`.
         json_file: metadata file of one of the two schemas (`load_texture_json`).
         root: folder below which all its files lie. `~` and environment variables in both paths are
-            expanded at load time; `$DETECTURE_DATASETS_ROOT` counts as `~/datasets` where unset.
+            expanded at load time; `$DETECTURE_DATASETS_ROOT` defaults to `~/datasets`.
         k_regime: what every method may know of K: `single` (1), `pair` (2) or `autonomous`
             (nothing).
-        subject: what the regions are, where all methods may know it; empty where they may not.
+        subject: what the regions are, if all methods may know it; otherwise empty.
         evaluator_type: which evaluator scores it.
         mapper: name in `DATASET_MAPPER_REGISTRY` of the mapper for its records.
 
@@ -95,7 +95,7 @@ def register_dataset_json(path: str | os.PathLike[str], *, k_regime: str = "auto
         k_regime: see `register_texture_dataset`.
 
     Returns:
-        The name: the folder's, with the file's stem behind it unless that is `metadata`
+        The name: the folder's, followed by the file's stem unless that is `metadata`
         (`mine/metadata.json`: `mine`; `mine/val.json`: `mine_val`).
 
     Raises:
@@ -127,7 +127,7 @@ def load_registered(name: str) -> Sequence[dict[str, Any]]:
 
 
 def load_test_records(name: str, limit: int) -> Sequence[dict[str, Any]]:
-    """The records that an evaluation is over: the first `limit` (TEST.LIMIT) of a data set.
+    """The records to evaluate: the first `limit` (TEST.LIMIT) of a data set.
 
     Args:
         name: a registered data set.
@@ -141,7 +141,7 @@ def load_test_records(name: str, limit: int) -> Sequence[dict[str, Any]]:
 
 
 def known_datasets() -> list[str]:
-    """Names of the registered data sets, in their order; without those that detectron2 brings.
+    """Names of the registered data sets, in order, without detectron2's own.
 
     Those have their own evaluator, no mapper of ours, and no information about K.
     """
@@ -158,7 +158,8 @@ def require_registered(name: str) -> None:
     """Check that a data set of this name exists.
 
     Raises:
-        DatasetError: it does not; the text says which ones do and which one may be meant.
+        DatasetError: it does not; the message lists those that do and suggests which one may be
+            meant.
     """
     if name in DatasetCatalog.list():
         return

@@ -1,9 +1,9 @@
 """Sets of semantic segmentation: a folder of images, one of label maps, a class list.
 
 A label map is an image of one channel with the size of its image: pixel value i is class i of the
-list, `ignore_label` no class. Images and label maps go together by name. The published sets are in
-`semantic.json`; a user's own is a folder with `images/`, `labels/` and `classes.json`, or with such
-`train/` and `val/` in it.
+list, and `ignore_label` means no class. Images and label maps are matched by name. The published
+sets are in `semantic.json`; a user's own is a folder with `images/`, `labels/` and `classes.json`,
+or with such `train/` and `val/` in it.
 """
 
 import functools
@@ -35,7 +35,7 @@ _HELP = "datasets/README.md shows the layout"
 
 @dataclass(frozen=True)
 class SemanticSet:
-    """What is known of a registered set.
+    """What is known about a registered set.
 
     Attributes:
         name: of the set.
@@ -43,9 +43,9 @@ class SemanticSet:
         ignore_label: label of pixels without a class.
         image_root: folder of the images.
         label_root: folder of the label maps.
-        shared_images: others may lie in the folder of the images; the label maps say which count.
+        shared_images: the image folder may hold other images too; the label maps say which count.
         prepare: the script that makes the label maps; empty: the user's own work.
-        published_images: how many the published set has; None: not known.
+        published_images: how many the published set has; None: unknown.
     """
 
     name: str
@@ -70,7 +70,7 @@ def register_semantic_dataset(
     prepare: str = "",
     published_images: int | None = None,
 ) -> None:
-    """Register a set; its folders are first looked at when it is loaded.
+    """Register a set; its folders are not accessed until it is loaded.
 
     The catalogs have what Detectron2's own sets have: `file_name`, `sem_seg_file_name`, and the
     metadata `stuff_classes`, `ignore_label`, `image_root`, `sem_seg_root`, `evaluator_type`.
@@ -78,13 +78,13 @@ def register_semantic_dataset(
     Args:
         name: name in `DatasetCatalog` and `MetadataCatalog`.
         images, labels: folders. `~` and environment variables are expanded at load time;
-            `$DETECTRON2_DATASETS` counts as `datasets` where unset.
+            `$DETECTRON2_DATASETS` defaults to `datasets`.
         classes: a class list, see `detecture.data.vocabulary`.
         title: what tables call the set; empty: its name.
         ignore_label, shared_images, prepare, published_images: see `SemanticSet`.
 
     Raises:
-        ConfigError: the class list is none.
+        ConfigError: the class list is invalid.
         DatasetError: the name is taken by another set.
     """
     values = {
@@ -114,7 +114,7 @@ def register_semantic_sets() -> None:
 def register_semantic_folder(root: str | os.PathLike[str]) -> dict[str, str]:
     """Register a user's own folder, as the command lines' `--semantic-root` does.
 
-    With up to 255 classes the label 255 is no class, with more 65535.
+    With up to 255 classes the label 255 means no class; with more, 65535.
 
     Args:
         root: holds `images/`, `labels/` and `classes.json`; or `classes.json`, `train/` and `val/`,
@@ -125,7 +125,7 @@ def register_semantic_folder(root: str | os.PathLike[str]) -> dict[str, str]:
 
     Raises:
         DatasetError: something is missing, or a name is taken by another set.
-        ConfigError: the class list is none.
+        ConfigError: the class list is invalid.
     """
     folder = expand_location(root).resolve()
     if folder.exists() and not folder.is_dir():
@@ -170,10 +170,10 @@ def is_semantic(name: str) -> bool:
 
 
 def semantic_set(name: str) -> SemanticSet:
-    """What is known of a registered set; its folders may not exist.
+    """What is known about a registered set; its folders may not exist.
 
     Raises:
-        DatasetError: it is no set of semantic segmentation.
+        DatasetError: it is not a set of semantic segmentation.
     """
     metadata = MetadataCatalog.get(name)
     if not is_semantic(name):
@@ -196,15 +196,15 @@ def semantic_set(name: str) -> SemanticSet:
 def load_semantic(name: str) -> list[dict[str, Any]]:
     """Records of a registered set; no file is opened.
 
-    An image without a label map has a record that names where it is looked for: what is missing
+    An image without a label map has a record that says where it was expected: a missing file
     becomes the status of that image at run time, and `tools/check_dataset.py` lists it.
 
     Returns:
-        One dict per image, in the order of the names: `file_name`, `sem_seg_file_name`, `image_id`
+        One dict per image, sorted by name: `file_name`, `sem_seg_file_name`, `image_id`
         (the name below the folder, without its ending).
 
     Raises:
-        DatasetError: a folder is missing or has no files, or two images have one name.
+        DatasetError: a folder is missing or has no files, or two images have the same name.
     """
     found = semantic_set(name)
     images = list_files(found.image_root, IMAGE_ENDINGS, found, "image")
@@ -220,7 +220,7 @@ def load_semantic(name: str) -> list[dict[str, Any]]:
 
 
 def labels_without_image(name: str) -> list[Path]:
-    """Label maps of a registered set that no image has the name of."""
+    """Label maps of a registered set that have no image of the same name."""
     found = semantic_set(name)
     images = list_files(found.image_root, IMAGE_ENDINGS, found, "image")
     labels = list_files(found.label_root, _LABEL_ENDINGS, found, "label map")
@@ -230,10 +230,10 @@ def labels_without_image(name: str) -> list[Path]:
 def list_files(
     folder: Path, endings: frozenset[str], found: SemanticSet, what: str
 ) -> dict[str, Path]:
-    """Files below a folder by their names without endings, in the order of the names.
+    """Files below a folder by their names without endings, sorted by name.
 
     Raises:
-        DatasetError: there are none, or two have one name.
+        DatasetError: there are none, or two have the same name.
     """
     files: dict[str, Path] = {}
     seen = (

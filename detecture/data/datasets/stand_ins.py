@@ -1,6 +1,6 @@
-"""Procedural data sets in the regimes of the published ones, to run a benchmark without those.
+"""Procedural data sets in the regimes of the published ones, to run a benchmark without the latter.
 
-They show that all goes through, and what a method does where K is 1, 2 or unknown; they are not
+They show that everything runs, and what a method does if K is 1, 2 or unknown; they are not
 like the images of the data sets they stand in for: `synthetic_pair` for STLD,
 `synthetic_autonomous` for ADE20k_Detecture, `synthetic_single` for CAID.
 """
@@ -26,7 +26,7 @@ AUTONOMOUS = ProceduralRecords("synthetic_autonomous", _SEED, 212, LATEST_EDITIO
 
 
 def register_stand_ins() -> None:
-    """Register the three under their names; again does no harm."""
+    """Register the three under their names; repeating it is harmless."""
     # All that one name can say of textures that differ from image to image.
     register_procedural(SINGLE, k_regime="single", subject="textured region")
     register_procedural(PAIR, k_regime="pair")

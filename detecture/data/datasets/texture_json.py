@@ -32,7 +32,7 @@ class RecordProblem:
 
     Attributes:
         index: position in the list, from 0.
-        image_id: the record's id; empty where it has none.
+        image_id: the record's id; empty if it has none.
         kind: one word to count by: `schema`, `path` or `duplicate_id`.
         text: what is wrong and what to do.
     """
@@ -83,7 +83,7 @@ def load_texture_json(
 def locate_texture_json(
     json_file: str | os.PathLike[str], root: str | os.PathLike[str]
 ) -> tuple[Path, Path]:
-    """Expand `~` and environment variables in the two paths, and see that they exist.
+    """Expand `~` and environment variables in the two paths, and check that they exist.
 
     Returns:
         The metadata file and the data set's folder.

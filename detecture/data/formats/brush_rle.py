@@ -29,7 +29,7 @@ def to_brush_rle(mask: np.ndarray) -> list[int]:
     """The bytes of a bool mask (H,W)."""
     counts = counts_of(np.ravel(mask)) * _CHANNELS
     values = np.where(np.arange(len(counts)) % 2, 255, 0)
-    # Runs longer than a length can say are several.
+    # Runs too long for one length are split into several.
     pieces = -(-counts // _LONGEST)
     lengths = np.full(pieces.sum(), _LONGEST)
     last = np.cumsum(pieces)[counts > 0] - 1
@@ -57,7 +57,7 @@ def from_brush_rle(rle: Any, size: tuple[int, int], where: str) -> np.ndarray:
     Args:
         rle: as it stood in a file.
         size: height and width.
-        where: it comes from, for errors.
+        where: where it comes from, for errors.
 
     Raises:
         DatasetError: it is malformed, or of another size.

@@ -1,4 +1,4 @@
-"""The layout of BSDS500 and its Matlab files: images, each cut into regions by several people.
+"""The layout of BSDS500 and its Matlab files: images, each segmented by several people.
 
 `images/{train,val,test}/*.jpg` and `groundTruth/{train,val,test}/*.mat`, in the folder or in a
 `data/` within it. The regions have no classes.
@@ -27,14 +27,14 @@ def layout_root(folder: Path) -> Path:
 
 
 def read_segmentations(path: Path, max_pixels: int) -> list[np.ndarray]:
-    """The maps of regions (H,W) of all people, as the file has them.
+    """The region maps (H,W) of all annotators, as the file has them.
 
     Args:
         path: of the Matlab file.
         max_pixels: larger maps are refused.
 
     Raises:
-        ImageError: the file is none of BSDS500.
+        ImageError: the file is not one of BSDS500.
     """
     cells = read_mat(path, "groundTruth")
     try:

@@ -4,7 +4,7 @@
     annotations/instances_<split>.json     `instances_default.json` for images without a split
 
 Each region is an annotation; its sentence is `description`, and `attributes.description` for tools
-that keep attributes alone. Beyond COCO an image has `item_id`, `split` and `more`. `file_name` is
+that keep only attributes. Beyond COCO an image has `item_id`, `split` and `more`. `file_name` is
 below `images/`. Sizes are those of the image as it is shown, after EXIF orientation.
 
 Legend: H, W size of an image in pixels.
@@ -43,7 +43,7 @@ _IMAGES, _ANNOTATIONS, _NO_SPLIT = "images", "annotations", "default"
 
 @dataclass(frozen=True, kw_only=True)
 class CocoSettings:
-    """What of COCO's JSON is a matter of taste.
+    """The choices that COCO's JSON leaves open.
 
     Attributes:
         categories: `texture`, one for all regions, or `class`, one for each name in
@@ -124,7 +124,7 @@ class _Writer:
         self.image_id += 1
 
     def finish(self) -> None:
-        """Join the two lists of each split to its file."""
+        """Join the two lists of each split into its file."""
         if not self.parts:
             self._part(_NO_SPLIT)
         if not self.categories:
@@ -147,7 +147,7 @@ class _Writer:
         self.close()
 
     def close(self) -> None:
-        """Let the lists go."""
+        """Release the lists."""
         for split, part in self.parts.items():
             part.images.close()
             part.annotations.close()
@@ -195,12 +195,12 @@ def _box(mask: np.ndarray) -> list[float]:
 def writing_coco(
     folder: Path, settings: CocoSettings | None = None
 ) -> Iterator[Callable[[LabelledImage], None]]:
-    """Gives a function that writes an item; at the end of the block the folder is there, whole.
+    """Yield a function that writes an item; at the end of the block the complete folder exists.
 
     Raises:
-        DatasetError: as `made_whole`; the function: as `item_files.check`, and then nothing of the
-            item has been written.
-        OSError: as from the disk.
+        DatasetError: as `made_whole`; the function: as `item_files.check`, in which case nothing of
+            the item has been written.
+        OSError: from the disk.
     """
     settings = settings or CocoSettings()
     with made_whole(folder, settings.dialect) as new:
@@ -225,12 +225,12 @@ def write_coco(
 
 
 def read_coco(folder: Path, max_pixels: int = MOST_PIXELS) -> Iterator[LabelledImage]:
-    """What `write_coco` wrote, or another program in this layout.
+    """Read what `write_coco`, or another program in this layout, wrote.
 
     The regions of an image are in the order of the file; where they overlap, later ones lie on top.
 
     Raises:
-        DatasetError: there is none, or it is malformed; names the file and the entry.
+        DatasetError: there is none, or it is malformed; the message names the file and the entry.
     """
     files = sorted((folder / _ANNOTATIONS).glob("instances_*.json"))
     if not files:
@@ -261,10 +261,10 @@ def _labelled(found: FoundImage, images: Path, split: str) -> LabelledImage:
 
 
 def read_coco_json(path: Path, max_pixels: int = MOST_PIXELS) -> Iterator[FoundImage]:
-    """The images of an annotation file, in its order, with their annotations.
+    """The images of an annotation file, in file order, with their annotations.
 
     Raises:
-        DatasetError: it is malformed; names the file and the entry.
+        DatasetError: it is malformed; the message names the file and the entry.
     """
     content = read_json(path, DatasetError, MOST_JSON_BYTES)
     images, annotations = (
@@ -306,7 +306,7 @@ def read_coco_json(path: Path, max_pixels: int = MOST_PIXELS) -> Iterator[FoundI
 def _description(annotation: dict[str, Any]) -> str:
     attributes = annotation.get("attributes")
     inner = attributes.get("description") if isinstance(attributes, dict) else None
-    # Tools keep attributes and change them; the entry beside them is ours alone.
+    # Tools keep and change attributes; the entry beside them is only ours.
     text = inner if isinstance(inner, str) else annotation.get("description")
     return text if isinstance(text, str) else ""
 

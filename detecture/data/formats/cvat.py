@@ -7,7 +7,7 @@
 A task whose labels lack the attribute `description` loses the sentences: paste labels.json first,
 upload the images, then the annotations (format COCO 1.0).
 
-On the way back "CVAT for images 1.1" is the safer one: a COCO export may turn masks into polygons,
+On the way back "CVAT for images 1.1" is safer: a COCO export may turn masks into polygons,
 which lose holes. Its XML has run lengths along the rows of a box, COCO goes down the columns of the
 image.
 
@@ -75,11 +75,12 @@ def read_cvat_export(path: Path, max_pixels: int = MOST_PIXELS) -> Iterator[Foun
     """The images of an export from CVAT, "COCO 1.0" or "CVAT for images 1.1".
 
     Args:
-        path: the zip as it was downloaded, a folder that it was unpacked to, or the XML or JSON.
+        path: the downloaded zip, the folder it was unpacked to, or the XML or JSON.
         max_pixels: larger images are refused.
 
     Raises:
-        DatasetError: it is no such file, or is malformed; names the file and the place.
+        DatasetError: it is not such a file, or is malformed; the message names the file and the
+            place.
     """
     if path.is_dir():
         found = [*path.glob("annotations.xml"), *sorted(path.glob("annotations/*.json"))]
@@ -98,7 +99,7 @@ def read_cvat_export(path: Path, max_pixels: int = MOST_PIXELS) -> Iterator[Foun
 
 
 def _unpacked(path: Path, place: Path) -> Iterator[Path]:
-    """The annotation files of a zip, one after the other; names in it are not used as paths."""
+    """The annotation files of a zip, one after another; names in it are not used as paths."""
     count = 0
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as packed:
@@ -140,7 +141,7 @@ class _Shape:
 
 @dataclass
 class _Parser:
-    """Takes the file as it comes, and keeps the images that are done."""
+    """Parses the file as it comes, and keeps the finished images."""
 
     path: Path
     max_pixels: int
@@ -177,7 +178,7 @@ class _Parser:
             self.text.append(text)
 
     def refuse(self, *_: object) -> None:
-        """A document type, which could declare entities that grow without bounds."""
+        """Refuse a document type, which could declare entities that grow without bounds."""
         raise DatasetError(f"{self.path}: has a document type, which CVAT's exports have not")
 
     def _found(self, values: Mapping[str, str]) -> FoundImage:

@@ -39,12 +39,12 @@ _MOST_LINE = 1 << 24  # characters
 
 @contextmanager
 def writing_fiftyone(folder: Path) -> Iterator[Callable[[LabelledImage], None]]:
-    """Gives a function that writes an item; at the end of the block the folder is there, whole.
+    """Yield a function that writes an item; at the end of the block the complete folder exists.
 
     Raises:
-        DatasetError: as `made_whole`; the function: as `item_files.check`, and then nothing of the
-            item has been written.
-        OSError: as from the disk.
+        DatasetError: as `made_whole`; the function: as `item_files.check`, in which case nothing of
+            the item has been written.
+        OSError: from the disk.
     """
     with made_whole(folder, FORMAT) as new, ExitStack() as files:
         lists: dict[str, BinaryIO] = {}
@@ -79,7 +79,7 @@ def read_fiftyone(folder: Path, max_pixels: int = MOST_PIXELS) -> Iterator[Label
     """What `write_fiftyone` wrote.
 
     Raises:
-        DatasetError, ImageError: there is none, or it is malformed; names the file.
+        DatasetError, ImageError: there is none, or it is malformed; the message names the file.
     """
     found = [
         path

@@ -39,10 +39,10 @@ class FoundImage:
 
 
 def sound_size(size: tuple[Any, Any], max_pixels: int, where: str) -> tuple[int, int]:
-    """Height and width out of a file.
+    """Height and width from a file.
 
     Raises:
-        DatasetError: they are none, or more pixels than the limit.
+        DatasetError: they are not sizes, or exceed the pixel limit.
     """
     height, width = size
     if type(height) is not int or type(width) is not int or min(height, width) < 1:

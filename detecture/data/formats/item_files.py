@@ -1,8 +1,8 @@
-"""What the formats have in common: checks of what is to be written, names of files, images, masks.
+"""What the formats share: checks before writing, names of files, images, masks.
 
-A file is named by its item's id, with what no file system or tool takes written as `%3A`. Dots stay
-(`.._degree0.3.jpg`), but in WebDataset, where a name ends at its first one. The id itself stands in
-each format's own list, so that it comes back as it was.
+A file is named by its item's id, with characters that file systems or tools refuse written as
+`%3A`. Dots stay (`.._degree0.3.jpg`), except in WebDataset, where a name ends at the first one. The
+id itself is in each format's own list, so that it comes back unchanged.
 
 Legend: H, W size of an image in pixels.
 """
@@ -30,7 +30,7 @@ MOST_REGIONS = 255
 """Of one image: the index masks have eight bits."""
 
 MOST_PIXELS = 100_000_000
-"""Of an image, unless a reader is told otherwise; more are refused before they are decoded."""
+"""Default limit for an image; larger ones are refused before decoding."""
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]|^\.|[. ]$')
 _SPLIT = re.compile(r"(?!(data|labels|default|all)$)[A-Za-z0-9_-]{0,40}")  # formats use these
@@ -54,7 +54,7 @@ def check(item: LabelledImage) -> None:
     """Check that an item can be written, before any part of it is.
 
     Raises:
-        DatasetError: names the item, what is wrong with it and what to do.
+        DatasetError: it cannot; the message names the item, what is wrong with it and what to do.
         ImageError: its image cannot be read.
     """
     texts = [item.item_id, *item.descriptions]
@@ -107,7 +107,7 @@ def stem_of(item_id: str) -> str:
 
 
 def stem_in(location: str) -> str:
-    """The name of the file, without its ending, in a path or URL out of another tool's export."""
+    """The file name, without its ending, in a path or URL from another tool's export."""
     found = urlsplit(location)
     pairs = [pair.partition("=") for pair in found.query.split("&")]
     local = [unquote(value) for key, _, value in pairs if key == "d"]
@@ -144,7 +144,7 @@ class Stems:
 
 
 def _plain(text: str) -> str:
-    # Some systems take letters with accents apart.
+    # Some systems split accented letters.
     return unicodedata.normalize("NFC", text)
 
 
@@ -152,7 +152,7 @@ def opened(path: Path) -> BinaryIO:
     """A file of an export, opened for reading.
 
     Raises:
-        DatasetError: it cannot be.
+        DatasetError: it cannot be opened.
     """
     try:
         return open_file(path)
@@ -164,7 +164,7 @@ def ending_of(path: Path) -> str:
     """The ending for an image's actual format, whatever its name says, such as `.jpg`.
 
     Raises:
-        DatasetError: it is no image.
+        DatasetError: it is not an image.
     """
     try:
         return _ENDINGS[image_format(path)]
@@ -177,7 +177,7 @@ def copy_image(item: LabelledImage, folder: Path) -> str:
 
     Raises:
         DatasetError: another item has that name already.
-        OSError: as from the disk.
+        OSError: from the disk.
     """
     name = stem_of(item.item_id) + ending_of(item.image_path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def write_new(path: Path, content: bytes, item: LabelledImage) -> None:
 
     Raises:
         DatasetError: another item has that name already.
-        OSError: as from the disk.
+        OSError: from the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _opened_new(path, item) as file:
@@ -223,11 +223,11 @@ def read_index_mask(
     Args:
         path: a grey or palette PNG.
         count: no value may be above it.
-        size: height and width that it must have, where known.
-        max_pixels: more are refused.
+        size: height and width that it must have, if known.
+        max_pixels: larger images are refused.
 
     Raises:
-        ImageError, DatasetError: it is none.
+        ImageError, DatasetError: it is not one.
     """
     labels = read_label_map(path, max_pixels, size, "export it anew")
     highest = int(labels.max(initial=0))
@@ -249,12 +249,12 @@ def areas_of(mask: np.ndarray) -> np.ndarray:
 
 
 def painted(masks: Iterable[np.ndarray], size: tuple[int, int], where: str) -> np.ndarray:
-    """One index mask, uint8 (H,W), of bool masks (H,W); later ones lie on top.
+    """Paint bool masks (H,W) into one index mask, uint8 (H,W); later ones lie on top.
 
     Args:
         masks: of the regions.
         size: H and W.
-        where: they come from, for the error.
+        where: where they come from, for the error.
 
     Raises:
         DatasetError: there are too many.

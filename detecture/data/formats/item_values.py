@@ -1,4 +1,4 @@
-"""Plain values of an item, as formats keep them that have no place of their own for them."""
+"""Plain values of an item, as kept by formats that have no special place for them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from detecture.errors import DatasetError, brief
 
 
 def values_of(item: LabelledImage) -> dict[str, Any]:
-    """What of an item is no pixels, as plain values."""
+    """Everything in an item except pixels, as plain values."""
     return {
         "item_id": item.item_id,
         "descriptions": list(item.descriptions),
@@ -17,7 +17,7 @@ def values_of(item: LabelledImage) -> dict[str, Any]:
 
 
 def item_values(values: Any, where: str) -> dict[str, Any]:
-    """The arguments of `LabelledImage` that `values_of` wrote, out of a file.
+    """The arguments of `LabelledImage` that `values_of` wrote, read from a file.
 
     Raises:
         DatasetError: they are malformed.
@@ -32,10 +32,10 @@ def item_values(values: Any, where: str) -> dict[str, Any]:
 
 
 def file_name_in(values: Any, key: str, where: str) -> str:
-    """A name of a file, no path, out of a file.
+    """A file name, not a path, read from a file.
 
     Raises:
-        DatasetError: it is none.
+        DatasetError: it is not valid.
     """
     name = values.get(key) if isinstance(values, dict) else None
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\\0"):

@@ -1,12 +1,12 @@
-"""Label Studio: tasks with brushed masks as predictions, and what comes back as annotations.
+"""Label Studio: tasks with brushed masks as predictions, and the annotations that come back.
 
     images/<id>.jpg          byte for byte
     tasks-00000.json ..      to import, in this order; each small enough for its upload
     label_config.xml         the labelling interface, to paste into the project's settings
 
-The images are found by Label Studio where `LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true` and
-`LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT` is the folder above this one. A region has the label of its
-number; what is painted with the same label is the same region. Its sentence is a text of it.
+Label Studio finds the images if `LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true` and
+`LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT` is the folder above this one. A region's label is its
+number; areas painted with the same label are the same region. Its sentence is attached as a text.
 Corrections are exported as JSON (not JSON-MIN).
 
 Legend: H, W size of an image in pixels.
@@ -62,7 +62,7 @@ class LabelStudioSettings:
         url: of the export's folder, for the addresses of images; empty: the address of a local file
             below the document root, in a folder of this folder's name.
         model_version: of the predictions.
-        best_score: what `more["score"]` can be at most; Label Studio takes shares of it.
+        best_score: greatest possible `more["score"]`; Label Studio takes shares of it.
     """
 
     url: str = ""
@@ -103,7 +103,7 @@ class _Writer:
         self.most_regions = max(self.most_regions, len(item.descriptions))
 
     def end_file(self) -> None:
-        """End the file of tasks that is open; the next one has the next number."""
+        """Close the open task file; the next one gets the next number."""
         if self.file is not None:
             self.file.write(b"\n]\n")
             self.file.close()
@@ -147,7 +147,7 @@ class _Writer:
 
 
 def label_config(regions: int) -> str:
-    """The labelling interface for images with up to so many regions."""
+    """The labelling interface for images with up to this many regions."""
     colors = ["#" + bytes(color).hex() for color in region_colors(min(regions, MOST_REGIONS))]
     labels = "\n".join(
         f'    <Label value="{n}" background="{color}"/>' for n, color in enumerate(colors[1:], 1)
@@ -164,12 +164,12 @@ def label_config(regions: int) -> str:
 def writing_label_studio(
     folder: Path, settings: LabelStudioSettings | None = None
 ) -> Iterator[Callable[[LabelledImage], None]]:
-    """Gives a function that writes an item; at the end of the block the folder is there, whole.
+    """Yield a function that writes an item; at the end of the block the complete folder exists.
 
     Raises:
-        DatasetError: as `made_whole`; the function: as `item_files.check`, and then nothing of the
-            item has been written.
-        OSError: as from the disk.
+        DatasetError: as `made_whole`; the function: as `item_files.check`, in which case nothing of
+            the item has been written.
+        OSError: from the disk.
     """
     settings = settings or LabelStudioSettings()
     url = settings.url.rstrip("/") or f"/data/local-files/?d={quote(folder.absolute().name)}"
@@ -198,7 +198,7 @@ def read_label_studio(folder: Path, max_pixels: int = MOST_PIXELS) -> Iterator[L
     """What `write_label_studio` wrote.
 
     Raises:
-        DatasetError: there is none, or it is malformed; names the file and the task.
+        DatasetError: there is none, or it is malformed; the message names the file and the task.
     """
     files = sorted(folder.glob("tasks-*.json"))
     if not files:
@@ -226,11 +226,12 @@ def read_label_studio(folder: Path, max_pixels: int = MOST_PIXELS) -> Iterator[L
 def read_label_studio_json(path: Path, max_pixels: int = MOST_PIXELS) -> Iterator[FoundImage]:
     """The images of an export, "JSON", or of tasks to import.
 
-    Of several annotations the ground truth counts, else the last one that was not skipped. A task
-    without annotations stands for its prediction, and `values["corrected"]` says which it is.
+    Of several annotations the ground truth counts, else the last one that was not skipped. For a
+    task without annotations its prediction is used, and `values["corrected"]` says which it is.
 
     Raises:
-        DatasetError: it is no such file, or is malformed; names the file and the task.
+        DatasetError: it is not such a file, or is malformed; the message names the file and the
+            task.
     """
     tasks = read_json(path, DatasetError, MOST_JSON_BYTES, whole=False)
     if not isinstance(tasks, list):
@@ -276,7 +277,7 @@ def _dicts(found: Any) -> list[dict[str, Any]]:
 
 
 def _regions(result: Any) -> tuple[list[_Region], list[str]]:
-    """The regions of a result, by the number that is their label, and the kinds of all else."""
+    """The regions of a result, by their label number, and the kinds of everything else."""
     regions: dict[str, _Region] = {}
     by_id: dict[str, _Region] = {}
     others: list[str] = []

@@ -13,13 +13,13 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledImage:
-    """One image of a data set that is to be written, or was read.
+    """One image of a data set, to be written or already read.
 
     Attributes:
         item_id: unique in the set, and the name of files.
         image_path: of the image.
         index_mask: uint8 (H,W), i + 1 in region i, 0 in none.
-        descriptions: one of each region, in order.
+        descriptions: one per region, in order.
         split: `train`, `val`, `test`, or empty.
         more: what else is known, plain values, such as `class_names`, `score`, `offline`.
     """

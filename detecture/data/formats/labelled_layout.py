@@ -38,12 +38,12 @@ _IMAGES, _MASKS = "images", "textures_mask"
 
 @contextmanager
 def writing_layout(folder: Path) -> Iterator[Callable[[LabelledImage], None]]:
-    """Gives a function that writes an item; at the end of the block the folder is there, whole.
+    """Yield a function that writes an item; at the end of the block the complete folder exists.
 
     Raises:
         DatasetError: as `made_whole`; the function: as `item_files.check`, or the item has no
-            regions, which this layout cannot say; then nothing of the item has been written.
-        OSError: as from the disk.
+            regions, which this layout cannot express; then nothing of the item has been written.
+        OSError: from the disk.
     """
     with made_whole(folder, FORMAT) as new:
         files: dict[str, BinaryIO] = {}
@@ -109,7 +109,7 @@ def read_layout(folder: Path, max_pixels: int = MOST_PIXELS) -> Iterator[Labelle
     Splits come from `train_metadata.json` and the like. `more` of an item stays in its file.
 
     Raises:
-        DatasetError, ImageError: there is none, or it is malformed; names the file.
+        DatasetError, ImageError: there is none, or it is malformed; the message names the file.
     """
     splits: dict[str, str] = {}
     for path in sorted(folder.glob(f"*_{METADATA}")):

@@ -1,6 +1,6 @@
 """The structure of a Matlab file, looked at before scipy reads it.
 
-scipy's reader ends the process where an element has a type that it has no number format for. A file
+scipy's reader kills the process if an element has a type for which it has no number format. A file
 of version 5 is a header of 128 bytes and elements: a tag of type and size, then so many bytes, up
 to the next multiple of eight. A matrix is an element that holds others; a packed one holds one.
 """
@@ -24,7 +24,7 @@ _MOST_DEPTH, _MOST_ELEMENTS = 16, 100_000
 def unpacked(content: bytes) -> bytes:
     """The content of a Matlab file with nothing packed in it, of sound structure.
 
-    Of another version than 5 it is returned as it is.
+    A file of a version other than 5 is returned unchanged.
 
     Raises:
         ValueError: it is damaged, or too large.
@@ -77,7 +77,7 @@ def _elements(content: bytes, order: str, padded: bool = True) -> Iterator[tuple
 
 
 def _check_matrix(content: bytes, order: str, depth: int, most: int) -> int:
-    """See that a matrix is sound; returns how many elements there are in it."""
+    """Check that a matrix is sound; returns the number of elements in it."""
     if depth > _MOST_DEPTH:
         raise ValueError(f"matrices in matrices, more than {_MOST_DEPTH} deep")
     count, holds_from, inner = 0, None, 0

@@ -1,4 +1,4 @@
-"""Matlab files of data sets, which anybody may have written.
+"""Matlab files of data sets, from untrusted sources.
 
 Legend: H, W size of an image in pixels.
 """
@@ -18,7 +18,7 @@ _MOST_BYTES = 4 << 20  # the releases have a tenth; what is packed may be a thou
 
 
 def read_mat(path: Path, name: str) -> Any:
-    """A variable of a Matlab file, as scipy has it; nothing but it is read.
+    """A variable of a Matlab file, as scipy returns it; nothing else is read.
 
     Raises:
         ImageError: the file cannot be read, or has no such variable.
@@ -43,10 +43,10 @@ def read_mat(path: Path, name: str) -> Any:
 
 
 def check_labels(labels: np.ndarray, path: Path, max_pixels: int) -> None:
-    """Refuse what is no label map (H,W).
+    """Refuse anything that is not a label map (H,W).
 
     Raises:
-        ImageError: it has another shape, values that are no numbers, or too many pixels.
+        ImageError: it has another shape, values that are not numbers, or too many pixels.
     """
     if labels.ndim != 2 or not labels.size or labels.dtype.kind not in "uif":
         raise ImageError(

@@ -42,11 +42,11 @@ _ROWS_AT_ONCE, _BYTES_AT_ONCE = 100, 64 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetSettings:
-    """What the metadata say of the set, and how large a file may become.
+    """What the metadata say about the set, and how large a file may become.
 
     Attributes:
         name, description, licence, url: of the set; `licence` and `url` are left out where empty.
-        size: of a file in bytes, after which the next is begun.
+        size: size of a file in bytes, after which the next one is begun.
     """
 
     name: str = "textures"
@@ -183,12 +183,12 @@ def _schema(pyarrow: Any) -> Any:
 def writing_parquet(
     folder: Path, settings: ParquetSettings | None = None
 ) -> Iterator[Callable[[LabelledImage], None]]:
-    """Gives a function that writes an item; at the end of the block the folder is there, whole.
+    """Yield a function that writes an item; at the end of the block the complete folder exists.
 
     Raises:
         DatasetError: as `made_whole`, or pyarrow is not installed; the function: as
-            `item_files.check`, and then nothing of the item has been written.
-        OSError: as from the disk.
+            `item_files.check`, in which case nothing of the item has been written.
+        OSError: from the disk.
     """
     pyarrow = _pyarrow()
     with made_whole(folder, FORMAT) as new:
@@ -262,7 +262,7 @@ _FIELDS = {
 
 
 def _croissant(folder: Path, names: list[str], settings: ParquetSettings) -> dict[str, Any]:
-    """The metadata of the files that are there; no date, so that it is the same each time."""
+    """The metadata of the existing files; without a date, so that it is always the same."""
     files = [
         {
             "@type": "cr:FileObject",
@@ -329,7 +329,7 @@ def read_parquet(
 
     Raises:
         DatasetError, ImageError: there is none, or it is malformed, or pyarrow is not installed.
-        OSError: as from the disk.
+        OSError: from the disk.
     """
     pyarrow = _pyarrow()
     paths = sorted((folder / _DATA).glob("*.parquet"))

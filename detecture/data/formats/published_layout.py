@@ -1,7 +1,7 @@
 """Writer of the layout of the published data sets: images, masks and `metadata.json`.
 
-What it writes can be long in the making, so each finished image has a record of its own until all
-are there; a run that was killed goes on where it was. The reader is `data/datasets/texture_json`.
+Writing a set can take long, so each finished image has its own record until all are there; a killed
+run resumes where it was. The reader is `data/datasets/texture_json`.
 
 Legend: H, W size of an image in pixels.
 """
@@ -40,12 +40,12 @@ _RECORDS = ".records"
 
 @dataclass(frozen=True)
 class WrittenTexture:
-    """A texture of an image that is to be written.
+    """A texture of an image to be written.
 
     Attributes:
         description: a sentence.
         mask: bool (H,W).
-        attributes: what else is known of it, plain values.
+        attributes: what else is known about it, plain values.
     """
 
     description: str
@@ -58,8 +58,8 @@ class LayoutWriter:
     """One data set in the making; several processes may hold it.
 
     Attributes:
-        folder: of the data set; made where it does not exist.
-        settings: plain values, all that the content depends on. A folder is gone on with only where
+        folder: folder of the data set; created if it does not exist.
+        settings: plain values, everything that the content depends on. A folder is only resumed if
             they are the same.
         image_format: one of `IMAGE_FORMATS`.
     """
@@ -75,11 +75,11 @@ class LayoutWriter:
     # ---- before and after the images ---------------------------------------------------------
 
     def claim(self) -> None:
-        """See that the folder is new, or of a run with equal settings; note the settings in it.
+        """Check that the folder is new or from a run with equal settings; note the settings in it.
 
         Raises:
             DatasetError: the folder holds something else.
-            OSError: as from the disk.
+            OSError: from the disk.
         """
         path, wanted = self.folder / SETTINGS, dict(self.settings)
         if path.is_file():
@@ -100,8 +100,8 @@ class LayoutWriter:
         """Whether the data set is finished.
 
         Raises:
-            DatasetError: it was, and its files have gone or are damaged: a finished folder is not
-                written again, so that must not pass unseen.
+            DatasetError: it was, but its files are gone or damaged: a finished folder is not
+                written again, so this must not go unnoticed.
         """
         metadata = self.folder / METADATA
         if not metadata.is_file():
@@ -145,14 +145,14 @@ class LayoutWriter:
             yield
 
     def clean_up(self) -> None:
-        """Remove what only the making needed."""
+        """Remove files that were only needed while writing."""
         shutil.rmtree(self.folder / _RECORDS, ignore_errors=True)
         remove_unfinished(self.folder, "*")
 
     # ---- the images --------------------------------------------------------------------------
 
     def finished(self, image_ids: Iterable[str]) -> set[str]:
-        """Those that are written; a warning in the log names records that are damaged."""
+        """The images already written; a warning in the log names damaged records."""
         done = {name for name in image_ids if self._record(name) is not None}
         for path in (self.folder / _RECORDS).glob("*.json"):
             if path.stem not in done:
@@ -171,7 +171,7 @@ class LayoutWriter:
             more: plain values, for its record.
 
         Raises:
-            OSError: as from the disk.
+            OSError: from the disk.
         """
         image_path = f"{_IMAGES}/{image_id}.{self.image_format}"
         _save(self.folder / image_path, image)
@@ -191,7 +191,7 @@ class LayoutWriter:
         """Write `metadata.json`, in the order of the ids; returns its path.
 
         Raises:
-            DatasetError: the record of an image is not there.
+            DatasetError: the record of an image is missing.
         """
         records = [self._record(name) for name in image_ids]
         if None in records:
@@ -205,7 +205,7 @@ class LayoutWriter:
     # ---- inner -------------------------------------------------------------------------------
 
     def _record(self, image_id: str) -> dict[str, Any] | None:
-        """Of an image that is finished and of these settings; None: it is to be made."""
+        """The record of a finished image with these settings; None: it is still to be made."""
         try:
             content = read_own_json(self.folder / _RECORDS / f"{image_id}.json")
             if not isinstance(content, dict):
@@ -246,7 +246,7 @@ def _other_settings(folder: Path, found: dict[str, Any], wanted: dict[str, Any])
 
 
 def _read_settings(path: Path) -> tuple[dict[str, Any], str]:
-    """Settings and an empty text, or nothing and why there are none."""
+    """Settings and an empty text, or None and the reason."""
     try:
         found = read_own_json(path)
     except ValueError as error:

@@ -1,8 +1,8 @@
 """Run lengths of masks: COCO's two dialects, and counts in any order of pixels.
 
 Counts begin with a run of background, of length 0 where the first pixel is foreground. COCO goes
-down the columns, CVAT's XML along the rows of a box. Counts out of files are checked against the
-size before a pixel is written: nobody vouches for them, and pycocotools' decoder trusts them.
+down the columns, CVAT's XML along the rows of a box. Counts from files are checked against the size
+before a pixel is written: they are untrusted, and pycocotools' decoder trusts them.
 
 Legend: H, W size of an image in pixels, N runs.
 """
@@ -35,7 +35,7 @@ def flat_of(counts: np.ndarray, pixels: int, where: str) -> np.ndarray:
     Args:
         counts: whole numbers.
         pixels: H*W.
-        where: they come from, for the error.
+        where: where they come from, for the error.
 
     Raises:
         DatasetError: one is negative, or they are more than the pixels.
@@ -67,7 +67,7 @@ def from_coco_rle(rle: Any, size: tuple[int, int], where: str) -> np.ndarray:
     Args:
         rle: as it stood in a file.
         size: height and width of the image.
-        where: it comes from, for errors.
+        where: where it comes from, for errors.
 
     Raises:
         DatasetError: it is malformed, or of another size.
@@ -85,10 +85,10 @@ def from_coco_rle(rle: Any, size: tuple[int, int], where: str) -> np.ndarray:
 
 
 def whole(counts: Any, where: str) -> np.ndarray:
-    """A list of whole numbers out of a file, as int64 (N,).
+    """A list of whole numbers from a file, as int64 (N,).
 
     Raises:
-        DatasetError: it is none.
+        DatasetError: it is not valid.
     """
     # Types first: numpy would take texts and broken numbers, too.
     if not isinstance(counts, list) or any(type(n) is not int or n >> 40 for n in counts):

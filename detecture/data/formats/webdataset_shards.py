@@ -122,12 +122,12 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 def writing_webdataset(
     folder: Path, settings: ShardSettings | None = None
 ) -> Iterator[Callable[[LabelledImage], None]]:
-    """Gives a function that writes an item; at the end of the block the folder is there, whole.
+    """Yield a function that writes an item; at the end of the block the complete folder exists.
 
     Raises:
-        DatasetError: as `made_whole`; the function: as `item_files.check`, and then nothing of the
-            item has been written.
-        OSError: as from the disk.
+        DatasetError: as `made_whole`; the function: as `item_files.check`, in which case nothing of
+            the item has been written.
+        OSError: from the disk.
     """
     with made_whole(folder, FORMAT) as new:
         writer = _Writer(new, settings or ShardSettings())
@@ -162,7 +162,7 @@ def read_webdataset(
 
     Raises:
         DatasetError, ImageError: there are none, or one is malformed; names the shard and the key.
-        OSError: as from the disk.
+        OSError: from the disk.
     """
     shards = sorted(folder.glob("*.tar"))
     if not shards:

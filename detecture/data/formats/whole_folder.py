@@ -33,7 +33,7 @@ def made_whole(folder: Path, format_name: str) -> Iterator[Path]:
 
     Raises:
         DatasetError: something else is there, or another run is writing it.
-        OSError: as from the disk.
+        OSError: from the disk.
     """
     making = folder.with_name(f"{folder.name}.making")
     _refuse_foreign(folder)
