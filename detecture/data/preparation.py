@@ -1,4 +1,4 @@
-"""Shared code of the scripts that make label maps from published files (`datasets/prepare_*.py`).
+"""Shared code of the scripts that make data sets from published files (`datasets/prepare_*.py`).
 
 Files are made one after the other, each completely or not at all. A restarted script resumes: it
 keeps the files that it made and that have not changed since, unless their source is newer.
@@ -32,6 +32,7 @@ IGNORED_8, IGNORED_16 = 255, 65535
 MAX_PIXELS = 100_000_000
 
 _QUALITY = 95
+_SHOWN = 3  # folders, in the line of what was made
 _REMEDY = (
     "--overwrite replaces it; label maps that CAT-Seg's own scripts have made can be used as they "
     "are, and need no preparing"
@@ -146,14 +147,16 @@ def prepare(
     due: Sequence[Preparation],
     args: argparse.Namespace,
     published: int | None = None,
+    remedy: str = _REMEDY,
 ) -> Prepared:
     """Make all files that are needed, show the progress, and count them.
 
     Args:
         name: name of the set, for the progress bar.
         due: all files.
-        args: from `parse_arguments`.
+        args: from `parse_arguments`, or others with `workers` and `overwrite`.
         published: how many the published set has; a warning is printed if the number differs.
+        remedy: what to do if somebody else's file is in the way.
 
     Raises:
         DatasetError: a source cannot be read or is not what it should be.
@@ -162,15 +165,19 @@ def prepare(
     done = Prepared()
 
     def one(item: Preparation) -> str:
-        return _prepare_one(item, args.overwrite)
+        return _prepare_one(item, args.overwrite, remedy)
 
     with tqdm(total=len(due), desc=name, unit="file", file=sys.stderr) as bar:
         for state in _in_threads(one, due, max(1, args.workers)):
             setattr(done, state, getattr(done, state) + 1)
             bar.update()
     folders = sorted({str(item.target.parent) for item in due})
+    more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
     out = sys.stdout
-    out.write(f"{name}: {done.made} made, {done.kept} kept, {done.left_out} left out; {folders}\n")
+    out.write(
+        f"{name}: {done.made} made, {done.kept} kept, {done.left_out} left out; "
+        f"{folders[:_SHOWN]}{more}\n"
+    )
     if published is not None and done.there != published:
         out.write(
             f"warning: {name} has {done.there} files, the published set {published}; figures on a "
@@ -193,7 +200,7 @@ def _in_threads(
             running |= {pool.submit(one, item) for item in islice(waiting, len(finished))}
 
 
-def _prepare_one(item: Preparation, overwrite: bool) -> str:
+def _prepare_one(item: Preparation, overwrite: bool, remedy: str) -> str:
     if not overwrite and is_own(item.target) and _is_newer(item.target, item.source):
         return "kept"
     try:
@@ -202,7 +209,7 @@ def _prepare_one(item: Preparation, overwrite: bool) -> str:
         raise DatasetError(f"{error}") from error
     if content is None:
         return "left_out"
-    write_own(item.target, _encoded(content, item.target), overwrite=overwrite, remedy=_REMEDY)
+    write_own(item.target, _encoded(content, item.target), overwrite=overwrite, remedy=remedy)
     return "made"
 
 
