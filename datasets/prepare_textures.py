@@ -106,14 +106,16 @@ class Names:
     """What the table says of the names of a package's files.
 
     Args:
-        table: the part of `texture_names.json` for the package: `materials`, patterns by material,
-            the first that fits counts; `families`, lists of names.
+        table: the part of `texture_names.json` for the package: `no_surface`, patterns of normal
+            maps and the like; `materials`, patterns by material, the first that fits counts;
+            `families`, lists of names.
     """
 
     def __init__(self, table: dict[str, Any]) -> None:
-        self._patterns = [
+        by_material = [(None, table["no_surface"]), *table["materials"].items()]
+        self._patterns: list[tuple[re.Pattern[str], str | None]] = [
             (re.compile(fnmatch.translate(pattern)), material)
-            for material, patterns in table["materials"].items()
+            for material, patterns in by_material
             for pattern in patterns
         ]
         self._first = {name: names[0] for names in table["families"] for name in names}
