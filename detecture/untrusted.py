@@ -17,7 +17,7 @@ import stat
 from collections.abc import Hashable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import yaml
 
@@ -194,7 +194,7 @@ def open_file(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def read_at_most(file: BinaryIO, most_bytes: int) -> bytes:
+def read_at_most(file: IO[bytes], most_bytes: int) -> bytes:
     """The rest of a file, up to so many bytes.
 
     `file.read(most_bytes)` would reserve them all first: gigabytes, for a file of a few lines.
