@@ -44,6 +44,8 @@ from detecture.data.formats.brush_rle import to_brush_rle
 from detecture.data.formats.bsds500 import read_segmentations
 from detecture.data.formats.coco_rle import read_coco
 from detecture.data.formats.cvat import read_cvat_export
+from detecture.data.formats.dds import read_dds
+from detecture.data.formats.debian import read_copyright
 from detecture.data.formats.fiftyone_directory import read_fiftyone
 from detecture.data.formats.label_studio import read_label_studio, read_label_studio_json
 from detecture.data.formats.mat_files import read_mat
@@ -692,6 +694,8 @@ LOADERS: dict[str, Loader] = {
     "names of ADE20K": Loader("objectInfo150.txt", lambda p: read_object_info(p.parent)),
     "BSDS500": Loader("a.mat", lambda p: read_segmentations(p, 1 << 20)),
     "Matlab": Loader("a.mat", lambda p: read_mat(p, "LabelMap")),
+    "DDS": Loader("a.dds", lambda p: read_dds(p.read_bytes(), str(p), 1 << 20)),
+    "copyright of a package": Loader("copyright", read_copyright),
     "PASCAL in Detail": Loader("trainval_merged.json", _pascal, _DETAIL),
     "weights": Loader("model.safetensors", read_weights),
     "header of weights": Loader("model.safetensors", read_header),
