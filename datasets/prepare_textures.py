@@ -24,7 +24,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -275,6 +275,8 @@ def _describe(
         for window in filter(_WINDOW.fullmatch, record["windows"]):
             if not is_same or sources.get(window) != record["sha256"]:
                 remove_own(output / window, remedy=_REMEDY)
+                with suppress(OSError):  # it holds others
+                    (output / window).parent.rmdir()
     packages = old.get("packages", {}) if kept else {}
     packages |= {package.package.name: package.about for package in found}
     content = {"edition": _EDITION, "packages": dict(sorted(packages.items())), "textures": records}

@@ -202,6 +202,7 @@ def test_another_version_replaces_what_changed_and_other_packages_stay(tmp_path)
     after = written(output)
     gone = {name for name in before if name not in after}
     assert len(gone) == 4 and all("alpine_grass" in name for name in gone)
+    assert not (output / "train/grass, lawn, turf").exists()
     changed = {name for name in after if after[name] != before[name] and name.endswith(".png")}
     assert len(changed) == 1 and "desert_sahara" in changed.pop()
     assert record_of(output, "wall_bricks002")["licence"] == "CC-BY-3.0"
