@@ -2,12 +2,15 @@
 
 import argparse
 import logging
+import multiprocessing
 import os
 import re
+import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.distributed as dist
 import torch.multiprocessing as mp
@@ -36,6 +39,7 @@ from detecture.jobs.signals import end_signals, passed_on
 
 logger = logging.getLogger("detecture")
 
+_PATIENCE_S = 5.0
 _KEYS_OF_A_RUN = {"DATASETS", "INPUT", "MODEL", "OUTPUT_DIR", "SOLVER", "TEST"}
 
 
@@ -238,28 +242,57 @@ def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.
         with any_text_printed(), end_signals.heard():
             main(args)
     except DetectureError as error:
+        status = _report(error)
+        if not comm.is_main_process():
+            _tell_for_itself(error)
         _leave_the_others()
-        raise SystemExit(_report(error)) from error
+        _end(status, error)
     except KeyboardInterrupt as error:
         logger.error(
             "%s",
             str(error) or "interrupted; the same command goes on from what is finished",
         )
-        raise SystemExit(EXIT_INTERRUPTED) from error
-    except SystemExit:  # the trainer's, where the expected results were missed
+        _end(EXIT_INTERRUPTED, error)
+    except SystemExit as error:  # the trainer's, where the expected results were missed
         _leave_the_others()
-        raise
+        _end(_status(error), error)
+
+
+def _tell_for_itself(error: DetectureError) -> None:
+    """Print the error of a process whose log does not go to the terminal.
+
+    Mostly the first process has the same error. It then prints it, and its end ends this one; if
+    this one ended first, that would cut off the first one's message.
+    """
+    time.sleep(_PATIENCE_S)
+    sys.stderr.write(f"process {comm.get_rank()}: {error}\n")
 
 
 def _leave_the_others() -> None:
     """Leave the process group before this process ends on its own.
 
-    gloo's threads must be joined before the interpreter exits: otherwise C++ now and then aborts
-    the process, and its exit status is lost. Other backends would wait for the other processes,
-    and so would gloo after an interruption, which may come in the middle of an exchange.
+    Only gloo's: other backends would wait for the other processes, and so would gloo after an
+    interruption, which may come in the middle of an exchange.
     """
     if dist.is_initialized() and dist.get_backend() == "gloo":
         dist.destroy_process_group()
+
+
+def _end(status: int, cause: BaseException) -> NoReturn:
+    """End this process.
+
+    A launched one does not wait for the interpreter to take itself apart: where a library's thread
+    still runs, C++ now and then aborts the process there, and its status is lost.
+    """
+    if multiprocessing.parent_process() is None:
+        raise SystemExit(status) from cause
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+        worker.join()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _report(error: DetectureError) -> int:

@@ -181,6 +181,29 @@ def test_an_error_in_two_processes_has_the_same_status(tmp_path):
     assert "did you mean rwtd?" in output
 
 
+ONE_FAILS = """
+import sys
+from detecture.d2 import comm
+from detecture.engine.command_line import argument_parser, run
+from detecture.errors import DatasetError
+
+def main(args):
+    if comm.get_rank() == 1:
+        raise DatasetError("b.png: only this process reads it")
+    comm.synchronize()
+
+if __name__ == "__main__":
+    sys.exit(run(main, argument_parser().parse_args()))
+"""
+
+
+@pytest.mark.slow
+def test_an_error_that_only_one_process_has_is_told(tmp_path):
+    (tmp_path / "one_fails.py").write_text(ONE_FAILS)
+    output = run([sys.executable, str(tmp_path / "one_fails.py")], "--num-gpus", 2, status=2)
+    assert "process 1: b.png: only this process reads it" in output
+
+
 def test_one_bad_image_does_not_end_the_run(toy, tmp_path):
     (toy.parent / "images/toy_3.png").write_bytes(b"")
     args = ["--config-file", HALVES, "--eval-only", "--dataset-json", toy, "SEED", 2**40]
