@@ -17,6 +17,7 @@ from detecture.engine import load_model
 from detecture.engine.validation import _less_is_better
 from detecture.errors import ConfigError, DetectureError, EvaluationError
 from detecture.evaluation import RegionEvaluator
+from detecture.evaluation.evaluator import LABEL_MAPS_OF
 from detecture.evaluation.label_map import InvalidOutput
 from detecture.evaluation.regions import check_cuts
 from detecture.evaluation.regions_summary import REGION_METRICS, unsummarizable
@@ -371,10 +372,10 @@ def test_an_oracle_is_refused(dataset, tmp_path):
 def test_what_is_drawn_beside_the_truth(dataset):
     record = load_registered(dataset)[0]
     sample = {"height": SIZE[0], "width": SIZE[1]}
-    found, true = RegionEvaluator.label_maps(config(), record, sample, answer(strips(2)))
+    found, true = LABEL_MAPS_OF["regions"](config(), record, sample, answer(strips(2)))
     assert (found == strips(2)).all() and (true == strips(1)).all()
     with pytest.raises(DetectureError):
-        RegionEvaluator.label_maps(config(), record, sample, {})
+        LABEL_MAPS_OF["regions"](config(), record, sample, {})
 
 
 def test_of_vi_the_least_is_the_best_checkpoint():
