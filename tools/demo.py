@@ -31,6 +31,7 @@ from tqdm import tqdm
 from detecture import SemanticPredictor, SemanticResult, TexturePredictor, TextureResult
 from detecture.checkpoint.ownership import carries_mark, require_folder
 from detecture.data.image_files import IMAGE_ENDINGS, only_images
+from detecture.data.k_hint import require_count
 from detecture.data.vocabulary import Vocabulary, shipped_lists
 from detecture.engine import predictor_of
 from detecture.engine.result_files import ImageIdentity, find_place
@@ -114,8 +115,8 @@ def main(argv: list[str] | None = None) -> int:
     with suppress(OSError):  # a name that is too long: reported below
         if args.output.is_file():
             raise ConfigError(f"--output {args.output}: is a file; give the name of a folder")
-    if args.count is not None and args.count < 1:
-        raise ConfigError(f"--count is the number of regions, 1 or more, got {args.count}")
+    if args.count is not None:
+        require_count("--count", args.count)
     images = without_results(find_images(args.input))
     asked = read_classes(args.classes)
     predictor = predictor_of(args.config_file, overrides)

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from detecture.data.k_hint import require_room
 from detecture.errors import EvaluationError
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ def run_each(
         return
     outputs: list[dict[str, Any] | Exception] | None = None
     try:
+        for sample in samples:
+            require_room(sample)
         outputs = list(_checked(model(list(samples)), len(samples)))
     except Exception as error:  # noqa: BLE001 - any failure of any method is its image's alone
         if len(samples) == 1:

@@ -74,12 +74,20 @@ def test_a_broken_image_is_reported_and_the_others_go_on(demo, images, tmp_path,
     assert len(list((tmp_path / "out").glob("*.json"))) == 3
 
 
+def test_more_regions_than_pixels(demo, images, tmp_path, capfd):
+    assert run(demo, [str(images / "a.png")], str(tmp_path / "out"), "--count", "97") == 1
+    assert "a.png: 97 regions are asked for (--count, " in capfd.readouterr().err
+    assert not list((tmp_path / "out").glob("a*"))
+
+
 @pytest.mark.parametrize(
     ("inputs", "more", "message"),
     [
         (["nowhere/*.png"], [], "nowhere/*.png: no such file"),
         (["EMPTY"], [], "no image in it"),
         (["IMAGES"], ["--count", "0"], "1 or more"),
+        (["IMAGES"], ["--count", "100000"], "--count is the number of regions, 1 or more and 65,"),
+        (["IMAGES"], ["--", "TEST.COUNT", "100000"], "TEST.COUNT '100000': use "),
         (["IMAGES"], ["--", "TEST.CONT", "3"], "did you mean TEST.COUNT?"),
     ],
 )
