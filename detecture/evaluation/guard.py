@@ -37,7 +37,7 @@ class GuardedModel(nn.Module):
         for i, sample in enumerate(batched_inputs):
             if "error" in sample:
                 outputs[i] = {"status": sample["status"], "error": sample["error"]}
-        found = run_each(self.model, [batched_inputs[i] for i in readable])
+        found = run_each(self._answer, [batched_inputs[i] for i in readable])
         for i, output in zip(readable, found, strict=True):
             if isinstance(output, Exception):
                 outputs[i] = self._failed(batched_inputs[i], output)
@@ -45,6 +45,11 @@ class GuardedModel(nn.Module):
                 outputs[i] = output
                 self._failures_in_a_row = 0
         return [outputs[i] for i in range(len(batched_inputs))]
+
+    def _answer(self, samples: list[dict[str, Any]]) -> Any:
+        for sample in samples:
+            require_room(sample)
+        return self.model(samples)
 
     def _failed(self, sample: dict[str, Any], error: Exception) -> dict[str, Any]:
         logger.warning("%s: the method failed", sample["file_name"], exc_info=error)
@@ -71,8 +76,6 @@ def run_each(
         return
     outputs: list[dict[str, Any] | Exception] | None = None
     try:
-        for sample in samples:
-            require_room(sample)
         outputs = list(_checked(model(list(samples)), len(samples)))
     except Exception as error:  # noqa: BLE001 - any failure of any method is its image's alone
         if len(samples) == 1:

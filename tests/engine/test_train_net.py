@@ -187,6 +187,8 @@ def test_one_bad_image_does_not_end_the_run(toy, tmp_path):
     output = run(TRAIN_NET, *args, "OUTPUT_DIR", tmp_path / "out")
     assert summary(tmp_path / "out")["statuses"] == {"image_unreadable": 1, "ok": 7}
     assert "toy_3.png" in output
+    last = output.strip().splitlines()[-1]
+    assert "toy: 1 of 8 images FAILED (1 image_unreadable), so the figures" in last
     # More than numpy takes as a seed; what was asked for is what is written down.
     written = (tmp_path / "out/inference/toy/config.yaml").read_text()
     assert yaml.safe_load(written)["SEED"] == 2**40

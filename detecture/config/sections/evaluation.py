@@ -76,8 +76,8 @@ class EvaluationSettings(Settings):
         if count in COUNT_WORDS or is_count(count):
             return
         raise ConfigError(
-            f"TEST.COUNT {brief(self.count)}: use {', '.join(COUNT_WORDS)} or a positive integer up "
-            f"to {MOST_REGIONS:,}"
+            f"TEST.COUNT {brief(self.count)}: use {', '.join(COUNT_WORDS)} or a positive integer "
+            f"up to {MOST_REGIONS:,}"
         )
 
 
