@@ -68,7 +68,8 @@ def _matching(path: Path) -> list[Path]:
     base = next((folder for folder in path.parents if folder.is_dir()), Path())
     pattern = str(Path(glob.escape(str(base)), path.relative_to(base)))
     matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    return [p for p in matches if p.is_file()]
+    # What is named like an image and is none, such as a dead link, is told when it is read.
+    return [p for p in matches if p.is_file() or p.suffix.lower() in IMAGE_ENDINGS]
 
 
 def without_results(images: list[Path]) -> list[Path]:

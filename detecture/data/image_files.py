@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import PurePath
 from typing import TypeVar
 
-from detecture.data.decoders import HAS_AVIF, HAS_HEIF
+from detecture.data.decoders import HAS_AVIF, HAS_HEIF, require_file
+from detecture.errors import ImageError
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,20 @@ def only_images(paths: Iterable[AnyPath], folder: str | os.PathLike[str]) -> Ite
             + ", or pip install pillow-heif for HEIC"
             * any(map(unread.get, _HEIC))
         )
+
+
+def leads_to_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a path that is named like an image leads to a file; a warning says why not, once.
+
+    Links may be dead or lead in a circle, and folders and pipes may have such names too.
+    """
+    name = os.fsdecode(path)
+    try:
+        require_file(path, name)
+    except ImageError as error:
+        _warn(f"left out: {error}")
+        return False
+    return True
 
 
 @cache

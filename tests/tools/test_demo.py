@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_makers import put_no_images
 from PIL import Image
 
 from detecture.engine import result_files
@@ -72,6 +73,19 @@ def test_a_broken_image_is_reported_and_the_others_go_on(demo, images, tmp_path,
     assert run(demo, [str(images)], str(tmp_path / "out")) == 1
     assert "broken.jpg" in capfd.readouterr().err
     assert len(list((tmp_path / "out").glob("*.json"))) == 3
+
+
+@pytest.mark.parametrize("pattern", ["", "*.png"])
+def test_what_is_named_like_an_image_and_is_none_is_told_once(demo, tmp_path, pattern, capfd):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (4, 3)).save(tmp_path / "in/a.png")
+    said = put_no_images(tmp_path / "in")
+    assert run(demo, [str(tmp_path / "in" / pattern)], str(tmp_path / "out")) == 1
+    captured = capfd.readouterr()
+    assert "1 of 6 images segmented" in captured.out
+    for name, why in said.items():
+        (text,) = [line for line in captured.err.splitlines() if f"/{name}: " in line]
+        assert "not segmented: " in text and why in text
 
 
 def test_more_regions_than_pixels(demo, images, tmp_path, capfd):
