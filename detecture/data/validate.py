@@ -40,7 +40,9 @@ class DatasetProblem:
     text: str
 
     def __str__(self) -> str:
-        record = "" if self.index is None else f"record {self.index} (id {self.image_id}): "
+        record = (
+            "" if self.index is None else f"record {self.index} (id {self.image_id or 'unknown'}): "
+        )
         return f"{self.severity} {self.kind}: {record}{self.text}"
 
 
