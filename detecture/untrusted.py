@@ -1,9 +1,9 @@
 """YAML and JSON from files that anybody may have written: bounded, and with errors of our own.
 
-Both are parsed only here. The results are plain (`detecture.untrusted_plain`): mappings with text as
-keys, lists, texts, finite numbers, booleans and None; never deeper than `MOST_DEPTH`, never larger
-than the file says. This module is below all others, because checkpoints, journals and Detectron2's
-yaml are such files too.
+Both are parsed only here. The results are plain, see `detecture.untrusted_plain`: mappings with
+text as keys, lists, texts, finite numbers, booleans and None; never deeper than `MOST_DEPTH`, never
+larger than the file says. This module is below all others, because checkpoints, journals and
+Detectron2's yaml are such files too.
 
 Users' files are read with `read_yaml` and `read_json`, whose errors say what to do. Files that this
 program wrote are read with `read_own_json` and `parse_own_json`: they may have been damaged since,
@@ -77,10 +77,21 @@ def parse_yaml(text: str, source: str, error: type[DetectureError], *, finite: b
             f"{_line(refused)}: {refused.problem:.200}). It may hold plain values only: remove the "
             "!! tag"
         ) from refused
+    except yaml.composer.ComposerError as refused:
+        if refused.context is None or "single document" not in refused.context:
+            raise error(_unreadable(source, refused)) from refused
+        raise error(
+            f"{source}: cannot be read as yaml (it holds two documents or more, the next from line "
+            f"{_line(refused)}); a file has one: remove the line --- and what does not belong here"
+        ) from refused
     except (yaml.YAMLError, RecursionError, *_OF_CONSTRUCTORS) as refused:
-        reason = " ".join(f"{type(refused).__name__}: {refused}".split())
-        raise error(f"{source}: cannot be read as yaml ({reason:.300})") from refused
+        raise error(_unreadable(source, refused)) from refused
     return content
+
+
+def _unreadable(source: str, refused: Exception) -> str:
+    reason = " ".join(f"{type(refused).__name__}: {refused}".split())
+    return f"{source}: cannot be read as yaml ({reason:.300}); correct it"
 
 
 def read_json(
@@ -223,10 +234,15 @@ def read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
         with open_file(path) as file:
             content = read_at_most(file, most_bytes + 1)
     except FileNotFoundError as refused:
-        raise error(f"{str(path)[:300]}: cannot be read (no such file)") from refused
+        raise error(
+            f"{str(path)[:300]}: cannot be read (no such file); correct the path"
+        ) from refused
     except (OSError, ValueError) as refused:  # ValueError: NUL in a path
         reason = getattr(refused, "strerror", None) or refused
-        raise error(f"{brief(str(path))}: cannot be read ({reason!s:.200})") from refused
+        remedy = "give the path of a file"
+        if isinstance(refused, PermissionError):
+            remedy = "change its permissions (chmod)"
+        raise error(f"{brief(str(path))}: cannot be read ({reason!s:.200}); {remedy}") from refused
     if len(content) > most_bytes:
         raise error(f"{path}: larger than {most_bytes:,} bytes; is it the right file?")
     try:

@@ -20,6 +20,7 @@ Exit status: 0 done, 1 some images could not be read, segmented or written, 2 wr
 """
 
 import argparse
+import difflib
 import glob
 import sys
 from contextlib import suppress
@@ -47,16 +48,34 @@ def find_images(inputs: list[str]) -> list[Path]:
         ConfigError: one of them names nothing.
     """
     found: dict[Path, None] = {}
-    endings = ", ".join(sorted(IMAGE_ENDINGS))
     for text in inputs:
         try:
             here = _matching(named_path(text, "--input", ConfigError))
         except OSError as error:  # no permission, or a name that no disk accepts
             raise ConfigError(f"--input {text}: cannot be read ({error.strerror})") from error
         if not here:
-            raise ConfigError(f"--input {text}: no such file, or no image in it ({endings})")
+            raise ConfigError(f"--input {text}: {_why_nothing(text)}")
         found.update(dict.fromkeys(here))
     return list(found)
+
+
+def _why_nothing(text: str) -> str:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        endings = ", ".join(sorted(IMAGE_ENDINGS))
+        return f"no image in it ({endings}); give a folder that has some"
+    if glob.has_magic(text):
+        return "no such file matches it; correct the pattern, in quotes for the shell"
+    near = difflib.get_close_matches(path.name, _names_in(path.parent), n=1)
+    meant = f"; did you mean {path.parent / near[0]}?" if near else "; correct the path"
+    return f"no such file or folder{meant}"
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError:
+        return []
 
 
 def _matching(path: Path) -> list[Path]:

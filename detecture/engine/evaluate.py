@@ -1,6 +1,5 @@
 """Evaluate a model on every test set of a config."""
 
-import difflib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.checkpoint.protocol import KeepsState
+from detecture.config.sections.declaring import did_you_mean
 from detecture.d2 import (
     CfgNode,
     DatasetEvaluator,
@@ -216,9 +216,7 @@ def require_measured(key: str, name: str, measured: frozenset[str]) -> None:
     """
     if name in measured:
         return
-    close = difflib.get_close_matches(name[:200], measured, n=1)
-    close = close or [one for one in sorted(measured) if one.endswith(f"/{name}")]
-    meant = f"; did you mean {close[0]}?" if close else ""
+    meant = did_you_mean(name, sorted(measured))
     known = ", ".join(sorted(measured)) or "losses alone, because DATASETS.TEST is empty"
     raise ConfigError(f"{key} {brief(name)} is not measured{meant}; measured are {known}")
 

@@ -98,6 +98,8 @@ def test_more_regions_than_pixels(demo, images, tmp_path, capfd):
     ("inputs", "more", "message"),
     [
         (["nowhere/*.png"], [], "nowhere/*.png: no such file"),
+        (["IMAGES/b.jpeg"], [], "b.jpeg: no such file or folder; did you mean IMAGES/b.jpg?"),
+        (["nope.png"], [], "--input nope.png: no such file or folder; correct the path"),
         (["EMPTY"], [], "no image in it"),
         (["IMAGES"], ["--count", "0"], "1 or more"),
         (["IMAGES"], ["--count", "100000"], "--count is the number of regions, 1 or more and 65,"),
@@ -108,8 +110,11 @@ def test_more_regions_than_pixels(demo, images, tmp_path, capfd):
 def test_wrong_input(demo, images, tmp_path, inputs, more, message, capfd):
     (tmp_path / "empty").mkdir()
     places = {"EMPTY": str(tmp_path / "empty"), "IMAGES": str(images)}
-    given = [places.get(text, text) for text in inputs]
-    assert run(demo, given, str(tmp_path / "out"), *more) == 2
+    (given,) = inputs
+    for name, place in places.items():
+        given = given.replace(name, place)
+    message = message.replace("IMAGES", str(images))
+    assert run(demo, [given], str(tmp_path / "out"), *more) == 2
     assert message in capfd.readouterr().err
 
 
