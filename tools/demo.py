@@ -36,7 +36,14 @@ from detecture.data.k_hint import require_count
 from detecture.data.vocabulary import Vocabulary, shipped_lists
 from detecture.engine import predictor_of
 from detecture.engine.result_files import ImageIdentity, find_place
-from detecture.errors import EXIT_FAILED, ConfigError, DetectureError, OutputError
+from detecture.errors import (
+    EXIT_FAILED,
+    ConfigError,
+    DetectureError,
+    OutputError,
+    counted,
+    one_line,
+)
 from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
 from detecture.untrusted import named_path
 
@@ -99,9 +106,13 @@ def without_results(images: list[Path]) -> list[Path]:
     """
     left = [path for path in images if not carries_mark(path)]
     if not left:
-        raise ConfigError(f"--input: all {len(images)} images are results of this program")
+        raise ConfigError(
+            f"--input: {counted(len(images), 'image')} and all of them results of this program"
+        )
     if len(left) < len(images):
-        print(f"{len(images) - len(left)} images left out: they are results of this program")
+        out = len(images) - len(left)
+        are = "it is a result" if out == 1 else "they are results"
+        print(f"{counted(out, 'image')} left out: {are} of this program")
     return left
 
 
@@ -147,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return EXIT_FAILED
     failed = segment(predictor, images, args.output, question, args.overwrite)
-    print(f"{len(images) - failed} of {len(images)} images segmented, in {args.output}")
+    print(f"{len(images) - failed} of {len(images)} images segmented, in {one_line(args.output)}")
     return EXIT_FAILED if failed else 0
 
 
@@ -215,10 +226,10 @@ def segment(
             saved = result.save(output, overwrite=overwrite)["json"].stem
         except DetectureError as error:
             failed += 1
-            tqdm.write(f"not segmented: {error}", file=sys.stderr)
+            tqdm.write(f"not segmented: {one_line(error)}", file=sys.stderr)
             continue
-        renamed = "" if saved == path.stem else f", saved as {saved}"
-        tqdm.write(f"{path}: {report(result, renamed)}")
+        renamed = "" if saved == path.stem else f", saved as {one_line(saved)}"
+        tqdm.write(f"{one_line(path)}: {report(result, renamed)}")
     return failed
 
 
@@ -228,7 +239,7 @@ def report(result: TextureResult | SemanticResult, renamed: str) -> str:
         present = [label for label in result.found() if label != result.background]
         lines = [f"{len(present)} of {len(result.vocabulary)} classes{renamed}"]
         return "\n".join([*lines, *(f"  {text}" for text in result.captions())])
-    lines = [f"{result.num_regions} regions{renamed}"]
+    lines = [f"{counted(result.num_regions, 'region')}{renamed}"]
     lines += [f"  {number}. {text}" for number, text in enumerate(result.captions(), 1)]
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from detecture.checkpoint.atomic import sha256_file, short_name, utf8, write_atomic
 from detecture.d2 import CfgNode, DatasetEvaluator, comm
 from detecture.data import load_test_records
-from detecture.errors import EvaluationError
+from detecture.errors import EvaluationError, one_line
 from detecture.evaluation.fingerprint import evaluation_fingerprint
 from detecture.evaluation.record_lines import ProblemOf
 from detecture.evaluation.records import FAILED_STATUSES, LABEL_MAPS, Record, RecordFolder
@@ -248,7 +248,7 @@ class RecordedEvaluator(DatasetEvaluator):
         for record in failed[:_SHOWN]:
             error = record.get("error", "")[:500]
             text = f"{self.dataset_name} {record['image_id']}: {record['status']} {error}"
-            logger.warning("%s", utf8(text).decode())  # not every file name is valid text
+            logger.warning("%s", one_line(utf8(text).decode()))  # not every file name is valid text
         if len(failed) > _SHOWN:
             more = len(failed) - _SHOWN
             logger.warning(".. and %d more in %s", more, self.folder / "records.jsonl")

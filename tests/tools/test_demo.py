@@ -88,6 +88,18 @@ def test_what_is_named_like_an_image_and_is_none_is_told_once(demo, tmp_path, pa
         assert "not segmented: " in text and why in text
 
 
+def test_a_name_with_a_new_line_is_one_line(demo, tmp_path, capfd):
+    odd = tmp_path / "a\nb\x1b[31m.png"
+    Image.new("RGB", (4, 3)).save(odd)
+    (tmp_path / "c\nd.png").write_bytes(b"none")
+    out = str(tmp_path / "o\nut")
+    assert run(demo, [str(odd), str(tmp_path / "c\nd.png")], out, "--count", "1") == 1
+    said = capfd.readouterr()
+    assert f"{tmp_path}/a\\x0ab\\x1b[31m.png: 1 region\n" in said.out
+    assert "segmented, in " in said.out and "o\\x0aut\n" in said.out
+    assert f"not segmented: {tmp_path}/c\\x0ad.png: " in said.err
+
+
 def test_more_regions_than_pixels(demo, images, tmp_path, capfd):
     assert run(demo, [str(images / "a.png")], str(tmp_path / "out"), "--count", "97") == 1
     assert "a.png: 97 regions are asked for (--count, " in capfd.readouterr().err

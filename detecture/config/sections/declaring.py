@@ -222,4 +222,4 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 
 def _last_part(name: str) -> str:
-    return re.split(r"[./]", name)[-1]
+    return re.split(r"[./]", name)[-1].lower()

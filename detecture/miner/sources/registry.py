@@ -20,7 +20,7 @@ from detecture.d2 import CfgNode, Registry
 from detecture.data.image_files import IMAGE_ENDINGS, leads_to_file
 from detecture.data.image_io import read_label_map
 from detecture.data.paths import expand_location
-from detecture.errors import MinerError, brief
+from detecture.errors import MinerError, brief, counted, one_line
 from detecture.miner.items import Item
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,10 @@ def tell_left_out(root: str, images: Sequence[str], why: str) -> None:
         why: they are not, as the end of a sentence about them.
     """
     if images:
-        _warn(f"{root}: {len(images)} images {why}, such as {images[0]}; left out")
+        if len(images) == 1:
+            why = why.replace("have ", "has ", 1).replace("are ", "is ", 1)
+        found = f"{counted(len(images), 'image')} {why}, such as {images[0]}"
+        _warn(one_line(f"{root}: {found}; left out"))
 
 
 def read_index_labels(path: Path, max_pixels: int) -> np.ndarray:
