@@ -40,7 +40,6 @@ from detecture.errors import (
     EXIT_FAILED,
     ConfigError,
     DetectureError,
-    OutputError,
     counted,
     one_line,
 )
@@ -106,9 +105,7 @@ def without_results(images: list[Path]) -> list[Path]:
     """
     left = [path for path in images if not carries_mark(path)]
     if not left:
-        raise ConfigError(
-            f"--input: {counted(len(images), 'image')} and all of them results of this program"
-        )
+        raise ConfigError(f"--input: all {len(images)} images are results of this program")
     if len(left) < len(images):
         out = len(images) - len(left)
         are = "it is a result" if out == 1 else "they are results"
@@ -152,11 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     asked = read_classes(args.classes)
     predictor = predictor_of(args.config_file, overrides)
     question = question_of(predictor, args.count, asked, args.background)
-    try:
-        require_folder(args.output, "choose another --output")
-    except OutputError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    require_folder(args.output, "choose another --output")
     failed = segment(predictor, images, args.output, question, args.overwrite)
     print(f"{len(images) - failed} of {len(images)} images segmented, in {one_line(args.output)}")
     return EXIT_FAILED if failed else 0

@@ -43,9 +43,8 @@ class SemanticReport(CheckReport):
         """The report as text: all errors, the first warnings of a kind, the rest counted."""
         lines = [one_line(f"{self.name}: {self.image_root}, {self.label_root}")]
         seen = sum(count > 0 for count in self.pixels_of_class.values())
-        lines.append(
-            f"  {counted(self.images, 'image')}, {counted(self.classes, 'class')}, {seen} labelled"
-        )
+        images, classes = counted(self.images, "image"), counted(self.classes, "class")
+        lines.append(f"  {images}, {classes}, {seen} of them labelled")
         common = Counter(self.pixels_of_class).most_common(5)
         total = sum(self.pixels_of_class.values())
         if total:

@@ -132,7 +132,7 @@ def test_wrong_input(demo, images, tmp_path, inputs, more, message, capfd):
 
 def test_an_output_that_is_a_file(demo, images, tmp_path, capfd):
     (tmp_path / "file").write_text("")
-    assert run(demo, [str(images / "a.png")], str(tmp_path / "file/out")) == 1
+    assert run(demo, [str(images / "a.png")], str(tmp_path / "file/out")) == 2
     assert "cannot be written" in capfd.readouterr().err
     assert run(demo, [str(images / "a.png")], str(tmp_path / "file")) == 2
     assert "is a file" in capfd.readouterr().err
@@ -222,9 +222,10 @@ def test_what_is_wrong_is_found_before_the_first_image(demo, images, tmp_path, c
 
     monkeypatch.setattr(HalfSplit, "forward", never)
     (tmp_path / "file").write_text("")
-    assert run(demo, [str(images)], str(tmp_path / "file/out")) == 1
-    assert run(demo, [str(images)], str(tmp_path / ("n" * 300))) == 1
-    assert capfd.readouterr().err.count("cannot be written to") == 2
+    assert run(demo, [str(images)], str(tmp_path / "file/out")) == 2
+    assert run(demo, [str(images)], str(tmp_path / ("n" * 300))) == 2
+    assert run(demo, [str(images)], "/proc/x") == 2
+    assert capfd.readouterr().err.count("cannot be written to") == 3
     assert run(demo, [str(images / ("n" * 300))], str(tmp_path / "out")) == 2
     assert "is no path of a file (File name too long)" in capfd.readouterr().err
 
