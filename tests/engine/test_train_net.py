@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from toy import write_toy_dataset
 from detecture import engine
 from detecture.config import make_config
 from detecture.d2 import MetadataCatalog
-from detecture.errors import ConfigError
+from detecture.errors import CheckpointError, ConfigError, DatasetError
 from detecture.evaluation.records import records_lock
 
 REPO = Path(__file__).parents[2]
@@ -179,6 +180,23 @@ def test_an_error_in_two_processes_has_the_same_status(tmp_path):
     args = ["--config-file", HALVES, "--eval-only", "--num-gpus", 2]
     output = run(TRAIN_NET, *args, "DATASETS.TEST", '("rwdt",)', "OUTPUT_DIR", tmp_path, status=2)
     assert "did you mean rwtd?" in output
+
+
+@pytest.mark.parametrize("trains", [False, True])
+@pytest.mark.parametrize("missing", ["weights", "images"])
+def test_what_is_missing_is_said_without_pages_of_config(toy, tmp_path, missing, trains, caplog):
+    # Data sets stay registered in this process: each needs a name of its own.
+    data = toy.parent.rename(tmp_path / f"{missing}_{trains}") / toy.name
+    words = ["--dataset-json", str(data), *([] if trains else ["--eval-only"])]
+    words += ["OUTPUT_DIR", str(tmp_path / "out"), "MODEL.DEVICE", "cpu"]
+    if missing == "images":
+        shutil.rmtree(data.parent / "images")
+    else:
+        words += ["MODEL.WEIGHTS", str(tmp_path / "none.safetensors")]
+    due = {"weights": "no such checkpoint; check MODEL.WEIGHTS", "images": "none of its images"}
+    with pytest.raises((CheckpointError, DatasetError), match=due[missing]):
+        engine.setup(engine.argument_parser().parse_args(words))
+    assert "Running with full config" not in caplog.text
 
 
 def test_one_bad_image_does_not_end_the_run(toy, tmp_path):
