@@ -116,11 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(words)
     unreadable = sum(outcome.counts.get("unreadable", 0) for outcome in outcomes)
     if unreadable:
-        print(
-            f"{counted(unreadable, 'image')} cannot be read; mend or remove, and run the same again"
-        )
+        it = "it" if unreadable == 1 else "them"
+        found = counted(unreadable, "image")
+        print(f"{found} cannot be read; mend or remove {it}, and run the same again")
     if failed := sum(outcome.failed for outcome in outcomes):
-        print(f"{counted(failed, 'image')} failed; --retry-failed tries again")
+        those = "it" if failed == 1 else "those"
+        print(f"{counted(failed, 'image')} failed; --retry-failed tries {those} again")
     rejected = outcomes[0].counts.get("rejected", 0) if args.command == "validate" else 0
     is_empty = outcomes[-1].stage == EXPORT and not outcomes[-1].counts.get(OK)
     return EXIT_FAILED if failed or rejected or unreadable or is_empty else 0
