@@ -75,7 +75,7 @@ def leads_to_file(path: str | os.PathLike[str]) -> bool:
     try:
         require_file(path, name)
     except ImageError as error:
-        _warn(f"left out: {error}")
+        _warn(f"{name}: left out ({str(error).removeprefix(f'{name}: ')})")
         return False
     return True
 
