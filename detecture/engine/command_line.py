@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from detecture.checkpoint.search import newest_sound
+from detecture.checkpoint.search import find_checkpoint, newest_sound
+from detecture.checkpoint.shipped import locate
 from detecture.config import make_config
 from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, launch, setup_logger
 from detecture.data import (
@@ -23,19 +24,24 @@ from detecture.data import (
     register_semantic_folder,
     require_registered,
 )
+from detecture.data.datasets.register import load_registered
 from detecture.device import bind_process, collective_backend
+from detecture.engine.data_check import require_files
+from detecture.engine.evaluate import check_test_sets
 from detecture.engine.idle_keys import warn_of_keys_of_scripts
 from detecture.engine.run_folder import refuse_beside_training, reserved
 from detecture.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    CheckpointError,
     ConfigError,
     DetectureError,
     EvaluationError,
 )
 from detecture.jobs.command_line import OverridesParser, any_text_printed, tell_once
 from detecture.jobs.signals import end_signals, passed_on
+from detecture.untrusted import named_path
 
 logger = logging.getLogger("detecture")
 
@@ -101,6 +107,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         else:
             words = [*overrides, "MODEL.WEIGHTS", str(weights)]
             cfg = make_config(args.config_file or None, words)
+    _require_inputs(cfg, args)  # before pages about the machine and the config are logged
     # It would write config.yaml at once, over that of a training which this run may only evaluate
     # or cannot resume. The trainer and the evaluators write their own when the time comes.
     elsewhere = cfg.clone()
@@ -111,6 +118,25 @@ def setup(args: argparse.Namespace) -> CfgNode:
     warn_of_keys_of_scripts(cfg)
     logger.info("Running with full config:\n%s", cfg.dump())
     return cfg
+
+
+def _require_inputs(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Check that data sets and weights are there.
+
+    Raises:
+        DatasetError: all files of a data set are missing, or it is malformed.
+        ConfigError: a data set has no evaluator, or none that TEST.EXPECTED_RESULTS asks for.
+        CheckpointError: there is no file of MODEL.WEIGHTS.
+    """
+    if args.eval_only:
+        check_test_sets(cfg)
+    else:
+        for name in cfg.DATASETS.TRAIN:
+            require_files(name, load_registered(name))
+    if cfg.MODEL.WEIGHTS and (args.eval_only or not args.resume):
+        file = find_checkpoint(locate(cfg.MODEL.WEIGHTS))
+        if not named_path(file, "MODEL.WEIGHTS", CheckpointError).is_file():
+            raise CheckpointError(f"{file}: no such checkpoint; check MODEL.WEIGHTS")
 
 
 def _own_dataset(args: argparse.Namespace) -> list[str]:

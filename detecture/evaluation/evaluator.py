@@ -14,7 +14,7 @@ from detecture.evaluation.label_map import InvalidOutput, check_output, scores_t
 from detecture.evaluation.metrics import SampleScore, score_label_map
 from detecture.evaluation.recorded import RecordedEvaluator
 from detecture.evaluation.records import Record
-from detecture.evaluation.summary import METRICS, summarize, unsummarizable
+from detecture.evaluation.summary import METRICS, interval_text, summarize, unsummarizable
 from detecture.evaluation.texture_sam_metric import touching_fields
 
 logger = logging.getLogger(__name__)
@@ -143,15 +143,13 @@ class TextureSegEvaluator(RecordedEvaluator):
     def report(self, summary: dict[str, Any]) -> None:
         """Log the headline."""
         name = summary["headline"]
-        low, high = summary["ci95"][name]
         logger.info(
-            "%s on %s: %s %.4f [%.4f, %.4f], ARI %.4f, K known: %s, %d of %d ok; %s",
+            "%s on %s: %s %.4f %s, ARI %.4f, K known: %s, %d of %d ok; %s",
             self.method,
             self.dataset_name,
             name,
             summary[name],
-            low,
-            high,
+            interval_text(summary["ci95"][name]),
             summary["ARI"],
             summary["k_knowledge"],
             summary["n_ok"],

@@ -123,6 +123,11 @@ def test_an_image_that_cannot_be_read_is_charged_too(tmp_path):
     _, summary, records = evaluate(register_toy_set(root), tmp_path / "out", outputs)
     assert (records["a"]["status"], records["a"]["covering"]) == ("image_unreadable", 0)
     assert summary["covering"] == 0.5
+    # Two images have figures; one alone has no interval, of the method or of people.
+    (root / "groundTruth/test/a.mat").unlink()
+    _, summary, _ = evaluate(register_toy_set(root), tmp_path / "one", outputs)
+    assert (summary["n_measured"], summary["human"]["images"]) == (1, 1)
+    assert set(summary["ci95"].values()) == set(summary["human"]["ci95"].values()) == {None}
 
 
 def damage(kind, path):
