@@ -31,11 +31,11 @@ from detecture.config import make_config
 from detecture.config.sections.evaluation import EvaluationSettings
 from detecture.config.sections.images import InputSettings
 from detecture.d2 import CfgNode
-from detecture.data import KHint
+from detecture.data.k_hint import KHint, require_count
 from detecture.engine.evaluate import load_model
 from detecture.engine.prediction import FailedImage, ImageSource, Predictor, each_of
 from detecture.engine.result import TextureResult
-from detecture.errors import ConfigError, DetectureError
+from detecture.errors import ConfigError
 from detecture.evaluation.label_map import check_output, scores_to_label_map
 from detecture.modeling.meta_arch.protocol import SemanticModel
 
@@ -68,7 +68,8 @@ class TexturePredictor(Predictor[TextureResult]):
             count: number of regions where a call does not give one; None: unknown.
 
         Raises:
-            ConfigError: it is a semantic model, or `bands` are not one or three numbers from 1 on.
+            ConfigError: it is a semantic model, `bands` are not one or three numbers from 1 on, or
+                `count` is not 1 to `MOST_REGIONS`.
         """
         if isinstance(model, SemanticModel):
             raise ConfigError(
@@ -77,7 +78,7 @@ class TexturePredictor(Predictor[TextureResult]):
             )
         super().__init__(model, max_pixels, bands)
         self.max_score_pixels = max_score_pixels
-        self.count = count
+        self.count = None if count is None else require_count("count", count)
 
     @classmethod
     def from_config(
@@ -138,7 +139,7 @@ class TexturePredictor(Predictor[TextureResult]):
             PredictionError: the method failed on the image.
             FailedImages: some of several images failed. All the others were predicted first; their
                 results are in its `results`. (It is an `ImageError`.)
-            DetectureError: `count` is not positive.
+            DetectureError: `count` is not 1 to `MOST_REGIONS`.
         """
         return self._call(images, self._question(count), batch_size)
 
@@ -159,7 +160,7 @@ class TexturePredictor(Predictor[TextureResult]):
             Iterator over the outcome of each image, in order.
 
         Raises:
-            DetectureError: `count` is not positive.
+            DetectureError: `count` is not 1 to `MOST_REGIONS`.
         """
         return self._stream(each_of(images), self._question(count), batch_size)
 
@@ -171,16 +172,15 @@ class TexturePredictor(Predictor[TextureResult]):
 
         Raises:
             PredictionError: the method failed on the image.
-            DetectureError: no image was set, or `count` is not positive.
+            DetectureError: no image was set, or `count` is not 1 to `MOST_REGIONS`.
         """
         return self._predict_set(self._question(count))
 
     def _question(self, count: int | None) -> dict[str, Any]:
         count = self.count if count is None else count
-        whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
-        if count is not None and (not whole or count < 1):
-            raise DetectureError(f"count is the number of regions, 1 or more, got {count!r}")
-        return {"k_hint": KHint() if count is None else KHint("fixed", int(count))}
+        if count is None:
+            return {"k_hint": KHint()}
+        return {"k_hint": KHint("fixed", require_count("count", count))}
 
     def _asked_size(self, height: int, width: int) -> tuple[int, int]:
         shrink = min(1.0, math.sqrt(self.max_score_pixels / (height * width)))
