@@ -14,6 +14,7 @@ Several questions about one image share its encoding:
 
     predictor.set_image("image.jpg")
     two, three = predictor.predict(count=2), predictor.predict(count=3)
+    coarser = predictor.predict(granularity=-0.5)  # of the model's own proposals
 """
 
 import math
@@ -32,11 +33,12 @@ from detecture.config.sections.evaluation import EvaluationSettings
 from detecture.config.sections.images import InputSettings
 from detecture.d2 import CfgNode
 from detecture.data import KHint
-from detecture.engine.evaluate import load_model
+from detecture.engine.evaluate import load_model, require_choice
 from detecture.engine.prediction import FailedImage, ImageSource, Predictor, each_of
 from detecture.engine.result import TextureResult
 from detecture.errors import ConfigError, DetectureError
-from detecture.evaluation.label_map import check_output, scores_to_label_map
+from detecture.evaluation.label_map import check_beliefs, check_output, scores_to_label_map
+from detecture.modeling.grouping.proposals import require_granularity
 from detecture.modeling.meta_arch.protocol import SemanticModel
 
 _ROWS_IN_CHUNK = 256
@@ -121,6 +123,7 @@ class TexturePredictor(Predictor[TextureResult]):
         images: ImageSource | Iterable[ImageSource],
         count: int | None = None,
         batch_size: int = 8,
+        granularity: float | None = None,
     ) -> Any:
         """Predict.
 
@@ -129,6 +132,8 @@ class TexturePredictor(Predictor[TextureResult]):
                 `image_0`, `image_1`, .., counted over all calls.
             count: number of regions, if it is known.
             batch_size: images that go through the model at a time.
+            granularity: where the number is not known: from -1 (coarsest) over 0 (the model's own
+                choice) to 1 (finest); None: as TEST.GRANULARITY says.
 
         Returns:
             A `TextureResult`, or a list of them.
@@ -138,15 +143,17 @@ class TexturePredictor(Predictor[TextureResult]):
             PredictionError: the method failed on the image.
             FailedImages: some of several images failed. All the others were predicted first; their
                 results are in its `results`. (It is an `ImageError`.)
-            DetectureError: `count` is not positive.
+            DetectureError: `count` is not positive, `granularity` is out of its range, both are
+                given, or the method has no choice of granularities.
         """
-        return self._call(images, self._question(count), batch_size)
+        return self._call(images, self._question(count, granularity), batch_size)
 
     def stream(
         self,
         images: ImageSource | Iterable[ImageSource],
         count: int | None = None,
         batch_size: int = 8,
+        granularity: float | None = None,
     ) -> Iterator[TextureResult | FailedImage]:
         """Predict one image after the other; a failure does not stop the rest.
 
@@ -154,33 +161,46 @@ class TexturePredictor(Predictor[TextureResult]):
             images: see `__call__`; read as needed, `batch_size` of them at a time.
             count: number of regions, if known.
             batch_size: how many images go through the model at a time.
+            granularity: see `__call__`.
 
         Returns:
             Iterator over the outcome of each image, in order.
 
         Raises:
-            DetectureError: `count` is not positive.
+            DetectureError: as `__call__` for the question.
         """
-        return self._stream(each_of(images), self._question(count), batch_size)
+        return self._stream(each_of(images), self._question(count, granularity), batch_size)
 
-    def predict(self, count: int | None = None) -> TextureResult:
+    def predict(self, count: int | None = None, granularity: float | None = None) -> TextureResult:
         """Predict the regions of the image that was set.
 
         Args:
             count: number of regions, if known.
+            granularity: see `__call__`; another one costs no new encoding.
 
         Raises:
             PredictionError: the method failed on the image.
-            DetectureError: no image was set, or `count` is not positive.
+            DetectureError: no image was set, or as `__call__` for the question.
         """
-        return self._predict_set(self._question(count))
+        return self._predict_set(self._question(count, granularity))
 
-    def _question(self, count: int | None) -> dict[str, Any]:
+    def _question(self, count: int | None, granularity: float | None = None) -> dict[str, Any]:
         count = self.count if count is None else count
         whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
         if count is not None and (not whole or count < 1):
             raise DetectureError(f"count is the number of regions, 1 or more, got {count!r}")
-        return {"k_hint": KHint() if count is None else KHint("fixed", int(count))}
+        hint = {"k_hint": KHint() if count is None else KHint("fixed", int(count))}
+        if granularity is None:
+            return hint
+        granularity = require_granularity(granularity)
+        if granularity:
+            require_choice(self.model, "granularity")
+            if count is not None:
+                raise DetectureError(
+                    f"granularity {granularity:g} asks the method to choose the number of regions, "
+                    f"and count (or TEST.COUNT) tells it that there are {count}: give one of them"
+                )
+        return {**hint, "granularity": granularity}
 
     def _asked_size(self, height: int, width: int) -> tuple[int, int]:
         shrink = min(1.0, math.sqrt(self.max_score_pixels / (height * width)))
@@ -188,6 +208,7 @@ class TexturePredictor(Predictor[TextureResult]):
 
     def _result(self, sample: dict[str, Any], output: dict[str, Any]) -> TextureResult:
         scores, descriptions = check_output(output, (sample["height"], sample["width"]))
+        alternatives, confidence = check_beliefs(output, len(descriptions))
         image = sample["image"].permute(1, 2, 0).numpy()
         return TextureResult(
             image=image,
@@ -196,6 +217,8 @@ class TexturePredictor(Predictor[TextureResult]):
             status=output.get("status", "ok"),
             name=sample["file_name"],
             source=sample["source"],
+            alternatives=alternatives,
+            confidence=confidence,
         )
 
 

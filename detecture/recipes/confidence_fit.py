@@ -196,3 +196,84 @@ def _stored(cache: Path) -> list[CollectedRegions]:
         return [data] if rows else []
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise ConfigError(f"{cache}: {error}; remove it, and it is computed anew") from error
+
+
+def fit_confidence(model: RegionConfidence, data: CollectedRegions) -> dict[str, float]:
+    """Fit the weights (in place) to all images; its figures are of images that were held out.
+
+    Those come from five fits, each without a fifth of the images. They are of the divisions that
+    the model chose by itself.
+
+    Returns:
+        `regions` (their number), `found` (the share that overlaps a true region), `ece` and `brier`
+        (expected calibration error in ten bins, Brier score), and `constant_brier`, of the share in
+        the other images as the answer for every region.
+
+    Raises:
+        ConfigError: fewer than 20 images.
+    """
+    images = np.unique(data.image_R)
+    if len(images) < 20:
+        raise ConfigError(
+            f"{len(images)} images are too few to fit the confidence to; use 20 or more"
+        )
+    answers_R, constant_R = np.zeros(len(data.iou_R)), np.zeros(len(data.iou_R))
+    for fold in range(_FOLDS):
+        held_R = data.image_R % _FOLDS == fold
+        one = RegionConfidence()
+        _fit(one, data.rows(~held_R))
+        with torch.no_grad():
+            answers_R[held_R] = one(torch.from_numpy(data.figures_RF[held_R])).numpy()
+        constant_R[held_R] = _is_found(data)[~held_R & (data.reason_R == CHOSEN)].mean()
+    _fit(model, data)
+    chosen_R = data.reason_R == CHOSEN
+    found_R = _is_found(data)[chosen_R].astype(np.float64)
+    return {
+        "regions": float(len(found_R)),
+        "found": float(found_R.mean()),
+        "ece": calibration_error(answers_R[chosen_R], found_R),
+        "brier": float(np.square(answers_R[chosen_R] - found_R).mean()),
+        "constant_brier": float(np.square(constant_R[chosen_R] - found_R).mean()),
+    }
+
+
+def _is_found(data: CollectedRegions) -> np.ndarray:
+    """Bool (R,)."""
+    found_R: np.ndarray = data.iou_R >= FOUND_IOU
+    return found_R
+
+
+def _fit(model: RegionConfidence, data: CollectedRegions) -> None:
+    """Logistic regression with a small penalty on the weights, to the minimum."""
+    figures_RF = torch.from_numpy(data.figures_RF)
+    found_R = torch.from_numpy(_is_found(data)).float()
+    with torch.no_grad():
+        model.center.copy_(figures_RF.mean(dim=0))
+        model.scale.copy_(figures_RF.std(dim=0).clamp(min=1e-2))
+        model.weight.zero_()
+        model.bias.zero_()
+    parameters = [model.weight.requires_grad_(True), model.bias.requires_grad_(True)]
+    optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss = functional.binary_cross_entropy(model(figures_RF), found_R)
+        loss = loss + _DECAY * model.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(step)
+    model.requires_grad_(False)
+
+
+def calibration_error(answers_R: np.ndarray, found_R: np.ndarray, bins: int = _BINS) -> float:
+    """Expected calibration error: |mean answer - share found| in bins of equal width, the mean.
+
+    Args:
+        answers_R: probabilities.
+        found_R: 0 or 1.
+        bins: of 0..1; each weighs as much as it holds.
+    """
+    bin_R = np.minimum((answers_R * bins).astype(int), bins - 1)
+    apart = np.bincount(bin_R, answers_R - found_R, bins)
+    return float(np.abs(apart).sum() / max(len(answers_R), 1))

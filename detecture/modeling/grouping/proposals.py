@@ -9,7 +9,6 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +16,8 @@ from detecture.errors import ConfigError, brief
 from detecture.modeling.grouping.finder import Division
 
 
-class Alternative(NamedTuple):
+@dataclass(frozen=True)
+class Alternative:
     """A number of regions that an image may have.
 
     Attributes:

@@ -8,7 +8,7 @@ Legend: H, W image size; h, w working size; N grid cells; F components; K region
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,12 @@ from detecture.modeling.grouping.count_selector import CountSelector
 from detecture.modeling.grouping.evidence import evidence
 from detecture.modeling.grouping.finder import Division, GridFeatures, RegionFinder
 from detecture.modeling.grouping.net import GroupingNet
-from detecture.modeling.grouping.proposals import Proposal, alternatives, choose
+from detecture.modeling.grouping.proposals import (
+    Proposal,
+    alternatives,
+    choose,
+    require_granularity,
+)
 from detecture.modeling.grouping.training import net_loss
 from detecture.modeling.meta_arch.inputs import takes_plain_inputs
 from detecture.modeling.weights.header_check import check_header
@@ -70,6 +75,7 @@ class TextureGrouping(nn.Module):
         settings: GroupingSettings | None = None,
         loss: GroupingLossSettings | None = None,
         dustbin_logit: float = EvaluationSettings.dustbin_logit,
+        granularity: float = EvaluationSettings.granularity,
     ) -> None:
         """Put the parts together. Only the net trains here; see `configs/recipes` for the others.
 
@@ -81,6 +87,10 @@ class TextureGrouping(nn.Module):
             settings: of how regions are found.
             loss: of the net.
             dustbin_logit: score of the dustbin; no pixel goes to it.
+            granularity: where a mapped dict does not say it, see `ChoosesGranularity`.
+
+        Raises:
+            ConfigError: the granularity is not -1..1.
         """
         super().__init__()
         self.net = net.to(memory_format=torch.channels_last)
@@ -93,6 +103,7 @@ class TextureGrouping(nn.Module):
         self.finder = RegionFinder((net, *more_nets), classical, settings)
         self.loss = loss or GroupingLossSettings()
         self.dustbin_logit = dustbin_logit
+        self.granularity = require_granularity(granularity)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -115,6 +126,7 @@ class TextureGrouping(nn.Module):
             "settings": settings,
             "loss": GroupingLossSettings.from_config(cfg),
             "dustbin_logit": cfg.TEST.DUSTBIN_LOGIT,
+            "granularity": cfg.TEST.GRANULARITY,
         }
 
     # ---- checkpoints ------------------------------------------------------------------------
@@ -237,7 +249,7 @@ class TextureGrouping(nn.Module):
         told = sample["k_hint"].k
         odds = None
         if told is None:
-            chosen = choose(self.proposals(encoded), sample.get("granularity", 0.0))
+            chosen = choose(self.proposals(encoded), sample.get("granularity", self.granularity))
             division, odds = self.cut(encoded, chosen), chosen.log_probability
         else:
             division = self.divide(encoded, told)
@@ -256,7 +268,7 @@ class TextureGrouping(nn.Module):
             "sem_seg": torch.cat([scores_KHW, dustbin_1HW]),
             "descriptions": self._describe(sample, masks_Khw),
             "status": "ok",
-            "alternatives": alternatives(encoded.proposals),
+            "alternatives": [astuple(one) for one in alternatives(encoded.proposals)],
         }
         if self.confidence.is_fitted:
             confidence_K = self.confidence_of(encoded.features, division, odds)
