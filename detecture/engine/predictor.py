@@ -57,6 +57,7 @@ class TexturePredictor(Predictor[TextureResult]):
         bands: Sequence[int] = InputSettings.bands,
         max_score_pixels: int = EvaluationSettings.max_score_pixels,
         count: int | None = None,
+        granularity: float = EvaluationSettings.granularity,
     ) -> None:
         """Wrap a model.
 
@@ -68,9 +69,11 @@ class TexturePredictor(Predictor[TextureResult]):
                 scores are upsampled in strips: memory then grows with one label map, not with K of
                 them.
             count: number of regions where a call does not give one; None: unknown.
+            granularity: where neither a call nor `count` says anything, see `__call__`.
 
         Raises:
-            ConfigError: it is a semantic model, or `bands` are not one or three numbers from 1 on.
+            ConfigError: it is a semantic model, `bands` are not one or three numbers from 1 on, or
+                the granularity is not 0 and the model has no choice of them.
         """
         if isinstance(model, SemanticModel):
             raise ConfigError(
@@ -80,6 +83,9 @@ class TexturePredictor(Predictor[TextureResult]):
         super().__init__(model, max_pixels, bands)
         self.max_score_pixels = max_score_pixels
         self.count = count
+        self.granularity = require_granularity(granularity)
+        if self.granularity:
+            require_choice(model, "granularity")
 
     @classmethod
     def from_config(
@@ -107,6 +113,7 @@ class TexturePredictor(Predictor[TextureResult]):
             max_score_pixels=cfg.TEST.MAX_SCORE_PIXELS,
             # A user's own image has no regime and no ground truth: only a number counts.
             count=int(cfg.TEST.COUNT) if cfg.TEST.COUNT.isdigit() else None,
+            granularity=cfg.TEST.GRANULARITY,
         )
 
     def sibling(self, max_pixels: int) -> "TexturePredictor":
@@ -116,6 +123,7 @@ class TexturePredictor(Predictor[TextureResult]):
             max_pixels=max_pixels,
             bands=self.bands,
             max_score_pixels=self.max_score_pixels,
+            granularity=self.granularity,
         )
 
     def __call__(
@@ -191,7 +199,8 @@ class TexturePredictor(Predictor[TextureResult]):
             raise DetectureError(f"count is the number of regions, 1 or more, got {count!r}")
         hint = {"k_hint": KHint() if count is None else KHint("fixed", int(count))}
         if granularity is None:
-            return hint
+            granularity = self.granularity
+            return hint if count is not None else {**hint, "granularity": granularity}
         granularity = require_granularity(granularity)
         if granularity:
             require_choice(self.model, "granularity")

@@ -8,6 +8,7 @@ is right.
 Legend: B images, K regions, R regions of all images, F figures, S side of an image.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,6 +27,7 @@ from detecture.data.synthetic.streams import stream
 from detecture.errors import ConfigError
 from detecture.evaluation.named_masks import iou_matrix
 from detecture.modeling.grouping.confidence import (
+    FIGURE_NAMES,
     FIGURES,
     FOUND_IOU,
     RegionConfidence,
@@ -40,6 +42,9 @@ UNSEEN = 1_000_000
 
 CHOSEN, TOLD, ASKED = 0, 1, 2
 """Why a division is in the figures: the model's own choice, the number told, a granularity."""
+
+LEAST_IMAGES = 20
+"""That the confidence can be fitted to."""
 
 _STREAM_SEED = 18
 _WIDEST = 0.8  # granularity
@@ -198,6 +203,15 @@ def _stored(cache: Path) -> list[CollectedRegions]:
         raise ConfigError(f"{cache}: {error}; remove it, and it is computed anew") from error
 
 
+def model_fingerprint(model: TextureGrouping, evidence: str) -> str:
+    """What the regions depend on: that of the evidence, the selector's weights, the figures."""
+    digest = hashlib.sha256(f"{evidence} {FIGURE_NAMES} {UNSEEN}".encode())
+    for name, parameter in model.selector.named_parameters():
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def fit_confidence(model: RegionConfidence, data: CollectedRegions) -> dict[str, float]:
     """Fit the weights (in place) to all images; its figures are of images that were held out.
 
@@ -210,12 +224,12 @@ def fit_confidence(model: RegionConfidence, data: CollectedRegions) -> dict[str,
         the other images as the answer for every region.
 
     Raises:
-        ConfigError: fewer than 20 images.
+        ConfigError: fewer than `LEAST_IMAGES`.
     """
     images = np.unique(data.image_R)
-    if len(images) < 20:
+    if len(images) < LEAST_IMAGES:
         raise ConfigError(
-            f"{len(images)} images are too few to fit the confidence to; use 20 or more"
+            f"{len(images)} images are too few to fit the confidence to; use {LEAST_IMAGES} or more"
         )
     answers_R, constant_R = np.zeros(len(data.iou_R)), np.zeros(len(data.iou_R))
     for fold in range(_FOLDS):

@@ -276,3 +276,52 @@ def test_a_packaged_file_replaces_packaged_files_alone(tmp_path, capsys):
     for more in (["--overwrite"], []):
         assert _tool("package_model").main([*words, *more, "--opts", *MUTE]) == 0
     assert "parts" in read_weights(output)[1]
+
+
+# ---- granularity ---------------------------------------------------------------------------
+
+
+def test_proposals_are_encoded_once(monkeypatch):
+    """Another granularity, or another count among the proposals, runs no nets and no mixtures."""
+    from detecture.modeling.meta_arch import texture_grouping
+
+    model = build()
+    encoded = sample() | {"encoding": model.encode_image(sample())}
+    proposals = model.proposals(encoded["encoding"])
+    assert [one.division.posterior_NK.shape[1] for one in proposals] == [1, 2, 3, 4, 5, 6]
+
+    def refuse(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(model.finder, "encode", refuse)
+    monkeypatch.setattr(model.finder, "divide", refuse)
+    monkeypatch.setattr(texture_grouping, "evidence", refuse)
+    for granularity in (-1.0, -0.4, 0.0, 0.7, 1.0):
+        (output,) = model([encoded | {"granularity": granularity}])
+        assert output["sem_seg"].isfinite().all()
+    for count in range(1, 7):
+        (output,) = model([encoded | {"k_hint": KHint("fixed", count)}])
+        assert len(output["descriptions"]) == count
+        assert sum(share for _, share in output["alternatives"]) == pytest.approx(1.0)
+
+
+def test_granularity_with_and_without_an_encoding():
+    model = build()
+    for granularity in (-1.0, 0.5, 1.0):
+        asked = sample() | {"granularity": granularity}
+        (plain,) = model([asked])
+        (encoded,) = model([asked | {"encoding": model.encode_image(sample())}])
+        assert torch.equal(plain["sem_seg"], encoded["sem_seg"])
+        assert plain["alternatives"] == encoded["alternatives"]
+    (coarsest,) = model([sample() | {"granularity": -1}])
+    assert coarsest["descriptions"] == [""]
+
+
+def test_the_granularity_of_the_config_holds_where_none_is_asked():
+    finest = build("TEST.GRANULARITY", "1.0")([sample()])[0]
+    asked = build()([sample() | {"granularity": 1.0}])[0]
+    assert torch.equal(finest["sem_seg"], asked["sem_seg"])
+
+
+def test_nothing_is_known_of_other_counts_where_one_is_told():
+    assert build()([sample(count=2)])[0]["alternatives"] == []
