@@ -89,7 +89,7 @@ def build_page(
             # Clients that do not use the page may leave it empty.
             question = {
                 "count": None if regions in (None, "", AUTOMATIC) else int(regions),
-                "granularity": granularity or 0.0,
+                "granularity": granularity,
             }
             return _respond(service, places, image, question, request)
 

@@ -115,7 +115,7 @@ class SegmentationService:
         image: str | Path | None,
         count: int | None = None,
         *,
-        granularity: float = 0.0,
+        granularity: float | None = None,
         classes: str = "",
         background: float = 0.0,
         owner: str = "",
@@ -126,8 +126,8 @@ class SegmentationService:
             user: who asks; the image of the user's previous request is not encoded again.
             image: path of the file; may be gone if it is the image of the previous request.
             count: number of regions, 1 to `MAX_COUNT`; None: the method decides.
-            granularity: how finely it then decides, for a method that has the choice; with a count
-                it means nothing, since the page then disables it.
+            granularity: how finely it then decides, for a method that has the choice; None: as the
+                config says. With a count it means nothing: the page then disables its slider.
             classes: for a model that takes classes: what to look for, as in the demo's `--classes`.
             background: for such a model: see `SemanticPredictor`.
             owner: name of a folder in `folder`, to which the result is written.
@@ -143,7 +143,7 @@ class SegmentationService:
         if count is not None and not 1 <= count <= MAX_COUNT:
             raise DetectureError(f"the number of regions is 1 to {MAX_COUNT}, got {count}")
         question: dict[str, Any] = {"count": count}
-        if self.takes_granularity and count is None:
+        if self.takes_granularity and count is None and granularity is not None:
             question["granularity"] = require_granularity(granularity)
         if self.takes_classes:
             question = {"classes": Vocabulary.asked(classes), "background": background}
