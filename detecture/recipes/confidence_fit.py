@@ -172,7 +172,8 @@ def collect_regions(
         shuffle=False,
     )
     for done, found in enumerate(
-        tqdm(loader, total=images, initial=first, desc="regions", unit="image"), first + 1
+        tqdm(loader, total=max(images, first), initial=first, desc="regions", unit="image"),
+        first + 1,
     ):
         parts.append(found)
         if done % _CHUNK == 0 or done == images:
