@@ -1,5 +1,7 @@
 """Confidence of regions: its figures, its fit, and checkpoints with and without it."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -167,6 +169,19 @@ def test_the_answer_to_a_told_count_has_a_confidence_for_each_region():
     assert all(0.0 <= value <= 1.0 for value in output["confidence"])
     encoded = sample(count=9) | {"encoding": model.encode_image(sample())}
     assert model([encoded])[0]["confidence"] == output["confidence"]
+
+
+WITHOUT_CONFIDENCE = "27e9ca2ae768b91aa7a924667d51aa4bc3589f40be570a6ff4aeee0f167dd604"
+
+
+def test_the_confidence_came_to_the_shipped_file_and_changed_nothing_else():
+    tensors, _ = read_weights(MODELS / "texture_grouping.safetensors")
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        if not name.startswith("confidence."):
+            digest.update(name.encode())
+            digest.update(tensors[name].contiguous().numpy().tobytes())
+    assert digest.hexdigest() == WITHOUT_CONFIDENCE
 
 
 def test_the_model_that_ships_has_fitted_weights():

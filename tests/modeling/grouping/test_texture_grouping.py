@@ -325,3 +325,57 @@ def test_the_granularity_of_the_config_holds_where_none_is_asked():
 
 def test_nothing_is_known_of_other_counts_where_one_is_told():
     assert build()([sample(count=2)])[0]["alternatives"] == []
+
+
+def test_without_a_granularity_the_count_is_the_selectors(bank):
+    """The label map is that of the finder for the count of greatest odds, as ever."""
+    from detecture.modeling.grouping.evidence import evidence
+
+    model = build()
+    torch.nn.init.normal_(model.selector.members[0][0].weight, generator=torch.manual_seed(1))
+    chosen = set()
+    for number in range(4):
+        image, _ = draw_image(number, bank_source(bank, 0.5))
+        features = model.finder.encode(image)
+        points = model.finder.points(features)
+        figures = torch.from_numpy(evidence(features, model.divisions(points))).float()
+        count = int(model.selector(figures[None]).argmax()) + 1
+        label_hw = model.finder.scores(features, model.finder.divide(points, count)).argmax(dim=0)
+        mapped = sample() | {"image": torch.from_numpy(image).permute(2, 0, 1)}
+        mapped |= dict(zip(("height", "width"), label_hw.shape, strict=True))
+        (output,) = model([mapped])
+        _, expected = label_hw.unique(return_inverse=True)
+        assert torch.equal(output["sem_seg"][:-1].argmax(dim=0), expected)
+        assert model.choose_count(features, points) == count
+        chosen.add(count)
+    assert len(chosen) > 1
+
+
+def test_the_fit_of_the_confidence_alone_keeps_all_else(bank, tmp_path, capsys):
+    from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
+
+    state = build().checkpoint_state()
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(pack_weights(state, make_header("", {}, parts=[{"sha256": "before"}])))
+    (tmp_path / "model.yaml").write_text("{}\n")
+    words = ["--config-file", str(tmp_path / "model.yaml"), "--images", "20"]
+    more = ["INPUT.TEXTURE_BANK.FOLDER", str(bank), "INPUT.TEXTURE_BANK.COUNT", "3"]
+    more += ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(tmp_path / "out"), *MUTE]
+    assert _tool("fit_selector").main([*words, "--confidence-alone", *more]) == 0
+    printed = capsys.readouterr().out
+    assert "selector: as before" in printed and "confidence: regions" in printed
+    fitted = tmp_path / "out/selector.safetensors"
+    tensors, header = read_weights(fitted)
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in state.items())
+    assert len(tensors) == len(state) + 4
+    assert 0 <= header["confidence"]["ece"] <= 1 and header["selector"] == {}
+    output = tmp_path / "joined.safetensors"
+    arguments = ["--config-file", str(tmp_path / "model.yaml"), "--output", str(output)]
+    assert _tool("package_model").main([*arguments, "--parts", str(fitted), "--opts", *MUTE]) == 0
+    parts = read_weights(output)[1]["parts"]
+    assert parts[0] == {"sha256": "before"} and parts[1]["confidence"] == header["confidence"]
+    # The selector and the confidence at once.
+    more[more.index("OUTPUT_DIR") + 1] = str(tmp_path / "both")
+    assert _tool("fit_selector").main([*words, *more]) == 0
+    printed = capsys.readouterr().out
+    assert "selector: chosen" in printed and "confidence: regions" in printed
