@@ -360,6 +360,7 @@ def test_the_fit_of_the_confidence_alone_keeps_all_else(bank, tmp_path, capsys):
     (tmp_path / "model.yaml").write_text("{}\n")
     words = ["--config-file", str(tmp_path / "model.yaml"), "--images", "20"]
     more = ["INPUT.TEXTURE_BANK.FOLDER", str(bank), "INPUT.TEXTURE_BANK.COUNT", "3"]
+    more += ["DATALOADER.NUM_WORKERS", "0"]
     more += ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(tmp_path / "out"), *MUTE]
     assert _tool("fit_selector").main([*words, "--confidence-alone", *more]) == 0
     printed = capsys.readouterr().out
