@@ -13,6 +13,7 @@ MOST_ERROR_BYTES = 2000
 
 _CUT = " .. (cut) .. "
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and new line
+_CONTROL_OR_BREAK = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class DetectureError(Exception):
@@ -76,6 +77,20 @@ EXIT_USAGE = 2
 
 EXIT_INTERRUPTED = 130
 """Exit status of a command line that was interrupted from the keyboard."""
+
+
+def one_line(text: object) -> str:
+    r"""A path, an id or another text as one line: control characters as `\x0a`.
+
+    Names of files may hold a new line, or what moves the cursor of a terminal.
+    """
+    return _CONTROL_OR_BREAK.sub(lambda found: f"\\x{ord(found[0]):02x}", str(text))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 region", "2 regions", "1,000 classes"."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 _BRIEF = reprlib.Repr()

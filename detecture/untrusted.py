@@ -1,8 +1,9 @@
 """YAML and JSON from files that anybody may have written: bounded, and with errors of our own.
 
-Both are parsed only here. The results are plain: mappings with text as keys, lists, texts, finite
-numbers, booleans and None; never deeper than `MOST_DEPTH`, never larger than the file says. This
-module is below all others, because checkpoints, journals and Detectron2's yaml are such files too.
+Both are parsed only here. The results are plain, see `detecture.untrusted_plain`: mappings with
+text as keys, lists, texts, finite numbers, booleans and None; never deeper than `MOST_DEPTH`, never
+larger than the file says. This module is below all others, because checkpoints, journals and
+Detectron2's yaml are such files too.
 
 Users' files are read with `read_yaml` and `read_json`, whose errors say what to do. Files that this
 program wrote are read with `read_own_json` and `parse_own_json`: they may have been damaged since,
@@ -11,7 +12,6 @@ and only the caller knows what to do then.
 
 import errno
 import json
-import math
 import os
 import stat
 from collections.abc import Hashable
@@ -22,9 +22,7 @@ from typing import Any, BinaryIO
 import yaml
 
 from detecture.errors import DetectureError, brief
-
-MOST_DEPTH = 64
-"""Levels of nesting; beyond it is refused."""
+from detecture.untrusted_plain import MOST_DEPTH, MOST_DIGITS, TOO_DEEP, whole_number, why_not_plain
 
 MOST_BYTES = 64 << 20
 """Size of a JSON file, unless a reader says otherwise."""
@@ -32,14 +30,11 @@ MOST_BYTES = 64 << 20
 MOST_YAML_BYTES = 1 << 20
 """Size of a yaml file, unless a reader says otherwise."""
 
-_TOO_DEEP = f"nested too deeply, more than {MOST_DEPTH} levels deep"
 _CHUNK_BYTES = 1 << 20
 _MOST_ALIASES = 100
 # What PyYAML raises for `!!int ""`, `!!map [1]`, year 0 and so on.
 _OF_CONSTRUCTORS = (ValueError, TypeError, AttributeError, LookupError)
 _MOST_NODES = 50_000  # of a yaml document: some seconds; an alias counts as what it stands for
-_MOST_DIGITS = 400
-_MOST_SHOWN = 120  # characters of a location that are shown
 
 
 class _Malformed(ValueError):
@@ -82,10 +77,21 @@ def parse_yaml(text: str, source: str, error: type[DetectureError], *, finite: b
             f"{_line(refused)}: {refused.problem:.200}). It may hold plain values only: remove the "
             "!! tag"
         ) from refused
+    except yaml.composer.ComposerError as refused:
+        if refused.context is None or "single document" not in refused.context:
+            raise error(_unreadable(source, refused)) from refused
+        raise error(
+            f"{source}: cannot be read as yaml (it holds two documents or more, the next from line "
+            f"{_line(refused)}); a file has one: remove the line --- and what does not belong here"
+        ) from refused
     except (yaml.YAMLError, RecursionError, *_OF_CONSTRUCTORS) as refused:
-        reason = " ".join(f"{type(refused).__name__}: {refused}".split())
-        raise error(f"{source}: cannot be read as yaml ({reason:.300})") from refused
+        raise error(_unreadable(source, refused)) from refused
     return content
+
+
+def _unreadable(source: str, refused: Exception) -> str:
+    reason = " ".join(f"{type(refused).__name__}: {refused}".split())
+    return f"{source}: cannot be read as yaml ({reason:.300}); correct it"
 
 
 def read_json(
@@ -208,9 +214,9 @@ def read_at_most(file: BinaryIO, most_bytes: int) -> bytes:
 
 def _loaded(text: str) -> Any:
     try:
-        return json.loads(text, parse_int=_number)
+        return json.loads(text, parse_int=whole_number)
     except RecursionError as refused:
-        raise _Malformed(_TOO_DEEP) from refused
+        raise _Malformed(TOO_DEEP) from refused
 
 
 def read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
@@ -228,10 +234,15 @@ def read_text(path: Path, error: type[DetectureError], most_bytes: int) -> str:
         with open_file(path) as file:
             content = read_at_most(file, most_bytes + 1)
     except FileNotFoundError as refused:
-        raise error(f"{str(path)[:300]}: cannot be read (no such file)") from refused
+        raise error(
+            f"{str(path)[:300]}: cannot be read (no such file); correct the path"
+        ) from refused
     except (OSError, ValueError) as refused:  # ValueError: NUL in a path
         reason = getattr(refused, "strerror", None) or refused
-        raise error(f"{brief(str(path))}: cannot be read ({reason!s:.200})") from refused
+        remedy = "give the path of a file"
+        if isinstance(refused, PermissionError):
+            remedy = "change its permissions (chmod)"
+        raise error(f"{brief(str(path))}: cannot be read ({reason!s:.200}); {remedy}") from refused
     if len(content) > most_bytes:
         raise error(f"{path}: larger than {most_bytes:,} bytes; is it the right file?")
     try:
@@ -279,7 +290,7 @@ class _Loader(yaml.SafeLoader):
             raise _Malformed(f"holds more than {_MOST_NODES:,} values; is it the right file?")
         self._depth += 1
         if self._depth > MOST_DEPTH:
-            raise _Malformed(_TOO_DEEP)
+            raise _Malformed(TOO_DEEP)
         node = super().compose_node(parent, index)
         self._depth -= 1
         self._sizes[id(node)] = self._size_of(node)
@@ -308,7 +319,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: Any) -> int:
         """A whole number; nothing here could use one of hundreds of digits."""
-        if len(node.value) > _MOST_DIGITS:
+        if len(node.value) > MOST_DIGITS:
             raise _Malformed(f"holds a number of {len(node.value)} digits")
         return super().construct_yaml_int(node)
 
@@ -337,63 +348,3 @@ _Loader.yaml_implicit_resolvers = {
 
 def _line(error: yaml.MarkedYAMLError) -> int | str:
     return error.problem_mark.line + 1 if error.problem_mark else "unknown"
-
-
-# ---- what is plain ---------------------------------------------------------------------------
-
-
-def _number(digits: str) -> int | float:
-    # Nothing here could use a number of hundreds of digits.
-    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf
-
-
-def why_not_plain(content: Any, *, finite: bool = True, halves: bool = False) -> str:
-    """Why parsed content is not what this module promises; empty if it is.
-
-    It works without recursion, as nesting may be deep.
-
-    Args:
-        content: what was parsed.
-        finite: refuse NaN and Infinity.
-        halves: let half characters (lone surrogates) pass, which no file can hold as text.
-    """
-    stack: list[tuple[Any, str, int]] = [(content, "", 1)]
-    while stack:
-        value, place, depth = stack.pop()
-        if depth > MOST_DEPTH:
-            return _TOO_DEEP
-        if isinstance(value, dict):
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    kind = type(key).__name__
-                    return f"{_at(place)}the key {brief(key)} is of type {kind}; write it in quotes"
-                if not halves and not _is_whole_text(key):
-                    return f"{_at(place)}{brief(key)} holds half a character"
-                # Cut before it is built: a key may be as long as the file, and hold many values.
-                inner = f"{place}.{key[:_MOST_SHOWN]}" if place else key[:_MOST_SHOWN]
-                stack.append((item, inner[:_MOST_SHOWN], depth + 1))
-        elif isinstance(value, list):
-            stack += [(item, f"{place}[{i}]", depth + 1) for i, item in enumerate(value)]
-        elif isinstance(value, str):
-            if not halves and not _is_whole_text(value):
-                return f"{_at(place)}{brief(value)} holds half a character"
-        elif isinstance(value, float):
-            if finite and not math.isfinite(value):
-                return f"{_at(place)}holds NaN or Infinity, which is no number that can be used"
-        elif value is not None and not isinstance(value, int):
-            kind = type(value).__name__
-            return f"{_at(place)}{brief(value)} is of type {kind}; write it in quotes"
-    return ""
-
-
-def _is_whole_text(text: str) -> bool:
-    """Whether a text can be written; one with half of a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _at(place: str) -> str:
-    return f"{place[:_MOST_SHOWN]}: " if place else ""

@@ -1,5 +1,6 @@
 """Files of kinds that Pillow does not write."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -38,3 +39,19 @@ def write_rgb(path: Path, values: np.ndarray, **options: Any) -> Path:
     """A TIFF of (H,W,C), whose first three bands are red, green and blue."""
     tifffile.imwrite(path, values, photometric="rgb", **options)
     return path
+
+
+def put_no_images(folder):
+    """Put what is named like an image and is no file into a folder; gives name -> what is said."""
+    (folder / "dead.png").symlink_to("nowhere.png")
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "device.png").symlink_to("/dev/null")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "folder.png").mkdir()
+    return {
+        "dead.png": "does not exist",
+        "loop.png": "symbolic links",
+        "device.png": "is no regular file",
+        "pipe.png": "is no regular file",
+        "folder.png": "is a folder",
+    }

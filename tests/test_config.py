@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from detecture.config import add_detecture_config, make_config
+from detecture.config.sections.declaring import did_you_mean
 from detecture.d2 import BACKEND, get_cfg
 from detecture.errors import ConfigError
+from detecture.modeling import build_model
 
 REPO = Path(__file__).parents[1]
 # No configs: tests/benchmark reads them.
@@ -80,6 +82,9 @@ def test_a_detectron2_yaml_loads_with_one_warning(tmp_path, caplog):
     [
         ("SOLVR: {BASE_LR: 1}", r"unknown key SOLVR; did you mean SOLVER\?"),
         ("SOLVER: {BASE_LRR: 1}", r"unknown key SOLVER.BASE_LRR; did you mean SOLVER.BASE_LR\?"),
+        ("MODEL: {NOPE: 3}", r"unknown key MODEL\.NOPE$"),
+        ("SOLVR: {BASE_LRR: 1}", r"unknown key SOLVR"),
+        ("SEED: 1\n---\nSEED: 2\n", r"two documents or more, the next from line 2\); .*remove the"),
         ("COUNT: regime", r"unknown key COUNT; did you mean TEST.COUNT\?"),
         ("SOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER must be of type int, got the str 'many'"),
         ("SOLVER: {MAX_ITER: 1.5}", "must be of type int"),
@@ -102,6 +107,49 @@ def test_bad_yaml_is_refused_by_name(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         make_config(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_base_is_only_suggested_where_its_name_is_near(tmp_path):
+    for name in ("unk.yaml", "texture_clusters.yaml"):
+        write(tmp_path / name, "SEED: 1\n")
+    for base, meant in (
+        ("zzz.yaml", r"the shipped ones are under configs/$"),
+        ("texture_cluster.yaml", r"did you mean .*/texture_clusters\.yaml\?$"),
+    ):
+        path = write(tmp_path / "mine.yaml", f"_BASE_: {base}\n")
+        with pytest.raises(ConfigError, match=meant):
+            make_config(path)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
+def test_an_empty_file_is_told(tmp_path, text, caplog):
+    path = write(tmp_path / "empty.yaml", text)
+    assert make_config(path) == make_config(None)
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{path}: is empty, so that it sets no key; is it the right file?"
+    ]
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "."])
+def test_what_is_no_file_is_refused_with_a_remedy(path):
+    with pytest.raises(ConfigError, match=r"cannot be read \(.*\); give the path of a file"):
+        make_config(path)
+
+
+def test_a_common_section_makes_no_name_near():
+    measured = ["texture/ARI", "texture/mIoU"]
+    assert did_you_mean("texture/foo", measured) == ""
+    for name in ("texture/miou", "textur/mIoU", "mIoU"):
+        assert did_you_mean(name, measured) == "; did you mean texture/mIoU?"
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones():
+    cfg = make_config(None, ["MODEL.META_ARCHITECTURE", "TextureClustrs"])
+    message = (
+        r"META_ARCHITECTURE 'TextureClustrs': .*did you mean TextureClusters\?; known are .*HalfS"
+    )
+    with pytest.raises(ConfigError, match=message):
+        build_model(cfg)
 
 
 @pytest.mark.parametrize(

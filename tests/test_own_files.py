@@ -25,7 +25,8 @@ from detecture.evaluation.record_lines import read_lines
 from detecture.evaluation.words import image
 from detecture.jobs.crew import read_failure
 from detecture.recipes.stages import keep_to
-from detecture.untrusted import MOST_BYTES, MOST_DEPTH
+from detecture.untrusted import MOST_BYTES
+from detecture.untrusted_plain import MOST_DEPTH
 
 REPO = Path(__file__).resolve().parents[1]
 

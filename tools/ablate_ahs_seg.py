@@ -30,7 +30,7 @@ from detecture.data.mapper import build_mapper
 from detecture.data.synthetic.combinations import combination_names
 from detecture.data.vocabulary import Vocabulary
 from detecture.engine import load_model
-from detecture.evaluation.summary import bootstrap_draws
+from detecture.evaluation.summary import LEAST_IMAGES, bootstrap_draws, interval_text
 from detecture.jobs.command_line import OverridesParser, command_line
 from detecture.modeling.clip.orthogonal import TurnedLinear, hyperspherical_energy
 from detecture.untrusted import parse_own_json
@@ -100,12 +100,15 @@ def measure(output: Path, overrides: Sequence[str], images: int, samples: int) -
     }
 
 
-def _with_interval(confusion_NTT: np.ndarray, samples: int) -> list[float]:
+def _with_interval(confusion_NTT: np.ndarray, samples: int) -> list[float | None]:
     """MIoU of confusions (N,T,T) of N images, true by predicted, and its 95 % interval."""
+    value = float(_miou(confusion_NTT.sum(axis=0)[None])[0])
+    if len(confusion_NTT) < LEAST_IMAGES:
+        return [value, None, None]
     draws_SN = bootstrap_draws(len(confusion_NTT), samples)
     drawn_STT = np.einsum("sn,ntu->stu", draws_SN, confusion_NTT)
     low, high = np.quantile(_miou(drawn_STT), [0.025, 0.975])
-    return [float(_miou(confusion_NTT.sum(axis=0)[None])[0]), float(low), float(high)]
+    return [value, float(low), float(high)]
 
 
 def _miou(confusion_STT: np.ndarray) -> np.ndarray:
@@ -170,7 +173,8 @@ def format_row(found: dict[str, Any]) -> str:
     """Cells of a row."""
     first, last = found["loss"]
     with_interval = [
-        "{:.3f} [{:.3f}, {:.3f}]".format(*found[column]) for column in ("mIoU", "mIoU shuffled")
+        f"{value:.3f} {interval_text(None if ends[0] is None else ends, 3)}"
+        for value, *ends in (found["mIoU"], found["mIoU shuffled"])
     ]
     cells = [f"{first:.3f} -> {last:.3f}", *with_interval]
     return " | ".join([*cells, f"{found['energy']:+.2e}", f"{found['seconds']:.2f}"])

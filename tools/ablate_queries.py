@@ -40,7 +40,7 @@ from detecture.engine import load_model
 from detecture.errors import ConfigError, DatasetError
 from detecture.evaluation.label_map import scores_to_label_map
 from detecture.evaluation.metrics import score_label_map
-from detecture.evaluation.summary import bootstrap_intervals
+from detecture.evaluation.summary import bootstrap_intervals, interval_text
 from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
 from detecture.modeling.bridge.parts import RegionStates
 from detecture.modeling.meta_arch.detecture import Detecture
@@ -134,8 +134,7 @@ def format_table(report: dict[str, Any]) -> str:
         f"{'<|seg|> vectors':<18}{'own IoU':>9}{'95 %':>16}{'matched IoU':>13}{'ARI':>8}",
     ]
     for variant, row in report["variants"].items():
-        low, high = row["own IoU ci95"]
-        interval = f"[{low:.3f}, {high:.3f}]"
+        interval = interval_text(row["own IoU ci95"], 3)
         lines.append(
             f"{variant:<18}{row['own IoU']:>9.3f}{interval:>16}"
             f"{row['matched IoU']:>13.3f}{row['ARI']:>8.3f}"

@@ -16,8 +16,8 @@ process of its own. Killed, it goes on at the next image when it is started agai
 config, weights, data or code have changed is run anew, and says so.
 configs/benchmark.yaml says who meets what, and what each may know of the number of regions;
 configs/benchmark_semantic.yaml is of open-vocabulary segmentation.
-Exit status: 0 all done, 1 a cell or an image failed or nothing can be written, 2 wrong input,
-3 data is missing (the rest is done), 130 interrupted.
+Exit status: 0 all done, 1 a cell or an image failed or a write failed, 2 wrong input or a
+--root that cannot be written to, 3 data is missing (the rest is done), 130 interrupted.
 """
 
 import argparse

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.root and not args.dataset_json:
         parser.error("--root goes with --dataset-json")
     require_bands(args.bands)
-    reports: list[AnyReport] = []
     for name in args.names:
         require_registered(name)
     semantic = [name for name in args.names if is_semantic(name)]
-    reports += map(partial(_check, args), _sources(args))
     if args.semantic_root:
         semantic += register_semantic_folder(args.semantic_root).values()
-    reports += map(partial(_check_semantic, args), semantic)
-    reports += map(partial(_check_segmentations, args), filter(has_segmentations, args.names))
+    segmentations = filter(has_segmentations, args.names)
+    reports: list[AnyReport] = [
+        *(check_dataset(**source, **_reading(args, source["name"])) for source in _sources(args)),
+        *(check_semantic(name, **_reading(args, name)) for name in semantic),
+        *(check_segmentations(name, **_reading(args, name)) for name in segmentations),
+    ]
     if args.json:
         print(json.dumps({"datasets": [report.to_dict() for report in reports]}, indent=2))
     else:
@@ -121,34 +122,14 @@ def _sources(args: argparse.Namespace) -> list[dict[str, Any]]:
     return sources
 
 
-def _check(args: argparse.Namespace, source: dict[str, Any]) -> DatasetReport:
-    return check_dataset(
-        **source,
-        max_pixels=_max_pixels(args),
-        bands=args.bands,
-        workers=args.workers,
-        progress=_bar(source["name"]),
-    )
-
-
-def _check_semantic(args: argparse.Namespace, name: str) -> SemanticReport:
-    return check_semantic(
-        name,
-        max_pixels=_max_pixels(args),
-        bands=args.bands,
-        workers=args.workers,
-        progress=_bar(name),
-    )
-
-
-def _check_segmentations(args: argparse.Namespace, name: str) -> SegmentationsReport:
-    return check_segmentations(
-        name,
-        max_pixels=_max_pixels(args),
-        bands=args.bands,
-        workers=args.workers,
-        progress=_bar(name),
-    )
+def _reading(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """What every kind of check is told about how to read the files."""
+    return {
+        "max_pixels": _max_pixels(args),
+        "bands": args.bands,
+        "workers": args.workers,
+        "progress": _bar(name),
+    }
 
 
 def _bar(name: str) -> Progress:

@@ -21,6 +21,7 @@ Exit status: 0 done, 1 some images could not be read, segmented or written, 2 wr
 """
 
 import argparse
+import difflib
 import glob
 import sys
 from contextlib import suppress
@@ -32,12 +33,20 @@ from tqdm import tqdm
 from detecture import SemanticPredictor, SemanticResult, TexturePredictor, TextureResult
 from detecture.checkpoint.ownership import carries_mark, require_folder
 from detecture.data.image_files import IMAGE_ENDINGS, only_images
+from detecture.data.k_hint import require_count
 from detecture.data.vocabulary import Vocabulary, shipped_lists
 from detecture.engine import predictor_of
 from detecture.engine.evaluate import require_choice
 from detecture.engine.result_files import ImageIdentity, find_place
 from detecture.engine.result_index import ResultIndex
-from detecture.errors import EXIT_FAILED, ConfigError, DetectureError, OutputError
+from detecture.errors import (
+    EXIT_FAILED,
+    ConfigError,
+    DetectureError,
+    OutputError,
+    counted,
+    one_line,
+)
 from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
 from detecture.modeling.grouping.proposals import require_granularity
 from detecture.untrusted import named_path
@@ -52,16 +61,34 @@ def find_images(inputs: list[str]) -> list[Path]:
         ConfigError: one of them names nothing.
     """
     found: dict[Path, None] = {}
-    endings = ", ".join(sorted(IMAGE_ENDINGS))
     for text in inputs:
         try:
             here = _matching(named_path(text, "--input", ConfigError))
         except OSError as error:  # no permission, or a name that no disk accepts
             raise ConfigError(f"--input {text}: cannot be read ({error.strerror})") from error
         if not here:
-            raise ConfigError(f"--input {text}: no such file, or no image in it ({endings})")
+            raise ConfigError(f"--input {text}: {_why_nothing(text)}")
         found.update(dict.fromkeys(here))
     return list(found)
+
+
+def _why_nothing(text: str) -> str:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        endings = ", ".join(sorted(IMAGE_ENDINGS))
+        return f"no image in it ({endings}); give a folder that has some"
+    if glob.has_magic(text):
+        return "no such file matches it; correct the pattern, in quotes for the shell"
+    near = difflib.get_close_matches(path.name, _names_in(path.parent), n=1)
+    meant = f"; did you mean {path.parent / near[0]}?" if near else "; correct the path"
+    return f"no such file or folder{meant}"
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError:
+        return []
 
 
 def _matching(path: Path) -> list[Path]:
@@ -73,7 +100,8 @@ def _matching(path: Path) -> list[Path]:
     base = next((folder for folder in path.parents if folder.is_dir()), Path())
     pattern = str(Path(glob.escape(str(base)), path.relative_to(base)))
     matches = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
-    return [p for p in matches if p.is_file()]
+    # What is named like an image and is none, such as a dead link, is told when it is read.
+    return [p for p in matches if p.is_file() or p.suffix.lower() in IMAGE_ENDINGS]
 
 
 def without_results(images: list[Path]) -> list[Path]:
@@ -86,7 +114,9 @@ def without_results(images: list[Path]) -> list[Path]:
     if not left:
         raise ConfigError(f"--input: all {len(images)} images are results of this program")
     if len(left) < len(images):
-        print(f"{len(images) - len(left)} images left out: they are results of this program")
+        out = len(images) - len(left)
+        are = "it is a result" if out == 1 else "they are results"
+        print(f"{counted(out, 'image')} left out: {are} of this program")
     return left
 
 
@@ -126,8 +156,8 @@ def main(argv: list[str] | None = None) -> int:
     with suppress(OSError):  # a name that is too long: reported below
         if args.output.is_file():
             raise ConfigError(f"--output {args.output}: is a file; give the name of a folder")
-    if args.count is not None and args.count < 1:
-        raise ConfigError(f"--count is the number of regions, 1 or more, got {args.count}")
+    if args.count is not None:
+        require_count("--count", args.count)
     if args.granularity is not None:
         require_granularity(args.granularity, "--granularity")
         if args.count is not None:
@@ -139,17 +169,13 @@ def main(argv: list[str] | None = None) -> int:
     asked = read_classes(args.classes)
     predictor = predictor_of(args.config_file, overrides)
     question = question_of(predictor, args.count, asked, args.background, args.granularity)
-    try:
-        require_folder(args.output, "choose another --output")
-        index = ResultIndex(args.output, overwrite=args.overwrite)
-    except OutputError as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    require_folder(args.output, "choose another --output")
+    index = ResultIndex(args.output, overwrite=args.overwrite)
     try:
         failed = segment(predictor, images, index, question)
     finally:  # a run that is interrupted has a table too
         written = write_index(index)
-    print(f"{len(images) - failed} of {len(images)} images segmented, in {args.output}")
+    print(f"{len(images) - failed} of {len(images)} images segmented, in {one_line(args.output)}")
     return 0 if written and not failed else EXIT_FAILED
 
 
@@ -241,12 +267,12 @@ def segment(
         except DetectureError as error:
             failed += 1
             index.add_failed(path)
-            tqdm.write(f"not segmented: {error}", file=sys.stderr)
+            tqdm.write(f"not segmented: {one_line(error)}", file=sys.stderr)
             continue
         index.add(path, result, files)
         saved = files["json"].stem
-        renamed = "" if saved == path.stem else f", saved as {saved}"
-        tqdm.write(f"{path}: {report(result, renamed)}")
+        renamed = "" if saved == path.stem else f", saved as {one_line(saved)}"
+        tqdm.write(f"{one_line(path)}: {report(result, renamed)}")
     return failed
 
 
@@ -258,7 +284,7 @@ def report(result: TextureResult | SemanticResult, renamed: str) -> str:
         return "\n".join([*lines, *(f"  {text}" for text in result.captions())])
     known = result.count_probability
     surely = "" if known is None else f" ({known:.0%}{others(result)})"
-    lines = [f"{result.num_regions} regions{surely}{renamed}"]
+    lines = [f"{counted(result.num_regions, 'region')}{surely}{renamed}"]
     for number, text in enumerate(result.captions(), 1):
         sure = f", confidence {result.confidence[number - 1]:.2f}" if result.confidence else ""
         lines.append(f"  {number}. {text}{sure}")

@@ -17,7 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
-from detecture.data.image_files import only_images
+from detecture.data.image_files import leads_to_file, only_images
 from detecture.engine import predictor_of
 from detecture.errors import ConfigError
 from detecture.jobs.command_line import OverridesParser, command_line
@@ -39,7 +39,7 @@ def example_images(folder: Path | None) -> list[Path]:
         raise ConfigError(f"--examples {folder}: no such folder")
     folder = folder or EXAMPLES
     found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path.resolve() for path in only_images(found, folder)]
+    return [path.resolve() for path in only_images(found, folder) if leads_to_file(path)]
 
 
 @command_line("demo_web")

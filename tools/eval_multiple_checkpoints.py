@@ -37,7 +37,7 @@ from detecture.d2 import CfgNode, comm
 from detecture.engine import argument_parser, evaluate, load_model, run, setup
 from detecture.engine.evaluate import check_test_sets
 from detecture.errors import CheckpointError, ConfigError, EvaluationError
-from detecture.evaluation.summary import is_as_written
+from detecture.evaluation.summary import interval_text, is_as_written
 from detecture.jobs.command_line import add_overwrite_option
 from detecture.untrusted import read_own_json
 
@@ -175,8 +175,7 @@ def as_markdown(rows: Sequence[EvaluatedCheckpoint], datasets: Sequence[str]) ->
                 line.append("not evaluated" if row.problem else "not defined")
                 continue
             text = f"**{value:.4f}**" if row is best[dataset] else f"{value:.4f}"
-            low_high = row.interval(dataset)
-            line.append(text + (" [{:.4f}, {:.4f}]".format(*low_high) if low_high else ""))
+            line.append(f"{text} {interval_text(row.interval(dataset))}")
         lines.append(line)
     heads = [f"{dataset}: {_headline_of(rows, dataset)}" for dataset in datasets]
     return tabulate(lines, ["checkpoint", "iteration", *heads], "github", disable_numparse=True)

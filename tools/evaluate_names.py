@@ -46,6 +46,7 @@ from detecture.evaluation.named_masks import (
     stripped,
     summarize_names,
 )
+from detecture.evaluation.summary import interval_text
 from detecture.evaluation.words.matching import Similarity
 from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
 from detecture.modeling.meta_arch.protocol import SemanticModel
@@ -182,10 +183,7 @@ def format_names(report: dict[str, Any]) -> str:
         head += f", without words of {' and '.join(report['without'])}"
     lines = [f"| {head} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name, row in report["rows"].items():
-        cells = [
-            f"{row[c]['mean']:.3f} [{row[c]['ci95'][0]:.3f}, {row[c]['ci95'][1]:.3f}]"
-            for c in columns
-        ]
+        cells = [f"{row[c]['mean']:.3f} {interval_text(row[c]['ci95'], 3)}" for c in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -23,13 +23,13 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from detecture.checkpoint.ownership import require_own, write_own
+from detecture.checkpoint.ownership import require_folder, require_own, write_own
 from detecture.data.datasets.synthetic import SPLITS
 from detecture.data.formats.published_layout import IMAGE_FORMATS
 from detecture.data.synthetic import DEFAULT_SIZE, FIRST_EDITION, LATEST_EDITION
 from detecture.data.synthetic.contact_sheet import SHEETS, contact_sheet
 from detecture.data.synthetic.export import ExportSettings, export_dataset
-from detecture.errors import EXIT_FAILED
+from detecture.errors import EXIT_FAILED, ConfigError
 from detecture.jobs.command_line import add_overwrite_option, command_line
 
 
@@ -88,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.edition = args.edition or LATEST_EDITION
     if args.output and not args.split and args.count is None:
         parser.error("--output needs --count or --split")
+    if args.output:
+        require_folder(Path(args.output).parent, "choose another --output")
     try:
         if args.contact_sheet:
             _write_sheet(args)
@@ -105,7 +107,9 @@ def _write_sheet(args: argparse.Namespace) -> None:
     seed, content = 0 if args.seed is None else args.seed, io.BytesIO()
     file_format = Image.registered_extensions().get(path.suffix.lower())
     if file_format is None:
-        raise ValueError(f"unknown file extension: {path.suffix}")
+        raise ConfigError(
+            f"--contact-sheet {path}: unknown file extension {path.suffix or '(none)'}; use .png"
+        )
     contact_sheet(args.by, seed, edition=args.edition).save(content, file_format)
     write_own(path, content.getvalue(), overwrite=args.overwrite, remedy=remedy)
     print(path)

@@ -34,7 +34,7 @@ from collections.abc import Sequence
 
 from detecture.config import make_config
 from detecture.engine import log_to_terminal
-from detecture.errors import EXIT_FAILED, ConfigError
+from detecture.errors import EXIT_FAILED, ConfigError, counted
 from detecture.jobs.command_line import command_line
 from detecture.miner.bring_in import bring_in
 from detecture.miner.corrections import READERS
@@ -116,9 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(words)
     unreadable = sum(outcome.counts.get("unreadable", 0) for outcome in outcomes)
     if unreadable:
-        print(f"{unreadable} images cannot be read; mend or remove them, and run the same again")
+        it = "it" if unreadable == 1 else "them"
+        found = counted(unreadable, "image")
+        print(f"{found} cannot be read; mend or remove {it}, and run the same again")
     if failed := sum(outcome.failed for outcome in outcomes):
-        print(f"{failed} images failed; --retry-failed tries those again")
+        those = "it" if failed == 1 else "those"
+        print(f"{counted(failed, 'image')} failed; --retry-failed tries {those} again")
     rejected = outcomes[0].counts.get("rejected", 0) if args.command == "validate" else 0
     is_empty = outcomes[-1].stage == EXPORT and not outcomes[-1].counts.get(OK)
     return EXIT_FAILED if failed or rejected or unreadable or is_empty else 0

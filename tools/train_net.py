@@ -6,7 +6,8 @@
   python tools/train_net.py --config-file FILE --num-gpus 2 --resume
   torchrun --nproc-per-node 2 tools/train_net.py --config-file FILE
 
-An evaluation that was cut off goes on where it stopped when it is started again.
+An evaluation that was cut off goes on where it stopped when it is started again. An image that
+fails ends no evaluation: it counts as docs/usage.md says, and the last line says how many failed.
 Exit status: 0 done, 1 failed (also when TEST.EXPECTED_RESULTS are missed), 2 wrong input.
 """
 

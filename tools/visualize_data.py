@@ -47,6 +47,8 @@ from detecture.errors import (
     DatasetError,
     ImageError,
     OutputError,
+    counted,
+    one_line,
 )
 from detecture.evaluation.record_check import record_problem
 from detecture.evaluation.recorded import label_map_path
@@ -355,7 +357,7 @@ def _draw_all(args: argparse.Namespace, jobs: Iterator[DrawingJob], total: int) 
                 drawn += 1
             except (DatasetError, ImageError, OutputError) as error:
                 failed += 1
-                tqdm.write(f"{job.image_id}: not drawn: {error}", file=sys.stderr)
+                tqdm.write(one_line(f"{job.image_id}: not drawn: {error}"), file=sys.stderr)
     except DatasetError as error:  # the training loader finds no usable record at all
         failed += 1
         print(f"visualize_data: {error}", file=sys.stderr)
@@ -367,7 +369,7 @@ def _draw_all(args: argparse.Namespace, jobs: Iterator[DrawingJob], total: int) 
         _save(sheet, args.sheet, SHEET_FORMATS[args.sheet.suffix.lower()], args.overwrite)
     places = " and ".join(str(place) for place in (args.output, args.sheet) if place)
     rest = f" of {total:,} (--limit 0: all)" if count < total else ""
-    print(f"{drawn} drawings{rest} in {places}, {failed} failed")
+    print(one_line(f"{counted(drawn, 'drawing')}{rest} in {places}, {failed} failed"))
     return EXIT_FAILED if failed else 0
 
 

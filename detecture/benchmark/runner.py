@@ -15,6 +15,7 @@ from detecture.benchmark.cells import (
 )
 from detecture.benchmark.protocol import Cell
 from detecture.benchmark.results import CellResult
+from detecture.checkpoint.ownership import require_folder
 from detecture.errors import EvaluationError
 from detecture.jobs.crew import Job, run_jobs
 from detecture.jobs.locks import FolderLock
@@ -23,7 +24,12 @@ _POLL_SECONDS = 0.5
 
 
 def reserved_root(root: Path) -> FolderLock:
-    """The lock that the runner of a benchmark or sweep holds on its folder."""
+    """The lock that the runner of a benchmark or sweep holds on its folder, which is made.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    require_folder(root, "choose another --root")
     return FolderLock(
         root,
         ".benchmark.lock",

@@ -14,7 +14,7 @@ from detecture.benchmark.layout import K_ACCESS_WORDS, Column, Row, TableLayout,
 from detecture.benchmark.read_cells import read_cell_records
 from detecture.benchmark.results import CellResult
 from detecture.errors import EvaluationError
-from detecture.evaluation.summary import bootstrap_draws
+from detecture.evaluation.summary import LEAST_IMAGES, bootstrap_draws
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,13 @@ def paired_difference(
         samples: resamples of the images.
 
     Raises:
-        EvaluationError: the two have no image in common.
+        EvaluationError: the two have no image in common, or one alone, which has no interval.
     """
     shared = [image_id for image_id in first if image_id in second]
     if not shared:
         raise EvaluationError("no image in common")
+    if len(shared) < LEAST_IMAGES:
+        raise EvaluationError("one image in common, too few for an interval")
     difference_N = np.array([first[i] - second[i] for i in shared], dtype=np.float64)
     mean_S = bootstrap_draws(len(shared), samples) @ difference_N / len(shared)
     low, high = np.quantile(mean_S, [0.025, 0.975])

@@ -5,6 +5,7 @@ loader may run code from a yaml file, and says little about a misspelt key.
 """
 
 import ast
+import difflib
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from detecture.config.checks import add_detecture_config, all_keys, check_values, get_key
-from detecture.config.sections.declaring import did_you_mean
 from detecture.d2 import CfgNode, get_cfg
 from detecture.d2.unread_keys import warn_of_unread_keys
 from detecture.device import resolve_device
@@ -137,11 +137,15 @@ def _read_yaml_chain(path: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path
 
 def _read_yaml(path: Path, named: str) -> dict[str, Any]:
     if not path.exists():
-        siblings = sorted(str(p) for p in path.parent.glob("*.yaml"))
-        hint = did_you_mean(str(path), siblings) or "; the shipped ones are under configs/"
+        # The folder and the ending, which all have in common, make no name near.
+        siblings = {p.stem: p for p in sorted(path.parent.glob("*.yaml"))}
+        near = difflib.get_close_matches(path.stem[:200], siblings, n=1)
+        hint = "; the shipped ones are under configs/"
+        hint = f"; did you mean {siblings[near[0]]}?" if near else hint
         raise ConfigError(f"{str(path)[:300]}: no such config file{named}{hint}")
     values = read_yaml(path, ConfigError)
     if values is None:
+        logger.warning("%s: is empty, so that it sets no key; is it the right file?", path)
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must hold keys and values, holds a {type(values).__name__}")

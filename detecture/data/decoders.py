@@ -157,14 +157,28 @@ def opened(
             source.seek(0)
             yield _open(name, source, max_pixels, wanted)
             return
-        if "\0" in name:  # which is a ValueError below
-            raise FileNotFoundError(name)
-        mode = Path(source).stat().st_mode
-        if not stat.S_ISREG(mode):  # to open a FIFO could block for ever
-            what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise ImageError(f"{name}: is {what}; give the path of an image")
+        require_file(source, name)
         with Path(source).open("rb") as stream:
             yield _open(name, stream, max_pixels, wanted)
+
+
+def require_file(path: str | os.PathLike[str], name: str) -> None:
+    """Check that a path leads to a file, without opening it: to open a pipe could block for ever.
+
+    Args:
+        path: of an image.
+        name: for the error.
+
+    Raises:
+        ImageError: it leads nowhere, in a circle, or to a folder, a pipe or a device.
+    """
+    with decoding(name):
+        if "\0" in name:  # which is a ValueError below
+            raise FileNotFoundError(name)
+        mode = Path(path).stat().st_mode
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise ImageError(f"{name}: is {what}; give the path of an image")
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import PurePath
 from typing import TypeVar
 
-from detecture.data.decoders import HAS_AVIF, HAS_HEIF
+from detecture.data.decoders import HAS_AVIF, HAS_HEIF, require_file
+from detecture.errors import ImageError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +56,31 @@ def only_images(paths: Iterable[AnyPath], folder: str | os.PathLike[str]) -> Ite
             example = example or PurePath(path).name
     if unread:
         kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(unread.items()))
+        total = unread.total()
+        what = "1 file is an image" if total == 1 else f"{total:,} files are images"
         _warn(
-            f"{os.fspath(folder)}: {unread.total()} files are images of a kind that is not read "
+            f"{os.fspath(folder)}: {what} of a kind that is not read "
             f"({kinds}), such as {example}; convert them to PNG or JPEG"
             + ", or pip install pillow-heif for HEIC"
             * any(map(unread.get, _HEIC))
         )
 
 
+def leads_to_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a path that is named like an image leads to a file; a warning says why not, once.
+
+    Links may be dead or lead in a circle, and folders and pipes may have such names too.
+    """
+    name = os.fsdecode(path)
+    try:
+        require_file(path, name)
+    except ImageError as error:
+        _warn(f"{name}: left out ({str(error).removeprefix(f'{name}: ')})")
+        return False
+    return True
+
+
 @cache
 def _warn(text: str) -> None:
     """Warn once: a folder may be searched several times."""
-    logger.warning("%s", text)
+    logger.warning("%s", one_line(text))

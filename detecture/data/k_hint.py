@@ -1,10 +1,13 @@
 """What a method may know about K, the number of texture regions of an image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from detecture.config.sections.evaluation import COUNT_WORDS
-from detecture.errors import ConfigError
+import numpy as np
+
+from detecture.config.sections.evaluation import COUNT_WORDS, MOST_REGIONS, is_count
+from detecture.errors import ConfigError, PredictionError, brief
 
 K_OF_REGIME: dict[str, int | None] = {"single": 1, "pair": 2, "autonomous": None}
 """The number of regions that each regime of a data set grants to every method."""
@@ -73,8 +76,52 @@ def resolve_k_hint(
                 "an integer here"
             )
         return KHint(str(count), true_k() if callable(true_k) else true_k)
-    if not isinstance(count, bool) and str(count).isascii() and str(count).isdigit():
-        number = int(count)
-        if number > 0:
-            return KHint("fixed", number)
-    raise ConfigError(f"TEST.COUNT {count!r}: use {', '.join(COUNT_WORDS)} or a positive integer")
+    if not isinstance(count, bool) and is_count(str(count)):
+        return KHint("fixed", int(count))
+    raise ConfigError(
+        f"TEST.COUNT {brief(count)}: use {', '.join(COUNT_WORDS)} or a positive integer up "
+        f"to {MOST_REGIONS:,}"
+    )
+
+
+def require_count(where: str, count: Any) -> int:
+    """A number of regions that a user gives, where it is one.
+
+    Args:
+        where: the option or argument, for the error.
+        count: what was given.
+
+    Raises:
+        ConfigError: it is no whole number from 1 to `MOST_REGIONS`.
+    """
+    if (
+        isinstance(count, (int, np.integer))
+        and not isinstance(count, bool)
+        and 1 <= count <= MOST_REGIONS
+    ):
+        return int(count)
+    raise ConfigError(
+        f"{where} is the number of regions, 1 or more and {MOST_REGIONS:,} at most, got "
+        f"{brief(count)}"
+    )
+
+
+def require_room(sample: Mapping[str, Any]) -> None:
+    """Check that an image has a pixel for each region that the user says it has.
+
+    Args:
+        sample: mapped dict, `image` (3,H,W); without `k_hint` nothing is checked. What a data set's
+            regime grants is no user's word: there, regions too many stay empty.
+
+    Raises:
+        PredictionError: it has fewer.
+    """
+    hint, image = sample.get("k_hint"), sample.get("image")
+    if hint is None or image is None or hint.kind != "fixed":
+        return
+    height, width = image.shape[-2:]
+    if hint.k > height * width:
+        raise PredictionError(
+            f"{hint.k:,} regions are asked for (--count, TEST.COUNT or count), and the image has "
+            f"{width} x {height} pixels: {height * width:,} regions are the most; lower the number"
+        )

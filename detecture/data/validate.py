@@ -11,7 +11,7 @@ import numpy as np
 
 from detecture.data.datasets.texture_json import locate_texture_json, parse_texture_json
 from detecture.data.image_io import FOREGROUND_LEVEL, read_image, read_mask_levels
-from detecture.errors import DatasetError, ImageError
+from detecture.errors import DatasetError, ImageError, counted, one_line
 
 MAX_TEXTURES = 6
 """Most textures per image in the published sets, and slots in the models."""
@@ -40,8 +40,10 @@ class DatasetProblem:
     text: str
 
     def __str__(self) -> str:
-        record = "" if self.index is None else f"record {self.index} (id {self.image_id}): "
-        return f"{self.severity} {self.kind}: {record}{self.text}"
+        record = (
+            "" if self.index is None else f"record {self.index} (id {self.image_id or 'unknown'}): "
+        )
+        return one_line(f"{self.severity} {self.kind}: {record}{self.text}")
 
 
 @dataclass
@@ -87,8 +89,8 @@ class CheckReport:
             else:
                 unlisted[f"{finding.severity} {finding.kind}"] += 1
         lines += [f"  {kind}: {n} more (--json lists all)" for kind, n in unlisted.items()]
-        verdict = "ok" if self.ok else f"{self.count('error')} errors"
-        return [*lines, f"  {verdict}, {self.count('warning')} warnings"]
+        verdict = "ok" if self.ok else counted(self.count("error"), "error")
+        return [*lines, f"  {verdict}, {counted(self.count('warning'), 'warning')}"]
 
 
 @dataclass
@@ -180,9 +182,10 @@ def check_dataset(
 
 def format_report(report: DatasetReport, shown: int = 10) -> str:
     """The report as text: all errors, the first `shown` warnings of a kind, the rest counted."""
-    lines = [f"{report.name}: {report.json_file}"]
+    lines = [one_line(f"{report.name}: {report.json_file}")]
     lines.append(
-        f"  {report.images} images, {report.textures} textures, {report.descriptions} descriptions"
+        f"  {counted(report.images, 'image')}, {counted(report.textures, 'texture')}, "
+        f"{counted(report.descriptions, 'description')}"
     )
     if report.k_histogram:
         counts = [f"K={k}: {n}" for k, n in sorted(report.k_histogram.items())]

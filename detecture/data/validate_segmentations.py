@@ -21,7 +21,7 @@ from detecture.data.datasets.bsds500 import (
 )
 from detecture.data.image_io import read_image
 from detecture.data.validate import CheckReport, DatasetProblem, Progress
-from detecture.errors import DatasetError, ImageError
+from detecture.errors import DatasetError, ImageError, counted, one_line
 
 _FEW = 2  # annotators: agreement needs two
 
@@ -45,10 +45,10 @@ class SegmentationsReport(CheckReport):
 
     def format(self) -> str:
         """The report as text: all errors, the first warnings of a kind, the rest counted."""
-        lines = [f"{self.name}: {self.image_root}, {self.segmentation_root}"]
+        lines = [one_line(f"{self.name}: {self.image_root}, {self.segmentation_root}")]
         maps = sum(people * images for people, images in self.annotators.items())
         mean = "" if self.regions_mean is None else f", of {self.regions_mean:.1f} regions each"
-        lines.append(f"  {self.images} images, {maps} maps of regions{mean}")
+        lines.append(f"  {counted(self.images, 'image')}, {counted(maps, 'map')} of regions{mean}")
         if self.annotators:
             counts = ", ".join(f"{n} by {people}" for people, n in sorted(self.annotators.items()))
             lines.append(f"  images by number of annotators: {counts}")
@@ -131,8 +131,8 @@ def _of_set(report: SegmentationsReport, names: set[str]) -> list[DatasetProblem
     ]
     if published is not None and report.images != published:
         text = (
-            f"{report.images} images where the published set has {published}; figures on this set "
-            "are not comparable with published ones"
+            f"{counted(report.images, 'image')} where the published set has {published}; "
+            "figures on this set are not comparable with published ones"
         )
         texts.append(("published_count", text))
     return [DatasetProblem("warning", kind, None, "", text) for kind, text in texts]

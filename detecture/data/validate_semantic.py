@@ -12,7 +12,7 @@ import numpy as np
 from detecture.data.datasets.semantic import labels_without_image, load_semantic, semantic_set
 from detecture.data.image_io import read_image, read_label_map
 from detecture.data.validate import CheckReport, DatasetProblem, Progress
-from detecture.errors import ImageError
+from detecture.errors import ImageError, counted, one_line
 
 _SHOWN_LABELS = 5
 _REMEDY = "save it with one channel, whose values are the numbers of the classes (8 or 16 bits)"
@@ -41,9 +41,10 @@ class SemanticReport(CheckReport):
 
     def format(self) -> str:
         """The report as text: all errors, the first warnings of a kind, the rest counted."""
-        lines = [f"{self.name}: {self.image_root}, {self.label_root}"]
+        lines = [one_line(f"{self.name}: {self.image_root}, {self.label_root}")]
         seen = sum(count > 0 for count in self.pixels_of_class.values())
-        lines.append(f"  {self.images} images, {self.classes} classes, {seen} of them labelled")
+        images, classes = counted(self.images, "image"), counted(self.classes, "class")
+        lines.append(f"  {images}, {classes}, {seen} of them labelled")
         common = Counter(self.pixels_of_class).most_common(5)
         total = sum(self.pixels_of_class.values())
         if total:
@@ -165,8 +166,8 @@ def _whole_set(report: SemanticReport, published: int | None) -> list[DatasetPro
     findings = []
     if published is not None and report.images != published:
         text = (
-            f"{report.images} images where the published set has {published}; figures on this set "
-            "are not comparable with published ones"
+            f"{counted(report.images, 'image')} where the published set has {published}; "
+            "figures on this set are not comparable with published ones"
         )
         findings.append(_of_set("warning", "published_count", text))
     without = [name for name, count in report.pixels_of_class.items() if not count]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from detecture.doctor.finding import Finding
+from detecture.errors import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +70,7 @@ def check_shipped_model() -> Iterator[Finding]:
     score = _score(result.label_map, result.num_regions, is_left)
     text = (
         f"{type(predictor.model).__name__} on an image of {_SIZE} x {_SIZE} pixels: "
-        f"{result.num_regions} regions, mIoU {score:.3f}, in {took} (loaded in {built})"
+        f"{counted(result.num_regions, 'region')}, mIoU {score:.3f}, in {took} (loaded in {built})"
     )
     if score < _LEAST_IOU:
         yield Finding(

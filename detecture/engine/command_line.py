@@ -2,17 +2,21 @@
 
 import argparse
 import logging
+import multiprocessing
 import os
 import re
+import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from detecture.checkpoint.search import newest_sound
+from detecture.checkpoint.search import find_checkpoint, newest_sound
+from detecture.checkpoint.shipped import locate
 from detecture.config import make_config
 from detecture.d2 import CfgNode, comm, default_argument_parser, default_setup, launch, setup_logger
 from detecture.data import (
@@ -20,22 +24,28 @@ from detecture.data import (
     register_semantic_folder,
     require_registered,
 )
+from detecture.data.datasets.register import load_registered
 from detecture.device import bind_process, collective_backend
+from detecture.engine.data_check import require_files
+from detecture.engine.evaluate import check_test_sets
 from detecture.engine.idle_keys import warn_of_keys_of_scripts
 from detecture.engine.run_folder import refuse_beside_training, reserved
 from detecture.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    CheckpointError,
     ConfigError,
     DetectureError,
     EvaluationError,
 )
 from detecture.jobs.command_line import OverridesParser, any_text_printed, tell_once
 from detecture.jobs.signals import end_signals, passed_on
+from detecture.untrusted import named_path
 
 logger = logging.getLogger("detecture")
 
+_PATIENCE_S = 5.0
 _KEYS_OF_A_RUN = {"DATASETS", "INPUT", "MODEL", "OUTPUT_DIR", "SOLVER", "TEST"}
 
 
@@ -97,6 +107,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
         else:
             words = [*overrides, "MODEL.WEIGHTS", str(weights)]
             cfg = make_config(args.config_file or None, words)
+    _require_inputs(cfg, args)  # before pages about the machine and the config are logged
     # It would write config.yaml at once, over that of a training which this run may only evaluate
     # or cannot resume. The trainer and the evaluators write their own when the time comes.
     elsewhere = cfg.clone()
@@ -107,6 +118,25 @@ def setup(args: argparse.Namespace) -> CfgNode:
     warn_of_keys_of_scripts(cfg)
     logger.info("Running with full config:\n%s", cfg.dump())
     return cfg
+
+
+def _require_inputs(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Check that data sets and weights are there.
+
+    Raises:
+        DatasetError: all files of a data set are missing, or it is malformed.
+        ConfigError: a data set has no evaluator, or none that TEST.EXPECTED_RESULTS asks for.
+        CheckpointError: there is no file of MODEL.WEIGHTS.
+    """
+    if args.eval_only:
+        check_test_sets(cfg)
+    else:
+        for name in cfg.DATASETS.TRAIN:
+            require_files(name, load_registered(name))
+    if cfg.MODEL.WEIGHTS and (args.eval_only or not args.resume):
+        file = find_checkpoint(locate(cfg.MODEL.WEIGHTS))
+        if not named_path(file, "MODEL.WEIGHTS", CheckpointError).is_file():
+            raise CheckpointError(f"{file}: no such checkpoint; check MODEL.WEIGHTS")
 
 
 def _own_dataset(args: argparse.Namespace) -> list[str]:
@@ -238,28 +268,57 @@ def _exit_with_status(main: Callable[[argparse.Namespace], Any], args: argparse.
         with any_text_printed(), end_signals.heard():
             main(args)
     except DetectureError as error:
+        status = _report(error)
+        if not comm.is_main_process():
+            _tell_for_itself(error)
         _leave_the_others()
-        raise SystemExit(_report(error)) from error
+        _end(status, error)
     except KeyboardInterrupt as error:
         logger.error(
             "%s",
             str(error) or "interrupted; the same command goes on from what is finished",
         )
-        raise SystemExit(EXIT_INTERRUPTED) from error
-    except SystemExit:  # the trainer's, where the expected results were missed
+        _end(EXIT_INTERRUPTED, error)
+    except SystemExit as error:  # the trainer's, where the expected results were missed
         _leave_the_others()
-        raise
+        _end(_status(error), error)
+
+
+def _tell_for_itself(error: DetectureError) -> None:
+    """Print the error of a process whose log does not go to the terminal.
+
+    Mostly the first process has the same error. It then prints it, and its end ends this one; if
+    this one ended first, that would cut off the first one's message.
+    """
+    time.sleep(_PATIENCE_S)
+    sys.stderr.write(f"process {comm.get_rank()}: {error}\n")
 
 
 def _leave_the_others() -> None:
     """Leave the process group before this process ends on its own.
 
-    gloo's threads must be joined before the interpreter exits: otherwise C++ now and then aborts
-    the process, and its exit status is lost. Other backends would wait for the other processes,
-    and so would gloo after an interruption, which may come in the middle of an exchange.
+    Only gloo's: other backends would wait for the other processes, and so would gloo after an
+    interruption, which may come in the middle of an exchange.
     """
     if dist.is_initialized() and dist.get_backend() == "gloo":
         dist.destroy_process_group()
+
+
+def _end(status: int, cause: BaseException) -> NoReturn:
+    """End this process.
+
+    A launched one does not wait for the interpreter to take itself apart: where a library's thread
+    still runs, C++ now and then aborts the process there, and its status is lost.
+    """
+    if multiprocessing.parent_process() is None:
+        raise SystemExit(status) from cause
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+        worker.join()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _report(error: DetectureError) -> int:

@@ -1,6 +1,5 @@
 """Evaluate a model on every test set of a config."""
 
-import difflib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detecture.checkpoint.checkpointer import Checkpointer
 from detecture.checkpoint.protocol import KeepsState
+from detecture.config.sections.declaring import did_you_mean
 from detecture.d2 import (
     CfgNode,
     DatasetEvaluator,
@@ -104,11 +104,16 @@ def evaluate(
     if resume:  # a training checked this before its first iteration
         check_test_sets(cfg)
     results: OrderedDict[str, Any] = OrderedDict()
+    failures: list[str] = []
     for name in cfg.DATASETS.TEST:
-        for task, metrics in evaluate_dataset(cfg, model, name, resume=resume).items():
+        found, failed = _evaluated(cfg, model, name, resume)
+        failures += [failed] if failed else []
+        for task, metrics in found.items():
             results[task if len(cfg.DATASETS.TEST) == 1 else f"{name}/{task}"] = metrics
     if comm.is_main_process():
         print_csv_format(results)
+    for failed in failures:  # last, where a reader of the figures looks
+        logger.warning("%s", failed)
     return results
 
 
@@ -124,6 +129,13 @@ def evaluate_dataset(
     The records and the summary go to `OUTPUT_DIR/inference/<data set>`. If one of several processes
     fails, all of them raise an error.
     """
+    return _evaluated(cfg, model, dataset_name, resume)[0]
+
+
+def _evaluated(
+    cfg: CfgNode, model: nn.Module | Callable[[], nn.Module], dataset_name: str, resume: bool
+) -> tuple[Mapping[str, Any], str]:
+    """The results of one data set, and on the main process how many images failed, in words."""
     evaluator_type = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if evaluator_type not in EVALUATOR_REGISTRY:
         known = ", ".join(sorted(name for name, _ in EVALUATOR_REGISTRY))
@@ -142,7 +154,7 @@ def evaluate_dataset(
             if isinstance(model, nn.Module) or len(evaluator.finished_ids) < len(records):
                 guarded = _guarded(cfg, model, dataset_name)
                 inference_on_dataset(guarded, loader, _WithoutResults(evaluator))
-        return evaluator.evaluate() or {}
+        return evaluator.evaluate() or {}, getattr(evaluator, "failures", "")
     except BaseException:
         # The next evaluation, even in this process, must find the folder free.
         if hasattr(evaluator, "close"):
@@ -224,9 +236,7 @@ def require_measured(key: str, name: str, measured: frozenset[str]) -> None:
     """
     if name in measured:
         return
-    close = difflib.get_close_matches(name[:200], measured, n=1)
-    close = close or [one for one in sorted(measured) if one.endswith(f"/{name}")]
-    meant = f"; did you mean {close[0]}?" if close else ""
+    meant = did_you_mean(name, sorted(measured))
     known = ", ".join(sorted(measured)) or "losses alone, because DATASETS.TEST is empty"
     raise ConfigError(f"{key} {brief(name)} is not measured{meant}; measured are {known}")
 

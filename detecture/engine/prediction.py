@@ -17,6 +17,7 @@ from torch import nn
 
 from detecture.config.sections.images import InputSettings, require_bands
 from detecture.data.image_io import as_image
+from detecture.data.k_hint import require_room
 from detecture.engine.result_files import absolute_path
 from detecture.errors import DetectureError, ImageError, PredictionError
 from detecture.evaluation.guard import run_each
@@ -181,6 +182,8 @@ class Predictor(ABC, Generic[Result]):
         batch = [{**sample, **question} for sample in samples]
 
         def answer(some: list[dict[str, Any]]) -> Any:
+            for sample in some:
+                require_room(sample)
             with torch.inference_mode():
                 return self.model(some)
 

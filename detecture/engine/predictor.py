@@ -32,7 +32,7 @@ from detecture.config import make_config
 from detecture.config.sections.evaluation import EvaluationSettings
 from detecture.config.sections.images import InputSettings
 from detecture.d2 import CfgNode
-from detecture.data import KHint
+from detecture.data.k_hint import KHint, require_count
 from detecture.engine.evaluate import load_model, require_choice
 from detecture.engine.prediction import FailedImage, ImageSource, Predictor, each_of
 from detecture.engine.result import TextureResult
@@ -73,7 +73,8 @@ class TexturePredictor(Predictor[TextureResult]):
 
         Raises:
             ConfigError: it is a semantic model, `bands` are not one or three numbers from 1 on, or
-                the granularity is not 0 and the model has no choice of them.
+                `count` is not 1 to `MOST_REGIONS`, or the granularity is not 0 and the model has no
+                choice of them.
         """
         if isinstance(model, SemanticModel):
             raise ConfigError(
@@ -82,7 +83,7 @@ class TexturePredictor(Predictor[TextureResult]):
             )
         super().__init__(model, max_pixels, bands)
         self.max_score_pixels = max_score_pixels
-        self.count = count
+        self.count = None if count is None else require_count("count", count)
         self.granularity = require_granularity(granularity)
         if self.granularity:
             require_choice(model, "granularity")
@@ -151,8 +152,8 @@ class TexturePredictor(Predictor[TextureResult]):
             PredictionError: the method failed on the image.
             FailedImages: some of several images failed. All the others were predicted first; their
                 results are in its `results`. (It is an `ImageError`.)
-            DetectureError: `count` is not positive, `granularity` is out of its range, both are
-                given, or the method has no choice of granularities.
+            DetectureError: `count` is not 1 to `MOST_REGIONS`, `granularity` is out of its range,
+                both are given, or the method has no choice of granularities.
         """
         return self._call(images, self._question(count, granularity), batch_size)
 
@@ -194,10 +195,9 @@ class TexturePredictor(Predictor[TextureResult]):
 
     def _question(self, count: int | None, granularity: float | None = None) -> dict[str, Any]:
         count = self.count if count is None else count
-        whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
-        if count is not None and (not whole or count < 1):
-            raise DetectureError(f"count is the number of regions, 1 or more, got {count!r}")
-        hint = {"k_hint": KHint() if count is None else KHint("fixed", int(count))}
+        if count is not None:
+            count = require_count("count", count)
+        hint = {"k_hint": KHint() if count is None else KHint("fixed", count)}
         if granularity is None:
             granularity = self.granularity
             return hint if count is not None else {**hint, "granularity": granularity}

@@ -14,7 +14,7 @@ from detecture.evaluation.label_map import InvalidOutput, check_output, scores_t
 from detecture.evaluation.metrics import SampleScore, score_label_map
 from detecture.evaluation.recorded import RecordedEvaluator
 from detecture.evaluation.records import Record
-from detecture.evaluation.summary import METRICS, summarize, unsummarizable
+from detecture.evaluation.summary import METRICS, interval_text, summarize, unsummarizable
 from detecture.evaluation.texture_sam_metric import touching_fields
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,27 @@ LABEL_MAPS_OF: dict[str, LabelMaps] = {}
 drawn."""
 
 
+def label_maps_beside(truth_of: Callable[[dict[str, Any], int], np.ndarray]) -> LabelMaps:
+    """How to draw a standard output beside the truth.
+
+    Args:
+        truth_of: of a record and the limit of pixels, the true label map (H,W).
+
+    Returns:
+        A function that raises `DetectureError` where the output is not valid, or the truth cannot
+        be read.
+    """
+
+    def label_maps(
+        cfg: CfgNode, record: dict[str, Any], sample: dict[str, Any], output: dict[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is predicted and what is true, (H,W) integers each."""
+        scores, _ = check_output(output, (sample["height"], sample["width"]))
+        return scores_to_label_map(scores), truth_of(record, cfg.INPUT.MAX_PIXELS)
+
+    return label_maps
+
+
 class TextureSegEvaluator(RecordedEvaluator):
     """Scores standard outputs against ground truth that it looks up by `image_id`.
 
@@ -62,25 +83,6 @@ class TextureSegEvaluator(RecordedEvaluator):
         self.oracle: bool = cfg.TEST.ORACLE
         self.count = str(cfg.TEST.COUNT)
         super().__init__(cfg, dataset_name, folder, resume=resume, problem_of=unsummarizable)
-
-    @staticmethod
-    def label_maps(
-        cfg: CfgNode, record: dict[str, Any], sample: dict[str, Any], output: dict[str, Any]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The prediction and the truth, (H,W) integers; see `validation_images`.
-
-        Args:
-            cfg: INPUT.MAX_PIXELS.
-            record: of the data set.
-            sample: mapped dict.
-            output: standard output.
-
-        Raises:
-            DetectureError: the output is not valid, or the truth cannot be read.
-        """
-        scores, _ = check_output(output, (sample["height"], sample["width"]))
-        truth = load_ground_truth(record, cfg.INPUT.MAX_PIXELS).index_map
-        return scores_to_label_map(scores), truth
 
     def score(self, sample: dict[str, Any], output: dict[str, Any]) -> Record:
         """The record of a sample, with its `k_hint`."""
@@ -141,15 +143,13 @@ class TextureSegEvaluator(RecordedEvaluator):
     def report(self, summary: dict[str, Any]) -> None:
         """Log the headline."""
         name = summary["headline"]
-        low, high = summary["ci95"][name]
         logger.info(
-            "%s on %s: %s %.4f [%.4f, %.4f], ARI %.4f, K known: %s, %d of %d ok; %s",
+            "%s on %s: %s %.4f %s, ARI %.4f, K known: %s, %d of %d ok; %s",
             self.method,
             self.dataset_name,
             name,
             summary[name],
-            low,
-            high,
+            interval_text(summary["ci95"][name]),
             summary["ARI"],
             summary["k_knowledge"],
             summary["n_ok"],
@@ -158,7 +158,9 @@ class TextureSegEvaluator(RecordedEvaluator):
         )
 
 
-LABEL_MAPS_OF["texture"] = TextureSegEvaluator.label_maps
+LABEL_MAPS_OF["texture"] = label_maps_beside(
+    lambda record, max_pixels: load_ground_truth(record, max_pixels).index_map
+)
 
 
 @EVALUATOR_REGISTRY.register()

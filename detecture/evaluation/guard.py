@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from detecture.data.k_hint import require_room
 from detecture.errors import EvaluationError
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class GuardedModel(nn.Module):
         for i, sample in enumerate(batched_inputs):
             if "error" in sample:
                 outputs[i] = {"status": sample["status"], "error": sample["error"]}
-        found = run_each(self.model, [batched_inputs[i] for i in readable])
+        found = run_each(self._answer, [batched_inputs[i] for i in readable])
         for i, output in zip(readable, found, strict=True):
             if isinstance(output, Exception):
                 outputs[i] = self._failed(batched_inputs[i], output)
@@ -44,6 +45,11 @@ class GuardedModel(nn.Module):
                 outputs[i] = output
                 self._failures_in_a_row = 0
         return [outputs[i] for i in range(len(batched_inputs))]
+
+    def _answer(self, samples: list[dict[str, Any]]) -> Any:
+        for sample in samples:
+            require_room(sample)
+        return self.model(samples)
 
     def _failed(self, sample: dict[str, Any], error: Exception) -> dict[str, Any]:
         logger.warning("%s: the method failed", sample["file_name"], exc_info=error)

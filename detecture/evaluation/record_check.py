@@ -4,10 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from detecture.checkpoint.json_files import finite_number
+from detecture.config.sections.evaluation import MOST_REGIONS
 from detecture.errors import brief
-
-MOST_REGIONS = 65535
-"""That fit into a label map's file."""
 
 _SLACK = 1e-6  # a mean of fractions may be greater than 1 by the last digit
 

@@ -1,7 +1,7 @@
 """What is common to the evaluators that keep one record for each sample."""
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from PIL import Image
 from detecture.checkpoint.atomic import sha256_file, short_name, utf8, write_atomic
 from detecture.d2 import CfgNode, DatasetEvaluator, comm
 from detecture.data import load_test_records
-from detecture.errors import EvaluationError
+from detecture.errors import EvaluationError, one_line
 from detecture.evaluation.fingerprint import evaluation_fingerprint
 from detecture.evaluation.record_lines import ProblemOf
 from detecture.evaluation.records import FAILED_STATUSES, LABEL_MAPS, Record, RecordFolder
@@ -35,6 +35,9 @@ class RecordedEvaluator(DatasetEvaluator):
 
     TASK: str
     """Name of the results."""
+
+    failures: str
+    """How many images could not be scored, as a sentence; empty if all were, or before the end."""
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class RecordedEvaluator(DatasetEvaluator):
         fingerprint = {**evaluation_fingerprint(cfg, dataset), **(depends_on or {})}
         self._records = RecordFolder(self.folder, fingerprint, problem_of, results)
         self._config: str = cfg.dump()
+        self.failures = ""
         self._new: list[Record] = []
         self._old = self._open_records(resume)
 
@@ -151,6 +155,7 @@ class RecordedEvaluator(DatasetEvaluator):
         self._records.write_summary(summary)
         self._records.unlock()
         self._report_failures(ordered)
+        self.failures = self._count_failures(ordered)
         if ordered:
             self.report(summary)
         if ordered and all(record["status"] in FAILED_STATUSES for record in ordered):
@@ -243,12 +248,23 @@ class RecordedEvaluator(DatasetEvaluator):
         for record in failed[:_SHOWN]:
             error = record.get("error", "")[:500]
             text = f"{self.dataset_name} {record['image_id']}: {record['status']} {error}"
-            logger.warning("%s", utf8(text).decode())  # not every file name is valid text
+            logger.warning("%s", one_line(utf8(text).decode()))  # not every file name is valid text
         if len(failed) > _SHOWN:
             more = len(failed) - _SHOWN
             logger.warning(".. and %d more in %s", more, self.folder / "records.jsonl")
         if len(records) < len(self._dataset):
             logger.warning("%d samples have no record", len(self._dataset) - len(records))
+
+    def _count_failures(self, records: list[Record]) -> str:
+        counts = Counter(r["status"] for r in records if r["status"] in FAILED_STATUSES)
+        if not counts:
+            return ""
+        kinds = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        return (
+            f"{self.dataset_name}: {counts.total()} of {len(records)} images FAILED ({kinds}), so "
+            f"the figures above are not comparable; see {self.folder / 'records.jsonl'}. The same "
+            "command tries them again"
+        )
 
 
 def label_map_path(folder: Path, image_id: str) -> Path:

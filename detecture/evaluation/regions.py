@@ -17,7 +17,12 @@ from detecture.d2 import CfgNode, MetadataCatalog
 from detecture.data.datasets.bsds500 import load_segmentations
 from detecture.data.k_hint import FROM_TRUTH
 from detecture.errors import ConfigError, DatasetError, brief
-from detecture.evaluation.evaluator import EVALUATOR_REGISTRY, LABEL_MAPS_OF, METRICS_OF
+from detecture.evaluation.evaluator import (
+    EVALUATOR_REGISTRY,
+    LABEL_MAPS_OF,
+    METRICS_OF,
+    label_maps_beside,
+)
 from detecture.evaluation.label_map import InvalidOutput, check_output, scores_to_label_map
 from detecture.evaluation.recorded import RecordedEvaluator
 from detecture.evaluation.records import Record
@@ -78,25 +83,6 @@ class RegionEvaluator(RecordedEvaluator):
                 "integer"
             )
         super().__init__(cfg, dataset_name, folder, resume=resume, problem_of=unsummarizable)
-
-    @staticmethod
-    def label_maps(
-        cfg: CfgNode, record: dict[str, Any], sample: dict[str, Any], output: dict[str, Any]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The prediction and what the first annotator saw, (H,W) integers.
-
-        Args:
-            cfg: INPUT.MAX_PIXELS.
-            record: of the data set.
-            sample: mapped dict.
-            output: standard output.
-
-        Raises:
-            DetectureError: the output is not valid, or the truth cannot be read.
-        """
-        scores, _ = check_output(output, (sample["height"], sample["width"]))
-        truth = load_segmentations(record, cfg.INPUT.MAX_PIXELS)[0]
-        return scores_to_label_map(scores), RegionMap.of(truth).labels_HW + 1
 
     def score(self, sample: dict[str, Any], output: dict[str, Any]) -> Record:
         """The record of a sample: `COLUMNS`, `annotators`, `human`, `k_hint`, perhaps `cuts`."""
@@ -270,7 +256,12 @@ def _selection(images: int, published: int | None) -> str:
     )
 
 
-LABEL_MAPS_OF["regions"] = RegionEvaluator.label_maps
+def _first_annotator(record: dict[str, Any], max_pixels: int) -> np.ndarray:
+    """Regions (H,W) that the first annotator of an image saw, from 1."""
+    return RegionMap.of(load_segmentations(record, max_pixels)[0]).labels_HW + 1
+
+
+LABEL_MAPS_OF["regions"] = label_maps_beside(_first_annotator)
 
 
 @EVALUATOR_REGISTRY.register()

@@ -40,6 +40,7 @@ from detecture.evaluation.semantic_summary import (
     image_score,
     summarize_semantic,
 )
+from detecture.evaluation.summary import interval_text
 from detecture.modeling.cost.canvases import Viewing
 
 logger = logging.getLogger(__name__)
@@ -177,11 +178,11 @@ class SemanticEvaluator(RecordedEvaluator):
                 *(self.source.ignore_label, self._records.summary_path),
             )
             return
-        low, high = summary["ci95"]["mIoU"] or (float("nan"), float("nan"))
         logger.info(
-            "%s on %s: mIoU %.4f [%.4f, %.4f] over the %d classes that are %s; bIoU %.4f, fwIoU "
+            "%s on %s: mIoU %.4f %s over the %d classes that are %s; bIoU %.4f, fwIoU "
             "%.4f, mACC %.4f, pACC %.4f; %s; %d of %d ok; %s",
-            *(self.method, self.dataset_name, _number(summary["mIoU"]), low, high),
+            *(self.method, self.dataset_name, _number(summary["mIoU"])),
+            interval_text(summary["ci95"]["mIoU"]),
             *(summary["classes_averaged"], summary["miou_rule"].replace("_", " ")),
             *(_number(summary[name]) for name in ("bIoU", "fwIoU", "mACC", "pACC")),
             ", ".join(f"{key} {summary[key]}" for key in self._conditions()),

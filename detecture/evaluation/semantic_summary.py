@@ -11,7 +11,7 @@ import numpy as np
 
 from detecture.evaluation.confusion import RULES, ClassCounts
 from detecture.evaluation.record_lines import Record
-from detecture.evaluation.summary import bootstrap_draws
+from detecture.evaluation.summary import LEAST_IMAGES, bootstrap_draws
 
 NOTHING = "(no class)"
 """What a pixel is called that was given no class."""
@@ -47,8 +47,9 @@ def summarize_semantic(
     Returns:
         `mIoU`, and by both rules `mIoU_<rule>` with the number of classes `classes_<rule>`; `bIoU`,
         `fwIoU`, `mACC`, `pACC`; `image_mIoU`, the mean of the images' own; `ci95`: name -> [low,
-        high], percentile bootstrap over images; `n_total`, `n_ok`, `statuses`. Figures that are not
-        defined, as without any labelled pixel, are None.
+        high], percentile bootstrap over images, None where only one has labelled pixels;
+        `n_total`, `n_ok`, `statuses`. Figures that are not defined, as without any labelled pixel,
+        are None.
     """
     pixels, outlines = region_counts(records, classes), outline_counts(records, classes)
     total = pixels.total()
@@ -67,7 +68,8 @@ def summarize_semantic(
     if records:
         draws_SN = bootstrap_draws(len(records), bootstrap_samples)
         drawn = _figures(pixels.resampled(draws_SN), outlines.resampled(draws_SN), rule)
-        summary["ci95"] = {name: _interval(values) for name, values in drawn.items()}
+        enough = np.count_nonzero(pixels.gt.any(axis=1)) >= LEAST_IMAGES
+        summary["ci95"] = {n: _interval(values) if enough else None for n, values in drawn.items()}
     return summary
 
 

@@ -24,6 +24,9 @@ METRICS = frozenset(
 )
 """Names of all numbers that a summary may hold."""
 
+LEAST_IMAGES = 2
+"""Behind an interval: every resample of one image is that image, so that nothing is known."""
+
 _BOOTSTRAP_SEED = 20260101
 
 
@@ -37,9 +40,9 @@ def summarize(records: Sequence[Record], bootstrap_samples: int) -> dict[str, An
     Returns:
         The means (fractions in 0..1) under the names of `MEAN_METRICS`; `Dice`, the panoptic
         Dice, as the published tables' column of that name; `K_MAE`, the mean |K_pred - K_gt|;
-        `K_accuracy`; `ci95`: name -> [low, high], percentile bootstrap over images; `n_total`,
-        `n_ok`, `statuses`; histograms of K and the panoptic IoU by true K; for methods that return
-        all their masks the columns of `summarize_touching`.
+        `K_accuracy`; `ci95`: name -> [low, high], percentile bootstrap over images (None for
+        one); `n_total`, `n_ok`, `statuses`; histograms of K and the panoptic IoU by true K; for
+        methods that return all their masks the columns of `summarize_touching`.
     """
     summary: dict[str, Any] = {
         "n_total": len(records),
@@ -83,16 +86,21 @@ def is_as_written(summary: Mapping[str, Any]) -> bool:
 
 def bootstrap_intervals(
     columns: dict[str, np.ndarray], samples: int, level: float = 0.95
-) -> dict[str, list[float]]:
+) -> dict[str, list[float] | None]:
     """Percentile bootstrap intervals of means over images, the same resamples for all columns.
 
     Args:
         columns: name -> (N,) per-image values.
         samples: S.
         level: share of resamples inside the interval.
+
+    Returns:
+        name -> [low, high]; None for all where there are fewer than `LEAST_IMAGES`.
     """
     values_NC = np.stack(list(columns.values()), axis=1)
     count = len(values_NC)
+    if count < LEAST_IMAGES:
+        return dict.fromkeys(columns)
     means_SC = bootstrap_draws(count, samples) @ values_NC / count
     tail = (1.0 - level) / 2.0
     low_C, high_C = np.quantile(means_SC, [tail, 1.0 - tail], axis=0)
@@ -100,6 +108,14 @@ def bootstrap_intervals(
         name: [float(low), float(high)]
         for name, low, high in zip(columns, low_C, high_C, strict=True)
     }
+
+
+def interval_text(interval: Sequence[float] | None, decimals: int = 4) -> str:
+    """An interval as text, "[-]" where there is none."""
+    if interval is None:
+        return "[-]"
+    low, high = interval
+    return f"[{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def bootstrap_draws(count: int, samples: int) -> np.ndarray:

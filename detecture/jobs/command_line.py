@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from detecture.config import make_config
-from detecture.d2 import CfgNode
 from detecture.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -181,11 +179,14 @@ def _is_key(word: str) -> bool:
     """Whether a word is a key of the config, or begins like one of its sections."""
     section, dot, key = word.partition(".")
     found = _default_config().get(section)
-    return found is not None and isinstance(found, CfgNode) == bool(dot) and key == key.upper()
+    return found is not None and isinstance(found, dict) == bool(dot) and key == key.upper()
 
 
 @functools.cache
-def _default_config() -> CfgNode:
+def _default_config() -> dict[str, Any]:
+    # Not above: torch comes with it, and the doctor has to start where that cannot be imported.
+    from detecture.config import make_config
+
     return make_config(None, [])
 
 

@@ -3,10 +3,11 @@
 from torch import nn
 
 from detecture.config.readers import warn_of_keys_without_effect
+from detecture.config.sections.declaring import did_you_mean
 from detecture.d2 import META_ARCH_REGISTRY, CfgNode
 from detecture.d2 import build_model as d2_build_model
 from detecture.device import resolve_device
-from detecture.errors import ConfigError
+from detecture.errors import ConfigError, brief
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
@@ -20,7 +21,12 @@ def build_model(cfg: CfgNode) -> nn.Module:
     try:
         META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)
     except KeyError as error:  # what Detectron2's registry raises
-        raise ConfigError(f"MODEL.META_ARCHITECTURE: {error.args[0]}") from error
+        known = sorted(name for name, _ in META_ARCH_REGISTRY)
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE {brief(cfg.MODEL.META_ARCHITECTURE)}: no method of this name "
+            f"is registered{did_you_mean(cfg.MODEL.META_ARCHITECTURE, known)}; known are "
+            f"{', '.join(known)}. Import the module of your own before"
+        ) from error
     warn_of_keys_without_effect(cfg)
     cfg = cfg.clone()
     cfg.defrost()

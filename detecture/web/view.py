@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from detecture.engine import SemanticResult, TextureResult
+from detecture.errors import counted
 from detecture.visualize import region_colors
 from detecture.web.service import Answer
 
@@ -72,7 +73,7 @@ def status_html(answer: Answer) -> str:
             more = ", .." if len(lacking) > _MOST_MISSED else ""
             missed = f" Not found: {escape(', '.join(lacking[:_MOST_MISSED]))}{more}."
     else:
-        regions = "1 region" if result.num_regions == 1 else f"{result.num_regions} regions"
+        regions = counted(result.num_regions, "region")
     kept = answer.encoding is None
     parts = [
         "image kept from before" if kept else f"read and encoded in {answer.encoding:.2f} s",

@@ -25,7 +25,7 @@ from detecture.benchmark.runner import cells_to_run, reserved_root, run_cells
 from detecture.config import make_config
 from detecture.d2 import MetadataCatalog
 from detecture.engine import evaluate, load_model
-from detecture.errors import EvaluationError
+from detecture.errors import EvaluationError, OutputError
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -260,7 +260,7 @@ def test_two_runners_in_one_folder(tmp_path):
     with reserved_root(tmp_path):
         pass
     (tmp_path / "file").write_text("")
-    unusable = pytest.raises(EvaluationError, match="choose another --root")
+    unusable = pytest.raises(OutputError, match="choose another --root")
     with unusable, reserved_root(tmp_path / "file"):
         pass
 

@@ -56,6 +56,8 @@ def test_images_without_a_partner_are_left_out_and_counted():
     assert result.difference == 0.25
     with pytest.raises(EvaluationError, match="no image in common"):
         paired_difference({"a": 1.0}, {"b": 1.0}, 10)
+    with pytest.raises(EvaluationError, match="one image in common"):
+        paired_difference({"a": 1.0}, {"a": 0.5}, 10)
 
 
 def test_rows_are_compared_by_the_headline_metric(toy_root):

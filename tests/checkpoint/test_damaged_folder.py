@@ -19,7 +19,7 @@ from detecture.checkpoint.manifest import read_manifest
 from detecture.checkpoint.search import newest_sound
 from detecture.checkpoint.weights_file import pack_weights, read_header, read_weights
 from detecture.errors import CheckpointError
-from detecture.untrusted import MOST_DEPTH
+from detecture.untrusted_plain import MOST_DEPTH
 
 LONG = os.environ.get("DETECTURE_LONG_TESTS") == "1"
 DAMAGES = 480 if LONG else 2 * len(KINDS)

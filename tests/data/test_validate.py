@@ -210,3 +210,5 @@ def test_progress_sees_every_record(make_dataset):
 
 def test_findings_without_a_record():
     assert str(DatasetProblem("warning", "x", None, "", "text")) == "warning x: text"
+    unknown = "error x: record 0 (id unknown): text"
+    assert str(DatasetProblem("error", "x", 0, "", "text")) == unknown

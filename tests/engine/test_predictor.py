@@ -272,6 +272,30 @@ def test_more_regions_than_there_can_be_are_empty(predictor):
     assert 0 < (result.areas > 0).sum() < 5000
 
 
+@pytest.mark.parametrize("count", [65_536, 10**40, np.int64(100_000)])
+def test_a_count_that_no_label_map_holds(predictor, count):
+    with pytest.raises(ConfigError, match=r"count is the number of regions.* 65,535 at most"):
+        predictor(make_image(), count=count)
+    with pytest.raises(ConfigError, match="65,535 at most"):
+        TexturePredictor(predictor.model, count=count)
+    with pytest.raises(ConfigError, match=r"TEST\.COUNT .* integer up to 65,535"):
+        TexturePredictor.from_config(None, ["TEST.COUNT", str(count)])
+
+
+def test_more_regions_than_an_image_has_pixels(predictor):
+    """Said before the method runs, and of this image alone."""
+    small, enough = make_image(5, 6), make_image(6, 6)
+    message = r"31 regions are asked for .*6 x 5 pixels: 30 regions are the most"
+    with pytest.raises(PredictionError, match=message):
+        predictor(small, count=31)
+    predictor.set_image(small)
+    with pytest.raises(PredictionError, match=message):
+        predictor.predict(count=31)
+    failed, result = predictor.stream([small, enough], count=31)
+    assert isinstance(failed, FailedImage)
+    assert result.num_regions == 31
+
+
 def test_a_single_pixel_is_one_region(predictor):
     result = predictor(np.full((1, 1, 3), 9, np.uint8))
     assert (result.num_regions, result.label_map.tolist()) == (1, [[1]])

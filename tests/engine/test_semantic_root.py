@@ -253,7 +253,7 @@ def test_a_folder_of_twenty_images_from_the_check_to_the_figures(tmp_path):
     sound = label.read_bytes()
     label.write_bytes(sound[: len(sound) // 2])
     done = tool("check_dataset", "--semantic-root", root)
-    assert done.returncode == 1 and "1 errors" in done.stdout
+    assert done.returncode == 1 and "1 error, " in done.stdout
     assert f"{label}: " in done.stdout and "Traceback" not in done.stderr
     label.write_bytes(sound)
 

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from toy import write_toy_dataset
 from detecture import engine
 from detecture.config import make_config
 from detecture.d2 import MetadataCatalog
-from detecture.errors import ConfigError
+from detecture.errors import CheckpointError, ConfigError, DatasetError
 from detecture.evaluation.records import records_lock
 
 REPO = Path(__file__).parents[2]
@@ -181,12 +182,54 @@ def test_an_error_in_two_processes_has_the_same_status(tmp_path):
     assert "did you mean rwtd?" in output
 
 
+ONE_FAILS = """
+import sys
+from detecture.d2 import comm
+from detecture.engine.command_line import argument_parser, run
+from detecture.errors import DatasetError
+
+def main(args):
+    if comm.get_rank() == 1:
+        raise DatasetError("b.png: only this process reads it")
+    comm.synchronize()
+
+if __name__ == "__main__":
+    sys.exit(run(main, argument_parser().parse_args()))
+"""
+
+
+@pytest.mark.slow
+def test_an_error_that_only_one_process_has_is_told(tmp_path):
+    (tmp_path / "one_fails.py").write_text(ONE_FAILS)
+    output = run([sys.executable, str(tmp_path / "one_fails.py")], "--num-gpus", 2, status=2)
+    assert "process 1: b.png: only this process reads it" in output
+
+
+@pytest.mark.parametrize("trains", [False, True])
+@pytest.mark.parametrize("missing", ["weights", "images"])
+def test_what_is_missing_is_said_without_pages_of_config(toy, tmp_path, missing, trains, caplog):
+    # Data sets stay registered in this process: each needs a name of its own.
+    data = toy.parent.rename(tmp_path / f"{missing}_{trains}") / toy.name
+    words = ["--dataset-json", str(data), *([] if trains else ["--eval-only"])]
+    words += ["OUTPUT_DIR", str(tmp_path / "out"), "MODEL.DEVICE", "cpu"]
+    if missing == "images":
+        shutil.rmtree(data.parent / "images")
+    else:
+        words += ["MODEL.WEIGHTS", str(tmp_path / "none.safetensors")]
+    due = {"weights": "no such checkpoint; check MODEL.WEIGHTS", "images": "none of its images"}
+    with pytest.raises((CheckpointError, DatasetError), match=due[missing]):
+        engine.setup(engine.argument_parser().parse_args(words))
+    assert "Running with full config" not in caplog.text
+
+
 def test_one_bad_image_does_not_end_the_run(toy, tmp_path):
     (toy.parent / "images/toy_3.png").write_bytes(b"")
     args = ["--config-file", HALVES, "--eval-only", "--dataset-json", toy, "SEED", 2**40]
     output = run(TRAIN_NET, *args, "OUTPUT_DIR", tmp_path / "out")
     assert summary(tmp_path / "out")["statuses"] == {"image_unreadable": 1, "ok": 7}
     assert "toy_3.png" in output
+    last = output.strip().splitlines()[-1]
+    assert "toy: 1 of 8 images FAILED (1 image_unreadable), so the figures" in last
     # More than numpy takes as a seed; what was asked for is what is written down.
     written = (tmp_path / "out/inference/toy/config.yaml").read_text()
     assert yaml.safe_load(written)["SEED"] == 2**40

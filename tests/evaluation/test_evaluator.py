@@ -116,6 +116,16 @@ def test_failures_score_zero_and_keep_their_status(dataset, tmp_path):
     assert (summary["n_total"], summary["n_ok"]) == (6, 1)
 
 
+def test_one_image_has_no_interval(dataset, tmp_path, caplog):
+    caplog.set_level("INFO", logger="detecture")
+    cfg = config("TEST.LIMIT", "1")
+    first = {"toy_0": all_perfect(dataset)["toy_0"]}
+    _, summary = evaluate(dataset, tmp_path / "out", first, cfg=cfg)
+    assert summary["n_total"] == 1
+    assert set(summary["ci95"].values()) == {None}
+    assert "mIoU 1.0000 [-], " in caplog.text
+
+
 def test_unreadable_ground_truth_is_recorded(tmp_path):
     json_file = write_toy_dataset(tmp_path / "toy")
     Image.new("L", (5, 5), 255).save(tmp_path / "toy/textures_mask/toy_0_mask_0.png")
@@ -348,6 +358,19 @@ def test_guard_records_failures_image_by_image():
         {"status": "image_unreadable", "error": "d.png: empty"},
         {"seen": "c"},
     ]
+
+
+def test_guard_refuses_more_regions_than_pixels():
+    """Without running the method on that image."""
+    inputs = [
+        {"image": torch.zeros(3, 2, side), "file_name": f"{side}.png", "k_hint": KHint("fixed", 9)}
+        for side in (4, 5)
+    ]
+    outputs = GuardedModel(lambda samples: [{"side": s["image"].shape[2]} for s in samples], 9)(
+        inputs
+    )
+    assert outputs[0]["status"] == "exception" and "8 regions are the most" in outputs[0]["error"]
+    assert outputs[1] == {"side": 5}
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from detecture.engine import load_model
 from detecture.engine.validation import _less_is_better
 from detecture.errors import ConfigError, DetectureError, EvaluationError
 from detecture.evaluation import RegionEvaluator
+from detecture.evaluation.evaluator import LABEL_MAPS_OF
 from detecture.evaluation.label_map import InvalidOutput
 from detecture.evaluation.regions import check_cuts
 from detecture.evaluation.regions_summary import REGION_METRICS, unsummarizable
@@ -122,6 +123,11 @@ def test_an_image_that_cannot_be_read_is_charged_too(tmp_path):
     _, summary, records = evaluate(register_toy_set(root), tmp_path / "out", outputs)
     assert (records["a"]["status"], records["a"]["covering"]) == ("image_unreadable", 0)
     assert summary["covering"] == 0.5
+    # Two images have figures; one alone has no interval, of the method or of people.
+    (root / "groundTruth/test/a.mat").unlink()
+    _, summary, _ = evaluate(register_toy_set(root), tmp_path / "one", outputs)
+    assert (summary["n_measured"], summary["human"]["images"]) == (1, 1)
+    assert set(summary["ci95"].values()) == set(summary["human"]["ci95"].values()) == {None}
 
 
 def damage(kind, path):
@@ -371,10 +377,10 @@ def test_an_oracle_is_refused(dataset, tmp_path):
 def test_what_is_drawn_beside_the_truth(dataset):
     record = load_registered(dataset)[0]
     sample = {"height": SIZE[0], "width": SIZE[1]}
-    found, true = RegionEvaluator.label_maps(config(), record, sample, answer(strips(2)))
+    found, true = LABEL_MAPS_OF["regions"](config(), record, sample, answer(strips(2)))
     assert (found == strips(2)).all() and (true == strips(1)).all()
     with pytest.raises(DetectureError):
-        RegionEvaluator.label_maps(config(), record, sample, {})
+        LABEL_MAPS_OF["regions"](config(), record, sample, {})
 
 
 def test_of_vi_the_least_is_the_best_checkpoint():

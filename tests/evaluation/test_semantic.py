@@ -170,6 +170,14 @@ def table_of(path):
         return list(csv.DictReader(file))
 
 
+def test_one_labelled_image_has_no_interval(mine, tmp_path, caplog):
+    caplog.set_level("INFO", logger="detecture")
+    _, summary = evaluate(tmp_path / "out", all_perfect(), config("TEST.LIMIT", "1"))
+    assert (summary["n_total"], summary["mIoU"]) == (1, 1.0)
+    assert set(summary["ci95"].values()) == {None}
+    assert "mIoU 1.0000 [-] over" in caplog.text
+
+
 def test_perfect_answers(mine, tmp_path):
     results, summary = evaluate(tmp_path / "out", all_perfect())
     for name in ("mIoU", "bIoU", "fwIoU", "mACC", "pACC", "image_mIoU", "mIoU_present"):

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from image_makers import put_no_images
 from miner_toy import write_ade_toy, write_textured_toy
 from PIL import Image
 
@@ -132,6 +133,25 @@ def write_folder(root, names, labels=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.ones(shape, np.uint8)).save(path)
     return root
+
+
+def test_what_is_named_like_an_image_and_is_none_is_told_once(tmp_path, caplog):
+    root = write_folder(tmp_path, ["a"], labels=False)
+    said = put_no_images(root / "images")
+    source = source_of("folder", root)
+    for _ in range(2):
+        assert [item.item_id for item in source.items()] == ["a"]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(said)
+    for name, why in said.items():
+        (text,) = [one for one in told if f"/{name}: " in one]
+        assert ": left out (" in text and why in text
+
+
+def test_a_folder_named_like_an_image_is_looked_into(tmp_path, caplog):
+    root = write_folder(tmp_path, ["x.png/a"], labels=False)
+    assert [item.image for item in source_of("folder", root).items()] == ["images/x.png/a.png"]
+    assert not caplog.records
 
 
 def test_a_folder_with_labels(tmp_path):

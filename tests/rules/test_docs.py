@@ -1,11 +1,14 @@
 """What the documents say is true: commands, paths, links, Python lines, tool help."""
 
 import ast
+import io
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -66,17 +69,29 @@ def commands():
 
 @cache
 def help_of(tool, *subcommand):
-    done = subprocess.run(
-        [sys.executable, str(REPO / tool), *subcommand, "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """What a tool prints with --help. In this process: a new one takes seconds for its imports."""
+    printed = io.StringIO()
+    words = [str(REPO / tool), *subcommand, "--help"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", words)
+        with redirect_stdout(printed):
+            runpy.run_path(words[0], run_name="__main__")
+    assert not ended.value.code
+    return printed.getvalue()
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda p: p.name)
 def test_help_of_every_tool(tool):
-    text = help_of(tool.relative_to(REPO))
-    assert "usage:" in text
+    assert f"usage: {tool.name}" in help_of(tool.relative_to(REPO))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", TOOLS, ids=lambda p: p.name)
+def test_help_of_every_tool_in_a_process_of_its_own(tool):
+    """Where nothing is imported yet, by chance of an earlier tool."""
+    done = subprocess.run([sys.executable, str(tool), "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"usage: {tool.name}" in done.stdout
 
 
 def test_documents_hold_commands():

@@ -56,6 +56,29 @@ def test_nothing_reads_like_this(pattern):
     assert not found, "\n".join(found)
 
 
+def paragraphs_of(text):
+    """Paragraphs and items of lists; no code, tables or headings."""
+    text = re.sub(r"^```.*?^```|^[|#][^\n]*", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.split(r"\n\s*\n|\n(?=\s*(?:-|\d+\.) )", text)
+
+
+@pytest.mark.parametrize("doc", DOCS, ids=lambda path: path.name)
+def test_paragraphs_are_short(doc):
+    long = [p for p in paragraphs_of(doc.read_text(encoding="utf-8")) if len(p.split()) > 90]
+    assert not long, "split them, or make a list:\n" + "\n\n".join(long)
+
+
+def test_paragraphs_are_found():
+    text = "# Head\none\ntwo\n\n- three\n  four\n  - five\n1. six\n```\nseven\n```\n| eight |\nnine"
+    assert [p.split() for p in paragraphs_of(text) if p.strip()] == [
+        ["one", "two"],
+        ["-", "three", "four"],
+        ["-", "five"],
+        ["1.", "six"],
+        ["nine"],
+    ]
+
+
 PROSE = {path: prose_of(path) for path in sorted([*DOCS, *SOURCES])}
 
 

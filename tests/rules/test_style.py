@@ -33,6 +33,7 @@ LAYERS = (
     "d2",
     "untrusted_torch",
     "untrusted",
+    "untrusted_plain",
     "device",
     "errors",
 )

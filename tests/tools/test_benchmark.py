@@ -1,5 +1,6 @@
 """tools/benchmark.py: from nothing to all done, killed on the way, with cells that break."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -12,6 +13,14 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 TOOL = [sys.executable, str(REPO / "tools/benchmark.py")]
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL[1])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def command(root, *words, methods=("texture_clusters",), limit=12):
@@ -141,25 +150,28 @@ def test_a_changed_config_a_broken_cell_and_missing_data(tmp_path):
     assert benchmark("--datasets", "synthetic_pair").returncode == 0
 
 
-def test_wrong_input(tmp_path):
-    for words, message in (
-        (["--protocol", "unfair"], "protocol 'unfair' is unknown; use one of published"),
-        (["--protocol-file", str(tmp_path / "none.yaml")], "none.yaml: cannot be read"),
-        (["--num-gpus", "-1"], "must be 0 or more"),
-    ):
-        refused = run(tmp_path / "out", *words)
-        assert refused.returncode == 2
-        assert message in refused.stderr
-    for skipped, message in (("sam4", "not among the methods"), ("texture_clusters", "no method")):
-        refused = run(tmp_path / "out", "--skip", skipped)
-        assert refused.returncode == 2
-        assert message in refused.stderr
-    few = run(
-        tmp_path / "out", "--skip", "one_region", "--dry-run", methods=("one_region", "half_split")
-    )
-    assert "half_split" in few.stdout
-    assert "one_region" not in few.stdout
-    unknown = run(tmp_path / "out", methods=("sam4",))
-    assert unknown.returncode == 2
-    assert "'sam4' is unknown; use one of one_region" in unknown.stderr
+@pytest.mark.parametrize(
+    ("words", "method", "message"),
+    [
+        (["--protocol", "unfair"], "half_split", "'unfair' is unknown; use one of published"),
+        (["--protocol-file", "none.yaml"], "half_split", "none.yaml: cannot be read"),
+        (["--num-gpus", "-1"], "half_split", "must be 0 or more"),
+        (["--skip", "sam4"], "half_split", "not among the methods"),
+        (["--skip", "half_split"], "half_split", "no method"),
+        ([], "sam4", "'sam4' is unknown; use one of one_region"),
+    ],
+)
+def test_wrong_input(tool, tmp_path, monkeypatch, capsys, words, method, message):
+    monkeypatch.chdir(tmp_path)
+    assert tool.main(command(tmp_path / "out", *words, methods=[method])[2:]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_is_skipped(tool, tmp_path, capsys):
+    words = ["--skip", "one_region", "--dry-run"]
+    methods = ["one_region", "half_split"]
+    assert tool.main(command(tmp_path / "out", *words, methods=methods)[2:]) == 0
+    printed = capsys.readouterr().out
+    assert "half_split" in printed and "one_region" not in printed
     assert not (tmp_path / "out").exists()

@@ -41,7 +41,7 @@ def own(tmp_path):
 def test_sound_set(tool, own, capsys):
     assert tool.main(["--dataset-json", str(own)]) == 0
     out = capsys.readouterr().out
-    assert "1 images, 1 textures, 1 descriptions" in out and "ok, 0 warnings" in out
+    assert "1 image, 1 texture, 1 description\n" in out and "ok, 0 warnings" in out
 
 
 def test_defects_are_named_and_counted(tool, own, capsys):
@@ -49,7 +49,7 @@ def test_defects_are_named_and_counted(tool, own, capsys):
     assert tool.main(["--dataset-json", str(own), "--workers", "2"]) == 1
     out = capsys.readouterr().out
     assert f"error unreadable_image: record 0 (id a): {own.parent}/images/a.png: is no ima" in out
-    assert "1 errors" in out
+    assert "1 error, " in out
 
 
 def test_json_output_is_all_of_stdout(tool, own, capsys):
@@ -122,8 +122,8 @@ def test_a_set_with_the_regions_of_several_people(tool, tmp_path, monkeypatch, c
     monkeypatch.setenv("DETECTURE_DATASETS_ROOT", str(tmp_path))
     assert tool.main(["bsds500_test"]) == 0
     out = capsys.readouterr().out
-    assert "1 images, 2 maps of regions" in out
-    assert "1 images where the published set has 200" in out
+    assert "1 image, 2 maps of regions" in out
+    assert "1 image where the published set has 200" in out
     (tmp_path / "BSDS500/groundTruth/test/1.mat").write_bytes(b"")
     assert tool.main(["bsds500_test", "--json"]) == 1
     (report,) = json.loads(capsys.readouterr().out)["datasets"]
@@ -171,7 +171,7 @@ def test_every_defect_of_a_semantic_folder_is_named(tool, semantic, capsys):
     )
     assert found["missing_image"].endswith("extra.png: no image has its name; it is not used")
     assert tool.main(["--semantic-root", str(semantic)]) == 1
-    assert "4 errors, 1 warnings" in capsys.readouterr().out
+    assert "4 errors, 1 warning\n" in capsys.readouterr().out
 
 
 def test_classes_and_images_without_a_label_are_warnings(tool, semantic, capsys):

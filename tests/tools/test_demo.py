@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_makers import put_no_images
 from PIL import Image
 
 from detecture import TextureResult
@@ -77,26 +78,64 @@ def test_a_broken_image_is_reported_and_the_others_go_on(demo, images, tmp_path,
     assert len(list((tmp_path / "out").glob("*.json"))) == 3
 
 
+@pytest.mark.parametrize("pattern", ["", "*.png"])
+def test_what_is_named_like_an_image_and_is_none_is_told_once(demo, tmp_path, pattern, capfd):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (4, 3)).save(tmp_path / "in/a.png")
+    said = put_no_images(tmp_path / "in")
+    assert run(demo, [str(tmp_path / "in" / pattern)], str(tmp_path / "out")) == 1
+    captured = capfd.readouterr()
+    assert "1 of 6 images segmented" in captured.out
+    for name, why in said.items():
+        (text,) = [line for line in captured.err.splitlines() if f"/{name}: " in line]
+        assert "not segmented: " in text and why in text
+
+
+def test_a_name_with_a_new_line_is_one_line(demo, tmp_path, capfd):
+    odd = tmp_path / "a\nb\x1b[31m.png"
+    Image.new("RGB", (4, 3)).save(odd)
+    (tmp_path / "c\nd.png").write_bytes(b"none")
+    out = str(tmp_path / "o\nut")
+    assert run(demo, [str(odd), str(tmp_path / "c\nd.png")], out, "--count", "1") == 1
+    said = capfd.readouterr()
+    assert f"{tmp_path}/a\\x0ab\\x1b[31m.png: 1 region\n" in said.out
+    assert "segmented, in " in said.out and "o\\x0aut\n" in said.out
+    assert f"not segmented: {tmp_path}/c\\x0ad.png: " in said.err
+
+
+def test_more_regions_than_pixels(demo, images, tmp_path, capfd):
+    assert run(demo, [str(images / "a.png")], str(tmp_path / "out"), "--count", "97") == 1
+    assert "a.png: 97 regions are asked for (--count, " in capfd.readouterr().err
+    assert not list((tmp_path / "out").glob("a*"))
+
+
 @pytest.mark.parametrize(
     ("inputs", "more", "message"),
     [
         (["nowhere/*.png"], [], "nowhere/*.png: no such file"),
+        (["IMAGES/b.jpeg"], [], "b.jpeg: no such file or folder; did you mean IMAGES/b.jpg?"),
+        (["nope.png"], [], "--input nope.png: no such file or folder; correct the path"),
         (["EMPTY"], [], "no image in it"),
         (["IMAGES"], ["--count", "0"], "1 or more"),
+        (["IMAGES"], ["--count", "100000"], "--count is the number of regions, 1 or more and 65,"),
+        (["IMAGES"], ["--", "TEST.COUNT", "100000"], "TEST.COUNT '100000': use "),
         (["IMAGES"], ["--", "TEST.CONT", "3"], "did you mean TEST.COUNT?"),
     ],
 )
 def test_wrong_input(demo, images, tmp_path, inputs, more, message, capfd):
     (tmp_path / "empty").mkdir()
     places = {"EMPTY": str(tmp_path / "empty"), "IMAGES": str(images)}
-    given = [places.get(text, text) for text in inputs]
-    assert run(demo, given, str(tmp_path / "out"), *more) == 2
+    (given,) = inputs
+    for name, place in places.items():
+        given = given.replace(name, place)
+    message = message.replace("IMAGES", str(images))
+    assert run(demo, [given], str(tmp_path / "out"), *more) == 2
     assert message in capfd.readouterr().err
 
 
 def test_an_output_that_is_a_file(demo, images, tmp_path, capfd):
     (tmp_path / "file").write_text("")
-    assert run(demo, [str(images / "a.png")], str(tmp_path / "file/out")) == 1
+    assert run(demo, [str(images / "a.png")], str(tmp_path / "file/out")) == 2
     assert "cannot be written" in capfd.readouterr().err
     assert run(demo, [str(images / "a.png")], str(tmp_path / "file")) == 2
     assert "is a file" in capfd.readouterr().err
@@ -186,9 +225,10 @@ def test_what_is_wrong_is_found_before_the_first_image(demo, images, tmp_path, c
 
     monkeypatch.setattr(HalfSplit, "forward", never)
     (tmp_path / "file").write_text("")
-    assert run(demo, [str(images)], str(tmp_path / "file/out")) == 1
-    assert run(demo, [str(images)], str(tmp_path / ("n" * 300))) == 1
-    assert capfd.readouterr().err.count("cannot be written to") == 2
+    assert run(demo, [str(images)], str(tmp_path / "file/out")) == 2
+    assert run(demo, [str(images)], str(tmp_path / ("n" * 300))) == 2
+    assert run(demo, [str(images)], "/proc/x") == 2
+    assert capfd.readouterr().err.count("cannot be written to") == 3
     assert run(demo, [str(images / ("n" * 300))], str(tmp_path / "out")) == 2
     assert "is no path of a file (File name too long)" in capfd.readouterr().err
 
@@ -246,7 +286,7 @@ def test_a_table_of_somebody_else_is_kept(demo, images, tmp_path, capfd, monkeyp
     mine = tmp_path / "out/index.csv"
     mine.parent.mkdir()
     mine.write_text("mine")
-    assert run(demo, [str(images)], str(mine.parent)) == 1
+    assert run(demo, [str(images)], str(mine.parent)) == 2
     assert "index.csv: is there already" in capfd.readouterr().err
     assert mine.read_text() == "mine"
     monkeypatch.undo()

@@ -10,6 +10,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from image_makers import put_no_images
+from PIL import Image
 
 REPO = Path(__file__).parents[2]
 HALVES = str(REPO / "configs/baselines/floor_half_split.yaml")
@@ -32,6 +34,13 @@ def test_without_gradio(demo_web, monkeypatch, capsys):
     assert demo_web.main([]) == 2
     said = capsys.readouterr().err
     assert said == 'demo_web: the web demo needs gradio: pip install -e ".[web]"\n'
+
+
+def test_examples_that_are_no_files_are_told(demo_web, tmp_path, caplog):
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+    said = put_no_images(tmp_path)
+    assert demo_web.example_images(tmp_path) == [tmp_path / "a.png"]
+    assert all(f"/{name}: " in caplog.text and why in caplog.text for name, why in said.items())
 
 
 @pytest.mark.parametrize(

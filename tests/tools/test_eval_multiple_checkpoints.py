@@ -265,7 +265,7 @@ def test_as_a_command(folder, mine, tmp_path):
             text=True,
             check=False,
         )
-        assert done.returncode == 1, done.stderr
+        assert done.returncode == 1, done.stdout[-1500:] + done.stderr
         text = done.stdout + done.stderr
         assert "1 of 4 checkpoints could not be evaluated" in text and "Traceback" not in text
         assert text.count("| model_final.safetensors ") == 1

@@ -181,6 +181,13 @@ def test_contradictory_arguments(tool, arguments, capsys):
     capsys.readouterr()
 
 
+def test_an_impossible_folder_is_wrong_input(tool, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for place in (Path("/proc/x"), tmp_path / "file/out"):
+        assert make(tool, place) == 2
+        assert "cannot be written to" in capsys.readouterr().err
+
+
 def test_failing_disk(tool, tmp_path, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -199,7 +206,7 @@ def test_contact_sheet(tool, tmp_path, by):
 
 
 def test_contact_sheet_of_an_unknown_format(tool, tmp_path, capsys):
-    assert tool.main(["--contact-sheet", str(tmp_path / "sheet.xyz")]) == 1
+    assert tool.main(["--contact-sheet", str(tmp_path / "sheet.xyz")]) == 2
     assert "xyz" in capsys.readouterr().err
 
 

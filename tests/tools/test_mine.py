@@ -379,7 +379,7 @@ def test_labels_that_cannot_be_read_are_named(tmp_path, capsys):
     (root / "images/self.png").symlink_to("self.png")
     assert run_own(root, tmp_path / "out") == 1
     said = capsys.readouterr().out
-    assert "1 images cannot be read" in said
+    assert "1 image cannot be read" in said
     assert "labels/a.tif" in said and "self.png: left out" in said
 
 

@@ -75,7 +75,7 @@ def test_a_class_that_ade20k_does_not_have_fails_its_image(ade, tmp_path, capsys
     label_map = ade / "annotations/training/ADE_train_00000002.png"
     paint(label_map, value, kind)
     assert mine.main(["run", *keys_of("ade20k", ade, tmp_path / "out")]) == 1
-    assert "1 images failed" in capsys.readouterr().out
+    assert "1 image failed" in capsys.readouterr().out
     found = results_of(tmp_path / "out")["ADE_train_00000002"]
     assert found["status"] == "failed"
     assert f"class {value} of {label_map} has no name in {ade / TABLE}" in found["reason"]
@@ -345,7 +345,7 @@ def in_another_encoding(encoding):
         (LABEL_MAP, half_as_high, 1, "the annotation is 32 x 96 and the image 64 x 96"),
         (LABEL_MAP, cut(0.5), 1, f"{LABEL_MAP}: cannot be decoded"),
         (LABEL_MAP, cut(0), 1, f"{LABEL_MAP}: is empty (0 bytes); replace the file"),
-        (LABEL_MAP, Path.unlink, 0, f"1 images have no annotation, such as {IMAGE}; left out"),
+        (LABEL_MAP, Path.unlink, 0, f"1 image has no annotation, such as {IMAGE}; left out"),
         (IMAGE, cut(0.05), 1, f"{IMAGE}: cannot be decoded, it is truncated"),
         (IMAGE, cut(0.6), 1, f"{IMAGE}: cannot be decoded, it is truncated"),
         (IMAGE, cut(0), 1, f"{IMAGE}: is empty (0 bytes); replace the file"),

@@ -1,9 +1,9 @@
 """tools/plot_training.py: the curves of training runs."""
 
+import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -11,9 +11,19 @@ from PIL import Image
 REPO = Path(__file__).resolve().parents[2]
 
 
-def plot(*words):
-    command = [sys.executable, str(REPO / "tools/plot_training.py"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPO)
+@pytest.fixture
+def plot(capsys):
+    """The tool, run in this process: a new one takes seconds for its imports."""
+    path = REPO / "tools/plot_training.py"
+    spec = importlib.util.spec_from_file_location("plot_training_tool", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*words):
+        status = module.main([*map(str, words)])
+        return SimpleNamespace(returncode=status, stderr=capsys.readouterr().err)
+
+    return run
 
 
 def run_folder(folder, values):
@@ -23,7 +33,7 @@ def run_folder(folder, values):
     return folder
 
 
-def test_one_panel_for_each_run(tmp_path):
+def test_one_panel_for_each_run(plot, tmp_path):
     one = run_folder(tmp_path / "one", [3.0, 2.0, 1.0])
     two = run_folder(tmp_path / "two", [1.0, 1.0])
     for runs in ([one], [one, two]):
@@ -33,7 +43,7 @@ def test_one_panel_for_each_run(tmp_path):
         assert Image.open(output).size == (462 * len(runs), 352)
 
 
-def test_lines_that_cannot_be_read_are_told_and_left_out(tmp_path):
+def test_lines_that_cannot_be_read_are_told_and_left_out(plot, tmp_path):
     one = run_folder(tmp_path / "one", [3.0, 2.0])
     damaged = [b"\xff", b"[" * 100_000, b"[]", b'{"total_loss": 1}', b"5", b'{"iteration": [1]}']
     damaged += [b'{"iteration": 5, "total_loss": NaN}', b'{"iteration": 5, "total_loss": "x"}']
@@ -44,7 +54,7 @@ def test_lines_that_cannot_be_read_are_told_and_left_out(tmp_path):
     assert "5 lines cannot be read" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_what_cannot_be_drawn(tmp_path):
+def test_what_cannot_be_drawn(plot, tmp_path):
     one = run_folder(tmp_path / "one", [3.0])
     for words, told in (
         ([tmp_path / "none"], "none/metrics.json"),
@@ -57,7 +67,7 @@ def test_what_cannot_be_drawn(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg", "jpg"])
-def test_files_of_others_are_kept(tmp_path, ending):
+def test_files_of_others_are_kept(plot, tmp_path, ending):
     run, output = run_folder(tmp_path / "one", [3.0, 2.0]), tmp_path / f"plot.{ending}"
     output.write_text("mine")
     done = plot(run, "--output", output)

@@ -11,8 +11,10 @@ is what parts of the program take: `RefinementSettings.from_config(cfg)`, or, wi
 """
 
 import dataclasses
+import difflib
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -201,12 +203,23 @@ def add_sections(cfg: CfgNode) -> None:
             node[name] = default
 
 
-def did_you_mean(word: str, candidates: list[str]) -> str:
-    """ "; did you mean X?" where a candidate is near, else nothing."""
-    import difflib
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """ "; did you mean X?" where a candidate is near, else nothing.
 
-    close = difflib.get_close_matches(word[:200], candidates, n=1)
-    if not close:
-        # A right name in a wrong or missing section.
-        close = [c for c in candidates if c.rsplit(".", 1)[-1] == word.rsplit(".", 1)[-1]][:1]
-    return f"; did you mean {close[0]}?" if close else ""
+    The last part of a dotted key, or of a name such as `texture/mIoU`, must be near by itself: the
+    section that many have in common makes none of them near.
+    """
+    known = list(candidates)
+    last = _last_part(word[:200])
+    near = [
+        one
+        for one in difflib.get_close_matches(word[:200], known, n=10)
+        if difflib.get_close_matches(last, [_last_part(one)])
+    ]
+    # Else a right name in a wrong or missing section.
+    near = near or [one for one in known if _last_part(one) == last]
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _last_part(name: str) -> str:
+    return re.split(r"[./]", name)[-1].lower()

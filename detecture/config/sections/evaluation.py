@@ -8,6 +8,9 @@ from detecture.errors import ConfigError, brief
 COUNT_WORDS = ("regime", "autonomous", "per_image", "ground_truth_top_k")
 """What TEST.COUNT may say besides an integer."""
 
+MOST_REGIONS = 65_535
+"""Regions of one image, as many as a label map's file has labels."""
+
 
 @section("TEST", "Evaluation: what methods may know, what is kept, when training evaluates.")
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +78,11 @@ class EvaluationSettings(Settings):
     )
 
     def check(self) -> None:
-        """Refuse a COUNT that is neither a word nor a number, and a number with a GRANULARITY."""
+        """Refuse a COUNT that is neither a word nor a possible number, or one with GRANULARITY."""
         count = self.count
         if count in COUNT_WORDS:
             return
-        if count.isascii() and count.isdigit() and int(count[:9]) > 0:
+        if is_count(count):
             if self.granularity:
                 raise ConfigError(
                     f"TEST.COUNT {brief(count)} tells the number of regions, and TEST.GRANULARITY "
@@ -87,5 +90,12 @@ class EvaluationSettings(Settings):
                 )
             return
         raise ConfigError(
-            f"TEST.COUNT {brief(self.count)}: use {', '.join(COUNT_WORDS)} or a positive integer"
+            f"TEST.COUNT {brief(self.count)}: use {', '.join(COUNT_WORDS)} or a positive integer "
+            f"up to {MOST_REGIONS:,}"
         )
+
+
+def is_count(text: str) -> bool:
+    """Whether a text is a number of regions, 1 to `MOST_REGIONS`."""
+    digits = text.lstrip("0") if text.isascii() and text.isdigit() else ""
+    return 0 < len(digits) <= len(str(MOST_REGIONS)) and int(digits) <= MOST_REGIONS

@@ -16,7 +16,8 @@ from typing import Any
 from detecture.checkpoint.atomic import utf8
 from detecture.data.paths import DATASETS_ROOT, RootedPaths, expand_location
 from detecture.errors import DatasetError, brief
-from detecture.untrusted import read_json, why_not_plain
+from detecture.untrusted import read_json
+from detecture.untrusted_plain import why_not_plain
 
 MOST_METADATA_BYTES = 1 << 30
 """Size of a metadata file."""

@@ -40,7 +40,8 @@ from detecture.data.formats.item_values import file_name_in
 from detecture.data.formats.labelled_image import LabelledImage
 from detecture.data.formats.whole_folder import made_whole
 from detecture.errors import DatasetError
-from detecture.untrusted import read_json, why_not_plain
+from detecture.untrusted import read_json
+from detecture.untrusted_plain import why_not_plain
 from detecture.visualize import region_colors
 
 FORMAT = "label_studio"

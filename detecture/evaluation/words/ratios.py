@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from detecture.evaluation.summary import bootstrap_draws
+from detecture.evaluation.summary import LEAST_IMAGES, bootstrap_draws
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> float | None:
@@ -22,18 +22,18 @@ def ratio_intervals(
         level: share of resamples inside the interval.
 
     Returns:
-        name -> [low, high]; None where a ratio has nothing to count.
+        name -> [low, high]; None where fewer than `LEAST_IMAGES` have something to count.
     """
     count = len(next(iter(pairs.values()))[0])
     draws_SN = bootstrap_draws(count, samples)
     tail = (1.0 - level) / 2.0
     intervals: dict[str, list[float] | None] = {}
     for name, (numerator, denominator) in pairs.items():
-        below_S = draws_SN @ denominator
-        drawn = below_S > 0
-        if not drawn.any():
+        if np.count_nonzero(denominator) < LEAST_IMAGES:
             intervals[name] = None
             continue
+        below_S = draws_SN @ denominator
+        drawn = below_S > 0
         ratios = (draws_SN @ numerator)[drawn] / below_S[drawn]
         low, high = np.quantile(ratios, [tail, 1.0 - tail])
         intervals[name] = [float(low), float(high)]

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from detecture.evaluation.summary import interval_text
+
 _ATTRIBUTE_HEAD = (
     f"{'attribute':<22}{'precision':<24}{'recall':<24}{'claims':>7}"
     f"{'true sentences':>16}{'moved':>13}"
@@ -89,6 +91,4 @@ def _number(value: float | None) -> str:
 
 
 def _with_interval(value: float | None, interval: list[float] | None) -> str:
-    if value is None or interval is None:
-        return "-"
-    return f"{value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return "-" if value is None else f"{value:.3f} {interval_text(interval, 3)}"

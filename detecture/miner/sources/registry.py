@@ -10,16 +10,17 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
 
 from detecture.config.sections.miner import MinerSourceSettings
 from detecture.d2 import CfgNode, Registry
+from detecture.data.image_files import IMAGE_ENDINGS, leads_to_file
 from detecture.data.image_io import read_label_map
 from detecture.data.paths import expand_location
-from detecture.errors import MinerError, brief
+from detecture.errors import MinerError, brief, counted, one_line
 from detecture.miner.items import Item
 
 logger = logging.getLogger(__name__)
@@ -181,25 +182,36 @@ def require_folder(root: str, key: str, holds: str) -> Path:
 def files_below(folder: Path) -> Iterator[str]:
     """Paths of all files in a folder and those within it, relative, with `/`, in no order.
 
-    Hidden ones are left out. Links to folders are not followed.
+    Hidden ones are left out. Links to folders are not followed. What is named like an image and is
+    no file, such as a dead link, is told.
     """
     todo = [""]
     while todo:
         inner = todo.pop()
+        is_empty = True
         with os.scandir(folder / inner) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
+                is_empty = False
                 path = f"{inner}/{entry.name}" if inner else entry.name
                 try:
                     is_folder, is_file = entry.is_dir(follow_symlinks=False), entry.is_file()
-                except OSError as error:  # such as a link to itself
-                    logger.warning("%s: left out (%s)", folder / path, error.strerror or error)
+                except OSError:  # such as a link to itself
+                    leads_to_file(folder / path)
                     continue
                 if is_folder:
                     todo.append(path)
                 elif is_file:
                     yield path
+                elif _is_image(path):
+                    leads_to_file(folder / path)
+        if is_empty and _is_image(inner):
+            leads_to_file(folder / inner)
+
+
+def _is_image(path: str) -> bool:
+    return PurePosixPath(path).suffix.lower() in IMAGE_ENDINGS
 
 
 @cache
@@ -217,7 +229,10 @@ def tell_left_out(root: str, images: Sequence[str], why: str) -> None:
         why: they are not, as the end of a sentence about them.
     """
     if images:
-        _warn(f"{root}: {len(images)} images {why}, such as {images[0]}; left out")
+        if len(images) == 1:
+            why = why.replace("have ", "has ", 1).replace("are ", "is ", 1)
+        found = f"{counted(len(images), 'image')} {why}, such as {images[0]}"
+        _warn(one_line(f"{root}: {found}; left out"))
 
 
 def read_index_labels(path: Path, max_pixels: int) -> np.ndarray:
