@@ -271,6 +271,7 @@ def _fit(model: RegionConfidence, data: CollectedRegions) -> None:
     optimizer = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
 
     def step() -> Tensor:
+        """The loss, a scalar, with its gradient."""
         optimizer.zero_grad()
         loss = functional.binary_cross_entropy(model(figures_RF), found_R)
         loss = loss + _DECAY * model.weight.square().sum()

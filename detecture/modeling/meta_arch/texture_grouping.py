@@ -162,6 +162,7 @@ class TextureGrouping(nn.Module):
         take_over(own, state)
 
     def _confidence_state(self) -> dict[str, Tensor]:
+        """Weights of the confidence by their names in checkpoints, of any shapes."""
         return {f"{_CONFIDENCE}{n}": p.detach() for n, p in self.confidence.named_parameters()}
 
     def checkpoint_header(self) -> dict[str, Any]:
