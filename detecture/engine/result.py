@@ -27,8 +27,8 @@ class TextureResult:
         name: of the image, such as its path.
         source: absolute path of the image's file; empty if it did not come from a file.
         alternatives: the numbers of regions that the method considered, with their probabilities,
-            likeliest first, the chosen one among them. (In rare cases a region of it comes out empty
-            and is left out.) Another granularity leaves them as they are.
+            likeliest first, the chosen one among them. (In rare cases a region of it comes out
+            empty and is left out.) Another granularity leaves them as they are.
             Where the number was told: what the method would have given each, if it has been
             computed (`set_image`). Empty where the method cannot tell.
         confidence: for each region how probable it is, 0..1, that it overlaps a true one with an

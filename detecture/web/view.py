@@ -135,7 +135,8 @@ def _alternatives(result: TextureResult | SemanticResult) -> str:
     for one in sorted(result.alternatives, key=lambda one: one.count):
         mark = ' class="dt-chosen"' if one.count == result.num_regions else ""
         items.append(f"<span{mark}>{one.count}: {100 * one.probability:.0f} %</span>")
-    return f'<div class="dt-alternatives">Probability of each number of regions: {"".join(items)}</div>'
+    told = "".join(items)
+    return f'<div class="dt-alternatives">Probability of each number of regions: {told}</div>'
 
 
 def _legend(

@@ -169,8 +169,8 @@ class RegionConfidence(nn.Module):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether it has weights."""
-        return bool((self.scale > 0).all())
+        """Whether it has weights; on the meta device, where nobody can tell, it is said to."""
+        return self.scale.is_meta or bool((self.scale > 0).all())
 
     def forward(self, figures_RF: Tensor) -> Tensor:
         """Probabilities (R,) that regions overlap a true one; 0 where the figures are NaN."""
