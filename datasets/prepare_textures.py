@@ -61,8 +61,8 @@ _EDITION = 1  # of what is made of the same sources; windows of another one are 
 _VARIANT = re.compile(
     r"([_ -]+|[_ -]*\d+[a-z]?|[_ -][a-z]|[_ -](aut|autumn|spring|summer|fall|winter|wetseason))$"
 )
-# Of the first ten thousand, one with which a sixth of the images is held out, and most materials are
-# on both sides. Nothing was trained or measured to choose it.
+# Of the first ten thousand, one with which a sixth of the images is held out, and most materials
+# are on both sides. Nothing was trained or measured to choose it.
 _SALT = 952
 _WINDOW = re.compile(r"(train|held_out)(_unnamed)?/[^/]+/[^/]+\.png")
 _REMEDY = "choose another --output, or give --overwrite"

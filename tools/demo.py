@@ -12,7 +12,8 @@ one class. Others find the regions by themselves.
 
 For `a.jpg`: `a_overlay.jpg`, `a_labels.png` (palette PNG, the values are the labels) and `a.json`
 (a description or class name, area, box and COCO RLE mask for each region). Another `a` gets a
-number, `a__2`.
+number, `a__2`. `index.csv` has a line for each image of the run, in order: sort it by
+`count_probability` or `least_confidence` to see first what needs a look.
 (Beyond 255 regions the label map is a 16-bit grey PNG.)
 The output may be the folder of the images: results among them are left out. What this tool wrote
 is replaced when it runs again, and nothing else, unless --overwrite is given.
@@ -35,16 +36,22 @@ from detecture.data.image_files import IMAGE_ENDINGS, only_images
 from detecture.data.k_hint import require_count
 from detecture.data.vocabulary import Vocabulary, shipped_lists
 from detecture.engine import predictor_of
+from detecture.engine.evaluate import require_choice
 from detecture.engine.result_files import ImageIdentity, find_place
+from detecture.engine.result_index import ResultIndex
 from detecture.errors import (
     EXIT_FAILED,
     ConfigError,
     DetectureError,
+    OutputError,
     counted,
     one_line,
 )
 from detecture.jobs.command_line import OverridesParser, add_overwrite_option, command_line
+from detecture.modeling.grouping.proposals import require_granularity
 from detecture.untrusted import named_path
+
+MOST_OTHERS = 2  # numbers of regions that are named beside the chosen one
 
 
 def find_images(inputs: list[str]) -> list[Path]:
@@ -124,6 +131,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument("--count", type=int, help="number of regions, if you know it")
     parser.add_argument(
+        "--granularity",
+        type=float,
+        metavar="G",
+        help="if you do not know it: -1 (coarsest) over 0 (the model's choice) to 1 (finest)",
+    )
+    parser.add_argument(
         "--classes",
         help='what to look for, as in "sky|clouds, wet sand, reed", or a .json class list, or the '
         "name of one that ships, as ade_150; by default the classes of the config",
@@ -145,14 +158,35 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f"--output {args.output}: is a file; give the name of a folder")
     if args.count is not None:
         require_count("--count", args.count)
+    if args.granularity is not None:
+        require_granularity(args.granularity, "--granularity")
+        if args.count is not None:
+            raise ConfigError(
+                "--granularity is for an unknown number of regions, and --count tells it: leave "
+                "one of them out"
+            )
     images = without_results(find_images(args.input))
     asked = read_classes(args.classes)
     predictor = predictor_of(args.config_file, overrides)
-    question = question_of(predictor, args.count, asked, args.background)
+    question = question_of(predictor, args.count, asked, args.background, args.granularity)
     require_folder(args.output, "choose another --output")
-    failed = segment(predictor, images, args.output, question, args.overwrite)
+    index = ResultIndex(args.output, overwrite=args.overwrite)
+    try:
+        failed = segment(predictor, images, index, question)
+    finally:  # a run that is interrupted has a table too
+        written = write_index(index)
     print(f"{len(images) - failed} of {len(images)} images segmented, in {one_line(args.output)}")
-    return EXIT_FAILED if failed else 0
+    return 0 if written and not failed else EXIT_FAILED
+
+
+def write_index(index: ResultIndex) -> bool:
+    """Write the table of the run; says where it cannot be written, and returns False."""
+    try:
+        index.write()
+    except OutputError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def read_classes(text: str | None) -> Vocabulary | None:
@@ -176,6 +210,7 @@ def question_of(
     count: int | None,
     asked: Vocabulary | None,
     background: float | None,
+    granularity: float | None = None,
 ) -> dict[str, Any]:
     """What to ask about each image, as arguments of the predictor.
 
@@ -189,6 +224,11 @@ def question_of(
                 f"--count is for models that find regions, and {name} is asked for classes: leave "
                 "it out, and name them with --classes"
             )
+        if granularity is not None:
+            raise ConfigError(
+                f"--granularity is for models that find regions, and {name} is asked for classes: "
+                "leave it out"
+            )
         question = {"classes": asked, "background": background}
         predictor.check(**question)
         return question
@@ -198,17 +238,24 @@ def question_of(
                 f"{option} is for models that are asked for classes, as those of configs/ahs_seg "
                 f"(--config-file), and {name} finds regions by itself: leave it out"
             )
-    return {"count": count}
+    if granularity:
+        require_choice(predictor.model, "--granularity")
+        if predictor.count is not None:
+            raise ConfigError(
+                "--granularity is for an unknown number of regions, and TEST.COUNT tells it: leave "
+                "one of them out"
+            )
+    return {"count": count, "granularity": granularity}
 
 
 def segment(
     predictor: TexturePredictor | SemanticPredictor,
     images: list[Path],
-    output: Path,
+    index: ResultIndex,
     question: dict[str, Any],
-    overwrite: bool = False,
 ) -> int:
-    """Segment and save each image; returns how many failed."""
+    """Segment each image, save it beside the index and add its line; returns how many failed."""
+    output, overwrite = index.path.parent, index.overwrite
     failed = 0
     for path in tqdm(images, desc="segmenting", unit="image", disable=None):
         try:
@@ -216,11 +263,14 @@ def segment(
             image = ImageIdentity.of_file(path)
             find_place(output, path.stem, image, numbered=True, overwrite=overwrite)
             result = predictor(path, **question)
-            saved = result.save(output, overwrite=overwrite)["json"].stem
+            files = result.save(output, overwrite=overwrite)
         except DetectureError as error:
             failed += 1
+            index.add_failed(path)
             tqdm.write(f"not segmented: {one_line(error)}", file=sys.stderr)
             continue
+        index.add(path, result, files)
+        saved = files["json"].stem
         renamed = "" if saved == path.stem else f", saved as {one_line(saved)}"
         tqdm.write(f"{one_line(path)}: {report(result, renamed)}")
     return failed
@@ -232,9 +282,20 @@ def report(result: TextureResult | SemanticResult, renamed: str) -> str:
         present = [label for label in result.found() if label != result.background]
         lines = [f"{len(present)} of {len(result.vocabulary)} classes{renamed}"]
         return "\n".join([*lines, *(f"  {text}" for text in result.captions())])
-    lines = [f"{counted(result.num_regions, 'region')}{renamed}"]
-    lines += [f"  {number}. {text}" for number, text in enumerate(result.captions(), 1)]
+    known = result.count_probability
+    surely = "" if known is None else f" ({known:.0%}{others(result)})"
+    lines = [f"{counted(result.num_regions, 'region')}{surely}{renamed}"]
+    for number, text in enumerate(result.captions(), 1):
+        sure = f", confidence {result.confidence[number - 1]:.2f}" if result.confidence else ""
+        lines.append(f"  {number}. {text}{sure}")
     return "\n".join(lines)
+
+
+def others(result: TextureResult) -> str:
+    """The likeliest other numbers of regions, as in `; or 2: 21%, 4: 9%`."""
+    rest = [one for one in result.alternatives if one.count != result.num_regions]
+    shown = [f"{one.count}: {one.probability:.0%}" for one in rest[:MOST_OTHERS]]
+    return f"; or {', '.join(shown)}" if shown else ""
 
 
 if __name__ == "__main__":

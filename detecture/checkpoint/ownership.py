@@ -162,7 +162,7 @@ def write_own(
         if with_mark is None:
             # Keep both until the next time: a kill may leave either file here.
             known = [_digest(content), *([sha256_file(path)] if path.is_file() else [])]
-            text = utf8("\n".join(known) + "\n")
+            text = utf8("\n".join(dict.fromkeys(known)) + "\n")
             with suppress(OSError):  # without the note, the next write will ask for permission
                 write_atomic(_note(path, notes), lambda file: file.write(text))
         final = content if with_mark is None else with_mark

@@ -57,6 +57,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "LOSS.SEMANTIC": _SEMANTIC,
     "TEST.AUG": _SEMANTIC,
     "TEST.DUSTBIN_LOGIT": (*_WITHOUT_TRAINING, "TextureGrouping"),
+    "TEST.GRANULARITY": ("TextureGrouping",),
     "TEST.SEMANTIC": _SEMANTIC,
     "TEST.SLIDING": _SEMANTIC,
 }

@@ -30,6 +30,7 @@ from detecture.evaluation.evaluator import METRICS_OF
 from detecture.evaluation.records import records_lock
 from detecture.jobs.together import in_all_processes
 from detecture.modeling import build_model
+from detecture.modeling.meta_arch.protocol import ChoosesGranularity
 from detecture.modeling.weights.random_weights import seeded
 
 logger = logging.getLogger(__name__)
@@ -41,12 +42,14 @@ def load_model(cfg: CfgNode) -> nn.Module:
     Warns if MODEL.WEIGHTS is empty and the model has parts that must be trained.
 
     Raises:
-        ConfigError: MODEL.META_ARCHITECTURE is not registered.
+        ConfigError: MODEL.META_ARCHITECTURE is not registered, or does not know TEST.GRANULARITY.
         CheckpointError: the weights are missing, damaged or do not fit.
     """
     # The same in every process and every run, whatever random numbers were drawn before.
     with nullcontext() if cfg.MODEL.WEIGHTS else seeded(cfg.MODEL.RANDOM_WEIGHTS_SEED):
         model = build_model(cfg)
+    if cfg.TEST.GRANULARITY:
+        require_choice(model, "TEST.GRANULARITY")
     if not cfg.MODEL.WEIGHTS and isinstance(model, KeepsState):
         logger.warning(
             "MODEL.WEIGHTS is empty: %s runs with random weights of its trained parts; its answers "
@@ -55,6 +58,23 @@ def load_model(cfg: CfgNode) -> nn.Module:
         )
     Checkpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
     return model.eval()
+
+
+def require_choice(model: nn.Module, name: str) -> None:
+    """Refuse a granularity where the model cannot choose among divisions.
+
+    Args:
+        model: that is asked.
+        name: what the user calls it.
+
+    Raises:
+        ConfigError: names the model.
+    """
+    if not isinstance(model, ChoosesGranularity):
+        raise ConfigError(
+            f"{name}: {type(model).__name__} has no choice of coarser and finer divisions, as "
+            "TextureGrouping has; leave it out"
+        )
 
 
 def evaluate(

@@ -14,6 +14,7 @@ Several questions about one image share its encoding:
 
     predictor.set_image("image.jpg")
     two, three = predictor.predict(count=2), predictor.predict(count=3)
+    coarser = predictor.predict(granularity=-0.5)  # of the model's own proposals
 """
 
 import math
@@ -32,11 +33,12 @@ from detecture.config.sections.evaluation import EvaluationSettings
 from detecture.config.sections.images import InputSettings
 from detecture.d2 import CfgNode
 from detecture.data.k_hint import KHint, require_count
-from detecture.engine.evaluate import load_model
+from detecture.engine.evaluate import load_model, require_choice
 from detecture.engine.prediction import FailedImage, ImageSource, Predictor, each_of
 from detecture.engine.result import TextureResult
-from detecture.errors import ConfigError
-from detecture.evaluation.label_map import check_output, scores_to_label_map
+from detecture.errors import ConfigError, DetectureError
+from detecture.evaluation.label_map import check_beliefs, check_output, scores_to_label_map
+from detecture.modeling.grouping.proposals import require_granularity
 from detecture.modeling.meta_arch.protocol import SemanticModel
 
 _ROWS_IN_CHUNK = 256
@@ -55,6 +57,7 @@ class TexturePredictor(Predictor[TextureResult]):
         bands: Sequence[int] = InputSettings.bands,
         max_score_pixels: int = EvaluationSettings.max_score_pixels,
         count: int | None = None,
+        granularity: float = EvaluationSettings.granularity,
     ) -> None:
         """Wrap a model.
 
@@ -66,10 +69,12 @@ class TexturePredictor(Predictor[TextureResult]):
                 scores are upsampled in strips: memory then grows with one label map, not with K of
                 them.
             count: number of regions where a call does not give one; None: unknown.
+            granularity: where neither a call nor `count` says anything, see `__call__`.
 
         Raises:
             ConfigError: it is a semantic model, `bands` are not one or three numbers from 1 on, or
-                `count` is not 1 to `MOST_REGIONS`.
+                `count` is not 1 to `MOST_REGIONS`, or the granularity is not 0 and the model has no
+                choice of them.
         """
         if isinstance(model, SemanticModel):
             raise ConfigError(
@@ -79,6 +84,9 @@ class TexturePredictor(Predictor[TextureResult]):
         super().__init__(model, max_pixels, bands)
         self.max_score_pixels = max_score_pixels
         self.count = None if count is None else require_count("count", count)
+        self.granularity = require_granularity(granularity)
+        if self.granularity:
+            require_choice(model, "granularity")
 
     @classmethod
     def from_config(
@@ -106,6 +114,7 @@ class TexturePredictor(Predictor[TextureResult]):
             max_score_pixels=cfg.TEST.MAX_SCORE_PIXELS,
             # A user's own image has no regime and no ground truth: only a number counts.
             count=int(cfg.TEST.COUNT) if cfg.TEST.COUNT.isdigit() else None,
+            granularity=cfg.TEST.GRANULARITY,
         )
 
     def sibling(self, max_pixels: int) -> "TexturePredictor":
@@ -115,6 +124,7 @@ class TexturePredictor(Predictor[TextureResult]):
             max_pixels=max_pixels,
             bands=self.bands,
             max_score_pixels=self.max_score_pixels,
+            granularity=self.granularity,
         )
 
     def __call__(
@@ -122,6 +132,7 @@ class TexturePredictor(Predictor[TextureResult]):
         images: ImageSource | Iterable[ImageSource],
         count: int | None = None,
         batch_size: int = 8,
+        granularity: float | None = None,
     ) -> Any:
         """Predict.
 
@@ -130,6 +141,8 @@ class TexturePredictor(Predictor[TextureResult]):
                 `image_0`, `image_1`, .., counted over all calls.
             count: number of regions, if it is known.
             batch_size: images that go through the model at a time.
+            granularity: where the number is not known: from -1 (coarsest) over 0 (the model's own
+                choice) to 1 (finest); None: as TEST.GRANULARITY says.
 
         Returns:
             A `TextureResult`, or a list of them.
@@ -139,15 +152,17 @@ class TexturePredictor(Predictor[TextureResult]):
             PredictionError: the method failed on the image.
             FailedImages: some of several images failed. All the others were predicted first; their
                 results are in its `results`. (It is an `ImageError`.)
-            DetectureError: `count` is not 1 to `MOST_REGIONS`.
+            DetectureError: `count` is not 1 to `MOST_REGIONS`, `granularity` is out of its range,
+                both are given, or the method has no choice of granularities.
         """
-        return self._call(images, self._question(count), batch_size)
+        return self._call(images, self._question(count, granularity), batch_size)
 
     def stream(
         self,
         images: ImageSource | Iterable[ImageSource],
         count: int | None = None,
         batch_size: int = 8,
+        granularity: float | None = None,
     ) -> Iterator[TextureResult | FailedImage]:
         """Predict one image after the other; a failure does not stop the rest.
 
@@ -155,32 +170,46 @@ class TexturePredictor(Predictor[TextureResult]):
             images: see `__call__`; read as needed, `batch_size` of them at a time.
             count: number of regions, if known.
             batch_size: how many images go through the model at a time.
+            granularity: see `__call__`.
 
         Returns:
             Iterator over the outcome of each image, in order.
 
         Raises:
-            DetectureError: `count` is not 1 to `MOST_REGIONS`.
+            DetectureError: as `__call__` for the question.
         """
-        return self._stream(each_of(images), self._question(count), batch_size)
+        return self._stream(each_of(images), self._question(count, granularity), batch_size)
 
-    def predict(self, count: int | None = None) -> TextureResult:
+    def predict(self, count: int | None = None, granularity: float | None = None) -> TextureResult:
         """Predict the regions of the image that was set.
 
         Args:
             count: number of regions, if known.
+            granularity: see `__call__`; another one costs no new encoding.
 
         Raises:
             PredictionError: the method failed on the image.
-            DetectureError: no image was set, or `count` is not 1 to `MOST_REGIONS`.
+            DetectureError: no image was set, or as `__call__` for the question.
         """
-        return self._predict_set(self._question(count))
+        return self._predict_set(self._question(count, granularity))
 
-    def _question(self, count: int | None) -> dict[str, Any]:
+    def _question(self, count: int | None, granularity: float | None = None) -> dict[str, Any]:
         count = self.count if count is None else count
-        if count is None:
-            return {"k_hint": KHint()}
-        return {"k_hint": KHint("fixed", require_count("count", count))}
+        if count is not None:
+            count = require_count("count", count)
+        hint = {"k_hint": KHint() if count is None else KHint("fixed", count)}
+        if granularity is None:
+            granularity = self.granularity
+            return hint if count is not None else {**hint, "granularity": granularity}
+        granularity = require_granularity(granularity)
+        if granularity:
+            require_choice(self.model, "granularity")
+            if count is not None:
+                raise DetectureError(
+                    f"granularity {granularity:g} asks the method to choose the number of regions, "
+                    f"and count (or TEST.COUNT) tells it that there are {count}: give one of them"
+                )
+        return {**hint, "granularity": granularity}
 
     def _asked_size(self, height: int, width: int) -> tuple[int, int]:
         shrink = min(1.0, math.sqrt(self.max_score_pixels / (height * width)))
@@ -188,6 +217,7 @@ class TexturePredictor(Predictor[TextureResult]):
 
     def _result(self, sample: dict[str, Any], output: dict[str, Any]) -> TextureResult:
         scores, descriptions = check_output(output, (sample["height"], sample["width"]))
+        alternatives, confidence = check_beliefs(output, len(descriptions))
         image = sample["image"].permute(1, 2, 0).numpy()
         return TextureResult(
             image=image,
@@ -196,6 +226,8 @@ class TexturePredictor(Predictor[TextureResult]):
             status=output.get("status", "ok"),
             name=sample["file_name"],
             source=sample["source"],
+            alternatives=alternatives,
+            confidence=confidence,
         )
 
 

@@ -1,5 +1,6 @@
 """A prediction: a label map with one description per region, and its exports."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ import numpy as np
 
 from detecture.engine.exports import annotation, areas_of, header_of, is_index, save_files
 from detecture.errors import DetectureError, brief
+from detecture.modeling.grouping.proposals import Alternative
 from detecture.visualize import draw_overlay, label_map_image
+
+_DIGITS = 4  # of a probability that is written
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,13 @@ class TextureResult:
         status: `ok`, or what the method reports about itself.
         name: of the image, such as its path.
         source: absolute path of the image's file; empty if it did not come from a file.
+        alternatives: the numbers of regions that the method considered, with their probabilities,
+            likeliest first, the chosen one among them. (In rare cases a region of it comes out
+            empty and is left out.) Another granularity leaves them as they are.
+            Where the number was told: what the method would have given each, if it has been
+            computed (`set_image`). Empty where the method cannot tell.
+        confidence: for each region how probable it is, 0..1, that it overlaps a true one with an
+            IoU of 0.5 or more; empty where the method cannot tell.
     """
 
     image: np.ndarray
@@ -30,11 +41,19 @@ class TextureResult:
     status: str = "ok"
     name: str = ""
     source: str = ""
+    alternatives: tuple[Alternative, ...] = ()
+    confidence: tuple[float, ...] = ()
 
     @property
     def num_regions(self) -> int:
         """K."""
         return len(self.descriptions)
+
+    @property
+    def count_probability(self) -> float | None:
+        """Probability of the number of regions that there are; None where it is not known."""
+        found = (one.probability for one in self.alternatives if one.count == self.num_regions)
+        return next(found, None)
 
     @property
     def masks(self) -> np.ndarray:
@@ -73,20 +92,33 @@ class TextureResult:
 
         Returns:
             Dicts with `id`, `image_id`, `category_id` (the label), `segmentation` (`size` [H,W],
-            `counts` text), `area` in pixels, `bbox` [x,y,width,height], `iscrowd` 0 and, beyond
-            COCO, `description`.
+            `counts` text), `area` in pixels, `bbox` [x,y,width,height], `iscrowd` 0, `score` (the
+            confidence, as in COCO's results) where there is one, and, beyond COCO, `description`.
         """
-        # One mask at a time: two hundred of them would not fit in memory.
         return [
-            annotation(self.mask(region), first_id + region, image_id, region + 1)
-            | {"description": description}
-            for region, description in enumerate(self.descriptions)
+            one if value is None else one | {"score": value}
+            for one, value in zip(
+                self._regions(image_id, first_id), self._each_confidence(), strict=True
+            )
         ]
+
+    def _regions(self, image_id: int = 0, first_id: int = 1) -> Iterator[dict[str, Any]]:
+        # One mask at a time: two hundred of them would not fit in memory.
+        for region, description in enumerate(self.descriptions):
+            found = annotation(self.mask(region), first_id + region, image_id, region + 1)
+            yield found | {"description": description}
+
+    def _each_confidence(self) -> list[float | None]:
+        """Of each region, to the digits that mean something."""
+        if not self.confidence:
+            return [None] * self.num_regions
+        return [round(value, _DIGITS) for value in self.confidence]
 
     def to_supervision(self) -> Any:
         """`supervision.Detections` of the regions that are not empty.
 
-        `xyxy`, `mask`, `class_id` (region from 0) and `data["description"]`.
+        `xyxy`, `mask`, `class_id` (region from 0), `confidence` where there is one, and
+        `data["description"]`.
 
         Raises:
             DetectureError: the package supervision is not installed.
@@ -103,6 +135,7 @@ class TextureResult:
             xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
             mask=np.stack([self.mask(region) for region in present]),
             class_id=np.array(present),
+            confidence=np.array(self.confidence)[present] if self.confidence else None,
             data={"description": np.array([self.descriptions[region] for region in present])},
         )
 
@@ -110,11 +143,19 @@ class TextureResult:
         """Everything except the pixels, as plain values: what `save` writes as JSON.
 
         `name` is the absolute path of the image if it came from a file; `image_sha256` covers its
-        size and pixels.
+        size and pixels. `alternatives` is a list of `count` and `probability`; a region has a
+        `confidence` where the method has one.
         """
         return header_of(self.image, self.source or self.name, self.status) | {
             "num_regions": self.num_regions,
-            "regions": self.to_coco(),
+            "alternatives": [
+                {"count": one.count, "probability": round(one.probability, _DIGITS)}
+                for one in self.alternatives
+            ],
+            "regions": [
+                one if value is None else one | {"confidence": value}
+                for one, value in zip(self._regions(), self._each_confidence(), strict=True)
+            ],
         }
 
     def save(

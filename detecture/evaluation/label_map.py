@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from detecture.errors import DetectureError
+from detecture.errors import DetectureError, brief
+from detecture.modeling.grouping.proposals import Alternative
 
 
 class InvalidOutput(DetectureError):
@@ -50,7 +51,8 @@ def check_output(output: dict[str, Any], size: Sequence[int]) -> tuple[torch.Ten
         `sem_seg`, (K+1,H,W), and its K descriptions.
 
     Raises:
-        InvalidOutput: a part is missing, or shapes and counts do not go together.
+        InvalidOutput: a part is missing, or shapes and counts do not go together, of the optional
+            parts too (`check_beliefs`).
     """
     sem_seg, descriptions = output.get("sem_seg"), output.get("descriptions")
     if not isinstance(sem_seg, torch.Tensor) or sem_seg.ndim != 3:
@@ -67,7 +69,47 @@ def check_output(output: dict[str, Any], size: Sequence[int]) -> tuple[torch.Ten
         )
     if not all(isinstance(text, str) for text in descriptions):
         raise InvalidOutput(f"descriptions must be texts, got {descriptions!r:.200}")
+    check_beliefs(output, due)
     return sem_seg, descriptions
+
+
+def check_beliefs(
+    output: dict[str, Any], regions: int
+) -> tuple[tuple[Alternative, ...], tuple[float, ...]]:
+    """Take the optional parts of a standard output; empty where the method has none.
+
+    Args:
+        output: what a method returned for one image.
+        regions: K.
+
+    Returns:
+        `alternatives` and `confidence`, see `OutputBeliefs`.
+
+    Raises:
+        InvalidOutput: they are something else.
+    """
+    given = output.get("alternatives", ())
+    try:
+        alternatives = tuple(Alternative(int(count), float(share)) for count, share in given)
+        sound = all(one.count >= 0 and 0.0 <= one.probability <= 1.0 + 1e-6 for one in alternatives)
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise InvalidOutput(
+            f"alternatives must be pairs of a count and a probability, got {brief(given)}"
+        )
+    answers = output.get("confidence", ())
+    try:
+        confidence = tuple(float(value) for value in answers)
+        sound = len(confidence) in (0, regions) and all(0.0 <= value <= 1.0 for value in confidence)
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise InvalidOutput(
+            f"confidence must be {regions} numbers from 0 to 1, one for each region, got "
+            f"{brief(answers)}"
+        )
+    return alternatives, confidence
 
 
 def _kind(value: Any) -> str:

@@ -49,19 +49,20 @@ Answer = Callable[[NamedImage], np.ndarray]
 """IoU of each name's mask, (T,), of an image."""
 
 
-def iou_matrix(labels: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def iou_matrix(labels: np.ndarray, masks: np.ndarray, regions: int | None = None) -> np.ndarray:
     """IoU of each region with each mask.
 
     Args:
-        labels: int (H,W); regions 0..T-1, other values belong to no region.
+        labels: int (H,W); regions 0..K-1, other values belong to no region.
         masks: bool (T,H,W).
+        regions: K; None: T.
 
     Returns:
-        float (T,T): region, mask.
+        float (K,T): region, mask.
     """
-    count = len(masks)
-    regions = labels[None] == np.arange(count)[:, None, None]
-    flat, true = regions.reshape(count, -1), masks.reshape(count, -1)
+    count = len(masks) if regions is None else regions
+    member = labels[None] == np.arange(count)[:, None, None]
+    flat, true = member.reshape(count, -1), masks.reshape(len(masks), -1)
     shared = flat.astype(np.float64) @ true.T.astype(np.float64)
     union = flat.sum(axis=1)[:, None] + true.sum(axis=1)[None] - shared
     return shared / np.maximum(union, 1)

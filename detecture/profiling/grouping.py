@@ -24,6 +24,7 @@ GROUPING_PARTS = {
     "net.": "grouping nets",
     "more_nets.": "grouping nets",
     "selector.": "count selector",
+    "confidence.": "confidence of regions",
     "describer.texture.": "look at textures",
     "describer.vlm.model.model.visual.": "vlm vision",
     "describer.": "vlm text",

@@ -39,8 +39,12 @@ def package(
         if twice := sorted(set(found) & set(tensors)):
             raise CheckpointError(f"{part}: holds tensors of an earlier part: {', '.join(twice)}")
         tensors |= found
+        # A part that was packaged before, and gained something since, still says of what.
+        sources += header.get("parts", [])
         sources.append({"sha256": sha256_file(part), "iteration": header.get("iteration")})
         sources[-1]["config"] = header.get("config", "")
+        fits = ("selector", "confidence")  # how well they did on what was held out
+        sources[-1] |= {name: header[name] for name in fits if header.get(name)}
     halves = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
     model: Any = build_model(cfg)
     for name, tensor in halves.items():

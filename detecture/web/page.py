@@ -80,10 +80,18 @@ def build_page(
                 view = gr.HTML(elem_id="dt-result")
         shown = [view, message, *downloads]
 
-        def segment(image: str | None, regions: str | None, request: gr.Request) -> list[Any]:
+        def segment(
+            image: str | None,
+            regions: str | None,
+            request: gr.Request,
+            granularity: float | None = None,
+        ) -> list[Any]:
             # Clients that do not use the page may leave it empty.
-            count = None if regions in (None, "", AUTOMATIC) else int(regions)
-            return _respond(service, places, image, {"count": count}, request)
+            question = {
+                "count": None if regions in (None, "", AUTOMATIC) else int(regions),
+                "granularity": granularity,
+            }
+            return _respond(service, places, image, question, request)
 
         def find(
             image: str | None, classes: str | None, background: float | None, request: gr.Request
@@ -106,6 +114,19 @@ def build_page(
         image.upload(respond, **common, api_visibility="private")
         image.clear(_blank, outputs=shown, queue=False, api_visibility="private")
         opacity.change(None, opacity, None, js="(value) => window.detecture.setOpacity(value)")
+        if service.takes_granularity:
+            regions, granularity = asked
+            # While it is pulled, only the last place waits.
+            granularity.input(
+                respond, **common, trigger_mode="always_last", api_visibility="private"
+            )
+            regions.change(
+                lambda count: gr.Slider(interactive=count == AUTOMATIC),
+                regions,
+                granularity,
+                queue=False,
+                api_visibility="private",
+            )
         if service.takes_classes:
             chosen = _add_class_examples(asked[0])
             chosen.then(respond, **common, api_visibility="private")
@@ -122,7 +143,7 @@ def build_page(
 
 
 def _question_fields(service: SegmentationService) -> list[Any]:
-    """What to ask about an image: a number of regions, or classes and a background."""
+    """What to ask about an image: regions and granularity, or classes and a background."""
     if service.takes_classes:
         return [
             gr.Textbox(
@@ -144,14 +165,29 @@ def _question_fields(service: SegmentationService) -> list[Any]:
             ),
         ]
     known = service.predictor.count  # type: ignore[union-attr]
-    return [
+    told = str(known) if known and known <= MAX_COUNT else AUTOMATIC
+    fields = [
         gr.Dropdown(
             [AUTOMATIC, *map(str, range(1, MAX_COUNT + 1))],
-            value=str(known) if known and known <= MAX_COUNT else AUTOMATIC,
+            value=told,
             label="Number of regions",
             elem_id="dt-regions",
         )
     ]
+    if service.takes_granularity:
+        fields.append(
+            gr.Slider(
+                -1,
+                1,
+                service.predictor.granularity,  # type: ignore[union-attr]
+                step=0.05,
+                label="Coarser .. finer",
+                info="0: the model's own choice; for an automatic number of regions",
+                interactive=told == AUTOMATIC,
+                elem_id="dt-granularity",
+            )
+        )
+    return fields
 
 
 def _add_class_examples(field: gr.Textbox) -> Any:

@@ -22,6 +22,8 @@ from detecture.data.image_notes import collect_notes
 from detecture.data.vocabulary import Vocabulary
 from detecture.engine import SemanticPredictor, SemanticResult, TexturePredictor, TextureResult
 from detecture.errors import DetectureError, ImageError, PredictionError
+from detecture.modeling.grouping.proposals import require_granularity
+from detecture.modeling.meta_arch.protocol import ChoosesGranularity
 
 MAX_COUNT = 12
 """Greatest number of regions that can be asked for."""
@@ -102,12 +104,18 @@ class SegmentationService:
         """Whether the model is asked for classes, not for a number of regions."""
         return isinstance(self.predictor, SemanticPredictor)
 
+    @property
+    def takes_granularity(self) -> bool:
+        """Whether the model offers coarser and finer divisions."""
+        return isinstance(self.predictor.model, ChoosesGranularity)
+
     def answer(
         self,
         user: str,
         image: str | Path | None,
         count: int | None = None,
         *,
+        granularity: float | None = None,
         classes: str = "",
         background: float = 0.0,
         owner: str = "",
@@ -118,6 +126,8 @@ class SegmentationService:
             user: who asks; the image of the user's previous request is not encoded again.
             image: path of the file; may be gone if it is the image of the previous request.
             count: number of regions, 1 to `MAX_COUNT`; None: the method decides.
+            granularity: how finely it then decides, for a method that has the choice; None: as the
+                config says. With a count it means nothing: the page then disables its slider.
             classes: for a model that takes classes: what to look for, as in the demo's `--classes`.
             background: for such a model: see `SemanticPredictor`.
             owner: name of a folder in `folder`, to which the result is written.
@@ -126,13 +136,15 @@ class SegmentationService:
             ImageError: there is no image, it cannot be read, or it is too large. Messages name
                 the file without its folder.
             PredictionError: the method failed on it.
-            DetectureError: `count` is out of range, or the classes are not valid.
+            DetectureError: `count` or `granularity` is out of range, or the classes are not valid.
         """
         if not image:
             raise ImageError("no image yet: drop one into the box, or click an example")
         if count is not None and not 1 <= count <= MAX_COUNT:
             raise DetectureError(f"the number of regions is 1 to {MAX_COUNT}, got {count}")
         question: dict[str, Any] = {"count": count}
+        if self.takes_granularity and count is None and granularity is not None:
+            question["granularity"] = require_granularity(granularity)
         if self.takes_classes:
             question = {"classes": Vocabulary.asked(classes), "background": background}
         start = time.perf_counter()

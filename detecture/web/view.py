@@ -56,7 +56,7 @@ def view_html(result: TextureResult | SemanticResult, size: int = VIEW_SIZE) -> 
         f'--width:{max(shown[0], _LEAST_SHOWN)}px"><img alt="{escape(result.name)}" '
         f'src="data:image/jpeg;base64,{_base64(jpeg.getvalue())}">'
         '<canvas></canvas><div class="dt-tip" hidden></div></div>'
-        f"{_legend(lines, colors)}</div>"
+        f"{_alternatives(result)}{_legend(lines, colors, _confidence(result))}</div>"
     )
 
 
@@ -122,19 +122,43 @@ def _regions(
     return result.label_map, lines
 
 
-def _legend(lines: list[tuple[int, str, float]], colors: np.ndarray) -> str:
-    """The legend of labels with their texts and shares; `colors` uint8 (N,3)."""
-    items = [_line(n, colors[n] if n else None, text, share) for n, text, share in lines]
-    return f'<ol class="dt-legend">{"".join(items)}</ol>'
+def _confidence(result: TextureResult | SemanticResult) -> tuple[float, ...]:
+    """Of each region; empty where the method has none."""
+    return result.confidence if isinstance(result, TextureResult) else ()
 
 
-def _line(label: int, color: np.ndarray | None, text: str, share: float) -> str:
-    """A line of the legend: colour (3,) uint8 RGB or none, text, and share in percent."""
+def _alternatives(result: TextureResult | SemanticResult) -> str:
+    """The numbers of regions that were considered with their percents, the chosen one marked."""
+    if not isinstance(result, TextureResult) or not result.alternatives:
+        return ""
+    items = []
+    for one in sorted(result.alternatives, key=lambda one: one.count):
+        mark = ' class="dt-chosen"' if one.count == result.num_regions else ""
+        items.append(f"<span{mark}>{one.count}: {100 * one.probability:.0f} %</span>")
+    told = "".join(items)
+    return f'<div class="dt-alternatives">Probability of each number of regions: {told}</div>'
+
+
+def _legend(
+    lines: list[tuple[int, str, float]], colors: np.ndarray, confidence: tuple[float, ...]
+) -> str:
+    """Labels with their texts, shares and confidence, if there is any; `colors` uint8 (N,3)."""
+    items = []
+    for n, text, share in lines:
+        sure = f"{100 * confidence[n - 1]:.0f} %" if n and confidence else ""
+        items.append(_line(n, colors[n] if n else None, text, share, sure))
+    head = '<div class="dt-head"><span>share</span><span>confidence</span></div>'
+    return f'{head if confidence else ""}<ol class="dt-legend">{"".join(items)}</ol>'
+
+
+def _line(label: int, color: np.ndarray | None, text: str, share: float, sure: str) -> str:
+    """A line of the legend: colour (3,) uint8 RGB or none, text, share in percent, confidence."""
+    told = f'<span class="dt-sure">{sure}</span>' if sure else ""
     fill = "transparent" if color is None else f"rgb({color[0]},{color[1]},{color[2]})"
     return (
         f'<li tabindex="0" data-region="{label}"><span class="dt-chip" style="background:{fill}">'
         f'</span><span class="dt-text">{escape(text)}</span>'
-        f'<span class="dt-share">{share:.1f} %</span></li>'
+        f'<span class="dt-share">{share:.1f} %</span>{told}</li>'
     )
 
 

@@ -15,6 +15,8 @@ from detecture.engine.prediction import FailedImage, FailedImages
 from detecture.engine.predictor import label_map_at
 from detecture.errors import ConfigError, DetectureError, ImageError, PredictionError
 from detecture.evaluation import scores_to_label_map
+from detecture.evaluation.label_map import InvalidOutput, check_output
+from detecture.modeling.grouping.proposals import Alternative
 from detecture.modeling.meta_arch import TextureClusters
 
 
@@ -173,9 +175,9 @@ def test_large_images_take_memory_for_the_label_map_only():
     assert peak < 60 * 2**20
 
 
-def result_with(label_map, descriptions):
+def result_with(label_map, descriptions, **more):
     image = np.zeros((*label_map.shape, 3), np.uint8)
-    return TextureResult(image, label_map.astype(np.int32), descriptions, name="x/y.jpg")
+    return TextureResult(image, label_map.astype(np.int32), descriptions, name="x/y.jpg", **more)
 
 
 LABELS = np.array([[0, 1, 1, 0], [0, 1, 1, 3], [0, 0, 3, 3]])
@@ -433,3 +435,119 @@ def test_paths_of_every_kind(tmp_path):
     for path in (PathLike(), tmp_path / "a.png", str(tmp_path / "a.png")):
         result = TexturePredictor(Picky())(path)
         assert result.name == result.source == str(tmp_path / "a.png")
+
+
+# ---- granularity, alternatives, confidence -------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sure():
+    """The shipped method at a small size, without words."""
+    small = ["MODEL.GROUPING.WORKING_SIZE", "64", "MODEL.GROUPING.DESCRIBE", "False"]
+    return TexturePredictor.from_config(None, small)
+
+
+def test_granularity_of_one_image_of_many_and_of_the_one_that_is_set(sure):
+    image = make_image()
+    sure.set_image(image)
+    counts = []
+    for granularity in (-1, -0.5, 0, 0.5, 1):
+        again = sure.predict(granularity=granularity)
+        plain = sure(image, granularity=granularity)
+        (streamed,) = sure.stream([image], granularity=granularity)
+        for other in (plain, streamed):
+            np.testing.assert_array_equal(other.label_map, again.label_map)
+            assert (other.alternatives, other.confidence) == (again.alternatives, again.confidence)
+        assert plain.alternatives == sure(image).alternatives
+        counts.append(plain.num_regions)
+    assert counts == sorted(counts) and counts[0] == 1 < counts[-1]
+    np.testing.assert_array_equal(sure(image).label_map, sure(image, granularity=0).label_map)
+
+
+def test_granularities_that_cannot_be_asked(sure, predictor):
+    image = make_image()
+    for wrong in (2, -1.5, float("nan"), "0.5"):
+        with pytest.raises(ConfigError, match="granularity is a number from -1"):
+            sure(image, granularity=wrong)
+    with pytest.raises(DetectureError, match=r"count .* tells it that there are 3: give"):
+        sure(image, count=3, granularity=0.2)
+    assert sure(image, count=3, granularity=0).num_regions == 3
+    clusters = TexturePredictor(TextureClusters())
+    with pytest.raises(ConfigError, match="granularity: TextureClusters has no choice"):
+        clusters(image, granularity=-0.2)
+    with pytest.raises(ConfigError, match="granularity: TextureClusters has no choice"):
+        TexturePredictor(TextureClusters(), granularity=0.2)
+    assert clusters(image, granularity=0).alternatives == ()
+    assert clusters(image, count=2).confidence == ()
+
+
+def test_the_granularity_of_a_config_holds_where_a_call_says_nothing(sure):
+    finest = TexturePredictor(sure.model, granularity=1)
+    image = make_image()
+    assert finest(image).num_regions == sure(image, granularity=1).num_regions
+    assert finest(image, granularity=-1).num_regions == 1
+    assert finest(image, count=2).num_regions == 2
+    with pytest.raises(ConfigError, match=r"TEST\.COUNT '2' tells .* TEST\.GRANULARITY 0\.5"):
+        TexturePredictor.from_config(None, ["TEST.COUNT", "2", "TEST.GRANULARITY", "0.5"])
+    with pytest.raises(ConfigError, match="TextureClusters has no choice"):
+        overrides = ["MODEL.META_ARCHITECTURE", "TextureClusters", "MODEL.WEIGHTS", ""]
+        TexturePredictor.from_config(None, [*overrides, "TEST.GRANULARITY", "0.5"])
+
+
+def test_alternatives_add_up_and_the_chosen_one_is_among_them(sure):
+    result = sure(make_image())
+    assert sum(one.probability for one in result.alternatives) == pytest.approx(1.0)
+    assert [one.probability for one in result.alternatives] == sorted(
+        (one.probability for one in result.alternatives), reverse=True
+    )
+    assert result.alternatives[0].count == result.num_regions
+    assert result.count_probability == result.alternatives[0].probability
+    assert sure(make_image(), count=2).alternatives == ()
+    sure.set_image(make_image())
+    assert sure.predict(count=2).alternatives == result.alternatives
+
+
+def test_confidence_goes_where_scores_are_looked_for():
+    probable = (Alternative(3, 0.612345), Alternative(2, 0.387655))
+    result = result_with(
+        LABELS, ["a", "b", "c"], alternatives=probable, confidence=(0.987654, 0.5, 0.25)
+    )
+    assert [one["score"] for one in result.to_coco()] == [0.9877, 0.5, 0.25]
+    values = result.to_dict()
+    assert [one["confidence"] for one in values["regions"]] == [0.9877, 0.5, 0.25]
+    assert not any("score" in one for one in values["regions"])
+    assert values["alternatives"] == [
+        {"count": 3, "probability": 0.6123},
+        {"count": 2, "probability": 0.3877},
+    ]
+    assert result.count_probability == 0.612345
+    bare = result_with(LABELS, ["a", "b", "c"])
+    assert bare.count_probability is None and bare.to_dict()["alternatives"] == []
+    assert not any({"score", "confidence"} & set(one) for one in bare.to_coco())
+    assert not any("confidence" in one for one in bare.to_dict()["regions"])
+    pytest.importorskip("supervision")
+    assert result.to_supervision().confidence.tolist() == [0.987654, 0.25]  # b is empty
+    assert bare.to_supervision().confidence is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("alternatives", 3),
+        ("alternatives", [2, 3]),
+        ("alternatives", [(2, 1.5)]),
+        ("alternatives", [(2, float("nan"))]),
+        ("alternatives", [("two", 0.5)]),
+        ("confidence", 0.5),
+        ("confidence", [0.5]),
+        ("confidence", [0.5, 1.2]),
+        ("confidence", [0.5, float("nan")]),
+        ("confidence", [None, None]),
+    ],
+)
+def test_optional_parts_of_an_output_are_checked(key, value):
+    output = {"sem_seg": torch.zeros(3, 2, 2), "descriptions": ["", ""], "status": "ok"}
+    check_output(output, (2, 2))
+    check_output(output | {"alternatives": [(2, 1.0)], "confidence": (0.5, 1.0)}, (2, 2))
+    with pytest.raises(InvalidOutput, match=f"{key} must be"):
+        check_output(output | {key: value}, (2, 2))

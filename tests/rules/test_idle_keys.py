@@ -165,7 +165,7 @@ _LOSS = ("LOSS.GROUPING.PIXELS", "LOSS.GROUPING.TEMPERATURE", "LOSS.GROUPING.CON
 READ_IN_VAIN = {
     "TextureGrouping": _VLM,
     "DescribeThenSegment": _VLM,
-    "AHSSeg": (*_LOSS, "TEST.DUSTBIN_LOGIT"),
+    "AHSSeg": (*_LOSS, "TEST.DUSTBIN_LOGIT", "TEST.GRANULARITY"),
     "RegionDescriber": ("MODEL.VLM.TRAIN_COUNT",),
 }
 READ_LATER = {

@@ -12,6 +12,7 @@ from pycocotools import mask as coco_mask
 from detecture import TextureResult
 from detecture.data.vocabulary import Vocabulary
 from detecture.engine.semantic_result import SemanticResult
+from detecture.modeling.grouping.proposals import Alternative
 
 USAGE = (Path(__file__).parents[2] / "docs/usage.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| ((?:`[\w.\[\]]+`(?:, )?)+) \| (both|regions|classes) \|", re.MULTILINE)
@@ -20,7 +21,13 @@ LABELS = np.repeat([[0, 0, 0, 1, 1, 2]], 4, axis=0)
 
 
 def texture_result():
-    return TextureResult(IMAGE, LABELS.astype(np.int32), ["red", "", "empty"])
+    return TextureResult(
+        IMAGE,
+        LABELS.astype(np.int32),
+        ["red", "", "empty"],
+        alternatives=(Alternative(3, 0.75), Alternative(2, 0.25)),
+        confidence=(0.9, 0.8, 0.0),
+    )
 
 
 def semantic_result(background=0.5):

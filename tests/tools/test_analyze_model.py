@@ -131,7 +131,12 @@ def test_what_the_model_that_ships_costs_follows_its_keys(tool, capsys):
     given = cost()["stages"]["grouping_nets"]["flops"]
     bare = cost("MODEL.GROUPING.DESCRIBE", "False", "MODEL.GROUPING.FLIP", "False")
     assert set(bare["stages"]) == {"grouping_nets"}
-    assert set(bare["parameter"]) == {"grouping nets", "count selector", "total"}
+    assert set(bare["parameter"]) == {
+        "grouping nets",
+        "count selector",
+        "confidence of regions",
+        "total",
+    }
     assert bare["stages"]["grouping_nets"]["flops"] * 2 == given
     none = cost("MODEL.GROUPING.USE_NET", "False")["stages"]["grouping_nets"]
     assert none["flops"] == none["weight_bytes"] == 0

@@ -1,5 +1,6 @@
 """`tools/demo.py`: inputs, names of outputs, broken images, exit statuses."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -12,7 +13,9 @@ import pytest
 from image_makers import put_no_images
 from PIL import Image
 
+from detecture import TextureResult
 from detecture.engine import result_files
+from detecture.modeling.grouping.proposals import Alternative
 from detecture.modeling.meta_arch.floors import HalfSplit
 
 REPO = Path(__file__).parents[2]
@@ -49,7 +52,7 @@ def test_folders_files_and_patterns(demo, images, tmp_path):
     assert stems == ["a", "a__2", "a__3", "b"]
     saved = json.loads((tmp_path / "out/a.json").read_text())
     assert [r["area"] for r in saved["regions"]] == [32, 32, 32]
-    assert len(list(Path(out).iterdir())) == 12
+    assert len(list(Path(out).iterdir())) == 12 + 2  # the table and the note on it
 
 
 def test_brackets_in_a_name_that_exists_are_no_pattern(demo, tmp_path):
@@ -152,7 +155,7 @@ def test_again_in_the_folder_of_the_images(demo, images, capfd):
     assert run(demo, [str(images)], str(images)) == 0
     assert "6 images left out: they are results of this program" in capfd.readouterr().out
     assert {path: path.read_bytes() for path in images.iterdir() if path.is_file()} == before
-    assert len(before) == 3 + 1 + 9
+    assert len(before) == 3 + 1 + 9 + 2
     only = [str(images / "a_overlay.jpg"), str(images / "a_labels.png")]
     assert run(demo, only, str(images)) == 2
     assert "all 2 images are results of this program" in capfd.readouterr().err
@@ -198,7 +201,7 @@ def test_names_that_cannot_be_printed(images, tmp_path, encoding):
         done = subprocess.run(command, capture_output=True, env=environment)
         assert done.returncode == 0, done.stderr[-2000:]
         assert b"6 of 6 images segmented" in done.stdout and b"b\\udcff.png" in done.stdout
-        assert len(written(tmp_path / "out")) == 18
+        assert len(written(tmp_path / "out")) == 18 + 2
 
 
 def test_an_image_on_which_the_method_fails(demo, images, tmp_path, capfd, monkeypatch):
@@ -241,7 +244,7 @@ def test_a_disk_that_is_full_for_one_image(demo, images, tmp_path, capfd, monkey
     monkeypatch.setattr(result_files, "write_atomic", full)
     assert run(demo, [str(images)], str(tmp_path / "out")) == 1
     assert "a__2.json: cannot be written (No space left" in capfd.readouterr().err
-    assert len(written(tmp_path / "out")) == 6
+    assert len(written(tmp_path / "out")) == 6 + 2
 
 
 @pytest.mark.parametrize(
@@ -255,3 +258,88 @@ def test_a_folder_that_is_there_is_no_pattern(demo, tmp_path, monkeypatch, asked
     assert demo.find_images([str(tmp_path / asked)]) == [image]
     monkeypatch.chdir(tmp_path)
     assert demo.find_images([asked]) == [image.relative_to(tmp_path)]
+
+
+def table(folder):
+    with (Path(folder) / "index.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_has_a_line_for_each_image_in_order(demo, images, tmp_path):
+    (images / "a\u00e4,b.png").write_bytes((images / "a.png").read_bytes())
+    (images / "c.jpg").write_bytes(b"no image")
+    out = tmp_path / "out"
+    assert run(demo, [str(images)], str(out)) == 1
+    rows = table(out)
+    names = sorted(path for path in images.iterdir() if path.suffix in (".png", ".jpg"))
+    assert [row["image"] for row in rows] == [str(path) for path in names]
+    assert [row["status"] for row in rows] == ["ok"] * 4 + ["failed"]
+    assert rows[0]["regions"] == "2" and rows[0]["json"] == "a.json"
+    assert {rows[0][name] for name in ("count_probability", "least_confidence")} == {""}
+    assert rows[4]["regions"] == rows[4]["json"] == ""
+    assert run(demo, [str(images / "b.jpg")], str(out)) == 0
+    assert [row["overlay"] for row in table(out)] == ["b_overlay.jpg"]
+
+
+def test_a_table_of_somebody_else_is_kept(demo, images, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(HalfSplit, "forward", lambda *_: pytest.fail("an image was segmented"))
+    mine = tmp_path / "out/index.csv"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    assert run(demo, [str(images)], str(mine.parent)) == 2
+    assert "index.csv: is there already" in capfd.readouterr().err
+    assert mine.read_text() == "mine"
+    monkeypatch.undo()
+    assert run(demo, [str(images)], str(mine.parent), "--overwrite") == 0
+    assert len(table(mine.parent)) == 3
+
+
+def test_a_run_that_is_interrupted_leaves_the_table_of_what_is_done(
+    demo, images, tmp_path, monkeypatch
+):
+    original = HalfSplit.forward
+
+    def forward(self, samples):
+        if samples[0]["file_name"].endswith("b.jpg"):
+            raise KeyboardInterrupt
+        return original(self, samples)
+
+    monkeypatch.setattr(HalfSplit, "forward", forward)
+    assert run(demo, [str(images)], str(tmp_path / "out")) == 130
+    assert len(table(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--granularity", "0.3"], "--granularity: HalfSplit has no choice of coarser and finer"),
+        (["--granularity", "-1.5"], "--granularity is a number from -1 (coarsest)"),
+        (["--granularity", "nan"], "--granularity is a number from -1 (coarsest)"),
+        (["--granularity", "-0.3", "--count", "2"], "leave one of them out"),
+        (["TEST.GRANULARITY", "0.3"], "TEST.GRANULARITY: HalfSplit has no choice"),
+        (["TEST.GRANULARITY", "0.3", "TEST.COUNT", "2"], "set one of them"),
+        (["TEST.GRANULARITY", "1.3"], "TEST.GRANULARITY is 1.3; it must be at most 1"),
+    ],
+)
+def test_granularity_that_cannot_be_had(demo, images, tmp_path, words, message, capfd):
+    assert run(demo, [str(images)], str(tmp_path / "out"), *words) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_a_granularity_of_0_is_what_every_method_does(demo, images, tmp_path):
+    assert run(demo, [str(images)], str(tmp_path / "out"), "--granularity", "0") == 0
+
+
+def test_what_is_said_of_an_image_that_the_method_is_sure_of(demo):
+    result = TextureResult(
+        np.zeros((1, 4, 3), np.uint8),
+        np.array([[1, 1, 1, 2]], np.int32),
+        ["sand", ""],
+        alternatives=(Alternative(3, 0.5), Alternative(2, 0.3), Alternative(1, 0.2)),
+        confidence=(0.914, 0.35),
+    )
+    assert demo.report(result, "").splitlines() == [
+        "2 regions (30%; or 3: 50%, 1: 20%)",
+        "  1. sand (75 %), confidence 0.91",
+        "  2. region 2 (25 %), confidence 0.35",
+    ]

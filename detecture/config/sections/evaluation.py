@@ -24,6 +24,13 @@ class EvaluationSettings(Settings):
         "or `ground_truth_top_k` (as `per_image`, for a published cell in which one method alone "
         "is told).",
     )
+    granularity: float = key(
+        0.0,
+        "Where the number of regions is not told: from the coarsest answer that a method offers "
+        "(-1) over its own choice (0) to the finest (1). For TextureGrouping.",
+        least=-1,
+        greatest=1,
+    )
     oracle: bool = key(
         False,
         "Tell methods the true descriptions, to measure segmentation apart from describing; every "
@@ -71,9 +78,16 @@ class EvaluationSettings(Settings):
     )
 
     def check(self) -> None:
-        """Refuse a COUNT that is neither a word nor a possible number."""
+        """Refuse a COUNT that is neither a word nor a possible number, or one with GRANULARITY."""
         count = self.count
-        if count in COUNT_WORDS or is_count(count):
+        if count in COUNT_WORDS:
+            return
+        if is_count(count):
+            if self.granularity:
+                raise ConfigError(
+                    f"TEST.COUNT {brief(count)} tells the number of regions, and TEST.GRANULARITY "
+                    f"{self.granularity:g} asks the method to choose it: set one of them"
+                )
             return
         raise ConfigError(
             f"TEST.COUNT {brief(self.count)}: use {', '.join(COUNT_WORDS)} or a positive integer "

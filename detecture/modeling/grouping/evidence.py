@@ -105,7 +105,7 @@ def evidence(features: GridFeatures, divisions: Sequence[Division]) -> np.ndarra
     views = _Views(
         principal_components(features.embedding_NC, _COMPONENTS),
         principal_components(features.classical_NF, _COMPONENTS),
-        _edges(features),
+        edges_of(features),
     )
     own = np.array([_flat(_of_division(features, views, one)) for one in divisions])
     fewer, more = np.zeros_like(own), np.zeros_like(own)
@@ -146,7 +146,7 @@ EVIDENCE = len(EVIDENCE_NAMES)
 """Number of figures for one number of regions."""
 
 
-def _edges(features: GridFeatures) -> np.ndarray:
+def edges_of(features: GridFeatures) -> np.ndarray:
     """Steepness of the grey image in each cell, over its mean: (g,v)."""
     grey_hw = features.guide_1hw[0].cpu().numpy()
     steep_hw = ndimage.gaussian_gradient_magnitude(grey_hw, 1.5)

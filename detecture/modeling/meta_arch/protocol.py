@@ -8,6 +8,7 @@ checkpoints keep of a model is in `detecture.checkpoint.protocol`.
 Legend: K regions, T classes, H, W size that is asked for.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from torch import Tensor
@@ -15,7 +16,22 @@ from torch import Tensor
 from detecture.data.vocabulary import Vocabulary
 
 
-class StandardOutput(TypedDict):
+class OutputBeliefs(TypedDict, total=False):
+    """What a method that can tell adds to its standard output; others leave it out.
+
+    Keys:
+        alternatives: (number of regions, its probability) for each number that was considered,
+            likeliest first, the chosen one among them; of a told number too, where they are known.
+            See `detecture.modeling.grouping.proposals.Alternative`.
+        confidence: K numbers 0..1: how probable it is that a region overlaps a true one with an IoU
+            of 0.5 or more.
+    """
+
+    alternatives: Sequence[tuple[int, float]]
+    confidence: Sequence[float]
+
+
+class StandardOutput(OutputBeliefs):
     """The answer of a texture model for one image; a method may add entries of its own.
 
     Keys:
@@ -101,6 +117,22 @@ class EncodesImages(Protocol):
         """What does not depend on K or classes, of a mapped dict's `image` (uint8 (3,H,W)).
 
         It is given back in the mapped dict, under `encoding`.
+        """
+
+
+@runtime_checkable
+class ChoosesGranularity(Protocol):
+    """Chooses among proposed divisions, coarser or finer ones where it is asked.
+
+    A mapped dict without a number of regions may then hold `granularity`, -1 (coarsest) over 0 (its
+    own choice, as without) to 1 (finest). The number of regions never falls when it rises.
+    """
+
+    def proposals(self, encoded: Any) -> Sequence[Any]:
+        """The `Proposal`s of an image, any number of them, computed once for each encoding.
+
+        Args:
+            encoded: of the image, see `EncodesImages`.
         """
 
 

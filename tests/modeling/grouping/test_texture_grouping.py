@@ -276,3 +276,107 @@ def test_a_packaged_file_replaces_packaged_files_alone(tmp_path, capsys):
     for more in (["--overwrite"], []):
         assert _tool("package_model").main([*words, *more, "--opts", *MUTE]) == 0
     assert "parts" in read_weights(output)[1]
+
+
+# ---- granularity ---------------------------------------------------------------------------
+
+
+def test_proposals_are_encoded_once(monkeypatch):
+    """Another granularity, or another count among the proposals, runs no nets and no mixtures."""
+    from detecture.modeling.meta_arch import texture_grouping
+
+    model = build()
+    encoded = sample() | {"encoding": model.encode_image(sample())}
+    proposals = model.proposals(encoded["encoding"])
+    assert [one.division.posterior_NK.shape[1] for one in proposals] == [1, 2, 3, 4, 5, 6]
+
+    def refuse(*_, **__):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(model.finder, "encode", refuse)
+    monkeypatch.setattr(model.finder, "divide", refuse)
+    monkeypatch.setattr(texture_grouping, "evidence", refuse)
+    for granularity in (-1.0, -0.4, 0.0, 0.7, 1.0):
+        (output,) = model([encoded | {"granularity": granularity}])
+        assert output["sem_seg"].isfinite().all()
+    for count in range(1, 7):
+        (output,) = model([encoded | {"k_hint": KHint("fixed", count)}])
+        assert len(output["descriptions"]) == count
+        assert sum(share for _, share in output["alternatives"]) == pytest.approx(1.0)
+
+
+def test_granularity_with_and_without_an_encoding():
+    model = build()
+    for granularity in (-1.0, 0.5, 1.0):
+        asked = sample() | {"granularity": granularity}
+        (plain,) = model([asked])
+        (encoded,) = model([asked | {"encoding": model.encode_image(sample())}])
+        assert torch.equal(plain["sem_seg"], encoded["sem_seg"])
+        assert plain["alternatives"] == encoded["alternatives"]
+    (coarsest,) = model([sample() | {"granularity": -1}])
+    assert coarsest["descriptions"] == [""]
+
+
+def test_the_granularity_of_the_config_holds_where_none_is_asked():
+    finest = build("TEST.GRANULARITY", "1.0")([sample()])[0]
+    asked = build()([sample() | {"granularity": 1.0}])[0]
+    assert torch.equal(finest["sem_seg"], asked["sem_seg"])
+
+
+def test_nothing_is_known_of_other_counts_where_one_is_told():
+    assert build()([sample(count=2)])[0]["alternatives"] == []
+
+
+def test_without_a_granularity_the_count_is_the_selectors(bank):
+    """The label map is that of the finder for the count of greatest odds, as ever."""
+    from detecture.modeling.grouping.evidence import evidence
+
+    model = build()
+    torch.nn.init.normal_(model.selector.members[0][0].weight, generator=torch.manual_seed(1))
+    chosen = set()
+    for number in range(4):
+        image, _ = draw_image(number, bank_source(bank, 0.5))
+        features = model.finder.encode(image)
+        points = model.finder.points(features)
+        figures = torch.from_numpy(evidence(features, model.divisions(points))).float()
+        count = int(model.selector(figures[None]).argmax()) + 1
+        label_hw = model.finder.scores(features, model.finder.divide(points, count)).argmax(dim=0)
+        mapped = sample() | {"image": torch.from_numpy(image).permute(2, 0, 1)}
+        mapped |= dict(zip(("height", "width"), label_hw.shape, strict=True))
+        (output,) = model([mapped])
+        _, expected = label_hw.unique(return_inverse=True)
+        assert torch.equal(output["sem_seg"][:-1].argmax(dim=0), expected)
+        assert model.choose_count(features, points) == count
+        chosen.add(count)
+    assert len(chosen) > 1
+
+
+def test_the_fit_of_the_confidence_alone_keeps_all_else(bank, tmp_path, capsys):
+    from detecture.checkpoint.weights_file import make_header, pack_weights, read_weights
+
+    state = build().checkpoint_state()
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(pack_weights(state, make_header("", {}, parts=[{"sha256": "before"}])))
+    (tmp_path / "model.yaml").write_text("{}\n")
+    words = ["--config-file", str(tmp_path / "model.yaml"), "--images", "20"]
+    more = ["INPUT.TEXTURE_BANK.FOLDER", str(bank), "INPUT.TEXTURE_BANK.COUNT", "3"]
+    more += ["DATALOADER.NUM_WORKERS", "0"]
+    more += ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(tmp_path / "out"), *MUTE]
+    assert _tool("fit_selector").main([*words, "--confidence-alone", *more]) == 0
+    printed = capsys.readouterr().out
+    assert "selector: as before" in printed and "confidence: regions" in printed
+    fitted = tmp_path / "out/selector.safetensors"
+    tensors, header = read_weights(fitted)
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in state.items())
+    assert len(tensors) == len(state) + 4
+    assert 0 <= header["confidence"]["ece"] <= 1 and header["selector"] == {}
+    output = tmp_path / "joined.safetensors"
+    arguments = ["--config-file", str(tmp_path / "model.yaml"), "--output", str(output)]
+    assert _tool("package_model").main([*arguments, "--parts", str(fitted), "--opts", *MUTE]) == 0
+    parts = read_weights(output)[1]["parts"]
+    assert parts[0] == {"sha256": "before"} and parts[1]["confidence"] == header["confidence"]
+    # The selector and the confidence at once.
+    more[more.index("OUTPUT_DIR") + 1] = str(tmp_path / "both")
+    assert _tool("fit_selector").main([*words, *more]) == 0
+    printed = capsys.readouterr().out
+    assert "selector: chosen" in printed and "confidence: regions" in printed
