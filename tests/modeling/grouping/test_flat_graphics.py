@@ -7,6 +7,7 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from detecture import TexturePredictor
+from detecture.errors import PredictionError
 from detecture.modeling.meta_arch import TextureClusters
 
 SIDE = 512
@@ -111,6 +112,10 @@ def test_one_colour_is_one_region(predictor, name):
     result = predictor(image)
     check(result, image)
     assert result.num_regions == 1
+    if image.shape[0] * image.shape[1] < 3:
+        with pytest.raises(PredictionError, match="3 regions"):
+            predictor(image, count=3)
+        return
     asked = predictor(image, count=3)
     check(asked, image)
     assert (asked.num_regions, (asked.areas > 0).sum()) == (3, 1), "the others are empty"
