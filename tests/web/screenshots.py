@@ -4,8 +4,8 @@
   python tests/web/screenshots.py --output docs/images
   python tests/web/screenshots.py --output docs/images --config-file my.yaml KEY VALUE ...
 
-Writes web_automatic.jpg, web_count.jpg, web_broken.jpg, web_40mp.jpg, web_two_browsers.jpg, and
-prints what the page says of times, and the peak memory of the server's process.
+Writes web_automatic.jpg, web_granularity.jpg, web_count.jpg, web_broken.jpg, web_40mp.jpg,
+web_two_browsers.jpg, and prints what the page says of times, and the peak memory of the server's process.
 Needs playwright and a Chromium (DETECTURE_CHROMIUM names one where it is not on the PATH).
 """
 
@@ -107,8 +107,18 @@ def take(url, process, output, folder):
         save_jpeg([page.screenshot()], output / "web_automatic.jpg")
         page.mouse.move(2, 2)
 
+        shots = []
+        for granularity, told in (("-0.8", "region"), ("0", "region"), ("1", "6 regions")):
+            page.locator("#dt-granularity input[type=number]").fill(granularity)
+            page.keyboard.press("Tab")
+            time.sleep(2.0)
+            wait_for_regions(page)
+            print(granularity, wait_for_message(page, told, SLOW))
+            shots.append(page.screenshot())
+        save_jpeg(shots, output / "web_granularity.jpg")
+
         choose_count(page, "5")
-        print(wait_for_message(page, "kept from before", SLOW))
+        print(wait_for_message(page, "5 regions", SLOW))
         wait_for_regions(page)
         page.locator("#dt-opacity input[type=number]").fill("0.75")
         page.keyboard.press("Tab")
