@@ -5,7 +5,8 @@
   python tests/web/screenshots.py --output docs/images --config-file my.yaml KEY VALUE ...
 
 Writes web_automatic.jpg, web_granularity.jpg, web_count.jpg, web_broken.jpg, web_40mp.jpg,
-web_two_browsers.jpg, and prints what the page says of times, and the peak memory of the server's process.
+web_two_browsers.jpg, and prints what the page says of times, and the peak memory of the server's
+process.
 Needs playwright and a Chromium (DETECTURE_CHROMIUM names one where it is not on the PATH).
 """
 
