@@ -1,26 +1,20 @@
 """datasets/prepare_bsds_coarse.py: the rule, on small files; the set itself, where it is there."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import load_script
 from segmentations_toy import SIZE, strips, write_image, write_toy_set
 
 from detecture.data import load_registered
 from detecture.data.image_io import read_mask
 
-REPO = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture
 def script():
-    path = REPO / "datasets/prepare_bsds_coarse.py"
-    spec = importlib.util.spec_from_file_location("prepare_bsds_coarse", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("datasets/prepare_bsds_coarse.py")
 
 
 def uneven(*shares):

@@ -1,6 +1,5 @@
 """tools/benchmark.py: from nothing to all done, killed on the way, with cells that break."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 REPO = Path(__file__).resolve().parents[2]
 TOOL = [sys.executable, str(REPO / "tools/benchmark.py")]
@@ -17,10 +17,7 @@ TOOL = [sys.executable, str(REPO / "tools/benchmark.py")]
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL[1])
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/benchmark.py")
 
 
 def command(root, *words, methods=("texture_clusters",), limit=12):

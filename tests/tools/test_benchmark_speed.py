@@ -1,11 +1,11 @@
 """`tools/benchmark_speed.py`: both sides run, agree and are reported stage by stage."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from scripts import load_script
 
 from detecture.config import make_config
 from detecture.data.k_hint import KHint
@@ -29,11 +29,7 @@ PLAIN = [
 
 @pytest.fixture(scope="module")
 def tool():
-    path = REPO / "tools/benchmark_speed.py"
-    spec = importlib.util.spec_from_file_location("benchmark_speed", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/benchmark_speed.py")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """`tools/benchmark_speed.py --task semantic`: each published cost is really paid, and changes no
 score."""
 
-import importlib.util
 import json
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from ahs_toy import disturb, toy_config, toy_model
+from scripts import load_script
 from torch.nn import functional
 
 from detecture.errors import ConfigError
@@ -29,11 +29,7 @@ MOST = 16  # names that the toy aggregates at a time
 
 @pytest.fixture(scope="module")
 def tool():
-    path = REPO / "tools/benchmark_speed.py"
-    spec = importlib.util.spec_from_file_location("benchmark_speed", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/benchmark_speed.py")
 
 
 @pytest.fixture(scope="module")

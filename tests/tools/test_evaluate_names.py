@@ -1,9 +1,9 @@
 """`tools/evaluate_names.py`: what is refused before an image is read."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 REPO = Path(__file__).parents[2]
 SHIPPED = str(REPO / "configs/ahs_seg/tiny_shipped.yaml")
@@ -12,10 +12,7 @@ HALVES = str(REPO / "configs/baselines/floor_half_split.yaml")
 
 @pytest.fixture
 def tool(monkeypatch):
-    path = REPO / "tools/evaluate_names.py"
-    spec = importlib.util.spec_from_file_location("evaluate_names", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("tools/evaluate_names.py")
 
     def never(*_):
         raise AssertionError("an image was read")

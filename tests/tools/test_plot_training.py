@@ -1,23 +1,17 @@
 """tools/plot_training.py: the curves of training runs."""
 
-import importlib.util
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-
-REPO = Path(__file__).resolve().parents[2]
+from scripts import load_script
 
 
 @pytest.fixture
 def plot(capsys):
     """The tool, run in this process: a new one takes seconds for its imports."""
-    path = REPO / "tools/plot_training.py"
-    spec = importlib.util.spec_from_file_location("plot_training_tool", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("tools/plot_training.py")
 
     def run(*words):
         status = module.main([*map(str, words)])

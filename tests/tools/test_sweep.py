@@ -1,6 +1,5 @@
 """tools/sweep.py: a grid of trainings, killed and gone on with."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 from detecture.benchmark.sweep import commands, plan, table
 from detecture.config import make_config
@@ -48,10 +48,7 @@ TEST:
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("sweep_tool", TOOL[1])
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/sweep.py")
 
 
 @pytest.fixture
